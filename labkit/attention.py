@@ -1,0 +1,134 @@
+"""Gated attention layers: the exact softmax map of any heads and rows, with the output gate, recomputed from the seams.
+
+    s_tj = ⟨R_t q_t, R_j k_j⟩ / √d      R rotates the first quarter of the channels, the rest carry no position
+    P_tj = softmax_j≤t(s_tj)
+    y_t  = σ(gate_t) ⊙ Σ_j P_tj v_j     and this, not P·v, reaches the residual stream
+
+Source: `Qwen3_5Attention.forward` (transformers); the output gate follows "Gated Attention for Large Language Models"
+(arXiv 2505.06708). Query head h reads key/value head h // (query heads / kv heads). The model's own attention kernel
+stays as it is: nothing switches to eager attention, and only the rows and heads that are asked for are formed.
+"""
+
+import dataclasses
+
+import torch
+
+from labkit.notation import QUANTITIES, label, select
+
+TILE = 256  # query rows per step: bounds the scratch memory beside the result
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What enters the softmax.
+
+    Attributes:
+        q: [token, query_head, value], rotated.
+        k, v: [source, kv_head, value], k rotated; sources include those of a warm cache.
+        gate: [token, query_head, value], after the sigmoid.
+    """
+
+    q: torch.Tensor
+    k: torch.Tensor
+    v: torch.Tensor
+    gate: torch.Tensor
+
+
+def rotate(x, cos, sin):
+    """Rotary position embedding of x [token, head, value] on the first len(cos) channels, pairs (i, i + half)."""
+    width = cos.shape[-1]
+    turned, rest = x[..., :width], x[..., width:]
+    a, b = turned.chunk(2, -1)
+    turned = turned * cos[:, None] + torch.cat([-b, a], -1) * sin[:, None]
+    return torch.cat([turned, rest], -1)
+
+
+def inputs(run, layer):
+    """Rotated queries and keys, values and opened gates of a layer; needs the seams q, k, v and gate."""
+    cos, sin = (part.to(run.seams[layer, "q"].device) for part in run.rotary)
+    q = rotate(run.seams[layer, "q"], cos, sin)
+    k, v = rotate(run.seams[layer, "k"], cos, sin), run.seams[layer, "v"]
+    if run.start.length:
+        k = torch.cat([run.start.keys[layer].transpose(0, 1).to(k), k])
+        v = torch.cat([run.start.values[layer].transpose(0, 1).to(v), v])
+    return Inputs(q, k, v, run.seams[layer, "gate"].sigmoid())
+
+
+def weights(x, *, rows, heads, first=0):
+    """Softmax weights [query_head, row, source] in float32 of these rows and heads, tile by tile into one tensor.
+
+    Args:
+        x: `Inputs`.
+        rows: tokens of the run; `first` is the number of sources before the run's first token.
+        heads: query heads.
+    """
+    shared = x.q.shape[1] // x.k.shape[1]
+    rows = torch.as_tensor(rows, device=x.q.device)
+    out = x.q.new_empty(len(heads), len(rows), len(x.k), dtype=torch.float32)
+    sources = torch.arange(len(x.k), device=x.q.device)
+    scale = x.q.shape[-1] ** -0.5
+    for a in range(0, len(rows), TILE):
+        part = rows[a : a + TILE]
+        seen = int(part.max()) + first + 1  # no source later than this one is touched
+        hidden = sources[None, :seen] > (part + first)[:, None]
+        for i, head in enumerate(heads):
+            scores = (x.q[part, head] * scale).float() @ x.k[:seen, head // shared].float().T
+            torch.softmax(scores.masked_fill_(hidden, float("-inf")), -1, out=out[i, a : a + TILE, :seen])
+        out[:, a : a + TILE, seen:] = 0
+    return out
+
+
+def pattern(run, *, layer, heads=None, rows=None):
+    """The softmax map of a gated attention layer and its output gate.
+
+    Args:
+        run: `Run` with the seams q, k, v, gate and gated of this layer.
+        layer: an attention layer.
+        heads: query heads; None for all.
+        rows: reading tokens, relative to the run's first; None for all. Memory heads·rows·T·4 bytes.
+
+    Returns:
+        Dataset: weight (query_head, token, source), rows sum to 1; gate (query_head, token), the mean over the head's
+        channels of σ(gate): a head with mass and a closed gate contributes nothing.
+
+    Raises:
+        LayerError, SeamError, ParityError, InputError.
+    """
+    run.require(layer, "attention", "attention.pattern", "deltanet.implied_attention")
+    heads = select(heads, run.spec.query_heads, "query_head")
+    rows = select(rows, len(run), "token")
+    x = inputs(run, layer)
+    found = weights(x, rows=rows, heads=heads, first=run.start.length)
+    error, tolerance = run.prove(
+        layer, "attention.pattern", read(x, found, rows, heads), run.seams[layer, "gated"][rows][:, heads]
+    )
+    gate = x.gate[rows][:, heads].float().mean(-1).T
+    known = run.start.length
+    texts = ["·"] * known + list(run.tokens)
+    data = label(
+        {"weight": (("query_head", "token", "source"), found), "gate": (("query_head", "token"), gate)},
+        coords={
+            "query_head": heads,
+            "token": run.positions[rows],
+            "token_text": ("token", [run.tokens[t] for t in rows]),
+            "source": torch.arange(known + len(run)),
+            "source_text": ("source", texts),
+        },
+        attrs={
+            "model": run.model,
+            "layer": layer,
+            "reading": "attention.pattern",
+            "parity": error,
+            "tolerance": tolerance,
+        },
+    )
+    data.weight.attrs = dataclasses.asdict(QUANTITIES["pattern"])
+    return data
+
+
+def read(x, found, rows, heads):
+    """What these heads hand to the output projection: σ(gate) ⊙ P v, [row, query_head, value], float32."""
+    shared = x.q.shape[1] // x.k.shape[1]
+    mixed = torch.stack([found[i] @ x.v[:, head // shared].float() for i, head in enumerate(heads)], 1)
+    return mixed * x.gate[rows][:, heads].float()
+

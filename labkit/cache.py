@@ -1,0 +1,143 @@
+"""The hybrid cache: snapshot, restore, fork. There is no crop.
+
+Keys and values of token j depend on tokens up to j alone, so attention layers can be cut anywhere. A recurrent state
+folds every token into one matrix and cannot be cut: cutting only the keys and values gives a cache that is silently
+wrong. Going back therefore means to keep a snapshot at the place to go back to.
+
+`transformers.DynamicCache` grows keys and values by concatenation, so old tensors stay valid and snapshots share
+them; convolution windows and recurrent states are updated in place, so snapshots clone them.
+"""
+
+import dataclasses
+
+import torch
+
+from labkit.errors import InputError
+from labkit.trace import Start
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """Everything needed to continue after `length` tokens.
+
+    Attributes:
+        length: tokens absorbed.
+        keys, values: `{layer: [batch, kv_head, length, value]}`, shared with the cache they came from.
+        conv: `{layer: [batch, channel, taps]}`, own copy.
+        state: `{layer: [batch, head, key, value]}`, own copy, float32.
+        ids: [length] the tokens absorbed, where known; `Lab.resume` checks them against a new prompt.
+    """
+
+    length: int
+    keys: dict
+    values: dict
+    conv: dict
+    state: dict
+    ids: torch.Tensor | None = None
+
+    @property
+    def nbytes(self):
+        """`{"shared": bytes of keys and values, "own": bytes of windows and states}`."""
+        size = lambda part: sum(t.numel() * t.element_size() for t in part.values())  # noqa: E731
+        return {"shared": size(self.keys) + size(self.values), "own": size(self.conv) + size(self.state)}
+
+    def __repr__(self):
+        shared, own = (self.nbytes[key] / 2**20 for key in ("shared", "own"))
+        return f"Snapshot(after {self.length} tokens, {own:.2f} MiB of states, {shared:.2f} MiB of shared keys/values)"
+
+
+def is_linear(layer):
+    """Whether a layer of a `DynamicCache` holds a recurrent state."""
+    return hasattr(layer, "recurrent_states")
+
+
+def check(cache):
+    """A cache that labkit can snapshot.
+
+    Raises:
+        InputError: not a hybrid `DynamicCache`, or one that records its past for cropping.
+    """
+    if not hasattr(cache, "layers") or not any(is_linear(layer) for layer in cache.layers):
+        raise InputError(
+            "not a hybrid cache",
+            got=type(cache).__name__,
+            expected="transformers.DynamicCache(config=model.config)",
+            hint="lab.cache() makes an empty one; without config= DynamicCache has no place for recurrent states",
+        )
+    return cache
+
+
+def snapshot(cache, *, ids=None):
+    """Keep what a cache holds now: keys and values by reference, windows and states by copy.
+
+    Args:
+        cache: hybrid `DynamicCache`.
+        ids: [length] its tokens, if known.
+
+    Raises:
+        InputError: not a hybrid cache, or `ids` of another length.
+    """
+    check(cache)
+    length = cache.get_seq_length()
+    if ids is not None and len(ids) != length:
+        raise InputError("ids do not fit the cache", got=f"{len(ids)} ids", expected=f"{length} tokens")
+    parts = {"keys": {}, "values": {}, "conv": {}, "state": {}}
+    for index, layer in enumerate(cache.layers):
+        if is_linear(layer):
+            if layer.has_previous_state[0]:
+                parts["conv"][index] = layer.conv_states[0].clone()
+                parts["state"][index] = layer.recurrent_states[0].clone()
+        elif length:
+            parts["keys"][index], parts["values"][index] = layer.keys, layer.values
+    return Snapshot(length, ids=None if ids is None else torch.as_tensor(ids).cpu().clone(), **parts)
+
+
+def restore(snap, config):
+    """A new cache that continues where the snapshot was taken; the snapshot can be restored again.
+
+    Args:
+        snap: `Snapshot`.
+        config: the model's config, which decides the kind of each layer.
+    """
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=config)
+    for index, layer in enumerate(cache.layers):
+        if index in snap.state:
+            # transformers marks these two tensors as static addresses, hence: initialise, then copy.
+            taps = snap.conv[index].shape[-1]
+            layer.lazy_initialization(conv_states=snap.conv[index], conv_kernel_size=taps)
+            layer.lazy_initialization(recurrent_states=snap.state[index])
+            layer.conv_states[0].copy_(snap.conv[index])
+            layer.recurrent_states[0].copy_(snap.state[index])
+            layer.has_previous_state[0] = True
+        elif index in snap.keys:
+            layer.lazy_initialization(snap.keys[index], snap.values[index])
+            layer.keys, layer.values = snap.keys[index], snap.values[index]
+    return cache
+
+
+def fork(snap, n, config):
+    """`n` independent caches from one snapshot: keys and values shared, states copied per branch.
+
+    Raises:
+        InputError: n below 1.
+    """
+    if n < 1:
+        raise InputError("a fork needs at least one branch", got=n, expected="n >= 1")
+    return [restore(snap, config) for _ in range(n)]
+
+
+def start_of(cache, layers, row=0):
+    """What a warm cache contributes to a run that starts from it, for the traced layers of one batch row."""
+    if cache is None or cache.get_seq_length() == 0:
+        return Start()
+    parts = {"conv": {}, "state": {}, "keys": {}, "values": {}}
+    for index in layers:
+        layer = cache.layers[index]
+        if is_linear(layer):
+            parts["conv"][index] = layer.conv_states[0][row].clone()
+            parts["state"][index] = layer.recurrent_states[0][row].clone()
+        else:
+            parts["keys"][index], parts["values"][index] = layer.keys[row], layer.values[row]
+    return Start(cache.get_seq_length(), **parts)

@@ -1,0 +1,52 @@
+"""One exception family. Every message says what is wrong, what was got, what was expected and what to try.
+
+>>> raise InputError("the prompt is empty", got="0 tokens", expected="at least 1", hint='lab.trace("red fox")')
+labkit.errors.InputError: the prompt is empty
+  got: 0 tokens
+  expected: at least 1
+  try: lab.trace("red fox")
+"""
+
+
+class LabError(Exception):
+    """Base of every error labkit raises on purpose.
+
+    Args:
+        what: one sentence, lower case, that names the broken rule.
+        got: the offending value or size.
+        expected: the values or sizes that would have been accepted.
+        hint: the call, option or package that helps; shown after `try:`.
+    """
+
+    def __init__(self, what: str, *, got=None, expected=None, hint=None):
+        self.what, self.got, self.expected, self.hint = what, got, expected, hint
+        rows = (("got", got), ("expected", expected), ("try", hint))
+        super().__init__("\n".join([what, *(f"  {name}: {text}" for name, text in rows if text is not None)]))
+
+
+class InputError(LabError, ValueError):
+    """A prompt, index, option or combination of options that makes no sense."""
+
+
+class LayerError(LabError, ValueError):
+    """A question that does not fit the kind of the layer; the hint names the call that does."""
+
+
+class SeamError(LabError, RuntimeError):
+    """A seam that was asked for never fired, or was not kept in this run."""
+
+
+class ParityError(LabError, ArithmeticError):
+    """What was recomputed from the seams disagrees with the model's own next seam."""
+
+
+class BudgetError(LabError, MemoryError):
+    """A request that would need more memory than there is; refused before it starts."""
+
+
+class CheckpointError(LabError, OSError):
+    """Weights that are missing, incomplete, damaged, unsafe to read or of another architecture."""
+
+
+class BackendError(LabError, RuntimeError):
+    """A device, package or kernel that is needed and not there."""

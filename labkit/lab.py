@@ -1,0 +1,385 @@
+"""Lab: an unmodified Hugging Face model, its tokenizer and its spec, with five verbs: trace, generate, stream, edit, plan.
+
+Reading is a call that returns a value; changing is a `with` block that cleans up. A lab holds no captures and no
+toggles: the only state between calls is which edits are open.
+"""
+
+import contextlib
+import weakref
+
+import torch
+
+from labkit import cache as _cache
+from labkit import edit as _edit
+from labkit import plan as _plan
+from labkit import stream as _stream
+from labkit.errors import InputError
+from labkit.trace import Recorder, Run, Seams, decoder, parameters_of, texts, wanted_seams
+
+
+class Lab:
+    """One model to look into; made by `labkit.load`.
+
+    Attributes:
+        model: the Hugging Face model as it ships; nothing in it is replaced.
+        tokenizer: its tokenizer, or None (then prompts are token ids).
+        spec: anatomy and cost card, `labkit.spec.Spec`.
+        backend: which kernel each operation resolved to, dtype, device, versions.
+    """
+
+    def __init__(self, model, tokenizer, spec, backend=None, name=""):
+        self.model, self.tokenizer, self.spec, self.backend = model, tokenizer, spec, backend
+        self.name = name or spec.name
+        self._edits = []
+        self._fed = weakref.WeakKeyDictionary()  # cache -> the ids it absorbed through this lab
+
+    def __repr__(self):
+        return f"Lab({self.name}, {self.spec.strip()}, {str(self.dtype).removeprefix('torch.')} on {self.device})"
+
+    @property
+    def device(self):
+        """Where the embeddings live, hence where token ids must go."""
+        return decoder(self.model).embed_tokens.weight.device
+
+    @property
+    def dtype(self):
+        """Type of the activations."""
+        return decoder(self.model).norm.weight.dtype
+
+    @property
+    def window(self):
+        """Positions the model accepts: the native window, or what an open `yarn.scaled` scope made of it."""
+        return decoder(self.model).config.max_position_embeddings
+
+    # ---------------------------------------------------------------------------------------------- reading
+
+    def encode(self, prompt):
+        """Token ids [T] of a text, or checked ids.
+
+        Raises:
+            InputError: empty, ids out of range, not one sequence, or no tokenizer for a text.
+        """
+        if isinstance(prompt, str):
+            if self.tokenizer is None:
+                raise InputError("this lab has no tokenizer", got="a text", expected="token ids [T]")
+            ids = self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        else:
+            ids = prompt
+        try:
+            ids = torch.as_tensor(ids)
+        except (TypeError, ValueError, RuntimeError):
+            raise InputError("not token ids", got=type(prompt).__name__, expected="a text or integers [T]") from None
+        if ids.numel() == 0:
+            raise InputError("the prompt is empty", got="0 tokens", expected="at least 1 token")
+        if ids.ndim != 1 or ids.is_floating_point() or ids.dtype == torch.bool:
+            raise InputError(
+                "a prompt is one sequence of token ids",
+                got=f"{ids.dtype}, shape {list(ids.shape)}",
+                expected="integers [T]",
+                hint="a list of prompts is traced as a batch: lab.trace([ids_a, ids_b])",
+            )
+        ids = ids.to("cpu", torch.long)
+        low, high = int(ids.min()), int(ids.max())
+        if low < 0 or high >= self.spec.vocab:
+            raise InputError(
+                "token ids out of range",
+                got=low if low < 0 else high,
+                expected=f"0 to {self.spec.vocab - 1}",
+                hint="ids must come from this model's own tokenizer, lab.tokenizer",
+            )
+        return ids
+
+    def trace(self, prompt, *, layers=None, keep=None, logits="last", chunk=None, cache=None, device=None):
+        """Run the model once and keep what crosses the seams.
+
+        Args:
+            prompt: a text, token ids [T], or a list of those: a batch, padded on the left, that gives a list of
+                runs, each equal to the run of its prompt alone.
+            layers: indices; None for all.
+            keep: names of seams (`labkit.trace.SEAMS`); None for all.
+            logits: "last", "all", or positions within this prompt (negative from the end).
+            chunk: feed so many tokens at a time; None all at once, 1 token by token. The readings are the same.
+            cache: hybrid cache to continue from and to grow, from `lab.cache()`, `restore` or `fork`.
+            device: where to keep the seams; None where they arise.
+
+        Returns:
+            `Run`, or a list of them.
+
+        Raises:
+            InputError: an empty or too long prompt, ids, layers, seams or positions out of range.
+            BudgetError: it would not fit; raised before the model runs.
+            SeamError: a seam never fired.
+        """
+        batch = isinstance(prompt, list | tuple) and prompt and not isinstance(prompt[0], int)
+        if not batch:
+            return self._trace([self.encode(prompt)], layers, keep, logits, chunk, cache, device)[0]
+        if cache is not None:
+            raise InputError("a batch starts cold", got="a list of prompts and a cache", hint="trace them one by one")
+        return self._trace([self.encode(p) for p in prompt], layers, keep, logits, chunk, None, device)
+
+    def _trace(self, rows, layers, keep, logits, chunk, cache, device):
+        wanted = wanted_seams(self.spec, layers, keep)
+        length = max(len(row) for row in rows)
+        kept = self._kept(rows, logits)
+        self._admit(length + (0 if cache is None else cache.get_seq_length()))
+        _plan.admit_trace(self, tokens=length * len(rows), wanted=wanted, logits=sum(map(len, kept)), device=device)
+        start = [_cache.start_of(cache, wanted, row) for row in range(len(rows))]
+        ids, mask, positions = _padded(rows)
+        columns = sorted({length - len(row) + int(t) for row, at in zip(rows, kept, strict=True) for t in at})
+        with Recorder(self.model, self.spec, wanted, device=device) as seen:
+            found = self._feed(ids, mask=mask, positions=positions, chunk=chunk, cache=cache, columns=columns)
+            seams, rotary = seen.joined(length)
+        place = {column: i for i, column in enumerate(columns)}
+        parameters = parameters_of(self.model, self.spec, wanted)
+        runs = []
+        for i, row in enumerate(rows):
+            pad = length - len(row)
+            runs.append(
+                Run(
+                    ids=row,
+                    tokens=texts(self.tokenizer, row),
+                    logits=found[i, [place[pad + int(t)] for t in kept[i]]],
+                    logit_tokens=kept[i],
+                    seams=Seams({key: value[i, pad:] for key, value in seams.items()}),
+                    rotary=tuple(part[i if len(part) > 1 else 0, pad:] for part in rotary),
+                    parameters=parameters,
+                    start=start[i],
+                    spec=self.spec,
+                    prompt=len(row),
+                    model=self.name,
+                )
+            )
+        return runs
+
+    def generate(self, prompt, *, max_new_tokens=32, temperature=0.0, seed=0, layers=None, keep=None, **options):
+        """Continue a prompt and record the same seams in prefill and in every decode step.
+
+        The loop is `model.generate`; afterwards the last sampled token is fed too, so that the run is complete.
+
+        Args:
+            prompt: a text or token ids [T].
+            max_new_tokens: at most so many; a stop id ends it earlier.
+            temperature: 0 is greedy; above, the sampling is seeded by `seed` and leaves the global generator alone.
+            options: handed to `model.generate`, for example `top_p`, `top_k`, `repetition_penalty`.
+
+        Returns:
+            `Run` over prompt and continuation, `run.prompt` tokens of which were given; `run.logits` predict what
+            would come next.
+
+        Raises:
+            InputError: as for `trace`, or no room for new tokens in the window.
+        """
+        ids = self.encode(prompt)
+        if max_new_tokens < 1:
+            raise InputError("nothing to generate", got=f"max_new_tokens={max_new_tokens}", expected="at least 1")
+        self._admit(len(ids) + max_new_tokens)
+        wanted = wanted_seams(self.spec, layers, keep)
+        _plan.admit_trace(self, tokens=len(ids) + max_new_tokens, wanted=wanted, logits=1, device=None)
+        if temperature > 0:
+            options |= {"do_sample": True, "temperature": temperature}
+        else:
+            options |= {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        cache = self.cache()
+        cuda = [self.device] if self.device.type == "cuda" else []
+        with Recorder(self.model, self.spec, wanted) as seen, torch.no_grad(), torch.random.fork_rng(cuda):
+            torch.manual_seed(seed)
+            inside = [cut for cut in self._cuts if cut < len(ids)]
+            if inside:
+                self._feed(ids[None, : inside[-1]], cache=cache, columns=[])
+            whole = ids[None].to(self.device)
+            whole = self.model.generate(
+                whole,
+                attention_mask=torch.ones_like(whole),
+                past_key_values=cache,
+                max_new_tokens=max_new_tokens,
+                **options,
+            ).cpu()
+            logits = self._feed(whole[:, -1:], cache=cache, columns=[0])
+            seams, rotary = seen.joined(whole.shape[1])
+        return Run(
+            ids=whole[0],
+            tokens=texts(self.tokenizer, whole[0]),
+            logits=logits[0],
+            logit_tokens=torch.tensor([whole.shape[1] - 1]),
+            seams=Seams({key: value[0] for key, value in seams.items()}),
+            rotary=tuple(part[0] for part in rotary),
+            parameters=parameters_of(self.model, self.spec, wanted),
+            start=_cache.start_of(None, wanted),
+            spec=self.spec,
+            prompt=len(ids),
+            model=self.name,
+        )
+
+    def stream(self, prompt, *, probes, chunk=2048, progress=False, checkpoint=None, every=16, kv_device=None):
+        """Prefill a long prompt in chunks; online probes eat each chunk, nothing else is kept. See `labkit.stream`."""
+        return _stream.run(
+            self,
+            self.encode(prompt),
+            probes=probes,
+            chunk=chunk,
+            progress=progress,
+            checkpoint=checkpoint,
+            every=every,
+            kv_device=kv_device,
+        )
+
+    def plan(self, *, tokens, want="trace", layers=None, **options):
+        """What a request will cost before it runs: bytes, peak, FLOPs and cheaper ways. See `labkit.plan`."""
+        return _plan.make(self, tokens=tokens, want=want, layers=layers, **options)
+
+    # --------------------------------------------------------------------------------------------- changing
+
+    @contextlib.contextmanager
+    def edit(self, *edits):
+        """Hold interventions for as long as the block lasts; always undone, also after an exception.
+
+        Args:
+            edits: from `labkit.edit` or ready ones such as `deltanet.never_forget(layer=2, head=1)`.
+
+        Raises:
+            InputError, LayerError: an edit that does not fit this model.
+        """
+        edits = _edit.checked(edits, self.spec)
+        with _edit.applied(self.model, self.spec, edits):
+            self._edits.extend(edits)
+            try:
+                yield self
+            finally:
+                for item in edits:
+                    self._edits.remove(item)
+
+    @property
+    def _cuts(self):
+        """Token counts at which an open state edit needs the prompt to be split."""
+        return sorted({item.at + 1 for item in self._edits if isinstance(item, _edit.StateEdit)})
+
+    # ------------------------------------------------------------------------------------------------ cache
+
+    def cache(self):
+        """An empty hybrid cache for this model."""
+        from transformers import DynamicCache
+
+        return DynamicCache(config=decoder(self.model).config)
+
+    def snapshot(self, cache):
+        """Keep what a cache holds now; see `labkit.cache.snapshot`."""
+        return _cache.snapshot(cache, ids=self._fed.get(cache))
+
+    def restore(self, snap):
+        """A new cache that continues from a snapshot."""
+        cache = _cache.restore(snap, decoder(self.model).config)
+        if snap.ids is not None:
+            self._fed[cache] = snap.ids
+        return cache
+
+    def fork(self, snap, n):
+        """`n` independent caches that continue from one snapshot."""
+        return [self.restore(snap) for _ in range(n)] if n > 0 else _cache.fork(snap, n, None)
+
+    def resume(self, snap, prompt, **options):
+        """Trace a whole prompt whose beginning a snapshot already holds: only the rest is computed.
+
+        Args:
+            snap: `Snapshot` that knows its ids.
+            prompt: text or ids of the *whole* sequence.
+            options: as for `trace`.
+
+        Returns:
+            `Run` over the rest; `run.start.length` tokens came from the snapshot.
+
+        Raises:
+            InputError: the prompt does not begin with the snapshot's tokens, or nothing is left to compute.
+        """
+        ids = self.encode(prompt)
+        if snap.ids is None:
+            raise InputError("this snapshot does not know its tokens", hint="lab.trace(ids, cache=lab.restore(snap))")
+        same = min(len(ids), snap.length)
+        if (differ := (ids[:same] != snap.ids[:same]).nonzero()).numel() or len(ids) < snap.length:
+            at = int(differ[0]) if differ.numel() else len(ids)
+            raise InputError(
+                "the prompt does not begin with the snapshot's tokens",
+                got=f"first difference at token {at}",
+                expected=f"the same {snap.length} tokens",
+                hint="a recurrent state cannot be cut back; use a snapshot taken at or before the difference",
+            )
+        if len(ids) == snap.length:
+            raise InputError("nothing is left to compute", got=f"{len(ids)} tokens, all in the snapshot")
+        return self.trace(ids[snap.length :], cache=self.restore(snap), **options)
+
+    # --------------------------------------------------------------------------------------------- inside
+
+    def _admit(self, tokens):
+        if tokens > self.window:
+            raise InputError(
+                "longer than the model's window",
+                got=f"{tokens} tokens",
+                expected=f"at most {self.window}",
+                hint="shorten the prompt, or open the window with YaRN",
+            )
+
+    def _kept(self, rows, logits):
+        """Positions whose logits are kept, one tensor per row."""
+        if isinstance(logits, str):
+            if logits not in ("last", "all"):
+                raise InputError("unknown choice of logits", got=logits, expected="'last', 'all' or positions")
+            return [torch.arange(len(r)) if logits == "all" else torch.tensor([len(r) - 1]) for r in rows]
+        wanted = torch.as_tensor([logits] if isinstance(logits, int) else list(logits), dtype=torch.long)
+        for row in rows:
+            if (outside := wanted[(wanted < -len(row)) | (wanted >= len(row))]).numel():
+                raise InputError("logits of tokens that do not exist", got=outside.tolist(), expected=f"{len(row)} tokens")
+        return [torch.where(wanted < 0, wanted + len(row), wanted) for row in rows]
+
+    @torch.no_grad()
+    def _feed(self, ids, *, columns, cache=None, mask=None, positions=None, chunk=None):
+        """Forward passes over ids [batch, T], split where chunks or open state edits ask for it.
+
+        Returns:
+            logits [batch, len(columns), vocab] of these columns.
+        """
+        length = ids.shape[1]
+        first = 0 if cache is None else cache.get_seq_length()
+        cuts = {cut - first for cut in self._cuts if first < cut <= first + length}
+        if cuts and mask is not None:
+            raise InputError("a state edit needs rows of one length", hint="trace the prompts one by one")
+        if chunk is not None:
+            if chunk < 1:
+                raise InputError("a chunk holds at least one token", got=chunk)
+            cuts |= set(range(chunk, length, chunk))
+        if cuts and cache is None:
+            cache = self.cache()
+        edges = [0, *sorted(cuts - {length}), length]
+        found = []
+        for a, b in zip(edges, edges[1:], strict=False):
+            here = [column - a for column in columns if a <= column < b]
+            out = self.model(
+                input_ids=ids[:, a:b].to(self.device),
+                attention_mask=None if mask is None else mask[:, : first + b].to(self.device),
+                position_ids=None if positions is None else positions[:, a:b].to(self.device),
+                past_key_values=cache,
+                use_cache=cache is not None,
+                logits_to_keep=_keep(here, b - a, self.device),
+            )
+            if here:
+                found.append(out.logits)
+        if cache is not None and len(ids) == 1:
+            known = self._fed.get(cache, torch.empty(0, dtype=torch.long))
+            if len(known) == first:
+                self._fed[cache] = torch.cat([known, ids[0].cpu()])
+        return torch.cat(found, 1) if found else None
+
+
+def _keep(columns, length, device):
+    """What transformers calls `logits_to_keep`, in its plainest form: 0 is all, 1 the last."""
+    if len(columns) == length:
+        return 0
+    return torch.tensor(columns, device=device) if columns and columns != [length - 1] else 1
+
+
+def _padded(rows):
+    """ids, mask and positions [batch, T], padded on the left; no mask when nothing is padded."""
+    length = max(len(row) for row in rows)
+    if all(len(row) == length for row in rows):
+        return torch.stack(rows), None, None
+    ids = torch.stack([torch.cat([row.new_zeros(length - len(row)), row]) for row in rows])
+    mask = torch.stack([torch.arange(length) >= length - len(row) for row in rows]).long()
+    return ids, mask, (mask.cumsum(1) - 1).clamp(min=0)

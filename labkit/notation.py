@@ -1,0 +1,156 @@
+"""The alphabet of labkit: names of axes and quantities, and the one door from tensors to labelled data.
+
+Symbols follow Yang, Kautz and Hatamizadeh, "Gated Delta Networks" (arXiv 2412.06464), with states written
+(key, value) so that a read is `o = Sᵀ q`:
+
+| labkit           | symbol | paper (2412.06464)      | Hugging Face `Qwen3_5GatedDeltaNet`            |
+|------------------|--------|-------------------------|------------------------------------------------|
+| keep             | α_t    | α_t, gating             | `exp(g)`, g = -exp(A_log)·softplus(a+dt_bias)  |
+| write            | β_t    | β_t, writing strength   | `beta = sigmoid(b)`                            |
+| state (key, value) | S_t  | S_t (there value × key) | `recurrent_states`, [B, head, key, value]      |
+| recalled         | r_t    | S_{t-1} k_t             | `kv_mem`                                       |
+| error            | e_t    | v_t - S_{t-1} k_t       | `delta / beta`                                 |
+| net write        | u_t    | pseudo-value u_t        | `v_new`, `delta`                               |
+| read             | o_t    | o_t                     | input of `norm`                                |
+| head             | h      | -                       | `num_v_heads`                                  |
+| key_head         | h // r | -                       | `num_k_heads`; r value heads share one         |
+| query_head       | -      | -                       | `num_attention_heads`                          |
+| kv_head          | -      | -                       | `num_key_value_heads`                          |
+"""
+
+import dataclasses
+import unicodedata
+
+AXES = {
+    "token": "position of the token that reads, from 0 at the start of the sequence",
+    "source": "position of the token that is read",
+    "layer": "index in the model's stack, from 0",
+    "head": "value head of a Gated DeltaNet layer",
+    "key_head": "query/key head of a Gated DeltaNet layer",
+    "query_head": "query head of a gated attention layer",
+    "kv_head": "key/value head of a gated attention layer",
+    "key": "channel of a DeltaNet key (dk)",
+    "value": "channel of a DeltaNet value (dv)",
+    "channel": "channel of any other vector",
+    "vocab": "entry of the vocabulary",
+    "pair": "rotary pair",
+    "block": "block of consecutive tokens",
+    "step": "step of a sweep or of training",
+    "turn": "turn of a conversation",
+    "call": "model call of a conversation",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantity:
+    """What one variable means wherever it appears: symbol, unit, how it is coloured and where it is defined.
+
+    `scale` is "fraction" (fixed 0 to 1), "signed" (diverging around 0) or "positive" (sequential from 0).
+    """
+
+    symbol: str
+    long_name: str
+    units: str
+    scale: str
+    source: str
+
+
+GDN = "arXiv 2412.06464"
+QUANTITIES = {
+    "keep": Quantity("α", "decay gate: share of the state kept", "fraction", "fraction", f"{GDN} eq. 10"),
+    "write": Quantity("β", "write strength", "fraction", "fraction", f"{GDN} eq. 10"),
+    "recalled": Quantity("‖r‖", "norm of what the memory says for the key", "norm", "positive", GDN),
+    "error": Quantity("‖e‖", "norm of the error, value minus recalled value", "norm", "positive", GDN),
+    "agreement": Quantity("r·e", "inner product of recalled value and error", "norm²", "signed", GDN),
+    "out": Quantity("‖o‖", "norm of what the head reads out", "norm", "positive", GDN),
+    "state_norm": Quantity("‖S‖", "Frobenius norm of the state", "norm", "positive", GDN),
+    "state": Quantity("S", "recurrent state", "value per unit key", "signed", GDN),
+    "weight": Quantity("A", "weight of the source's value in the head's output", "1", "signed", f"{GDN} sec. 3"),
+    "pattern": Quantity("P", "softmax attention weight", "fraction", "fraction", "arXiv 1706.03762 eq. 1"),
+    "gate": Quantity("σ(g)", "output gate, mean over the head's channels", "fraction", "fraction", "arXiv 2505.06708"),
+    "gated": Quantity("σ(g)·P", "attention weight times mean output gate", "fraction", "fraction", "arXiv 2505.06708"),
+    "decayed": Quantity("‖(1-α)S‖", "norm of what decay removed", "norm", "positive", GDN),
+    "erased": Quantity("‖αβk r‖", "norm of what was erased to make room", "norm", "positive", GDN),
+    "written": Quantity("‖βk v‖", "norm of what was written", "norm", "positive", GDN),
+}
+
+
+def visible(text: str) -> str:
+    """A token's text made readable: spaces, newlines and control characters become visible signs.
+
+    Only for display; escaping for HTML or plotly happens where the text is placed (`labkit.draw`).
+    """
+    signs = {" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍"}
+    if text == " " * len(text) or text.strip() == "":
+        return "".join(signs.get(c, c) for c in text) or "∅"
+    text = text.replace("\n", "⏎").replace("\t", "⇥").replace("\r", "␍")
+    return "".join(c if unicodedata.category(c)[0] != "C" else f"\\x{ord(c):02x}" for c in text)
+
+
+def select(values, count, axis):
+    """Indices along an axis as a list; None is all, an int is one, negative counts from the end.
+
+    Raises:
+        InputError: out of range, or none chosen.
+    """
+    from labkit.errors import InputError
+
+    if values is None:
+        return list(range(count))
+    if isinstance(values, slice):
+        values = range(*values.indices(count))
+    chosen = [values] if isinstance(values, int) else [int(value) for value in values]
+    if not chosen:
+        raise InputError(f"no {axis} chosen", expected=f"{axis} 0 to {count - 1}, or None for all")
+    if outside := [value for value in chosen if not -count <= value < count]:
+        raise InputError(f"{axis} out of range", got=outside, expected=f"0 to {count - 1}")
+    return [value % count for value in chosen]
+
+
+def label(variables, *, coords=None, attrs=None):
+    """The one door from tensors to labelled data.
+
+    Args:
+        variables: `{name: (dims, tensor)}`; dims are names from `AXES`, the tensor any torch or numpy array
+            (detached, moved to the CPU; half precisions become float32). A name in `QUANTITIES` carries its
+            symbol, unit and source along.
+        coords: `{axis: values}`; a `(axis, values)` pair adds a second coordinate along that axis.
+        attrs: facts about the whole reading: model, layer, parity, tolerance, ...
+
+    Returns:
+        `xarray.Dataset`.
+
+    Raises:
+        InputError: an axis that is not in the alphabet, or a number of axes that does not fit.
+    """
+    import xarray
+
+    from labkit.errors import InputError
+
+    data = {}
+    for name, (dims, array) in variables.items():
+        array = plain(array)
+        if unknown := [axis for axis in dims if axis not in AXES]:
+            raise InputError(f"{name}: unknown axis", got=unknown, expected=", ".join(AXES))
+        if len(dims) != array.ndim:
+            raise InputError(f"{name}: one axis name per dimension", got=f"shape {array.shape}", expected=dims)
+        data[name] = (dims, array, dataclasses.asdict(QUANTITIES[name]) if name in QUANTITIES else {})
+    return xarray.Dataset(data, coords={k: _coord(v) for k, v in (coords or {}).items()}, attrs=attrs or {})
+
+
+def _coord(values):
+    if isinstance(values, tuple) and len(values) == 2 and isinstance(values[0], str):
+        return (values[0], plain(values[1]))
+    return plain(values)
+
+
+def plain(array):
+    """A numpy array from a torch tensor (bfloat16 and float16 become float32), a list or an array."""
+    import numpy
+
+    if hasattr(array, "detach"):
+        array = array.detach().cpu()
+        if array.is_floating_point() and array.element_size() < 4:
+            array = array.float()
+        return array.numpy()
+    return numpy.asarray(array)

@@ -1,0 +1,416 @@
+"""Watch the seams: hooks on module boundaries of the unmodified model, and the frozen Run that they leave.
+
+A seam is a tensor that crosses a module boundary inside one decoder layer of Hugging Face's `Qwen3_5DecoderLayer`
+(`transformers/models/qwen3_5/modeling_qwen3_5.py`). What no module returns (queries and keys after the convolution,
+decay, state, attention scores) is recomputed from the seams by `labkit.deltanet` and `labkit.attention`.
+
+`linear_attn.conv1d` is no seam: its weight is used functionally, so a hook on it never fires.
+"""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+import types
+from collections.abc import Mapping
+
+import torch
+
+from labkit.errors import InputError, LayerError, ParityError, SeamError
+from labkit.notation import visible
+from labkit.spec import Spec
+
+
+# Relative to the largest value of the seam; measured on random hybrids in tests/test_parity.py.
+TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 1e-2}
+
+
+@dataclasses.dataclass(frozen=True)
+class Seam:
+    """Where one tensor crosses a module boundary.
+
+    Attributes:
+        path: the module, dotted, below the decoder layer; "" is the layer itself.
+        side: "out" (what the module returns) or "in" (its first positional argument).
+        dims: axes after `token`, as fields of `Spec` or numbers of them multiplied out by `sizes`.
+        part: None, or (index, parts): which of `parts` equal pieces of the last axis.
+    """
+
+    path: str
+    side: str
+    dims: tuple[str, ...]
+    part: tuple[int, int] | None = None
+
+
+COMMON = {
+    "resid_pre": Seam("", "in", ("channel",)),
+    "mixer_in": Seam("input_layernorm", "out", ("channel",)),
+    "mlp_out": Seam("mlp", "out", ("channel",)),
+    "resid_post": Seam("", "out", ("channel",)),
+}
+SEAMS = {
+    "deltanet": {
+        "qkv": Seam("linear_attn.in_proj_qkv", "out", ("channel",)),
+        "z": Seam("linear_attn.in_proj_z", "out", ("head", "value")),
+        "b": Seam("linear_attn.in_proj_b", "out", ("head",)),
+        "a": Seam("linear_attn.in_proj_a", "out", ("head",)),
+        "read": Seam("linear_attn.norm", "in", ("head", "value")),
+        "gated": Seam("linear_attn.out_proj", "in", ("head", "value")),
+        "mixer_out": Seam("linear_attn", "out", ("channel",)),
+        **COMMON,
+    },
+    "attention": {
+        "q": Seam("self_attn.q_norm", "out", ("query_head", "value")),
+        "k": Seam("self_attn.k_norm", "out", ("kv_head", "value")),
+        "v": Seam("self_attn.v_proj", "out", ("kv_head", "value")),
+        "gate": Seam("self_attn.q_proj", "out", ("query_head", "value"), part=(1, 2)),
+        "gated": Seam("self_attn.o_proj", "in", ("query_head", "value")),
+        "mixer_out": Seam("self_attn", "out", ("channel",)),
+        **COMMON,
+    },
+}
+PARAMETERS = {
+    "deltanet": ("linear_attn.conv1d.weight", "linear_attn.A_log", "linear_attn.dt_bias", "linear_attn.norm.weight"),
+    "attention": (),
+}
+
+
+def decoder(model):
+    """The stack of decoder layers: `model.model`, or `model.model.language_model` in the image-text class."""
+    inner = model.model
+    return getattr(inner, "language_model", inner)
+
+
+def heads_of(spec, axis, kind):
+    """Length of a head axis of a seam."""
+    return {"head": spec.heads, "query_head": spec.query_heads, "kv_head": spec.kv_heads}[axis]
+
+
+def shaped(tensor, seam, spec, kind, batch, tokens):
+    """A seam's tensor as [batch, token, *dims]; a view wherever the layout allows."""
+    if seam.part is not None:
+        index, parts = seam.part
+        heads = heads_of(spec, seam.dims[0], kind)
+        return tensor.view(batch, tokens, heads, parts, -1).select(3, index)
+    if seam.dims == ("channel",) or seam.dims == ("head",):
+        return tensor.view(batch, tokens, -1)
+    return tensor.reshape(batch, tokens, heads_of(spec, seam.dims[0], kind), -1)
+
+
+def wanted_seams(spec, layers, keep):
+    """`{layer: names}` from the arguments of `Lab.trace`; None means all.
+
+    Raises:
+        InputError: a layer out of range, or a seam that exists in none of the chosen layers.
+    """
+    layers = range(spec.layers) if layers is None else [layers] if isinstance(layers, int) else list(layers)
+    keep = [keep] if isinstance(keep, str) else keep
+    known = {name for layer in layers for name in SEAMS[spec.kind(layer)]}
+    if keep is not None and (unknown := set(keep) - known):
+        raise InputError("unknown seam", got=sorted(unknown), expected=", ".join(sorted(known)))
+    return {
+        layer: [name for name in SEAMS[spec.kind(layer)] if keep is None or name in keep] for layer in sorted(layers)
+    }
+
+
+class Recorder:
+    """Hooks as a scope: open it, run the model any number of times, read `pieces`.
+
+    Tensors are kept by reference (nothing in the forward pass changes them afterwards); `device` moves each to
+    another device at once, which frees accelerator memory on long prompts.
+    """
+
+    def __init__(self, model, spec, wanted, *, device=None):
+        self.stack = decoder(model)
+        self.spec, self.wanted, self.device = spec, wanted, device
+        self.pieces: dict[tuple[int, str], list[torch.Tensor]] = {}
+        self.rotary: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._shape = (1, 0)
+
+    def __enter__(self):
+        with contextlib.ExitStack() as scope:
+            scope.callback(self.stack.register_forward_pre_hook(self._enter, with_kwargs=True).remove)
+            scope.callback(self.stack.rotary_emb.register_forward_hook(self._rotary).remove)
+            for layer, names in self.wanted.items():
+                for name in names:
+                    scope.callback(self._attach(layer, name).remove)
+            self._scope = scope.pop_all()
+        return self
+
+    def __exit__(self, *error):
+        self._scope.close()
+
+    def clear(self):
+        """Forget what was recorded; the hooks stay."""
+        self.pieces, self.rotary = {}, []
+
+    def joined(self, tokens):
+        """`{(layer, name): [batch, tokens, *dims]}` and rotary (cos, sin), each [batch, tokens, rotary].
+
+        Raises:
+            SeamError: a seam never fired, or fired for fewer tokens than were fed.
+        """
+        for layer, names in self.wanted.items():
+            for name in names:
+                seen = sum(piece.shape[1] for piece in self.pieces.get((layer, name), ()))
+                if seen != tokens:
+                    raise SeamError(
+                        f"seam {name!r} of layer {layer} did not fire for every token",
+                        got=f"{seen} of {tokens} tokens",
+                        expected="one firing per forward pass",
+                        hint="lab.backend shows fused kernels; load with backend='torch' to run the plain modules",
+                    )
+        join = lambda parts: parts[0] if len(parts) == 1 else torch.cat(parts, 1)  # noqa: E731
+        rotary = tuple(join(list(parts)) for parts in zip(*self.rotary, strict=True))
+        return {key: join(parts) for key, parts in self.pieces.items()}, rotary
+
+    def _enter(self, module, args, kwargs):
+        source = args[0] if args else kwargs.get("input_ids")
+        source = kwargs["inputs_embeds"] if source is None else source
+        self._shape = tuple(source.shape[:2])
+
+    def _rotary(self, module, args, output):
+        self.rotary.append(tuple(self._moved(part) for part in output))
+
+    def _moved(self, tensor):
+        tensor = tensor.detach()
+        return tensor if self.device is None else tensor.to(self.device, non_blocking=True)
+
+    def _attach(self, layer, name):
+        kind = self.spec.kind(layer)
+        seam = SEAMS[kind][name]
+        module = self.stack.layers[layer].get_submodule(seam.path)
+        bucket = (layer, name)
+
+        def keep(tensor):
+            value = shaped(tensor, seam, self.spec, kind, *self._shape)
+            self.pieces.setdefault(bucket, []).append(self._moved(value))
+
+        if seam.side == "in":
+            return module.register_forward_pre_hook(lambda module, args: keep(args[0]))
+        return module.register_forward_hook(
+            lambda module, args, output: keep(output[0] if isinstance(output, tuple) else output)
+        )
+
+
+class Seams(Mapping):
+    """The seams of a run: `run.seams[layer, name]` is a tensor [token, *dims]."""
+
+    def __init__(self, tensors):
+        self._tensors = types.MappingProxyType(dict(tensors))
+
+    def __getitem__(self, key):
+        if key not in self._tensors:
+            layer, name = key if isinstance(key, tuple) and len(key) == 2 else (key, None)
+            kept = sorted({seam for at, seam in self._tensors if at == layer})
+            raise SeamError(
+                f"seam {name!r} of layer {layer} was not kept in this run",
+                got=key,
+                expected=f"layer {layer}: {', '.join(kept)}" if kept else f"layers {sorted({at for at, _ in self})}",
+                hint="trace again with this layer in `layers` and this seam in `keep` (None keeps all)",
+            )
+        return self._tensors[key]
+
+    def __iter__(self):
+        return iter(self._tensors)
+
+    def __len__(self):
+        return len(self._tensors)
+
+    @property
+    def nbytes(self):
+        """Bytes held by all seams."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self._tensors.values())
+
+    def __repr__(self):
+        return f"Seams({len(self)} tensors in {len({at for at, _ in self})} layers, {self.nbytes / 2**20:.1f} MiB)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """What the cache held before the first token of a run: the run's boundary condition.
+
+    Attributes:
+        length: tokens already in the cache.
+        conv: `{layer: [conv channels, taps]}`, raw projections of the last tokens, newest last.
+        state: `{layer: [head, key, value]}`, float32.
+        keys, values: `{layer: [kv_head, length, value]}`, keys already rotated.
+    """
+
+    length: int = 0
+    conv: dict = dataclasses.field(default_factory=dict)
+    state: dict = dataclasses.field(default_factory=dict)
+    keys: dict = dataclasses.field(default_factory=dict)
+    values: dict = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One traced sequence. Frozen: the hooks are gone and nothing that happens to the model changes it.
+
+    Attributes:
+        ids: [token] token ids; `tokens` their readable texts.
+        logits: [n, vocab] at the positions `logit_tokens` (by default the last token alone).
+        seams: `run.seams[layer, name]`, see `labkit.trace.SEAMS` for the names of each layer kind.
+        rotary: (cos, sin), each [token, rotary channels], as the attention layers received them.
+        parameters: `{(layer, name): tensor}`, the small weights that readings need (conv taps, A_log, dt_bias, norm).
+        start: what a warm cache contributed.
+        parity: `{(layer, reading): relative error}`, filled by each reading of this run.
+        prompt: number of tokens that were given; the rest was generated.
+    """
+
+    ids: torch.Tensor
+    tokens: tuple[str, ...]
+    logits: torch.Tensor
+    logit_tokens: torch.Tensor
+    seams: Seams
+    rotary: tuple[torch.Tensor, torch.Tensor]
+    parameters: dict
+    start: Start
+    spec: Spec
+    prompt: int
+    model: str = ""
+    parity: dict = dataclasses.field(default_factory=dict)
+
+    def __len__(self):
+        return len(self.ids)
+
+    @property
+    def layers(self):
+        """The layers that were traced."""
+        return tuple(sorted({layer for layer, _ in self.seams}))
+
+    @property
+    def positions(self):
+        """Absolute positions of the run's tokens, [token]; they start at `start.length`."""
+        return torch.arange(len(self.ids)) + self.start.length
+
+    def __repr__(self):
+        grown = f" ({self.prompt} given, {len(self) - self.prompt} generated)" if self.prompt < len(self) else ""
+        warm = f" after {self.start.length} cached tokens" if self.start.length else ""
+        return f"Run({len(self)} tokens{grown}{warm}, layers {list(self.layers)}, {self.seams!r})"
+
+    def require(self, layer, kind, reading, instead):
+        """The layer, if it is of this kind.
+
+        Raises:
+            InputError: no such layer.
+            LayerError: the other kind; names the call that fits.
+        """
+        if self.spec.kind(layer) != kind:
+            article = {"deltanet": "Gated DeltaNet", "attention": "gated attention"}
+            fits = self.spec.deltanet_layers if kind == "deltanet" else self.spec.attention_layers
+            raise LayerError(
+                f"{reading}: layer {layer} is a {article[self.spec.kind(layer)]} layer",
+                expected=f"a {article[kind]} layer: {', '.join(map(str, fits))}",
+                hint=f"{instead}(run, layer={layer})",
+            )
+        return layer
+
+    def prove(self, layer, reading, recomputed, seam):
+        """Compare what was recomputed with the model's own next seam and note the error in `parity`.
+
+        Returns:
+            (error, tolerance): largest absolute difference over the largest absolute value of the seam.
+
+        Raises:
+            ParityError: above the tolerance for the seam's dtype, or not a number.
+        """
+        tolerance = TOLERANCE[seam.dtype]
+        scale = seam.abs().max().float().clamp(min=1e-30)
+        error = float((recomputed.float() - seam.float()).abs().max() / scale)
+        self.parity[layer, reading] = error
+        if not error <= tolerance:
+            raise ParityError(
+                f"{reading}: layer {layer} recomputed from its seams disagrees with the model",
+                got=f"relative error {error:.2g}",
+                expected=f"at most {tolerance:g} for {str(seam.dtype).removeprefix('torch.')}",
+                hint="an edit inside this layer, a fused kernel (see lab.backend), or NaN in the weights",
+            )
+        return error, tolerance
+
+    def save(self, folder):
+        """Write the run as `run.safetensors` and `run.json` into a new or empty folder; no pickle.
+
+        Raises:
+            InputError: the folder exists and is not empty.
+        """
+        from safetensors.torch import save_file
+
+        folder = pathlib.Path(folder)
+        if folder.exists() and any(folder.iterdir()):
+            raise InputError("the folder to save into is not empty", got=str(folder), hint="give a new folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {"ids": self.ids, "logits": self.logits, "logit_tokens": self.logit_tokens}
+        tensors |= {"rotary/cos": self.rotary[0], "rotary/sin": self.rotary[1]}
+        tensors |= {f"seams/{layer}/{name}": value for (layer, name), value in self.seams.items()}
+        tensors |= {f"parameters/{layer}/{name}": value for (layer, name), value in self.parameters.items()}
+        for part in ("conv", "state", "keys", "values"):
+            tensors |= {f"start/{part}/{layer}": value for layer, value in getattr(self.start, part).items()}
+        save_file({k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}, folder / "run.safetensors")
+        facts = {
+            "format": 1,
+            "tokens": self.tokens,
+            "prompt": self.prompt,
+            "model": self.model,
+            "length": self.start.length,
+            "spec": dataclasses.asdict(self.spec),
+            "parity": [[layer, reading, error] for (layer, reading), error in self.parity.items()],
+        }
+        (folder / "run.json").write_text(json.dumps(facts, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def open_run(folder):
+    """Read back what `Run.save` wrote; no model is needed.
+
+    Raises:
+        InputError: no run lies there, or it was written in another format.
+    """
+    from safetensors.torch import load_file
+
+    folder = pathlib.Path(folder)
+    if not (folder / "run.json").is_file() or not (folder / "run.safetensors").is_file():
+        raise InputError("no saved run here", got=str(folder), expected="run.json and run.safetensors")
+    facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    if facts.get("format") != 1:
+        raise InputError("unknown format of a saved run", got=facts.get("format"), expected=1)
+    tensors = load_file(folder / "run.safetensors")
+    groups = {"seams": {}, "parameters": {}, "conv": {}, "state": {}, "keys": {}, "values": {}}
+    for key, value in tensors.items():
+        head, *rest = key.split("/")
+        if head == "start":
+            groups[rest[0]][int(rest[1])] = value
+        elif head in groups:
+            groups[head][int(rest[0]), rest[1]] = value
+    spec = facts["spec"]
+    return Run(
+        ids=tensors["ids"],
+        tokens=tuple(facts["tokens"]),
+        logits=tensors["logits"],
+        logit_tokens=tensors["logit_tokens"],
+        seams=Seams(groups.pop("seams")),
+        rotary=(tensors["rotary/cos"], tensors["rotary/sin"]),
+        parameters=groups.pop("parameters"),
+        start=Start(facts["length"], **groups),
+        spec=Spec(**{k: tuple(v) if isinstance(v, list) else v for k, v in spec.items()}),
+        prompt=facts["prompt"],
+        model=facts["model"],
+        parity={(layer, reading): error for layer, reading, error in facts["parity"]},
+    )
+
+
+def parameters_of(model, spec, layers):
+    """Copies of the small weights that the readings of these layers need."""
+    stack = decoder(model)
+    return {
+        (layer, path.removeprefix("linear_attn.")): stack.layers[layer].get_parameter(path).detach().clone()
+        for layer in layers
+        for path in PARAMETERS[spec.kind(layer)]
+    }
+
+
+def texts(tokenizer, ids):
+    """Readable text of each token, one string per id."""
+    if tokenizer is None:
+        return tuple(f"[{int(i)}]" for i in ids)
+    return tuple(visible(tokenizer.decode([int(i)])) for i in ids)
