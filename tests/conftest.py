@@ -1,0 +1,39 @@
+"""Fixtures: a small random hybrid in float32 and its lab; one thread, so that numbers repeat."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+import tiny
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def model():
+    """The random five-layer hybrid of `tiny`, float32."""
+    return tiny.model()
+
+
+@pytest.fixture
+def lab(model):
+    """A lab around it, without a tokenizer; afterwards no hook may be left."""
+    made = make_lab(model)
+    yield made
+    assert hooks(model) == []
+
+
+def make_lab(model, name="tiny"):
+    """A lab around any model of the family."""
+    from labkit import spec
+    from labkit.lab import Lab
+
+    return Lab(model, None, spec.read(model.config), None, name)
+
+
+def hooks(model):
+    """Names of modules that carry a hook."""
+    return [n for n, m in model.named_modules() if m._forward_hooks or m._forward_pre_hooks or m._backward_hooks]

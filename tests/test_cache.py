@@ -1,0 +1,113 @@
+"""Snapshot, restore, fork, resume: a resumed run equals the cold run, and a resume at the wrong place does not."""
+
+import pytest
+import tiny
+import torch
+
+from labkit import cache as hybrid
+from labkit.errors import InputError
+
+IDS = tiny.ids(90)
+
+
+def warm(lab, n):
+    cache = lab.cache()
+    lab.trace(IDS[:n], cache=cache)
+    return cache, lab.snapshot(cache)
+
+
+@pytest.mark.parametrize("n", [1, 3, 64, 77, 89])
+def test_resumed_equals_cold(lab, n):
+    cold = lab.trace(IDS, logits="all").logits[n:]
+    _, snap = warm(lab, n)
+    resumed = lab.resume(snap, IDS, logits="all")
+    assert resumed.start.length == n and len(resumed) == 90 - n
+    assert (resumed.logits - cold).abs().max() < 2e-4
+
+
+def test_resumed_state_equals_cold_state(lab):
+    cold, whole = warm(lab, 90)
+    cache, snap = warm(lab, 64)
+    lab.trace(IDS[64:], cache=lab.restore(snap))
+    again = lab.restore(snap)
+    lab.trace(IDS[64:], cache=again)
+    for layer in lab.spec.deltanet_layers:
+        a, b = again.layers[layer], cold.layers[layer]
+        assert (a.recurrent_states[0] - b.recurrent_states[0]).abs().max() < 1e-5
+        assert torch.allclose(a.conv_states[0], b.conv_states[0], atol=1e-5)
+
+
+def test_a_resume_at_the_wrong_place_is_another_answer_or_refused(lab):
+    cold = lab.trace(IDS).logits
+    _, snap = warm(lab, 60)
+    wrong = lab.trace(IDS[61:], cache=lab.restore(snap)).logits  # one token is missing
+    assert (wrong - cold).abs().max() > 0.05
+    changed = IDS.clone()
+    changed[40] = (changed[40] + 1) % 200 + 2
+    with pytest.raises(InputError, match="(?s)does not begin with.*first difference at token 40.*same 60 tokens"):
+        lab.resume(snap, changed)
+    with pytest.raises(InputError, match="first difference at token 30"):
+        lab.resume(snap, IDS[:30])
+    with pytest.raises(InputError, match="nothing is left"):
+        lab.resume(snap, IDS[:60])
+
+
+def test_cutting_keys_and_values_alone_is_silently_wrong(lab):
+    """Why there is no crop: after cutting K/V by hand the states still hold the removed tokens."""
+    cache, _ = warm(lab, 60)
+    for layer in lab.spec.attention_layers:
+        cache.layers[layer].keys = cache.layers[layer].keys[:, :, :50]
+        cache.layers[layer].values = cache.layers[layer].values[:, :, :50]
+    wrong = lab.trace(IDS[50:], cache=cache).logits
+    assert (wrong - lab.trace(IDS).logits).abs().max() > 0.05
+
+
+def test_snapshots_share_keys_and_own_states(lab):
+    cache, snap = warm(lab, 33)
+    state = snap.state[1].clone()
+    assert snap.keys[2].data_ptr() == cache.layers[2].keys.data_ptr()
+    assert snap.state[1].data_ptr() != cache.layers[1].recurrent_states[0].data_ptr()
+    lab.trace(IDS[33:], cache=cache)
+    assert torch.equal(snap.state[1], state) and snap.keys[2].shape[2] == 33
+    s = tiny.SIZES
+    own = 3 * (9 * 10 * 14 * 4 + (2 * 3 * 10 + 9 * 14) * s["linear_conv_kernel_dim"] * 4)
+    assert snap.nbytes == {"shared": 2 * 2 * 2 * 33 * 16 * 4, "own": own}
+    assert "after 33 tokens" in repr(snap)
+
+
+def test_branches_of_a_fork_are_independent_and_equal_reruns(lab):
+    _, snap = warm(lab, 50)
+    branches = lab.fork(snap, 3)
+    assert branches[0].layers[2].keys.data_ptr() == branches[2].layers[2].keys.data_ptr()
+    for seed, branch in enumerate(branches):
+        suffix = tiny.ids(11, seed=100 + seed)
+        forked = lab.trace(suffix, cache=branch).logits
+        assert (forked - lab.trace(torch.cat([IDS[:50], suffix])).logits).abs().max() < 2e-4
+    with pytest.raises(InputError, match="at least one branch"):
+        lab.fork(snap, 0)
+
+
+def test_an_empty_cache_can_be_kept_too(lab):
+    snap = lab.snapshot(lab.cache())
+    assert snap.length == 0
+    assert torch.equal(lab.trace(IDS, cache=lab.restore(snap)).logits, lab.trace(IDS, cache=lab.cache()).logits)
+
+
+def test_states_stay_float32_in_a_bfloat16_model():
+    from conftest import make_lab
+
+    _, snap = warm(make_lab(tiny.model(dtype=torch.bfloat16)), 9)
+    assert snap.state[0].dtype == torch.float32 and snap.conv[0].dtype == torch.bfloat16
+
+
+def test_other_caches_are_refused(lab):
+    from transformers import DynamicCache
+
+    with pytest.raises(InputError, match="(?s)not a hybrid cache.*DynamicCache\\(config=model.config\\).*lab.cache"):
+        lab.snapshot(DynamicCache())
+    with pytest.raises(InputError, match="(?s)ids do not fit.*got: 3 ids.*9 tokens"):
+        hybrid.snapshot(warm(lab, 9)[0], ids=IDS[:3])
+    with pytest.raises(InputError, match="does not know its tokens"):
+        lab.resume(hybrid.snapshot(warm(lab, 9)[0]), IDS)
+    with pytest.raises(InputError, match="a batch starts cold"):
+        lab.trace([IDS[:4], IDS[:5]], cache=lab.cache())

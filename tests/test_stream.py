@@ -1,0 +1,136 @@
+"""Streaming: equal to one-shot readings, independent of the chunk, resumable after a stop at any place."""
+
+import pytest
+import tiny
+import torch
+import xarray
+
+from labkit import deltanet, stream
+from labkit.errors import InputError, LayerError
+
+IDS = tiny.ids(300)
+
+
+def probes():
+    return [
+        deltanet.gates(),
+        deltanet.norms(),
+        deltanet.ledger_sums(layers=[1, 3]),
+        stream.capture("resid_post", tokens=[5, 200, 299], layers=[0, 2]),
+    ]
+
+
+def test_blocks_equal_the_means_and_sums_of_the_readings(lab):
+    run = lab.trace(IDS)
+    ds = lab.stream(IDS, probes=probes(), chunk=128)
+    assert ds.block_start.values.tolist() == [0, 64, 128, 192, 256] and ds.attrs["tokens"] == 300
+    for layer in (1, 3):
+        whole = deltanet.memory(run, layer=layer)
+        for name in ("keep", "write", "state_norm", "out", "recalled", "error", "decayed", "erased", "written"):
+            how = "sum" if name in ("decayed", "erased", "written") else "mean"
+            blocks = [getattr(part, how)(0) for part in torch.tensor(whole[name].values).split(64)]
+            mine = ds[name].sel(layer=layer).values
+            assert abs(mine - torch.stack(blocks).numpy()).max() < 2e-4 * abs(mine).max(), name
+    assert ds.written.sel(layer=0).isnull().all()
+    assert abs(ds.logits.values - run.logits[0].numpy()).max() < 2e-4
+    kept = run.seams[2, "resid_post"][[5, 200, 299]].numpy()
+    assert abs(ds.resid_post.sel(layer=2).values - kept).max() < 2e-4
+
+
+def test_block_of_one_gives_every_token(lab):
+    ds = lab.stream(IDS[:100], probes=[deltanet.gates(layers=[3], block=1)], chunk=64)
+    whole = deltanet.memory(lab.trace(IDS[:100]), layer=3)
+    assert ds.keep.shape == (100, 1, 9)
+    assert abs(ds.keep.sel(layer=3).values - whole.keep.values).max() < 1e-5
+
+
+def test_the_chunk_does_not_show(lab):
+    a, b = (lab.stream(IDS, probes=probes(), chunk=chunk) for chunk in (64, 256))
+    xarray.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("layer", [0, 4])
+@pytest.mark.parametrize("stop", [1, 2, 4])
+def test_stopped_anywhere_and_resumed_gives_the_identical_dataset(lab, tmp_path, stop, layer):
+    """Ctrl-C inside a layer of the chunk `stop`: the cache is half updated there, the checkpoint must not be."""
+    whole = lab.stream(IDS, probes=probes(), chunk=64)
+    calls = []
+
+    def interrupt(*_):
+        calls.append(1)
+        if len(calls) > stop:
+            raise KeyboardInterrupt
+
+    handle = lab.model.model.layers[layer].mlp.register_forward_hook(interrupt)
+    with pytest.raises(stream.Interrupted, match=f"(?s)stopped after {64 * stop} of 300.*same checkpoint folder") as error:
+        lab.stream(IDS, probes=probes(), chunk=64, checkpoint=tmp_path / "kept", every=2)
+    handle.remove()
+    assert error.value.dataset.keep.shape[0] == stop
+    again = lab.stream(IDS, probes=probes(), chunk=64, checkpoint=tmp_path / "kept", every=2)
+    assert again.identical(whole)
+
+
+def test_a_kill_between_checkpoints_resumes_from_the_last_one(lab, tmp_path):
+    """No clean-up code runs: what a kill -9 leaves is the folder as it last was."""
+    whole = lab.stream(IDS, probes=probes(), chunk=64)
+    calls = []
+
+    def die(*_):
+        calls.append(1)
+        if len(calls) > 3:
+            raise SystemError("killed")
+
+    handle = lab.model.model.layers[1].mlp.register_forward_hook(die)
+    with pytest.raises(SystemError):
+        lab.stream(IDS, probes=probes(), chunk=64, checkpoint=tmp_path, every=1)
+    handle.remove()
+    assert '"done": 192' in (tmp_path / "stream.json").read_text()
+    assert lab.stream(IDS, probes=probes(), chunk=64, checkpoint=tmp_path).identical(whole)
+    finished = lab.stream(IDS, probes=probes(), chunk=64, checkpoint=tmp_path)  # nothing left to do
+    assert finished.identical(whole)
+
+
+def test_without_a_checkpoint_the_finished_chunks_come_with_the_error(lab):
+    def interrupt(module, args, output):
+        if args[0].shape[1] == 300 - 256:
+            raise KeyboardInterrupt
+
+    handle = lab.model.model.layers[1].mlp.register_forward_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt, match="(?s)stopped after 256 of 300.*error.dataset") as error:
+        lab.stream(IDS, probes=probes(), chunk=64)
+    handle.remove()
+    assert error.value.dataset.block.size == 4
+
+
+def test_edits_hold_while_streaming(lab):
+    with lab.edit(deltanet.never_forget(layer=1, head=3)):
+        ds = lab.stream(IDS, probes=[deltanet.gates()], chunk=64)
+    assert (ds.keep.sel(layer=1, head=3) == 1).all() and (ds.keep.sel(layer=1, head=2) < 1).all()
+
+
+def test_a_checkpoint_of_another_request_is_refused(lab, tmp_path):
+    lab.stream(IDS[:64], probes=[deltanet.gates()], chunk=64, checkpoint=tmp_path)
+    for ids, made in ((IDS[:65], [deltanet.gates()]), (IDS[:64], [deltanet.norms()])):
+        with pytest.raises(InputError, match="(?s)belongs to another request.*different (ids|probes).*another folder"):
+            lab.stream(ids, probes=made, chunk=64, checkpoint=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("made", "options", "error", "message"),
+    [
+        ([], {}, InputError, "(?s)nothing to watch.*deltanet.gates"),
+        ([deltanet.gates(block=48)], dict(chunk=64), InputError, "(?s)whole blocks.*chunk 64"),
+        ([deltanet.gates(), deltanet.norms(block=32)], {}, InputError, "share their block"),
+        ([deltanet.gates(layers=[2])], {}, LayerError, "(?s)Gated DeltaNet layers.*\\[2\\].*stream.capture"),
+        ([stream.capture("k", tokens=[1], layers=[1])], {}, InputError, "(?s)no seam 'k'.*\\[1\\]"),
+        ([stream.capture("scores", tokens=[1])], {}, InputError, "(?s)unknown seam.*scores.*resid_post"),
+    ],
+)
+def test_misuse(lab, made, options, error, message):
+    with pytest.raises(error, match=message):
+        lab.stream(IDS, probes=made, **options)
+
+
+def test_a_block_holds_a_token():
+    with pytest.raises(InputError, match="at least one token"):
+        deltanet.gates(block=0)

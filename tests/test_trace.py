@@ -1,0 +1,230 @@
+"""Seeing does not change; hooks never survive; runs are frozen, saved and opened."""
+
+import dataclasses
+import json
+
+import pytest
+import tiny
+import torch
+import xarray
+from conftest import hooks, make_lab
+
+from labkit import trace
+from labkit.errors import InputError, LayerError, ParityError, SeamError
+
+IDS = tiny.ids(53)
+
+
+def test_logits_with_tracing_equal_logits_without_bit_for_bit(lab):
+    with torch.no_grad():
+        plain = lab.model(IDS[None]).logits[0]
+        last = lab.model(IDS[None], logits_to_keep=1).logits[0]
+    assert torch.equal(lab.trace(IDS, logits="all").logits, plain)
+    assert torch.equal(lab.trace(IDS).logits, last)
+
+
+def test_seams_have_the_shapes_of_the_alphabet(lab):
+    run, s = lab.trace(IDS), tiny.SIZES
+    t, hidden, heads, dv = len(IDS), s["hidden_size"], s["linear_num_value_heads"], s["linear_value_head_dim"]
+    conv = 2 * s["linear_num_key_heads"] * s["linear_key_head_dim"] + heads * dv
+    shapes = {
+        (1, "qkv"): (t, conv),
+        (1, "z"): (t, heads, dv),
+        (1, "a"): (t, heads),
+        (1, "b"): (t, heads),
+        (1, "read"): (t, heads, dv),
+        (1, "gated"): (t, heads, dv),
+        (2, "q"): (t, 6, 16),
+        (2, "k"): (t, 2, 16),
+        (2, "v"): (t, 2, 16),
+        (2, "gate"): (t, 6, 16),
+        (2, "gated"): (t, 6, 16),
+        (2, "resid_pre"): (t, hidden),
+        (2, "mlp_out"): (t, hidden),
+    }
+    for key, shape in shapes.items():
+        assert tuple(run.seams[key].shape) == shape, key
+
+
+@pytest.mark.parametrize("layer", range(5))
+def test_residual_stream_adds_up(lab, layer):
+    """Layer output = input + mixer + mlp, and the next layer receives it: the seams are where we say they are."""
+    s = lab.trace(IDS).seams
+    total = s[layer, "resid_pre"] + s[layer, "mixer_out"] + s[layer, "mlp_out"]
+    assert torch.allclose(total, s[layer, "resid_post"], atol=1e-5)
+    if layer < 4:
+        assert torch.equal(s[layer, "resid_post"], s[layer + 1, "resid_pre"])
+
+
+@pytest.mark.parametrize("layer", range(5))
+def test_gated_seam_is_what_the_output_projection_receives(lab, layer):
+    run = lab.trace(IDS)
+    block = lab.model.model.layers[layer]
+    project = block.linear_attn.out_proj if hasattr(block, "linear_attn") else block.self_attn.o_proj
+    again = project(run.seams[layer, "gated"].flatten(1))
+    assert torch.allclose(again, run.seams[layer, "mixer_out"], atol=1e-5)
+
+
+def test_layers_and_keep_limit_what_is_kept(lab):
+    run = lab.trace(IDS, layers=[1, 2], keep=["qkv", "k", "mlp_out"])
+    assert set(run.seams) == {(1, "qkv"), (1, "mlp_out"), (2, "k"), (2, "mlp_out")}
+    assert run.layers == (1, 2)
+    with pytest.raises(SeamError, match="(?s)'read' of layer 1 was not kept.*expected: layer 1: mlp_out, qkv"):
+        run.seams[1, "read"]
+
+
+def test_chosen_logits(lab):
+    whole = lab.trace(IDS, logits="all")
+    some = lab.trace(IDS, logits=[0, 7, -1])
+    assert some.logit_tokens.tolist() == [0, 7, 52]
+    assert torch.allclose(some.logits, whole.logits[[0, 7, 52]], atol=1e-5)
+
+
+def test_hooks_are_gone_after_an_exception_and_after_an_interrupt(lab):
+    for error in (RuntimeError, KeyboardInterrupt):
+
+        def fail(*_, error=error):
+            raise error("stopped")
+
+        handle = lab.model.model.layers[3].mlp.register_forward_hook(fail)
+        try:
+            with pytest.raises(error, match="stopped"):
+                lab.trace(IDS)
+            with pytest.raises(error, match="stopped"):
+                lab.generate(IDS, max_new_tokens=3)
+        finally:
+            handle.remove()
+        assert hooks(lab.model) == []
+
+
+def test_a_hook_that_cannot_be_placed_leaves_no_other_behind(lab, monkeypatch):
+    broken = dict(trace.SEAMS["attention"], k=trace.Seam("self_attn.gone", "out", ("kv_head", "value")))
+    monkeypatch.setitem(trace.SEAMS, "attention", broken)
+    with pytest.raises(AttributeError, match="gone"):
+        lab.trace(IDS)
+    assert hooks(lab.model) == []
+
+
+def test_a_seam_that_never_fires_is_an_error(lab, monkeypatch):
+    dead = dict(trace.SEAMS["deltanet"], qkv=trace.Seam("linear_attn.conv1d", "out", ("channel",)))
+    monkeypatch.setitem(trace.SEAMS, "deltanet", dead)
+    with pytest.raises(SeamError, match="(?s)'qkv' of layer 0 did not fire.*got: 0 of 53 tokens.*backend='torch'"):
+        lab.trace(IDS)
+
+
+def test_a_run_is_frozen_against_changes_of_the_model():
+    lab = make_lab(tiny.model(seed=3))
+    run = lab.trace(IDS)
+    before = run.parameters[1, "A_log"].clone()
+    lab.model.model.layers[1].linear_attn.A_log.zero_()
+    assert torch.equal(run.parameters[1, "A_log"], before)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        run.ids = IDS
+    with pytest.raises(TypeError):
+        run.seams[1, "qkv"] = 0
+
+
+def test_saved_and_opened_runs_give_equal_readings(lab, tmp_path):
+    from labkit import attention, deltanet
+
+    cache = lab.cache()
+    lab.trace(IDS[:20], cache=cache)
+    run = lab.trace(IDS[20:], cache=cache)
+    run.save(tmp_path / "run")
+    again = trace.open_run(tmp_path / "run")
+    assert torch.equal(again.ids, run.ids) and again.tokens == run.tokens and again.start.length == 20
+    xarray.testing.assert_allclose(deltanet.memory(again, layer=3), deltanet.memory(run, layer=3), atol=1e-6)
+    xarray.testing.assert_allclose(attention.pattern(again, layer=2), attention.pattern(run, layer=2), atol=1e-6)
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["run.json", "run.safetensors"]
+    with pytest.raises(InputError, match="not empty"):
+        run.save(tmp_path / "run")
+
+
+def test_opening_something_else_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no saved run here"):
+        trace.open_run(tmp_path)
+    (tmp_path / "run.json").write_text(json.dumps({"format": 99}))
+    (tmp_path / "run.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match="(?s)unknown format.*got: 99"):
+        trace.open_run(tmp_path)
+
+
+def test_offload_keeps_equal_seams(lab):
+    a, b = lab.trace(IDS), lab.trace(IDS, device="cpu")
+    assert all(torch.equal(a.seams[key], b.seams[key]) for key in a.seams)
+
+
+def test_parity_refuses_a_wrong_recomputation(lab):
+    run = lab.trace(IDS)
+    read = run.seams[1, "read"]
+    assert run.prove(1, "check", read * (1 + 9e-5), read)[0] < 1e-4
+    with pytest.raises(ParityError, match="(?s)layer 1 recomputed.*relative error 0.00.*at most 0.0001 for float32"):
+        run.prove(1, "check", read * 1.001, read)
+    with pytest.raises(ParityError, match="relative error nan"):
+        run.prove(1, "check", read * float("nan"), read)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ([], "the prompt is empty"),
+        (torch.tensor([], dtype=torch.long), "the prompt is empty"),
+        ([5, 211], "(?s)out of range.*got: 211.*0 to 210"),
+        ([5, -1], "(?s)out of range.*got: -1"),
+        (torch.tensor([1.5]), "(?s)one sequence of token ids.*float32"),
+        (torch.ones(2, 3, dtype=torch.long), "(?s)one sequence.*shape \\[2, 3\\].*lab.trace"),
+        ("words", "(?s)no tokenizer.*expected: token ids"),
+        (range(0, 1026, 2), "(?s)out of range|longer than"),
+    ],
+)
+def test_bad_prompts(lab, prompt, message):
+    with pytest.raises(InputError, match=message):
+        lab.trace(prompt)
+
+
+def test_longer_than_the_window(lab):
+    with pytest.raises(InputError, match="(?s)longer than the model's window.*got: 513 tokens.*at most 512.*YaRN"):
+        lab.trace(tiny.ids(513))
+    with pytest.raises(InputError, match="(?s)window.*got: 520"):
+        lab.generate(tiny.ids(510), max_new_tokens=10)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(layers=[5]), "0 to 4"),
+        (dict(keep=["weights"]), "(?s)unknown seam.*weights.*expected: .*gated"),
+        (dict(logits="first"), "unknown choice of logits"),
+        (dict(logits=[53]), "(?s)tokens that do not exist.*53"),
+        (dict(chunk=0), "a chunk holds at least one token"),
+    ],
+)
+def test_bad_options(lab, options, message):
+    with pytest.raises(InputError, match=message):
+        lab.trace(IDS, **options)
+
+
+def test_readings_refuse_the_other_layer_kind(lab):
+    from labkit import attention, deltanet
+
+    run = lab.trace(IDS)
+    for reading in (deltanet.memory, deltanet.implied_attention, deltanet.implied_row):
+        with pytest.raises(LayerError, match="(?s)layer 2 is a gated attention layer.*0, 1, 3.*try: attention.pattern"):
+            reading(run, layer=2)
+    with pytest.raises(LayerError, match="(?s)layer 3 is a Gated DeltaNet layer.*2, 4.*deltanet.implied_attention"):
+        attention.pattern(run, layer=3)
+    with pytest.raises(InputError, match="(?s)head out of range.*9.*0 to 8"):
+        deltanet.implied_attention(run, layer=1, heads=[9])
+    with pytest.raises(InputError, match="(?s)query_head out of range.*0 to 5"):
+        attention.pattern(run, layer=2, heads=6)
+    with pytest.raises(InputError, match="(?s)token out of range.*53"):
+        attention.pattern(run, layer=2, rows=[53])
+
+
+def test_a_batch_of_ids_and_a_generator_seed(lab):
+    runs = lab.trace([IDS[:5].tolist(), IDS[:9].tolist()])
+    assert [len(run) for run in runs] == [5, 9]
+    state = torch.random.get_rng_state()
+    a, b, c = (lab.generate(IDS, max_new_tokens=8, temperature=1.5, seed=s).ids for s in (1, 1, 2))
+    assert torch.equal(a, b) and not torch.equal(a, c)
+    assert torch.equal(torch.random.get_rng_state(), state)
