@@ -1,0 +1,205 @@
+"""Spec: the sizes of one model of the family, the rules they obey, and the strip of its layers.
+
+D  Gated DeltaNet layer:   `key_heads` query/key heads of dk, `heads` value heads of dv, a state [head, key, value]
+A  gated attention layer:  `query_heads` of head_dim over `kv_heads`, the first `rotary_dim` channels carry position
+"""
+
+import dataclasses
+
+from labkit.errors import InputError
+from labkit.spec import memory
+from labkit.spec.card import Card
+from labkit.spec.render import as_html, as_text, parameter_count
+
+DELTANET, ATTENTION = "deltanet", "attention"
+LETTERS = {DELTANET: "D", ATTENTION: "A"}
+POSITIVE = (
+    "hidden",
+    "intermediate",
+    "vocab",
+    "key_heads",
+    "heads",
+    "dk",
+    "dv",
+    "conv",
+    "query_heads",
+    "kv_heads",
+)
+POSITIVE += ("head_dim", "window")
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Spec:
+    """Everything about a model that follows from its configuration; made by `labkit.spec.read`.
+
+    Attributes:
+        name: shown in titles.
+        hidden, intermediate, vocab: widths of the residual stream, of the MLP, and of the vocabulary.
+        tied: whether lm_head is the embedding.
+        kinds: "deltanet" or "attention" for every layer.
+        key_heads, heads: query/key heads and value heads of a DeltaNet layer; value head h uses key head
+            h // (heads / key_heads).
+        dk, dv: channels of a DeltaNet key and value. conv: taps of the short convolution.
+        query_heads, kv_heads, head_dim: of an attention layer; query head h reads kv head h // (query_heads / kv_heads).
+        rotary_dim: leading channels of a query or key that are rotated. rope_theta: base of the frequencies.
+        window: positions the model was trained for (`max_position_embeddings`).
+        eps: of the RMS norms. mtp_layers: layers of the multi-token-prediction head, which is not loaded.
+        vision: sizes of the image tower as in its configuration, or None. dtype: as the configuration states it.
+
+    Raises:
+        InputError: a size below 1, heads that do not divide, an odd or too wide rotary part, an unknown kind of layer.
+    """
+
+    name: str
+    hidden: int
+    intermediate: int
+    vocab: int
+    tied: bool
+    kinds: tuple
+    key_heads: int
+    heads: int
+    dk: int
+    dv: int
+    conv: int
+    query_heads: int
+    kv_heads: int
+    head_dim: int
+    rotary_dim: int
+    rope_theta: float
+    window: int
+    eps: float
+    mtp_layers: int = 0
+    vision: dict | None = dataclasses.field(default=None, hash=False)
+    dtype: str | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "kinds", tuple(self.kinds))
+        for field in POSITIVE:
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(
+                    f"{field} is not a size", got=repr(value), expected="a whole number of at least 1"
+                )
+        if not self.kinds:
+            raise InputError(
+                "a model without layers", got="kinds is empty", expected=f"{DELTANET} or {ATTENTION} each"
+            )
+        if unknown := sorted(set(map(str, self.kinds)) - set(LETTERS)):
+            raise InputError("unknown kind of layer", got=unknown, expected=f"{DELTANET} or {ATTENTION}")
+        for many, few in (("heads", "key_heads"), ("query_heads", "kv_heads")):
+            if getattr(self, many) % getattr(self, few):
+                got = f"{many} {getattr(self, many)}, {few} {getattr(self, few)}"
+                raise InputError(
+                    f"{many} do not divide evenly over {few}", got=got, expected="a whole multiple"
+                )
+        if self.rotary_dim % 2 or not 0 < self.rotary_dim <= self.head_dim:
+            expected = f"an even number from 2 to head_dim {self.head_dim}"
+            raise InputError("the rotary part does not fit the head", got=self.rotary_dim, expected=expected)
+        if not self.rope_theta > 1:
+            raise InputError(
+                "rope_theta is not a base of frequencies", got=self.rope_theta, expected="above 1"
+            )
+
+    @property
+    def layers(self):
+        """Number of layers in the stack."""
+        return len(self.kinds)
+
+    @property
+    def deltanet_layers(self):
+        """Indices of the Gated DeltaNet layers."""
+        return tuple(layer for layer, kind in enumerate(self.kinds) if kind == DELTANET)
+
+    @property
+    def attention_layers(self):
+        """Indices of the gated attention layers."""
+        return tuple(layer for layer, kind in enumerate(self.kinds) if kind == ATTENTION)
+
+    @property
+    def conv_channels(self):
+        """Channels of the short convolution: query, key and value side by side."""
+        return 2 * self.key_heads * self.dk + self.heads * self.dv
+
+    def kind(self, layer):
+        """ "deltanet" or "attention".
+
+        Raises:
+            InputError: no such layer; layers count from 0 and negative ones are refused.
+        """
+        return self.kinds[self._index(layer, self.layers, "layer")]
+
+    def key_head(self, head):
+        """The query/key head that a value head of a DeltaNet layer uses."""
+        return self._index(head, self.heads, "head") * self.key_heads // self.heads
+
+    def kv_head(self, query_head):
+        """The key/value head that a query head of an attention layer reads."""
+        return self._index(query_head, self.query_heads, "query_head") * self.kv_heads // self.query_heads
+
+    def _index(self, value, count, axis):
+        if isinstance(value, bool) or not hasattr(value, "__index__") or not 0 <= value < count:
+            hint = self.strip() if axis == "layer" else None
+            raise InputError(f"{axis} out of range", got=repr(value), expected=f"0 to {count - 1}", hint=hint)
+        return value.__index__()
+
+    def strip(self):
+        """The layers in order as text, a group ending with each attention layer: `D D D A · D D D A`."""
+        signs = []
+        for layer, kind in enumerate(self.kinds):
+            signs.append(LETTERS[kind])
+            if kind == ATTENTION and layer + 1 < self.layers:
+                signs.append("·")
+        return " ".join(signs)
+
+    def facts(self):
+        """Rows (group, name, value) that both the text and the HTML show."""
+        total = memory.parameters(self)
+        count = f"{parameter_count(total['text'])} text"
+        count += f" + {parameter_count(total['vision'])} vision" if total["vision"] else ""
+        count += (
+            f" + {parameter_count(total['mtp'])} multi-token prediction (not loaded)" if total["mtp"] else ""
+        )
+        deltas, attentions = len(self.deltanet_layers), len(self.attention_layers)
+        tie = "tied to lm_head" if self.tied else "lm_head apart"
+        delta = f"{self.key_heads} query/key heads of {self.dk} · {self.heads} value heads of {self.dv}"
+        delta += f" · state {self.heads} × {self.dk} × {self.dv} · convolution of {self.conv} taps"
+        attend = f"{self.query_heads} query heads over {self.kv_heads} key/value heads of {self.head_dim}"
+        attend += f" · {self.rotary_dim} rotary channels, θ {self.rope_theta:,.0f} · sigmoid output gate"
+        rows = (
+            ("layers", f"{self.layers} = {deltas} D (Gated DeltaNet) + {attentions} A (gated attention)"),
+            ("strip", self.strip()),
+            (
+                "widths",
+                f"hidden {self.hidden:,} · MLP {self.intermediate:,} · vocabulary {self.vocab:,}, {tie}",
+            ),
+            ("D layer", delta),
+            ("A layer", attend),
+            ("window", f"{self.window:,} tokens"),
+            ("parameters", count),
+            ("dtype", str(self.dtype or "not stated")),
+        )
+        return tuple(("anatomy", *row) for row in rows)
+
+    def __repr__(self):
+        return as_text(self.name, self.facts())
+
+    def _repr_html_(self):
+        return as_html(self.name, self.facts())
+
+    def card(self, *, tokens=None, gpu="H200", dtype="bfloat16", quantize=None, kv_dtype=None):
+        """The cost card: parameters, bytes and FLOPs by component, cache, prefill and decode at a length on a GPU.
+
+        Args:
+            tokens: context length; None is the window.
+            gpu: a name in `labkit.spec.GPUS`, a `Gpu`, or None for a card without times.
+            dtype: of weights and activations. quantize: None, "nf4", "int4", "int8" or "fp8", linear weights only.
+            kv_dtype: of cached keys and values; None is `dtype`.
+
+        Returns:
+            `Card`, with `numbers` in bytes, FLOPs and seconds, and a text and an HTML repr of the same facts.
+
+        Raises:
+            InputError: unknown GPU, dtype or quantisation, or a length below 1.
+        """
+        tokens = self.window if tokens is None else tokens
+        return Card(self, tokens=tokens, gpu=gpu, dtype=dtype, quantize=quantize, kv_dtype=kv_dtype)

@@ -1,0 +1,193 @@
+"""Reading a Spec from a configuration: a transformers config, its dict, a config.json, or the folder that holds one.
+
+Nothing is guessed: transformers fills a missing size with that of the 9B and a missing rope_theta with 10,000, both
+without a word, so here each of them is an error.
+"""
+
+import json
+import pathlib
+import re
+
+from labkit.errors import CheckpointError, InputError
+from labkit.spec.anatomy import ATTENTION, DELTANET, Spec
+
+FAMILY = ("qwen3_5", "qwen3_5_text")  # image-text and text-only; 3.6 and 3.8 use the same types
+KINDS = {"linear_attention": DELTANET, "full_attention": ATTENTION}
+SIZES = {
+    "hidden": "hidden_size",
+    "intermediate": "intermediate_size",
+    "vocab": "vocab_size",
+    "key_heads": "linear_num_key_heads",
+    "heads": "linear_num_value_heads",
+    "dk": "linear_key_head_dim",
+    "dv": "linear_value_head_dim",
+    "conv": "linear_conv_kernel_dim",
+    "query_heads": "num_attention_heads",
+    "kv_heads": "num_key_value_heads",
+    "head_dim": "head_dim",
+    "window": "max_position_embeddings",
+}
+VISION = (
+    "depth",
+    "hidden_size",
+    "intermediate_size",
+    "num_heads",
+    "in_channels",
+    "out_hidden_size",
+    "patch_size",
+)
+VISION += ("spatial_merge_size", "temporal_patch_size", "num_position_embeddings")
+
+
+def read(source, *, name=None):
+    """The Spec of a model of the family.
+
+    Args:
+        source: a transformers config (text or image-text), its dict, or a path to a config.json or to its folder.
+        name: shown in titles; None takes the model's or folder's name, or else the model type.
+
+    Raises:
+        CheckpointError: no such file, or not JSON.
+        InputError: another family, a missing field, or fields that contradict each other.
+    """
+    config, found = _as_dict(source)
+    if not isinstance(config, dict):
+        raise InputError(
+            "not a configuration", got=type(source).__name__, expected="a config, a dict or a path"
+        )
+    kind = config.get("model_type")
+    if kind not in FAMILY:
+        hint = "mixture-of-experts models have other layers" if "moe" in str(kind) else None
+        raise InputError(
+            "not a model of this family", got=f"model_type {kind!r}", expected=" or ".join(FAMILY), hint=hint
+        )
+    text = config.get("text_config") if kind == "qwen3_5" else config
+    if not isinstance(text, dict):
+        raise InputError(
+            "an image-text configuration without its text part", got=text, expected="text_config"
+        )
+    _require(text, ("num_hidden_layers", *SIZES.values()))
+    _refuse_variants(text)
+    factor, theta = _rope(text)
+    vision = config.get("vision_config") if kind == "qwen3_5" else None
+    if vision is not None:
+        _require(vision, VISION, "vision_config.")
+    return Spec(
+        name=name or _name(config, found),
+        kinds=_kinds(text),
+        tied=_tied(config, text),
+        rotary_dim=int(text["head_dim"] * factor),
+        rope_theta=float(theta),
+        eps=float(text.get("rms_norm_eps", 1e-6)),
+        mtp_layers=text.get("mtp_num_hidden_layers") or 0,
+        vision=None if vision is None else {key: vision[key] for key in VISION},
+        dtype=_dtype(text) or _dtype(config),
+        **{ours: text[theirs] for ours, theirs in SIZES.items()},
+    )
+
+
+def _as_dict(source):
+    """The configuration as a dict, and the name of the folder it came from."""
+    if isinstance(source, dict):
+        return source, None
+    if hasattr(source, "to_dict"):
+        return source.to_dict(), None
+    if not isinstance(source, str | pathlib.Path):
+        return source, None
+    path = pathlib.Path(source)
+    path = path / "config.json" if path.is_dir() else path
+    hint = "labkit.load(...) takes a hub id; a Spec is read from a folder or a config.json"
+    try:
+        return json.loads(
+            path.read_text("utf-8")
+        ), path.parent if path.name == "config.json" else path.with_suffix("")
+    except OSError:
+        raise CheckpointError(
+            "no configuration there", got=str(path), expected="a config.json", hint=hint
+        ) from None
+    except ValueError as error:
+        raise CheckpointError(
+            "the configuration is not JSON", got=f"{path}: {error}", expected="a JSON object"
+        ) from None
+
+
+def _name(config, found):
+    """Qwen3.6-27B from a hub id, a hub cache folder or a folder of that name; else the model type."""
+    where = (
+        str(found.resolve() if found else config.get("_name_or_path") or "").replace("\\", "/").rstrip("/")
+    )
+    cached = re.search(r"models--[^/]+--([^/]+)/snapshots/", where)
+    return cached[1] if cached else where.rsplit("/", 1)[-1] or config["model_type"]
+
+
+def _require(config, fields, where=""):
+    odd = [where + field for field in fields if not isinstance(config.get(field, 0), int | None)]
+    if odd:
+        raise InputError("sizes must be whole numbers", got=f"{odd[0]} is {config[odd[0].split('.')[-1]]!r}")
+    if missing := [where + field for field in fields if config.get(field) is None]:
+        hint = "state every size; transformers would take a missing one from the 9B without a word"
+        raise InputError("the configuration lacks fields", got=f"no {', '.join(missing)}", hint=hint)
+
+
+def _refuse_variants(text):
+    """Options the config class knows but no published model uses, and which would make every number here wrong."""
+    if text.get("attention_bias"):
+        raise InputError(
+            "attention with biases is not part of this family", got="attention_bias true", expected="false"
+        )
+    if (act := text.get("hidden_act", "silu")) != "silu":
+        raise InputError("another activation than the family's", got=f"hidden_act {act!r}", expected="silu")
+
+
+def _kinds(text):
+    """One kind per layer: from layer_types, else every full_attention_interval-th (default 4th) layer attends."""
+    layers, types = text["num_hidden_layers"], text.get("layer_types")
+    if types is None:
+        every = text.get("full_attention_interval", 4)
+        if not isinstance(every, int) or every < 1:
+            raise InputError("full_attention_interval is not an interval", got=every, expected="at least 1")
+        return tuple(DELTANET if (layer + 1) % every else ATTENTION for layer in range(layers))
+    if len(types) != layers:
+        got = f"{len(types)} layer_types, num_hidden_layers {layers}"
+        raise InputError("the configuration contradicts itself", got=got, expected="one layer type per layer")
+    if unknown := sorted(set(types) - set(KINDS)):
+        raise InputError("unknown kind of layer", got=unknown, expected=" or ".join(KINDS))
+    return tuple(KINDS[kind] for kind in types)
+
+
+def _tied(config, text):
+    stated = {
+        bool(part["tie_word_embeddings"])
+        for part in (config, text)
+        if part.get("tie_word_embeddings") is not None
+    }
+    if len(stated) > 1:
+        got = f"tie_word_embeddings {config['tie_word_embeddings']}, in text_config {text['tie_word_embeddings']}"
+        raise InputError("the configuration contradicts itself", got=got, expected="the same in both")
+    return stated == {True}
+
+
+def _rope(text):
+    """Share of rotated channels and base of the frequencies."""
+    rope = text.get("rope_parameters")
+    if rope is not None and text.get("rope_scaling"):
+        hint = "drop rope_scaling; transformers would let it override rope_parameters"
+        raise InputError(
+            "two rope settings", got="rope_parameters and rope_scaling", expected="one", hint=hint
+        )
+    rope = {"rope_theta": text.get("rope_theta")} if rope is None else rope
+    if not isinstance(rope, dict):
+        raise InputError("rope_parameters is not a dict", got=repr(rope))
+    if rope.get("rope_theta") is None:
+        raise InputError(
+            "rope_parameters has no rope_theta",
+            got=sorted(rope) if text.get("rope_parameters") is not None else "no rope_parameters",
+            expected="rope_theta inside rope_parameters",
+            hint="add rope_theta (10,000,000 in the published models); transformers would silently use 10,000",
+        )
+    return rope.get("partial_rotary_factor", text.get("partial_rotary_factor", 0.25)), rope["rope_theta"]
+
+
+def _dtype(config):
+    stated = config.get("dtype") or config.get("torch_dtype")
+    return str(stated).removeprefix("torch.") if stated else None

@@ -1,0 +1,204 @@
+"""Parameters and bytes of a Spec, by component. All counts are exact; formulas follow transformers' `modeling_qwen3_5`.
+
+With K = key_heads·dk, V = heads·dv, Q = query_heads·head_dim, G = kv_heads·head_dim and d = hidden:
+
+    DeltaNet layer    d(2K+V) qkv + dV z + 2d·heads a,b + (2K+V)·conv + 2·heads A_log,dt_bias + dv norm + Vd out
+    attention layer   2dQ query,gate + 2dG key,value + Qd out + 2·head_dim norms
+    MLP               3·d·intermediate                     norms  d(2·layers + 1)
+
+Published sizes these reproduce: Qwen3.5-0.8B, 2B, 4B, 9B and Qwen3.6-27B (parameters and `total_size` of the index).
+"""
+
+import math
+
+from labkit.errors import InputError
+
+BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "float8": 1, "int8": 1}
+QUANTIZED = {  # bytes per weight of a quantised linear layer, scales included
+    "nf4": 0.5
+    + 1 / 64
+    + 4 / (64 * 256),  # bitsandbytes: 8-bit scale per 64 weights, float32 scale per 256 of those
+    "int4": 0.5 + 4 / 128,  # torchao: 16-bit scale and zero point per group of 128
+    "int8": 1.0,  # torchao weight-only: one scale per row, below 0.1 %
+    "fp8": 1 + 4 / 128**2,  # the official checkpoints: e4m3 with a float32 scale per 128 × 128 block
+}
+RELEASES = {
+    "3.5": 2,
+    "3.6": 0,
+    "3.8": 0,
+}  # extra bytes of each A_log and DeltaNet norm weight: 3.5 stores float32
+
+
+def dtype_bytes(dtype):
+    """Bytes of one number; takes a name or a torch dtype.
+
+    Raises:
+        InputError: unknown dtype.
+    """
+    name = str(dtype).removeprefix("torch.")
+    name = "float8" if name.startswith(("float8", "fp8")) else name
+    if name not in BYTES:
+        raise InputError("unknown dtype", got=str(dtype), expected=", ".join(BYTES))
+    return BYTES[name]
+
+
+def deltanet_parameters(spec):
+    """Parameters of one DeltaNet mixer; the second number is the part that quantisation leaves in 16 bits."""
+    v, wide = spec.heads * spec.dv, spec.conv_channels
+    small = 2 * spec.hidden * spec.heads + wide * spec.conv + 2 * spec.heads + spec.dv
+    return spec.hidden * (wide + 2 * v) + small, small
+
+
+def attention_parameters(spec):
+    """Parameters of one attention mixer; the second number is the part that quantisation leaves in 16 bits."""
+    q, kv = spec.query_heads * spec.head_dim, spec.kv_heads * spec.head_dim
+    small = 2 * spec.head_dim
+    return spec.hidden * (3 * q + 2 * kv) + small, small
+
+
+def vision_parameters(spec):
+    """Parameters of the image tower, 0 without one: patch and position embedding, blocks, merger."""
+    if spec.vision is None:
+        return 0
+    see, d = spec.vision, spec.vision["hidden_size"]
+    patch = see["in_channels"] * see["temporal_patch_size"] * see["patch_size"] ** 2 * d + d
+    block = 4 * d + 4 * d * (d + 1) + 2 * d * see["intermediate_size"] + see["intermediate_size"] + d
+    wide = d * see["spatial_merge_size"] ** 2
+    merger = 2 * d + wide * (wide + 1) + (wide + 1) * see["out_hidden_size"]
+    return patch + see["num_position_embeddings"] * d + see["depth"] * block + merger
+
+
+def parameters(spec):
+    """Parameters by component.
+
+    Returns:
+        dict: embed, deltanet, attention, mlp, norms, lm_head (0 if tied), text (their sum, which is what
+        `Qwen3_5ForCausalLM` holds), vision, mtp (multi-token prediction; in the checkpoint, not loaded).
+    """
+    d, one_mlp, one_attention = (
+        spec.hidden,
+        3 * spec.hidden * spec.intermediate,
+        attention_parameters(spec)[0],
+    )
+    parts = {
+        "embed": spec.vocab * d,
+        "deltanet": len(spec.deltanet_layers) * deltanet_parameters(spec)[0],
+        "attention": len(spec.attention_layers) * one_attention,
+        "mlp": spec.layers * one_mlp,
+        "norms": (2 * spec.layers + 1) * d,
+        "lm_head": 0 if spec.tied else spec.vocab * d,
+    }
+    parts["text"] = sum(parts.values())
+    parts["vision"] = vision_parameters(spec)
+    parts["mtp"] = spec.mtp_layers * (one_attention + one_mlp + 2 * d) + (
+        2 * d * d + 3 * d if spec.mtp_layers else 0
+    )
+    return parts
+
+
+def checkpoint_bytes(spec, release="3.6"):
+    """Bytes of the published bfloat16 checkpoint, vision and multi-token prediction included.
+
+    Args:
+        release: "3.5" stores A_log and the DeltaNet norm weight in float32; "3.6" and "3.8" store all in bfloat16. The
+            configuration does not tell which.
+    """
+    if release not in RELEASES:
+        raise InputError("unknown release", got=release, expected=", ".join(RELEASES))
+    total = parameters(spec)
+    wide = len(spec.deltanet_layers) * (spec.heads + spec.dv)
+    return 2 * (total["text"] + total["vision"] + total["mtp"]) + RELEASES[release] * wide
+
+
+def weight_bytes(spec, dtype="bfloat16", quantize=None):
+    """Bytes of the loaded text model by component: embed, deltanet, attention, mlp, norms, lm_head, text.
+
+    Quantised are the large linear layers of the mixers and the MLP; embedding, lm_head, norms, convolution and the a/b
+    projections stay in `dtype`.
+
+    Raises:
+        InputError: unknown dtype or quantisation.
+    """
+    count, each = parameters(spec), dtype_bytes(dtype)
+    if quantize is not None and quantize not in QUANTIZED:
+        raise InputError("unknown quantisation", got=quantize, expected=f"None, {', '.join(QUANTIZED)}")
+    packed = each if quantize is None else QUANTIZED[quantize]
+    small = {
+        "deltanet": len(spec.deltanet_layers) * deltanet_parameters(spec)[1],
+        "attention": len(spec.attention_layers) * attention_parameters(spec)[1],
+        "mlp": 0,
+    }
+    parts = {part: count[part] * each for part in ("embed", "norms", "lm_head")}
+    parts |= {part: round((count[part] - kept) * packed) + kept * each for part, kept in small.items()}
+    parts["text"] = sum(parts.values())
+    return parts
+
+
+def kv_bytes_per_token(spec, dtype="bfloat16"):
+    """Bytes of keys and values that one token adds: attention layers · 2 · kv_heads · head_dim · bytes."""
+    return len(spec.attention_layers) * 2 * spec.kv_heads * spec.head_dim * dtype_bytes(dtype)
+
+
+def kv_bytes(spec, tokens, dtype="bfloat16"):
+    """Bytes of all cached keys and values of one sequence."""
+    return tokens * kv_bytes_per_token(spec, dtype)
+
+
+def state_bytes(spec, dtype="float32", layers=None):
+    """Bytes of the recurrent states of one sequence: heads · dk · dv per DeltaNet layer; `layers` None is all of them.
+
+    transformers keeps them in float32 whatever the model's dtype.
+    """
+    count = len(spec.deltanet_layers) if layers is None else layers
+    return count * spec.heads * spec.dk * spec.dv * dtype_bytes(dtype)
+
+
+def conv_bytes(spec, dtype="bfloat16", columns=None):
+    """Bytes of the convolution windows of one sequence, all DeltaNet layers.
+
+    Args:
+        columns: kept inputs; None is `conv`, as transformers keeps them. Engines keep `conv - 1`.
+    """
+    columns = spec.conv if columns is None else columns
+    return len(spec.deltanet_layers) * spec.conv_channels * columns * dtype_bytes(dtype)
+
+
+def snapshot_bytes(spec, dtype="bfloat16", *, state_dtype="float32", columns=None):
+    """Bytes that one snapshot must copy: states and convolution windows. Keys and values are shared, not copied."""
+    return state_bytes(spec, state_dtype) + conv_bytes(spec, dtype, columns)
+
+
+def snapshot_tokens(spec, dtype="bfloat16", *, kv_dtype=None, state_dtype="float32", columns=None):
+    """Tokens whose keys and values take as many bytes as one snapshot; infinite without attention layers."""
+    each = kv_bytes_per_token(spec, kv_dtype or dtype)
+    return snapshot_bytes(spec, dtype, state_dtype=state_dtype, columns=columns) / each if each else math.inf
+
+
+def cache_bytes(spec, tokens, dtype="bfloat16", *, kv_dtype=None):
+    """Bytes of the whole cache of one sequence in transformers: keys and values, states, convolution windows."""
+    return kv_bytes(spec, tokens, kv_dtype or dtype) + snapshot_bytes(spec, dtype)
+
+
+def logits_bytes(spec, tokens=1, dtype="bfloat16"):
+    """Bytes of the logits of so many tokens: vocab each."""
+    return tokens * spec.vocab * dtype_bytes(dtype)
+
+
+def pattern_bytes(spec, tokens, dtype="bfloat16"):
+    """Bytes of the full softmax map of one attention layer: query_heads · tokens²."""
+    return spec.query_heads * tokens**2 * dtype_bytes(dtype)
+
+
+def trajectory_bytes(spec, tokens, dtype="float32"):
+    """Bytes of the states of one DeltaNet layer at every token: never keep these, ask for chosen tokens."""
+    return tokens * state_bytes(spec, dtype, layers=1)
+
+
+def engine_block(spec, kv_dtype="bfloat16"):
+    """Tokens of a vLLM block: enough that one layer's keys and values fill the page of one layer's state.
+
+    (float32 state + conv - 1 bfloat16 columns) / (2 · kv_heads · head_dim · bytes), up to a multiple of 16. Seen in its
+    logs: 784 for 27B, 1,568 with 8-bit keys and values, 528 for 4B.
+    """
+    page = state_bytes(spec, layers=1) + spec.conv_channels * (spec.conv - 1) * 2
+    return 16 * math.ceil(page / (2 * spec.kv_heads * spec.head_dim * dtype_bytes(kv_dtype)) / 16)

@@ -1,0 +1,340 @@
+"""Every figure: its numbers match the golden data and what is drawn from them is sound. The tools that say so, too."""
+
+import json
+import re
+import types
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+import xarray
+
+import figures
+from figures import _gallery, _golden
+from figures.__main__ import main
+from labkit.errors import InputError, LayerError
+
+ENTRIES = figures.entries()
+FIRST = {"implied_beside_softmax", "exact_beside_heuristic", "decay_and_write"}
+LARGEST_JSON, LARGEST_GOLDEN = 500_000, 200_000
+MARKUP = re.compile(r"<(?!/?(?:br|b|i|sub|sup|span|extra)\b[^<>]*>)")
+HOSTILE = ["<think>", "</script><script>", "a & b", "\u2028", "<img src=x onerror=alert(1)>"]
+
+every_figure = pytest.mark.parametrize("entry", ENTRIES, ids=[entry.name for entry in ENTRIES])
+
+
+@pytest.fixture(scope="session")
+def nano():
+    import labkit
+
+    return labkit.load("nano")
+
+
+def test_the_first_figures_are_there():
+    assert {entry.name for entry in ENTRIES} >= FIRST
+
+
+@every_figure
+def test_data_matches_golden(entry, nano):
+    change = _golden.compare(_golden.read(entry.golden), entry.module.data(nano), entry.tolerance)
+    assert not change.failures, "\n".join(change.failures)
+
+
+@every_figure
+def test_drawing_is_sound(entry):
+    assert unsound(entry.module.draw(_golden.read(entry.golden))) == []
+
+
+@every_figure
+def test_draw_leaves_its_input_unchanged(entry):
+    dataset = _golden.read(entry.golden)
+    entry.module.draw(dataset)
+    xarray.testing.assert_identical(dataset, _golden.read(entry.golden))
+
+
+@every_figure
+def test_caption_and_golden_data_are_complete(entry):
+    assert 10 < len(entry.claim) <= 110
+    assert len(entry.caption) >= 2
+    assert entry.caption[-1].startswith("Source: ")
+    assert entry.golden.stat().st_size <= LARGEST_GOLDEN
+    for name, rule in entry.tolerance.items():
+        assert name in _golden.read(entry.golden).variables
+        assert rule.keys() <= {"rtol", "atol", "reason"}
+        assert len(rule["reason"]) > 10
+
+
+def test_every_golden_file_has_a_figure():
+    assert {path.stem for path in figures.HERE.glob("golden/*")} == {entry.name for entry in ENTRIES}
+
+
+def unsound(figure):
+    """What is wrong with a drawn figure, one line each."""
+    packed = figure.to_json()
+    plain = json.loads(packed)
+    layout, traces = plain["layout"], list(figure.data)
+    traces += [trace for frame in figure.frames for trace in frame.data]
+    wrong = [] if len(packed) <= LARGEST_JSON else [f"{len(packed)} bytes of JSON"]
+    wrong += [] if layout.get("title", {}).get("text") else ["no title"]
+    axes = {key: axis for key, axis in layout.items() if re.fullmatch(r"[xy]axis\d*", key)}
+    titled = {key for key, axis in axes.items() if axis.get("title", {}).get("text")}
+    wrong += [f"{key} has no title" for key, axis in axes.items() if key not in titled and "matches" not in axis]
+    wrong += [f"no {letter} axis has a title" for letter in "xy" if not any(key[0] == letter for key in titled)]
+    wrong += [f"address in the figure: {text}" for text in strings(plain) if re.search(r"\bhttps?:|//\w", text)]
+    wrong += [f"not escaped: {text}" for text in strings(plain) if MARKUP.search(text)]
+    for trace in traces:
+        wrong += [f"{trace.type}: {key} is not finite" for key in "xyz" if not complete(getattr(trace, key, None))]
+        bar = layout.get("coloraxis" if not trace["coloraxis"] else trace["coloraxis"], {}).get("colorbar", {})
+        if trace.type == "heatmap" and trace.showscale is not False:
+            own = trace.colorbar.title.text
+            wrong += [] if own or bar.get("title", {}).get("text") else ["colour bar without a title"]
+    return wrong
+
+
+def complete(values):
+    """Numbers are finite, save above the diagonal of a square map, where nothing can be read."""
+    array = np.asarray([] if values is None else values)
+    if array.dtype == object:
+        array = np.array([[np.nan if v is None else v for v in row] for row in array]) if array.ndim == 2 else array
+    if array.dtype.kind != "f":
+        return True
+    if array.ndim == 2 and array.shape[0] == array.shape[1]:
+        array = np.tril(np.nan_to_num(array, nan=np.inf))
+    return bool(np.isfinite(array).all())
+
+
+def strings(part):
+    """Every string value of a figure's JSON; packed arrays are numbers, not text."""
+    if isinstance(part, dict):
+        return [text for key, value in part.items() if key != "bdata" for text in strings(value)]
+    if isinstance(part, list):
+        return [text for value in part for text in strings(value)]
+    return [part] if isinstance(part, str) else []
+
+
+def sound():
+    """A figure with which `unsound` finds nothing wrong."""
+    z = np.where(np.tri(3, dtype=bool), 0.5, np.nan)
+    figure = go.Figure(go.Heatmap(z=z, colorbar_title_text="weight (1)", name="&lt;think&gt;<br>"))
+    return figure.update_layout(title_text="a claim", xaxis_title_text="source", yaxis_title_text="token")
+
+
+FAULTS = {
+    "no title": lambda figure: figure.update_layout(title_text=""),
+    "xaxis has no title": lambda figure: figure.update_layout(xaxis_title_text=None),
+    "colour bar without a title": lambda figure: figure.update_traces(colorbar_title_text=None),
+    "not escaped: <think>": lambda figure: figure.update_traces(name="<think>"),
+    "not escaped: <a href='x'>": lambda figure: figure.update_layout(xaxis_title_text="<a href='x'>"),
+    "address in the figure: https://example.org": lambda figure: figure.update_traces(name="https://example.org"),
+    "heatmap: z is not finite": lambda figure: figure.update_traces(z=[[1, None], [float("nan"), 1]]),
+    "bytes of JSON": lambda figure: figure.update_traces(z=np.ones((300, 300))),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_an_unsound_figure_is_found(fault):
+    figure = sound()
+    assert unsound(figure) == []
+    FAULTS[fault](figure)
+    assert any(fault in line for line in unsound(figure))
+
+
+# golden data ---------------------------------------------------------------------------------------------------
+
+
+def dataset():
+    """Three axes of different sizes, with a hole, whole numbers, truth values and hostile text."""
+    weight = np.random.default_rng(0).normal(size=(2, 3, 5)).astype("float32")
+    weight[0, 0, 1:] = np.nan
+    variables = {
+        "weight": (("head", "token", "source"), weight, {"units": "1"}),
+        "count": (("token",), np.array([3, 1, 4])),
+        "kept": (("source",), np.array([True, False, True, True, False])),
+        "parity": ((), np.float32(3e-8)),
+    }
+    coords = {"token": np.arange(3), "source_text": ("source", HOSTILE)}
+    return xarray.Dataset(variables, coords=coords, attrs={"layer": np.int64(2), "model": "nano", "parity": 2.5e-8})
+
+
+def test_golden_data_comes_back_exactly(tmp_path):
+    _golden.write(tmp_path / "golden" / "one.json", dataset())
+    again = _golden.read(tmp_path / "golden" / "one.json")
+    xarray.testing.assert_identical(again, dataset())
+    assert again.weight.dtype == np.float32
+    change = _golden.compare(again, dataset())
+    assert (change.absolute, change.failures) == (0.0, ())
+    _golden.write(tmp_path / "two.json", again)
+    assert (tmp_path / "two.json").read_bytes() == (tmp_path / "golden" / "one.json").read_bytes()
+
+
+def change_weight(ds, by):
+    ds.weight[1, 2, 3] += by
+
+
+CHANGES = {
+    "weight: 1 of 30 values not within rtol 1e-04, atol 1e-06": lambda ds: change_weight(ds, 0.01),
+    "[head 1, token 2, source 3] golden": lambda ds: change_weight(ds, 0.01),
+    "weight: 5 of 30 values not within": lambda ds: ds.weight.__setitem__((1, 1), np.nan),
+    "weight: golden axes {'head': 2, 'token': 3, 'source': 5}": lambda ds: ds.transpose("token", ...),
+    "weight: golden unit '1', now 'norm'": lambda ds: ds.weight.attrs.update(units="norm"),
+    "count: only in the golden data": lambda ds: ds.drop_vars("count"),
+    "more: only in the new data": lambda ds: ds.assign(more=1.0),
+    "count: 1 of 3 values not exactly equal": lambda ds: ds["count"].__setitem__(1, 2),
+    "[source 0] golden <think>, now think": lambda ds: ds.assign_coords(source_text=("source", ["think", *HOSTILE[1:]])),
+    "kept: golden type bool, now int64": lambda ds: ds.assign(kept=ds.kept.astype("int64")),
+    "attribute layer: golden 2, now 3": lambda ds: ds.attrs.update(layer=3),
+}
+
+
+@pytest.mark.parametrize("line", CHANGES)
+def test_a_change_is_named(tmp_path, line):
+    _golden.write(tmp_path / "one.json", dataset())
+    new = dataset()
+    replaced = CHANGES[line](new)
+    change = _golden.compare(_golden.read(tmp_path / "one.json"), new if replaced is None else replaced)
+    assert any(line in failure for failure in change.failures), change.failures
+    assert str(change).endswith("CHANGED")
+
+
+def test_noise_passes_and_tolerance_is_per_variable():
+    noisy, moved = dataset(), dataset()
+    noisy["weight"] = noisy.weight * (1 + 1e-6)
+    noisy.attrs["parity"] = 9e-8
+    change = _golden.compare(dataset(), noisy)
+    assert change.failures == ()
+    assert 0 < change.absolute < 1e-5
+    assert 0.001 < change.share < 0.05
+    change_weight(moved, 0.01)
+    assert _golden.compare(dataset(), moved, {"count": {"atol": 0.1}}).failures
+    assert not _golden.compare(dataset(), moved, {"weight": {"atol": 0.1}}).failures
+
+
+def test_infinity_is_not_golden(tmp_path):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        _golden.write(tmp_path / "one.json", xarray.Dataset({"weight": ("token", [1.0, np.inf])}))
+
+
+# the command ---------------------------------------------------------------------------------------------------
+
+MODULE = '''"""{name} claims <b>something</b> & more.
+
+Look at `weight`; a flat map would refute it.
+
+Source: nobody.
+"""
+import numpy, plotly.graph_objects as go, xarray
+from labkit.errors import LayerError
+def data(lab):
+    {body}
+    return xarray.Dataset({{"weight": (("token", "source"), lab.scale * numpy.eye(2, 3, dtype="float32"))}})
+def draw(ds):
+    names = ["&lt;think&gt;", "</script>", "\\u2028"]
+    return go.Figure(go.Heatmap(z=ds.weight.values, x=names), layout=dict(title="claim", template="none"))
+'''
+
+
+@pytest.fixture
+def plant(tmp_path):
+    """Writes figure modules into a folder and runs the command on it with a stand-in for the lab."""
+
+    def module(name, body="pass"):
+        (tmp_path / f"{name}.py").write_text(MODULE.format(name=name, body=body), encoding="utf-8")
+
+    def run(*words, scale=1.0, model="nano"):
+        load = lambda: types.SimpleNamespace(name=model, scale=scale)  # noqa: E731
+        return main(list(words), folder=tmp_path, load=load)
+
+    return types.SimpleNamespace(module=module, run=run, folder=tmp_path)
+
+
+def test_the_command_records_compares_and_reports(plant, capsys):
+    plant.module("one")
+    plant.module("two")
+    plant.module("_helper")
+    assert plant.run() == 1
+    assert capsys.readouterr().out.count("NEW: no golden data") == 2
+    assert plant.run("--update") == 0
+    assert "recorded for the first time" in capsys.readouterr().out
+    assert plant.run() == 0
+    lines, page = capsys.readouterr().out.splitlines(), (plant.folder / "one.html").read_text()
+    assert re.fullmatch(r"one +\d+\.\d s   largest change 0\.0e\+00, relative .*, 0\.0% of tolerance   ok", lines[1])
+    assert lines[-1].startswith("2 figures in ")
+    assert plant.run(scale=1.5) == 1
+    report = capsys.readouterr().out
+    assert report.count("CHANGED") == 2
+    assert "largest change 5.0e-01, relative 5.0e-01" in report
+    assert "[token 1, source 1] golden 1.0, now 1.5" in report
+    assert (plant.folder / "one.html").read_text() != page
+    assert plant.run("--update", scale=1.5) == 0
+    assert "CHANGED   recorded" in capsys.readouterr().out
+    assert plant.run(scale=1.5) == 0
+
+
+def test_one_figure_alone_and_another_folder(plant, capsys):
+    plant.module("one")
+    plant.module("two")
+    plant.run("--update", "--only", "two", "--out", str(plant.folder / "pages"))
+    assert {path.name for path in (plant.folder / "pages").iterdir()} == {"two.html", "plotly.min.js"}
+    assert not (plant.folder / "golden" / "one.json").exists()
+    assert plant.run("--only", "three") == 1
+    assert capsys.readouterr().err == "no such figure\n  got: three\n  expected: one, two\n"
+
+
+def test_a_failing_figure_does_not_stop_the_others(plant, capsys):
+    plant.module("one", "raise LayerError('layer 3 is attention', hint='attention.pattern')")
+    plant.module("two")
+    assert plant.run("--update") == 1
+    out = capsys.readouterr().out
+    assert "FAILED\n    layer 3 is attention\n      try: attention.pattern" in out
+    assert "1 figures in" in out
+    assert LayerError.__name__ not in out
+
+
+def test_golden_data_of_nano_is_not_held_against_another_model(plant, capsys):
+    plant.module("one")
+    plant.run("--update")
+    stored = (plant.folder / "golden" / "one.json").read_bytes()
+    assert plant.run("--update", scale=2.0, model="other") == 0
+    assert "golden data not compared: it is of nano, not of other" in capsys.readouterr().out
+    assert (plant.folder / "golden" / "one.json").read_bytes() == stored
+
+
+def test_a_module_that_is_no_figure_is_refused(tmp_path):
+    (tmp_path / "half.py").write_text("def data(lab): pass\n")
+    with pytest.raises(InputError, match=r"half.py: a figure needs data\(lab\) and draw\(ds\)\n  got: no draw\n"):
+        figures.entries(tmp_path)
+
+
+# pages ---------------------------------------------------------------------------------------------------------
+
+
+def test_pages_are_offline_safe_and_repeatable(plant):
+    plant.module("one")
+    plant.module("two")
+    plant.run("--update")
+    pages = {path.name: path.read_bytes() for path in plant.folder.glob("*.html")}
+    assert pages.keys() == {"one.html", "two.html", "index.html"}
+    plant.run("--update")
+    assert pages == {path.name: path.read_bytes() for path in plant.folder.glob("*.html")}
+    page = pages["index.html"].decode()
+    assert re.search(r"https?://|src=\"//|@import|url\(", page) is None
+    assert str(plant.folder) not in page
+    assert page.count("<script") == page.count("</script>") == 5
+    assert "\u2028" not in page
+    assert "one claims &lt;b&gt;something&lt;/b&gt; &amp; more." in page
+    assert "Look at <code>weight</code>" in page
+    assert 'id="one"' in page
+    assert 'href="#two"' in page
+    assert '<html lang="en">' in page
+    assert "prefers-color-scheme: dark" in page
+    assert "default-src 'none'" in page
+    assert '"showSendToCloud": false' in page
+    assert "model nano · labkit " in page
+    assert page.count("<h1") == pages["one.html"].decode().count("<h1") == 1
+    assert (plant.folder / "plotly.min.js").stat().st_size > 1_000_000
+
+
+def test_embedded_json_says_the_same():
+    text = json.dumps({name: name for name in HOSTILE}, ensure_ascii=False)
+    assert not set("<>&\u2028") & set(_gallery.embed(text))
+    assert json.loads(_gallery.embed(text)) == json.loads(text)

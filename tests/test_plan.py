@@ -1,0 +1,121 @@
+"""The estimate against counted bytes, within 15 %; refusal before anything runs, with a cheaper way."""
+
+import measure
+import pytest
+import tiny
+import torch
+from conftest import make_lab
+
+from labkit import attention, deltanet, plan
+from labkit.errors import BudgetError, InputError
+from labkit.plan import NEEDS
+
+SHAPES = {
+    "tiny": {},
+    "states": dict(linear_key_head_dim=64, linear_value_head_dim=48),
+    "wide": dict(hidden_size=160, intermediate_size=480, vocab_size=997),
+    "heads": dict(linear_num_value_heads=18, linear_key_head_dim=24, linear_value_head_dim=20, head_dim=32),
+    "attention": dict(num_attention_heads=12, num_key_value_heads=4, head_dim=64, max_position_embeddings=2048),
+}
+
+
+@pytest.fixture(scope="module", params=SHAPES, ids=list(SHAPES))
+def shaped(request):
+    rope = dict(tiny.SIZES["rope_parameters"])
+    changes = SHAPES[request.param]
+    rope["mrope_section"] = [changes.get("head_dim", 16) // 4 - 2, 1, 1]
+    return make_lab(tiny.model(**{"max_position_embeddings": 2048, "rope_parameters": rope} | changes))
+
+
+def within(estimate, counted, share=0.15):
+    assert abs(estimate / counted - 1) < share, f"planned {estimate:,}, counted {counted:,}"
+
+
+@pytest.mark.parametrize("tokens", [257, 1024])
+@pytest.mark.parametrize("keep", [None, ["resid_post"], ["qkv", "a", "b", "read"]], ids=["all", "light", "some"])
+def test_trace(shaped, tokens, keep):
+    ids = tiny.ids(tokens)
+    shaped.trace(ids[:3])
+    planned = shaped.plan(tokens=tokens, keep=keep)
+    peak, kept, _ = measure.peak(lambda: shaped.trace(ids, keep=keep))
+    within(planned.peak, peak)
+    within(planned.kept, kept)
+
+
+@pytest.mark.parametrize(
+    ("want", "read"),
+    [
+        ("attention.pattern", lambda run: attention.pattern(run, layer=2)),
+        ("deltanet.implied_attention", lambda run: deltanet.implied_attention(run, layer=1)),
+        ("deltanet.memory", lambda run: deltanet.memory(run, layer=1)),
+    ],
+    ids=["pattern", "implied", "memory"],
+)
+def test_readings(shaped, want, read):
+    layer = 2 if want.startswith("attention") else 1
+    ids = tiny.ids(1024)
+
+    def whole():
+        run = shaped.trace(ids, layers=[layer], keep=list(NEEDS[want]))
+        return run, read(run)
+
+    peak, _, _ = measure.peak(whole)
+    within(shaped.plan(tokens=1024, want=want, layers=[layer]).peak, peak)
+
+
+def test_chosen_rows_and_heads_cost_less(lab):
+    whole = lab.plan(tokens=500, want="attention.pattern")
+    some = lab.plan(tokens=500, want="attention.pattern", heads=[0], rows=range(8))
+    assert some.parts["seams"] <= whole.parts["seams"] and some.peak < whole.peak
+
+
+def test_a_request_above_the_budget_is_refused_before_the_model_runs(lab, monkeypatch):
+    monkeypatch.setattr(plan, "budget", lambda device: (100_000, "host memory"))
+    fired = []
+    handle = lab.model.register_forward_pre_hook(lambda *_: fired.append(1))
+    with pytest.raises(BudgetError, match="(?s)trace of 400 tokens would not fit.*seams.*at most .*host memory.*try:"):
+        lab.trace(tiny.ids(400))
+    handle.remove()
+    assert not fired
+
+
+def test_the_refusal_names_a_way_that_fits(lab, monkeypatch):
+    full = lab.plan(tokens=500).peak
+    monkeypatch.setattr(plan, "budget", lambda device: (int(full * 0.9), "host memory"))
+    with pytest.raises(BudgetError, match="(?s)try: .*(layers=|keep=).*"):
+        lab.trace(tiny.ids(500))
+    lab.trace(tiny.ids(500), keep=["resid_post"])
+
+
+def test_the_27b_at_its_window_needs_rows_not_maps():
+    """On the true shapes: the full map of one layer is terabytes, 256 rows of it are not."""
+    import json
+    import pathlib
+
+    from labkit import spec
+
+    config = json.loads((pathlib.Path(__file__).parent / "configs" / "qwen3.6-27b.json").read_text())
+
+    class Stub:
+        spec, dtype, device = None, torch.bfloat16, torch.device("cpu")
+
+    Stub.spec = spec.read(config)
+    whole = plan.make(Stub, tokens=262_144, want="attention.pattern", layers=[3])
+    assert not whole.fits
+    assert whole.parts["result of one layer"] == 24 * 262_144**2 * 4
+    with pytest.raises(BudgetError, match="(?s)TiB.*try: "):
+        whole.refuse()
+    rows = plan.make(Stub, tokens=262_144, want="attention.pattern", layers=[3], rows=16, chunk=2048)
+    assert rows.parts.get("result of one layer", 0) <= 24 * 16 * 262_144 * 4
+    assert "cheaper" in repr(whole) and "<table>" in whole._repr_html_()
+    for name, value in whole.facts():
+        assert value in repr(whole) and name in whole._repr_html_()
+
+
+def test_misuse(lab):
+    with pytest.raises(InputError, match="(?s)unknown request.*maps.*attention.pattern"):
+        lab.plan(tokens=5, want="maps")
+    with pytest.raises(InputError, match="(?s)does not fit these layers.*\\[1\\].*\\[2, 4\\]"):
+        lab.plan(tokens=5, want="attention.pattern", layers=[1])
+    with pytest.raises(InputError, match="at least one token"):
+        lab.plan(tokens=0)
