@@ -97,7 +97,7 @@ class Chunks:
     def state_after(self, t):
         """The state after token t of this tile, [head, key, value]: the chunk's entry state and at most C writes."""
         n, i = divmod(t, self.k.shape[2])
-        keys = self._keys(self.k)[:, n, : i + 1] * self.pair[:, n, i, : i + 1, None]
+        keys = _spread(self.k[:, n, : i + 1], self.pair[:, n, i, : i + 1, None])
         grown = self.decay[:, n, i].exp()[:, None, None] * self.entry[:, n]
         return grown + keys.transpose(1, 2) @ self.write[:, n, : i + 1]
 
@@ -106,9 +106,9 @@ class Chunks:
 
         ‖S_t‖² = α²‖S_{t-1}‖² + 2β r·e + β²‖k‖²‖e‖², solved inside each chunk from its exact entry norm.
         """
-        length = self._keys(self.k.square().sum(-1))
-        gain = 2 * self.beta * (self.recalled * self.error).sum(-1)
-        gain = gain + self.beta.square() * length * self.error.square().sum(-1)
+        gain = 2 * self.beta * torch.einsum("hncv,hncv->hnc", self.recalled, self.error)
+        size = _spread(self.k.square().sum(-1), self.beta.square())
+        gain = gain + size * self.error.square().sum(-1)
         first = self.entry.square().sum((-1, -2))[..., None]
         square = (2 * self.decay).exp() * first + (self.pair.square() @ gain[..., None])[..., 0]
         return square.clamp(min=0).sqrt()
@@ -116,9 +116,6 @@ class Chunks:
     def flat(self, x, tokens):
         """[head, chunk, C, ...] -> [token, head, ...], padding dropped."""
         return x.flatten(1, 2)[:, :tokens].transpose(0, 1)
-
-    def _keys(self, x):
-        return x.repeat_interleave(self.v.shape[0] // self.k.shape[0], 0)
 
 
 def _cut(x, chunk):
@@ -128,6 +125,11 @@ def _cut(x, chunk):
     if tokens < count * chunk:
         x = torch.cat([x, x.new_zeros(count * chunk - tokens, *x.shape[1:])])
     return x.view(count, chunk, *x.shape[1:]).movedim(2, 0)
+
+
+def _spread(x, y):
+    """x [key_head, ...] times y [head, ...] -> [head, ...], without copying x for every head of its group."""
+    return (x[:, None] * y.unflatten(0, (len(x), -1))).flatten(0, 1)
 
 
 def chunks(q, k, v, *, g, beta, state=None, chunk=CHUNK, outputs=True):
@@ -145,23 +147,21 @@ def chunks(q, k, v, *, g, beta, state=None, chunk=CHUNK, outputs=True):
         `Chunks`. Memory O(T·C) per head; call it tile by tile on long sequences, handing `state` on.
     """
     heads = v.shape[1]
-    ratio = heads // k.shape[1]
     q, k, v, g, beta = (_cut(x, chunk) for x in (q, k, v, g, beta))
-    keys = lambda x: x.repeat_interleave(ratio, 0)  # noqa: E731
     decay = g.cumsum(-1)
     pair = decay[..., :, None] - decay[..., None, :]
     above = torch.ones(chunk, chunk, dtype=torch.bool, device=v.device).triu(1)
     pair = pair.masked_fill_(above, float("-inf")).exp_()
 
-    similar = keys(k @ k.transpose(-1, -2)) * pair  # diagonal included; the solver ignores it
+    similar = _spread(k @ k.transpose(-1, -2), pair)  # diagonal included; the solver ignores it
     system = beta[..., None] * similar
     grown = decay.exp()[..., None]
-    fed = keys(k) * grown
+    fed = _spread(k, grown)
     solved = torch.linalg.solve_triangular(
         system, beta[..., None] * torch.cat([v, fed], -1), upper=False, unitriangular=True
     )
     own, taken = solved.split([v.shape[-1], k.shape[-1]], -1)
-    left = keys(k) * (decay[..., -1:] - decay).exp()[..., None]
+    left = _spread(k, (decay[..., -1:] - decay).exp()[..., None])
     total = decay[..., -1].exp()[..., None, None]
 
     state = v.new_zeros(heads, k.shape[-1], v.shape[-1]) if state is None else state.to(v)
@@ -175,7 +175,7 @@ def chunks(q, k, v, *, g, beta, state=None, chunk=CHUNK, outputs=True):
     recalled = fed @ entry + similar.tril_(-1) @ write
     out = None
     if outputs:
-        out = (keys(q) * grown) @ entry + (keys(q @ k.transpose(-1, -2)) * pair) @ write
+        out = _spread(q, grown) @ entry + _spread(q @ k.transpose(-1, -2), pair) @ write
     return Chunks(q, k, v, beta, decay, pair, system, entry, recalled, v - recalled, out, state)
 
 

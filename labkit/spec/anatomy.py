@@ -1,7 +1,7 @@
 """Spec: the sizes of one model of the family, the rules they obey, and the strip of its layers.
 
-D  Gated DeltaNet layer:   `key_heads` query/key heads of dk, `heads` value heads of dv, a state [head, key, value]
-A  gated attention layer:  `query_heads` of head_dim over `kv_heads`, the first `rotary_dim` channels carry position
+D  Gated DeltaNet    `key_heads` query/key heads of dk, `heads` value heads of dv, a state [head, key, value]
+A  gated attention   `query_heads` of head_dim over `kv_heads`; the first `rotary_dim` channels are rotated
 """
 
 import dataclasses
@@ -40,14 +40,17 @@ class Spec:
         key_heads, heads: query/key heads and value heads of a DeltaNet layer; value head h uses key head
             h // (heads / key_heads).
         dk, dv: channels of a DeltaNet key and value. conv: taps of the short convolution.
-        query_heads, kv_heads, head_dim: of an attention layer; query head h reads kv head h // (query_heads / kv_heads).
+        query_heads, kv_heads, head_dim: of an attention layer; query head h reads kv head
+            h // (query_heads / kv_heads).
         rotary_dim: leading channels of a query or key that are rotated. rope_theta: base of the frequencies.
         window: positions the model was trained for (`max_position_embeddings`).
         eps: of the RMS norms. mtp_layers: layers of the multi-token-prediction head, which is not loaded.
-        vision: sizes of the image tower as in its configuration, or None. dtype: as the configuration states it.
+        vision: sizes of the image tower as in its configuration, or None.
+        dtype: as the configuration states it, or None.
 
     Raises:
-        InputError: a size below 1, heads that do not divide, an odd or too wide rotary part, an unknown kind of layer.
+        InputError: a size below 1, heads that do not divide, a rotary part that is odd or too wide, an
+            unknown kind of layer.
     """
 
     name: str
@@ -187,12 +190,13 @@ class Spec:
         return as_html(self.name, self.facts())
 
     def card(self, *, tokens=None, gpu="H200", dtype="bfloat16", quantize=None, kv_dtype=None):
-        """The cost card: parameters, bytes and FLOPs by component, cache, prefill and decode at a length on a GPU.
+        """The cost card: parameters, bytes and FLOPs by component, cache, prefill and decode on a GPU.
 
         Args:
             tokens: context length; None is the window.
             gpu: a name in `labkit.spec.GPUS`, a `Gpu`, or None for a card without times.
-            dtype: of weights and activations. quantize: None, "nf4", "int4", "int8" or "fp8", linear weights only.
+            dtype: of weights and activations.
+            quantize: None, "nf4", "int4", "int8" or "fp8"; linear weights only.
             kv_dtype: of cached keys and values; None is `dtype`.
 
         Returns:

@@ -1,4 +1,4 @@
-"""The cost card: what one model costs at one length on one GPU, as numbers and as a table in text and HTML."""
+"""The cost card: what one model costs at one length on one GPU, as numbers and as a table."""
 
 import dataclasses
 

@@ -2,8 +2,8 @@
 
     prefill of T tokens   T·(linear + core) + b/2·T²         a multiply-add is 2 FLOPs; the triangle is causal
     linear                2 · parameters of mixers and MLP
-    core                  D layers · heads · [2C(3·dk + 2·dv) + 6·dk·dv] per token, chunk C (arXiv 2412.06464 sec. 3):
-                          KKᵀ, QKᵀ, M⁻¹K, M⁻¹V and (QKᵀ)U cost 2C·width each; W·S, Q·S and KᵀU cost 2·dk·dv each
+    core                  D layers · heads · [2C(3·dk + 2·dv) + 6·dk·dv] in chunks of C (2412.06464 sec. 3):
+                          KKᵀ, QKᵀ, M⁻¹K, M⁻¹V, (QKᵀ)U cost 2C·width each; W·S, Q·S, KᵀU cost 2·dk·dv each
     b                     4 · A layers · query_heads · head_dim, FLOPs per pair of tokens (QKᵀ and PV)
     decode of one token   (weights but the embedding table + T·keys and values + 2·states) / bandwidth
 
@@ -21,8 +21,8 @@ from labkit.spec.memory import dtype_bytes, kv_bytes, parameters, state_bytes, w
 class Gpu:
     """Peak numbers of a card, dense (no sparsity): memory in GB, bandwidth in TB/s, arithmetic in TFLOP/s.
 
-    `half` is bfloat16 or float16 tensor cores with float32 accumulation; `fp8` is None where there is none; `single` is
-    float32 outside the tensor cores. `source` names the vendor's document.
+    `half` is bfloat16 or float16 tensor cores with float32 accumulation; `fp8` is None where there is none;
+    `single` is float32 outside the tensor cores. `source` names the vendor's document.
     """
 
     name: str
@@ -87,7 +87,7 @@ def head_flops(spec):
 
 
 def equal_tokens(spec):
-    """Length at which attention costs as many FLOPs as the linear layers, 2·linear/b; infinite without attention."""
+    """Length at which attention costs as many FLOPs as the linear layers: 2·linear/b, or infinity."""
     return 2 * linear_flops(spec) / pair_flops(spec) if spec.attention_layers else math.inf
 
 
@@ -114,8 +114,8 @@ def prefill_flops(spec, tokens, *, cached=0, chunk=64):
 def prefill_seconds(spec, tokens, gpu="H200", *, cached=0, dtype="bfloat16", quantize=None):
     """Seconds of prefill at the card's peak: a lower bound.
 
-    With `quantize="fp8"` weight products run at the fp8 rate, and the delta rule and attention at the 16-bit rate; the
-    other quantisations compute in `dtype`. Raises as `rates` and `prefill_flops` do.
+    With `quantize="fp8"` weight products run at the fp8 rate, the delta rule and attention at the 16-bit rate;
+    the other quantisations compute in `dtype`. Raises as `rates` and `prefill_flops` do.
     """
     parts, (weights, rest) = prefill_flops(spec, tokens, cached=cached), rates(find_gpu(gpu), dtype, quantize)
     return (parts["linear"] / weights + (parts["core"] + parts["attention"]) / rest) / 1e12
@@ -140,8 +140,8 @@ def rates(gpu, dtype="bfloat16", quantize=None):
 def decode_bytes(spec, tokens, *, dtype="bfloat16", quantize=None, kv_dtype=None):
     """Bytes that cross the memory bus for one generated token at batch 1 with `tokens` in the cache.
 
-    Every weight but the embedding table (a tied one is read once, as lm_head), all keys and values, and the states read
-    and written.
+    Every weight but the embedding table (a tied one is read once, as lm_head), all keys and values, and the
+    states read and written.
     """
     weights = weight_bytes(spec, dtype, quantize)
     read = weights["text"] - (0 if spec.tied else weights["embed"])

@@ -1,7 +1,7 @@
-"""Reading a Spec from a configuration: a transformers config, its dict, a config.json, or the folder that holds one.
+"""Reading a Spec from a configuration: a transformers config, its dict, a config.json or the folder of one.
 
-Nothing is guessed: transformers fills a missing size with that of the 9B and a missing rope_theta with 10,000, both
-without a word, so here each of them is an error.
+Nothing is guessed: transformers fills a missing size with that of the 9B and a missing rope_theta with 10,000,
+both without a word, so here each of them is an error. (A transformers config object is already filled in.)
 """
 
 import json
@@ -43,7 +43,7 @@ def read(source, *, name=None):
     """The Spec of a model of the family.
 
     Args:
-        source: a transformers config (text or image-text), its dict, or a path to a config.json or to its folder.
+        source: a transformers config (text or image-text), its dict, or the path of a config.json or a folder.
         name: shown in titles; None takes the model's or folder's name, or else the model type.
 
     Raises:
@@ -130,7 +130,7 @@ def _require(config, fields, where=""):
 
 
 def _refuse_variants(text):
-    """Options the config class knows but no published model uses, and which would make every number here wrong."""
+    """Options the config class knows, no published model uses, and which would falsify the numbers here."""
     if text.get("attention_bias"):
         raise InputError(
             "attention with biases is not part of this family", got="attention_bias true", expected="false"
@@ -140,7 +140,7 @@ def _refuse_variants(text):
 
 
 def _kinds(text):
-    """One kind per layer: from layer_types, else every full_attention_interval-th (default 4th) layer attends."""
+    """One kind per layer: from layer_types, else every full_attention_interval-th (4th) layer attends."""
     layers, types = text["num_hidden_layers"], text.get("layer_types")
     if types is None:
         every = text.get("full_attention_interval", 4)
@@ -162,7 +162,8 @@ def _tied(config, text):
         if part.get("tie_word_embeddings") is not None
     }
     if len(stated) > 1:
-        got = f"tie_word_embeddings {config['tie_word_embeddings']}, in text_config {text['tie_word_embeddings']}"
+        outer, inner = config["tie_word_embeddings"], text["tie_word_embeddings"]
+        got = f"tie_word_embeddings {outer}, in text_config {inner}"
         raise InputError("the configuration contradicts itself", got=got, expected="the same in both")
     return stated == {True}
 
@@ -183,7 +184,7 @@ def _rope(text):
             "rope_parameters has no rope_theta",
             got=sorted(rope) if text.get("rope_parameters") is not None else "no rope_parameters",
             expected="rope_theta inside rope_parameters",
-            hint="add rope_theta (10,000,000 in the published models); transformers would silently use 10,000",
+            hint="add rope_theta (published: 10,000,000); transformers would silently use 10,000",
         )
     return rope.get("partial_rotary_factor", text.get("partial_rotary_factor", 0.25)), rope["rope_theta"]
 

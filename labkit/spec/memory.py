@@ -1,12 +1,12 @@
-"""Parameters and bytes of a Spec, by component. All counts are exact; formulas follow transformers' `modeling_qwen3_5`.
+"""Parameters and bytes of a Spec, by component: exact counts after transformers' `modeling_qwen3_5`.
 
 With K = key_heads·dk, V = heads·dv, Q = query_heads·head_dim, G = kv_heads·head_dim and d = hidden:
 
-    DeltaNet layer    d(2K+V) qkv + dV z + 2d·heads a,b + (2K+V)·conv + 2·heads A_log,dt_bias + dv norm + Vd out
+    DeltaNet layer    d(2K+V) qkv + dV z + 2d·heads a,b + (2K+V)·conv + 2·heads A_log,dt_bias + dv norm + Vd
     attention layer   2dQ query,gate + 2dG key,value + Qd out + 2·head_dim norms
     MLP               3·d·intermediate                     norms  d(2·layers + 1)
 
-Published sizes these reproduce: Qwen3.5-0.8B, 2B, 4B, 9B and Qwen3.6-27B (parameters and `total_size` of the index).
+They reproduce the published Qwen3.5-0.8B, 2B, 4B, 9B and Qwen3.6-27B: parameters, and `total_size` of the index.
 """
 
 import math
@@ -50,7 +50,7 @@ def deltanet_parameters(spec):
 
 
 def attention_parameters(spec):
-    """Parameters of one attention mixer; the second number is the part that quantisation leaves in 16 bits."""
+    """Parameters of one attention mixer, and the part of them that quantisation leaves in 16 bits."""
     q, kv = spec.query_heads * spec.head_dim, spec.kv_heads * spec.head_dim
     small = 2 * spec.head_dim
     return spec.hidden * (3 * q + 2 * kv) + small, small
@@ -100,8 +100,8 @@ def checkpoint_bytes(spec, release="3.6"):
     """Bytes of the published bfloat16 checkpoint, vision and multi-token prediction included.
 
     Args:
-        release: "3.5" stores A_log and the DeltaNet norm weight in float32; "3.6" and "3.8" store all in bfloat16. The
-            configuration does not tell which.
+        release: "3.5" stores A_log and the DeltaNet norm weight in float32; "3.6" and "3.8" store all in
+            bfloat16. The configuration does not tell which.
     """
     if release not in RELEASES:
         raise InputError("unknown release", got=release, expected=", ".join(RELEASES))
@@ -113,8 +113,8 @@ def checkpoint_bytes(spec, release="3.6"):
 def weight_bytes(spec, dtype="bfloat16", quantize=None):
     """Bytes of the loaded text model by component: embed, deltanet, attention, mlp, norms, lm_head, text.
 
-    Quantised are the large linear layers of the mixers and the MLP; embedding, lm_head, norms, convolution and the a/b
-    projections stay in `dtype`.
+    Quantised are the large linear layers of the mixers and the MLP; embedding, lm_head, norms, convolution and
+    the a/b projections stay in `dtype`.
 
     Raises:
         InputError: unknown dtype or quantisation.
@@ -145,7 +145,7 @@ def kv_bytes(spec, tokens, dtype="bfloat16"):
 
 
 def state_bytes(spec, dtype="float32", layers=None):
-    """Bytes of the recurrent states of one sequence: heads · dk · dv per DeltaNet layer; `layers` None is all of them.
+    """Bytes of the recurrent states of one sequence: heads · dk · dv per DeltaNet layer, all or so many layers.
 
     transformers keeps them in float32 whatever the model's dtype.
     """
@@ -164,7 +164,7 @@ def conv_bytes(spec, dtype="bfloat16", columns=None):
 
 
 def snapshot_bytes(spec, dtype="bfloat16", *, state_dtype="float32", columns=None):
-    """Bytes that one snapshot must copy: states and convolution windows. Keys and values are shared, not copied."""
+    """Bytes that one snapshot copies: states and convolution windows. Keys and values are shared."""
     return state_bytes(spec, state_dtype) + conv_bytes(spec, dtype, columns)
 
 
@@ -175,7 +175,7 @@ def snapshot_tokens(spec, dtype="bfloat16", *, kv_dtype=None, state_dtype="float
 
 
 def cache_bytes(spec, tokens, dtype="bfloat16", *, kv_dtype=None):
-    """Bytes of the whole cache of one sequence in transformers: keys and values, states, convolution windows."""
+    """Bytes of the cache of one sequence in transformers: keys and values, states, convolution windows."""
     return kv_bytes(spec, tokens, kv_dtype or dtype) + snapshot_bytes(spec, dtype)
 
 
@@ -197,8 +197,8 @@ def trajectory_bytes(spec, tokens, dtype="float32"):
 def engine_block(spec, kv_dtype="bfloat16"):
     """Tokens of a vLLM block: enough that one layer's keys and values fill the page of one layer's state.
 
-    (float32 state + conv - 1 bfloat16 columns) / (2 · kv_heads · head_dim · bytes), up to a multiple of 16. Seen in its
-    logs: 784 for 27B, 1,568 with 8-bit keys and values, 528 for 4B.
+    (float32 state + conv - 1 bfloat16 columns) / (2 · kv_heads · head_dim · bytes), up to a multiple of 16. Its
+    logs show 784 for 27B, 1,568 with 8-bit keys and values, 528 for 4B.
     """
     page = state_bytes(spec, layers=1) + spec.conv_channels * (spec.conv - 1) * 2
     return 16 * math.ceil(page / (2 * spec.kv_heads * spec.head_dim * dtype_bytes(kv_dtype)) / 16)

@@ -1,7 +1,7 @@
 """One table, two looks: rows of facts as aligned text and as HTML with the same words in the same order.
 
-A table is a title and rows `(group, name, value)` of plain strings; both looks are made from it and from nothing else,
-so they cannot drift apart.
+A table is a title and rows `(group, name, value)` of plain strings; both looks are made from it alone, so they
+cannot drift apart.
 """
 
 import html
@@ -28,18 +28,16 @@ def as_text(title, rows):
 
 
 def _keep_groups(value):
-    """Only the places after a middle dot may break, so that a group of layers or a statement stays on one line."""
+    """Only the places after a middle dot may break, so a group of layers or a statement stays on one line."""
     return GLUE.join(value.split(" ")).replace(f"·{GLUE}", "· ")
 
 
 def as_html(title, rows):
-    """The table as HTML: everything escaped, no ids, no scripts; a strip of layers becomes coloured squares."""
+    """The table as HTML: everything escaped, no ids, no scripts; a strip of layers in coloured squares."""
     head = 'style="text-align:left;padding:.5em .6em .1em 0"'
     cell = 'style="text-align:left;padding:.1em 1em .1em 0;vertical-align:top;font-weight:normal"'
-    lines, last = (
-        [f'<table style="border-collapse:collapse"><caption {head}><b>{html.escape(title)}</b></caption>'],
-        "",
-    )
+    caption = f"<caption {head}><b>{html.escape(title)}</b></caption>"
+    lines, last = [f'<table style="border-collapse:collapse;color:inherit">{caption}'], ""
     for group, name, value in rows:
         if group != last:
             lines.append(f'<tr><th colspan="2" scope="rowgroup" {head}>{html.escape(group)}</th></tr>')
@@ -52,11 +50,11 @@ def as_html(title, rows):
 def squares(strip):
     """The strip's letters as squares in the fixed colours of the two kinds of layer."""
     look = "color:#fff;padding:0 .35em;border-radius:2px;font-family:monospace;line-height:1.6;background:"
-    parts = []
-    for sign in strip.split():
-        sign, colour = html.escape(sign), COLOURS.get(sign)
-        parts.append(f'<span style="{look}{colour}">{sign}</span>' if colour else sign)
-    return " ".join(parts)
+    groups = []
+    for group in strip.split(" · "):
+        signs = [f'<span style="{look}{COLOURS[sign]}">{sign}</span>' for sign in group.split()]
+        groups.append(f'<span style="white-space:nowrap">{" ".join(signs)}</span>')
+    return " · ".join(groups)
 
 
 def size(number):
@@ -70,7 +68,7 @@ def size(number):
 
 
 def big_number(number, units=("", " k", " M", " G", " T", " P")):
-    """A count with four significant digits and a decimal prefix: 26.90 B with `units` for parameters, 48.71 G."""
+    """A count with four significant digits and a decimal prefix: 48.70 G; other names of units in `units`."""
     exponent = 0
     while abs(number) >= 999.95 and exponent < len(units) - 1:
         number, exponent = number / 1000, exponent + 1
