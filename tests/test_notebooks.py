@@ -127,7 +127,7 @@ def said(text, name="stdout"):
     return nbformat.v4.new_output("stream", name=name, text=text)
 
 
-def plot(z=(0.25, 0.5), title="two bars"):
+def plot(z=(0.25, 0.5), title="two bars", **config):
     figure = json.loads(go.Figure(go.Bar(y=list(z)), layout=dict(title=title, template="none")).to_json())
     return nbformat.v4.new_output("display_data", {PLOTLY: figure | ({"config": config} if config else {})})
 

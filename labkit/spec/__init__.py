@@ -6,7 +6,7 @@
     big.card(tokens=262_144, gpu="H200")    # parameters, bytes, FLOPs, seconds
     spec.prefill_flops(big, 262_144)["total"]
 
-In this folder: `anatomy` (the sizes and their rules), `config` (reading them), `memory` (parameters and bytes),
+In this folder: `anatomy` (the sizes and their rules), `config` (reading), `memory` (parameters and bytes),
 `compute` (FLOPs and rooflines), `card` (all in one table), `render` (a table as text and as HTML).
 """
 

@@ -114,7 +114,7 @@ def prefill_flops(spec, tokens, *, cached=0, chunk=64):
 def prefill_seconds(spec, tokens, gpu="H200", *, cached=0, dtype="bfloat16", quantize=None):
     """Seconds of prefill at the card's peak: a lower bound.
 
-    With `quantize="fp8"` weight products run at the fp8 rate, the delta rule and attention at the 16-bit rate;
+    With `quantize="fp8"` weight products run at the fp8 rate, delta rule and attention at the 16-bit rate;
     the other quantisations compute in `dtype`. Raises as `rates` and `prefill_flops` do.
     """
     parts, (weights, rest) = prefill_flops(spec, tokens, cached=cached), rates(find_gpu(gpu), dtype, quantize)

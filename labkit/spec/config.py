@@ -1,6 +1,6 @@
 """Reading a Spec from a configuration: a transformers config, its dict, a config.json or the folder of one.
 
-Nothing is guessed: transformers fills a missing size with that of the 9B and a missing rope_theta with 10,000,
+Nothing is guessed: transformers fills a missing size with that of the 9B, a missing rope_theta with 10,000,
 both without a word, so here each of them is an error. (A transformers config object is already filled in.)
 """
 
@@ -43,7 +43,7 @@ def read(source, *, name=None):
     """The Spec of a model of the family.
 
     Args:
-        source: a transformers config (text or image-text), its dict, or the path of a config.json or a folder.
+        source: a transformers config (text or image-text), its dict, or the path of a config.json or folder.
         name: shown in titles; None takes the model's or folder's name, or else the model type.
 
     Raises:

@@ -6,7 +6,7 @@ With K = key_heads·dk, V = heads·dv, Q = query_heads·head_dim, G = kv_heads·
     attention layer   2dQ query,gate + 2dG key,value + Qd out + 2·head_dim norms
     MLP               3·d·intermediate                     norms  d(2·layers + 1)
 
-They reproduce the published Qwen3.5-0.8B, 2B, 4B, 9B and Qwen3.6-27B: parameters, and `total_size` of the index.
+They reproduce parameters and index `total_size` of the published Qwen3.5-0.8B, 2B, 4B, 9B and Qwen3.6-27B.
 """
 
 import math
@@ -15,18 +15,13 @@ from labkit.errors import InputError
 
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "float8": 1, "int8": 1}
 QUANTIZED = {  # bytes per weight of a quantised linear layer, scales included
-    "nf4": 0.5
-    + 1 / 64
-    + 4 / (64 * 256),  # bitsandbytes: 8-bit scale per 64 weights, float32 scale per 256 of those
+    "nf4": 0.5 + 1 / 64 + 4 / 64 / 256,  # bitsandbytes: 8-bit scale per 64 weights, float32 per 256 scales
     "int4": 0.5 + 4 / 128,  # torchao: 16-bit scale and zero point per group of 128
     "int8": 1.0,  # torchao weight-only: one scale per row, below 0.1 %
     "fp8": 1 + 4 / 128**2,  # the official checkpoints: e4m3 with a float32 scale per 128 × 128 block
 }
-RELEASES = {
-    "3.5": 2,
-    "3.6": 0,
-    "3.8": 0,
-}  # extra bytes of each A_log and DeltaNet norm weight: 3.5 stores float32
+# Extra bytes of each A_log and DeltaNet norm weight in the checkpoint: 3.5 stores float32.
+RELEASES = {"3.5": 2, "3.6": 0, "3.8": 0}
 
 
 def dtype_bytes(dtype):
@@ -113,8 +108,8 @@ def checkpoint_bytes(spec, release="3.6"):
 def weight_bytes(spec, dtype="bfloat16", quantize=None):
     """Bytes of the loaded text model by component: embed, deltanet, attention, mlp, norms, lm_head, text.
 
-    Quantised are the large linear layers of the mixers and the MLP; embedding, lm_head, norms, convolution and
-    the a/b projections stay in `dtype`.
+    Quantised are the large linear layers of the mixers and the MLP; embedding, lm_head, norms, convolution
+    and the a/b projections stay in `dtype`.
 
     Raises:
         InputError: unknown dtype or quantisation.
@@ -145,7 +140,7 @@ def kv_bytes(spec, tokens, dtype="bfloat16"):
 
 
 def state_bytes(spec, dtype="float32", layers=None):
-    """Bytes of the recurrent states of one sequence: heads · dk · dv per DeltaNet layer, all or so many layers.
+    """Bytes of the recurrent states of one sequence: heads · dk · dv per DeltaNet layer, all or `layers`.
 
     transformers keeps them in float32 whatever the model's dtype.
     """
@@ -197,8 +192,8 @@ def trajectory_bytes(spec, tokens, dtype="float32"):
 def engine_block(spec, kv_dtype="bfloat16"):
     """Tokens of a vLLM block: enough that one layer's keys and values fill the page of one layer's state.
 
-    (float32 state + conv - 1 bfloat16 columns) / (2 · kv_heads · head_dim · bytes), up to a multiple of 16. Its
-    logs show 784 for 27B, 1,568 with 8-bit keys and values, 528 for 4B.
+    (float32 state + conv - 1 bfloat16 columns) / (2 · kv_heads · head_dim · bytes), up to a multiple of 16.
+    Its logs show 784 for 27B, 1,568 with 8-bit keys and values, 528 for 4B.
     """
     page = state_bytes(spec, layers=1) + spec.conv_channels * (spec.conv - 1) * 2
     return 16 * math.ceil(page / (2 * spec.kv_heads * spec.head_dim * dtype_bytes(kv_dtype)) / 16)

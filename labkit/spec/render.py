@@ -1,7 +1,7 @@
 """One table, two looks: rows of facts as aligned text and as HTML with the same words in the same order.
 
-A table is a title and rows `(group, name, value)` of plain strings; both looks are made from it alone, so they
-cannot drift apart.
+A table is a title and rows `(group, name, value)` of plain strings; both looks are made from it alone, so
+they cannot drift apart.
 """
 
 import html
@@ -61,10 +61,11 @@ def size(number):
     """Bytes in binary units: 512 B, 64.00 KiB, 147.75 MiB, 16.00 GiB."""
     if number < 1024:
         return f"{number:,.0f} B"
-    for unit in ("KiB", "MiB", "GiB", "TiB", "PiB"):
-        number /= 1024
-        if number < 1024 or unit == "PiB":
-            return f"{number:,.2f} {unit}"
+    units = ["KiB", "MiB", "GiB", "TiB"]
+    number /= 1024
+    while number >= 1024 and len(units) > 1:
+        number, units = number / 1024, units[1:]
+    return f"{number:,.2f} {units[0]}"
 
 
 def big_number(number, units=("", " k", " M", " G", " T", " P")):
@@ -80,10 +81,10 @@ def big_number(number, units=("", " k", " M", " G", " T", " P")):
 
 def duration(seconds):
     """Seconds with three significant digits: 12.6 µs, 14.3 ms, 253 s, 3,524 s."""
-    for unit, scale in (("s", 1), ("ms", 1e3), ("µs", 1e6)):
-        if seconds * scale >= 0.9995 or unit == "µs":
-            value = seconds * scale
-            return f"{value:,.0f} {unit}" if value >= 99.95 else f"{value:.3g} {unit}"
+    units = ["s", "ms", "µs"]
+    while seconds < 0.9995 and len(units) > 1:
+        seconds, units = seconds * 1e3, units[1:]
+    return f"{seconds:,.0f} {units[0]}" if seconds >= 99.95 else f"{seconds:.3g} {units[0]}"
 
 
 def parameter_count(number):

@@ -1,0 +1,299 @@
+"""In a real headless Chromium: JupyterLab and the gallery draw, react, and ask nothing of any other host."""
+
+import contextlib
+import html
+import json
+import os
+import pathlib
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import types
+import urllib.request
+
+import nbformat
+import pytest
+
+import figures
+from figures.__main__ import BROWSERS, main
+
+pytestmark = pytest.mark.browser
+
+ROOT = pathlib.Path(__file__).parent.parent
+NOTEBOOK = ROOT / "notebooks" / "00_read_the_model.ipynb"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+FLAGS += ["--disable-background-networking", "--disable-component-update"]
+WAIT = 120_000
+
+DRAWN = "count => document.querySelectorAll('.js-plotly-plot .main-svg').length >= count"
+DATA = """() => JSON.stringify([...document.querySelectorAll('.js-plotly-plot')].map(plot => plot.data.map(
+  trace => ['x', 'y', 'z'].map(key => trace[key] && [...trace[key]].map(row => row.length ? [...row] : row)))))"""
+BUTTONS = "() => [...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title + ' ' + b.dataset.attr)"
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium, driven by playwright. Without it the tests are skipped; under CI they fail."""
+    try:
+        from playwright import sync_api
+    except ImportError:
+        _without("playwright is not installed")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        _without(f"no browser on the path: {', '.join(BROWSERS)}")
+    with sync_api.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=path, args=FLAGS)
+        yield started
+        started.close()
+
+
+def _without(reason):
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no browser test: {reason}")
+
+
+@pytest.fixture
+def page(browser):
+    """A fresh page that remembers every address it asked for and every complaint it made."""
+    made = browser.new_page(viewport={"width": 1280, "height": 1800})
+    made.set_default_timeout(WAIT)
+    made.asked, made.complaints = [], []
+    made.on("request", lambda request: made.asked.append(request.url))
+    made.on("websocket", lambda socket: made.asked.append(socket.url))
+    made.on("pageerror", lambda error: made.complaints.append(str(error)))
+    made.on("console", lambda note: made.complaints.append(note.text) if note.type == "error" else None)
+    made.on("dialog", lambda dialog: (made.complaints.append(f"dialog {dialog.message}"), dialog.dismiss()))
+    yield made
+    made.close()
+
+
+def outside(page, *homes):
+    """Addresses the page asked for that begin with none of `homes`; what lies in the page itself is free."""
+    return [url for url in page.asked if not url.startswith((*homes, "data:", "blob:", "about:"))]
+
+
+# JupyterLab ----------------------------------------------------------------------------------------------------
+
+SMALL = [
+    "import numpy, ipywidgets, plotly.graph_objects as go\nz = numpy.arange(24.0).reshape(2, 3, 4)",
+    "go.Figure(go.Heatmap(z=z[0]), layout=dict(title='still'))",
+    "live = go.FigureWidget(go.Heatmap(z=z[0]), layout=dict(title='live'))\n"
+    "slider = ipywidgets.IntSlider(max=1)\n"
+    "slider.observe(lambda change: live.data[0].update(z=z[change.new]), 'value')\n"
+    "ipywidgets.VBox([slider, live])",
+]
+
+
+def uncovered():
+    """The first notebook with its outputs cleared, or a small one of the same kind while there is none."""
+    if not NOTEBOOK.exists():
+        cells = [nbformat.v4.new_code_cell(source) for source in SMALL]
+        spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": spec}), 2
+    notebook = nbformat.read(NOTEBOOK, 4)
+    stored = json.dumps([cell.get("outputs", []) for cell in notebook.cells])
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return notebook, stored.count('"application/vnd.plotly.v1+json"') + 1
+
+
+@pytest.fixture
+def jupyter(tmp_path):
+    """JupyterLab on a copy of the notebook, with settings of its own: (address, token, number of figures)."""
+    notebook, count = uncovered()
+    (tmp_path / "files").mkdir()
+    nbformat.write(notebook, tmp_path / "files" / "one.ipynb")
+    quiet = {
+        "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+        "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
+    }
+    (tmp_path / "settings").mkdir()
+    (tmp_path / "settings" / "overrides.json").write_text(json.dumps(quiet))
+    token, port = secrets.token_hex(8), free_port()
+    address = f"http://127.0.0.1:{port}"
+    words = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0"]
+    words += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={tmp_path / 'files'}"]
+    words += [f"--LabApp.app_settings_dir={tmp_path / 'settings'}", "--LabApp.expose_app_in_browser=True"]
+    words += ["--LabApp.extension_manager=readonly"]
+    own = {"CONFIG_DIR": "config", "DATA_DIR": "data", "RUNTIME_DIR": "runtime"}
+    env = os.environ | {f"JUPYTER_{key}": str(tmp_path / name) for key, name in own.items()}
+    env |= {f"JUPYTERLAB_{key}_DIR": str(tmp_path / key.lower()) for key in ("WORKSPACES", "SETTINGS")}
+    env["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [env.get("PYTHONPATH")])])
+    with open(tmp_path / "log", "w") as log:
+        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *words], stdout=log, stderr=log, env=env)
+    try:
+        wait_for(f"{address}/api/status?token={token}", server, tmp_path / "log")
+        yield address, token, count
+    finally:
+        server.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(20)
+        server.kill()
+
+
+def free_port():
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        return place.getsockname()[1]
+
+
+def wait_for(address, server, log):
+    end = time.monotonic() + 60
+    while time.monotonic() < end and server.poll() is None:
+        with contextlib.suppress(OSError):
+            return urllib.request.urlopen(address, timeout=2)
+        time.sleep(0.2)
+    return pytest.fail(f"JupyterLab did not start: {log.read_text()[-2000:]}")
+
+
+IDLE = "() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+RUN = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
+CELLS = "() => [...window.jupyterapp.shell.currentWidget.content.model.cells].map(cell => cell.toJSON())"
+
+
+def test_the_notebook_in_jupyterlab(jupyter, page):
+    address, token, count = jupyter
+    page.goto(f"{address}/doc/tree/one.ipynb?token={token}&reset")
+    page.wait_for_function(IDLE)
+    page.evaluate(RUN)
+    cells = [cell for cell in page.evaluate(CELLS) if cell["cell_type"] == "code"]
+    assert [output for cell in cells for output in cell["outputs"] if output["output_type"] == "error"] == []
+    assert None not in [cell["execution_count"] for cell in cells if cell["source"]]
+    page.wait_for_function(DRAWN, arg=count)
+    before = page.evaluate(DATA)
+    handle = page.locator(".widget-slider .noUi-handle").first
+    handle.scroll_into_view_if_needed()
+    handle.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(f"before => ({DATA})() !== before", arg=before)
+    assert outside(page, f"{address}/", address.replace("http", "ws") + "/") == []
+
+
+# the gallery from disk -----------------------------------------------------------------------------------------
+
+HOSTILE = ["<think>", "<script>document.title = 'hacked'</script>", "a & b", "<img src=x onerror=alert(1)>"]
+PLANTED = f'''"""Claim with <think> and <script>alert(1)</script> in it.
+
+How to read `<b>it</b>`.
+
+Source: nobody.
+"""
+import numpy, plotly.graph_objects as go, xarray
+TOKENS = {[html.escape(token) for token in HOSTILE]!r}
+def data(lab):
+    z = numpy.arange(32, dtype="float32").reshape(2, 4, 4)
+    return xarray.Dataset({{"weight": (("head", "token", "source"), z)}})
+def draw(ds):
+    frames = [go.Frame(data=[go.Heatmap(z=ds.weight.values[head])], name=str(head)) for head in range(2)]
+    steps = [dict(method="animate", label=str(h), args=[[str(h)], dict(mode="immediate")]) for h in range(2)]
+    ticks = dict(tickvals=[0, 1, 2, 3], ticktext=TOKENS)
+    layout = dict(title="claim", sliders=[dict(steps=steps)], xaxis=ticks, yaxis=ticks)
+    return go.Figure(go.Heatmap(z=ds.weight.values[0], customdata=[TOKENS] * 4, showscale=False,
+                     hovertemplate="%{{customdata}}<extra></extra>"), layout=layout, frames=frames)
+'''
+
+
+@pytest.fixture
+def planted(tmp_path):
+    """A gallery of two figures with tokens that would like to be markup."""
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.py").write_text(PLANTED)
+    load = lambda: types.SimpleNamespace(name="nano")  # noqa: E731
+    assert main(["--update"], folder=tmp_path, load=load) == 0
+    return tmp_path
+
+
+def open_from_disk(page, path, count):
+    page.goto(path.as_uri())
+    page.wait_for_function("count => document.querySelectorAll('.js-plotly-plot').length === count", arg=count)
+    page.wait_for_function(DRAWN, arg=count)
+
+
+def sound(page, folder):
+    """The page asked only for files of its folder, complained about nothing and offers no upload."""
+    assert outside(page, folder.as_uri() + "/") == []
+    assert page.complaints == []
+    buttons = page.evaluate(BUTTONS)
+    assert any("zoom" in button.lower() for button in buttons)
+    assert [button for button in buttons if any(word in button.lower() for word in ("share", "cloud"))] == []
+
+
+def test_the_gallery_draws_from_disk_and_tokens_are_inert(planted, page):
+    open_from_disk(page, planted / "index.html", 2)
+    ticks = page.locator("#one-plot .xtick").all_text_contents()
+    assert ticks == HOSTILE
+    title = page.locator("#one h2").text_content()
+    assert title == "Claim with <think> and <script>alert(1)</script> in it."
+    assert page.title() == "Inside a hybrid language model"
+    page.locator("#one-plot .nsewdrag").first.hover()
+    page.wait_for_selector("#one-plot .hoverlayer .hovertext")
+    hover = page.locator("#one-plot .hoverlayer .hovertext").text_content()
+    assert hover in HOSTILE
+    sound(page, planted)
+
+
+def test_the_slider_of_a_page_changes_the_figure(planted, page):
+    open_from_disk(page, planted / "one.html", 1)
+    before = page.evaluate(DATA)
+    slide(page)
+    page.wait_for_function(f"before => ({DATA})() !== before", arg=before)
+    sound(page, planted)
+
+
+def slide(page):
+    """Drag the first plotly slider from its first to its last step."""
+    rail = page.locator(".slider-rail-touch-rect").first.bounding_box()
+    page.mouse.click(rail["x"] + rail["width"] - 3, rail["y"] + rail["height"] / 2)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_figures_are_legible_on_either_ground(planted, page, scheme):
+    page.emulate_media(color_scheme=scheme)
+    open_from_disk(page, planted / "index.html", 2)
+    page.wait_for_function("() => document.querySelector('#two-plot').layout.paper_bgcolor === 'rgba(0,0,0,0)'")
+    ground = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    ink = page.evaluate("() => getComputedStyle(document.querySelector('#two-plot .xtick text')).fill")
+    dark = scheme == "dark"
+    assert (brightness(ground) < 60, brightness(ink) > 180) == (dark, dark)
+    sound(page, planted)
+
+
+def brightness(colour):
+    red, green, blue = [int(part) for part in colour.strip("rgb()").split(",")]
+    return (red + green + blue) / 3
+
+
+def test_the_policy_of_the_page_stops_scripts_and_connections(planted, page):
+    open_from_disk(page, planted / "one.html", 1)
+    page.evaluate("() => { const s = document.createElement('script'); s.text = 'window.ran = 1'; document.body.append(s); }")
+    assert page.evaluate("() => window.ran") is None
+    refused = page.evaluate("() => fetch('http://127.0.0.1:9/x').then(() => 'went', () => 'refused')")
+    assert refused == "refused"
+    assert any("Content Security Policy" in complaint for complaint in page.complaints)
+
+
+def test_a_picture_of_a_page(planted, browser):
+    load = lambda: types.SimpleNamespace(name="nano")  # noqa: E731
+    assert main(["--only", "one", "--png"], folder=planted, load=load) == 0
+    assert (planted / "one.png").read_bytes().startswith(b"\x89PNG")
+    assert (planted / "one.png").stat().st_size > 10_000
+
+
+@pytest.mark.skipif(not figures.entries(), reason="no figure in figures/ yet")
+def test_the_real_gallery(tmp_path, page):
+    count = len(figures.entries())
+    assert main(["--out", str(tmp_path)]) == 0
+    open_from_disk(page, tmp_path / "index.html", count)
+    for entry in figures.entries():
+        assert page.locator(f"#{entry.name} h2").text_content() == entry.claim
+    shown = "".join(page.locator(".xtick, .ytick").all_text_contents())
+    assert "&lt;" not in shown
+    if page.locator(".slider-rail-touch-rect").count():
+        before = page.evaluate(DATA)
+        page.locator(".slider-rail-touch-rect").first.scroll_into_view_if_needed()
+        slide(page)
+        page.wait_for_function(f"before => ({DATA})() !== before", arg=before)
+    sound(page, tmp_path)

@@ -1,0 +1,73 @@
+"""The alphabet, the one door to labelled data, readable tokens, and the form of errors."""
+
+import numpy
+import pytest
+import torch
+
+from labkit import errors
+from labkit.errors import InputError, LabError
+from labkit.notation import AXES, QUANTITIES, label, select, visible
+
+
+def test_label_carries_units_symbols_and_sources():
+    ds = label(
+        {"keep": (("token", "head"), torch.rand(3, 2)), "other": (("token",), [1, 2, 3])},
+        coords={"token": [5, 6, 7], "token_text": ("token", ["a", "b", "a"])},
+        attrs={"layer": 4},
+    )
+    assert ds.keep.attrs["symbol"] == "α" and ds.keep.attrs["units"] == "fraction" and ds.other.attrs == {}
+    assert ds.token_text.dims == ("token",) and ds.attrs == {"layer": 4}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_half_precision_becomes_float32(dtype):
+    x = torch.tensor([1.5, -2.25], dtype=dtype, requires_grad=True)
+    assert label({"x": (("token",), x)}).x.dtype == numpy.float32
+
+
+def test_label_refuses_strange_axes_and_shapes():
+    with pytest.raises(InputError, match="(?s)x: unknown axis.*\\['position'\\].*token, source"):
+        label({"x": (("position",), [1])})
+    with pytest.raises(InputError, match="(?s)one axis name per dimension.*\\(2, 3\\)"):
+        label({"x": (("token",), torch.zeros(2, 3))})
+
+
+def test_every_quantity_says_how_it_is_coloured_and_where_it_comes_from():
+    for name, q in QUANTITIES.items():
+        assert q.scale in ("fraction", "signed", "positive") and q.source and q.symbol and q.units, name
+    assert all(text for text in AXES.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (" fox", " fox"),
+        (" ", "␣"),
+        ("\n\n", "⏎⏎"),
+        ("<think>\n", "<think>⏎"),
+        ("", "∅"),
+        ("<script>alert(1)</script>", "<script>alert(1)</script>"),  # escaped where it is placed
+        ("a\x07b", "a\\x07b"),
+        ("\u202eevil", "\\x202eevil"),
+        ("日本", "日本"),
+    ],
+)
+def test_tokens_are_readable(text, shown):
+    assert visible(text) == shown
+
+
+def test_select():
+    assert select(None, 3, "head") == [0, 1, 2] and select(-1, 3, "head") == [2]
+    assert select(slice(1, None), 3, "head") == [1, 2] and select(range(2), 3, "head") == [0, 1]
+    with pytest.raises(InputError, match="(?s)head out of range.*\\[3\\].*0 to 2"):
+        select([0, 3], 3, "head")
+    with pytest.raises(InputError, match="no head chosen"):
+        select([], 3, "head")
+
+
+def test_errors_say_what_got_expected_and_what_to_try():
+    error = InputError("the prompt is empty", got="0 tokens", expected="at least 1", hint='lab.trace("red fox")')
+    assert str(error) == 'the prompt is empty\n  got: 0 tokens\n  expected: at least 1\n  try: lab.trace("red fox")'
+    assert str(LabError("alone")) == "alone"
+    family = [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, LabError)]
+    assert len(family) >= 8 and issubclass(InputError, ValueError)
