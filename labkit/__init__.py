@@ -20,7 +20,19 @@ _PLACES = {
     "Spec": "labkit.spec",
     "LabError": "labkit.errors",
 }
-_MODULES = ("attention", "cache", "deltanet", "doctor", "draw", "edit", "errors", "notation", "plan", "spec", "stream")
+_MODULES = (
+    "attention",
+    "cache",
+    "deltanet",
+    "doctor",
+    "draw",
+    "edit",
+    "errors",
+    "notation",
+    "plan",
+    "spec",
+    "stream",
+)
 _MODULES += ("trace", "zoo")
 
 __all__ = [*_PLACES, *_MODULES]

@@ -131,4 +131,3 @@ def read(x, found, rows, heads):
     shared = x.q.shape[1] // x.k.shape[1]
     mixed = torch.stack([found[i] @ x.v[:, head // shared].float() for i, head in enumerate(heads)], 1)
     return mixed * x.gate[rows][:, heads].float()
-

@@ -117,7 +117,9 @@ def swap(seam, *, layer, run, heads=None, tokens=None, source=None):
     if len(source) != len(tokens):
         raise InputError("one source per patched token", got=f"{len(source)} sources", expected=len(tokens))
     if outside := [s for s in source if not first <= s < first + len(run)]:
-        raise InputError("the source run lacks these tokens", got=outside, expected=f"{first} to {first + len(run) - 1}")
+        raise InputError(
+            "the source run lacks these tokens", got=outside, expected=f"{first} to {first + len(run) - 1}"
+        )
     row = dict(zip(tokens, source, strict=True))
     chosen = _indices(heads)
 

@@ -1,4 +1,4 @@
-"""Lab: an unmodified Hugging Face model, its tokenizer and its spec, with five verbs: trace, generate, stream, edit, plan.
+"""Lab: an unmodified Hugging Face model, its tokenizer and its spec: trace, generate, stream, edit, plan.
 
 Reading is a call that returns a value; changing is a `with` block that cleans up. A lab holds no captures and no
 toggles: the only state between calls is which edits are open.
@@ -11,6 +11,7 @@ import torch
 
 from labkit import cache as _cache
 from labkit import edit as _edit
+from labkit import passes, prompts
 from labkit import plan as _plan
 from labkit import stream as _stream
 from labkit.errors import InputError
@@ -59,35 +60,7 @@ class Lab:
         Raises:
             InputError: empty, ids out of range, not one sequence, or no tokenizer for a text.
         """
-        if isinstance(prompt, str):
-            if self.tokenizer is None:
-                raise InputError("this lab has no tokenizer", got="a text", expected="token ids [T]")
-            ids = self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
-        else:
-            ids = prompt
-        try:
-            ids = torch.as_tensor(ids)
-        except (TypeError, ValueError, RuntimeError):
-            raise InputError("not token ids", got=type(prompt).__name__, expected="a text or integers [T]") from None
-        if ids.numel() == 0:
-            raise InputError("the prompt is empty", got="0 tokens", expected="at least 1 token")
-        if ids.ndim != 1 or ids.is_floating_point() or ids.dtype == torch.bool:
-            raise InputError(
-                "a prompt is one sequence of token ids",
-                got=f"{ids.dtype}, shape {list(ids.shape)}",
-                expected="integers [T]",
-                hint="a list of prompts is traced as a batch: lab.trace([ids_a, ids_b])",
-            )
-        ids = ids.to("cpu", torch.long)
-        low, high = int(ids.min()), int(ids.max())
-        if low < 0 or high >= self.spec.vocab:
-            raise InputError(
-                "token ids out of range",
-                got=low if low < 0 else high,
-                expected=f"0 to {self.spec.vocab - 1}",
-                hint="ids must come from this model's own tokenizer, lab.tokenizer",
-            )
-        return ids
+        return prompts.encode(prompt, self.tokenizer, self.spec.vocab)
 
     def trace(self, prompt, *, layers=None, keep=None, logits="last", chunk=None, cache=None, device=None):
         """Run the model once and keep what crosses the seams.
@@ -120,14 +93,16 @@ class Lab:
     def _trace(self, rows, layers, keep, logits, chunk, cache, device):
         wanted = wanted_seams(self.spec, layers, keep)
         length = max(len(row) for row in rows)
-        kept = self._kept(rows, logits)
+        kept = prompts.kept_positions(rows, logits)
         self._admit(length + (0 if cache is None else cache.get_seq_length()))
-        _plan.admit_trace(self, tokens=length * len(rows), wanted=wanted, logits=sum(map(len, kept)), device=device)
+        _plan.admit_trace(
+            self, tokens=length * len(rows), wanted=wanted, logits=sum(map(len, kept)), device=device, chunk=chunk
+        )
         start = [_cache.start_of(cache, wanted, row) for row in range(len(rows))]
-        ids, mask, positions = _padded(rows)
+        ids, mask, positions = prompts.padded(rows)
         columns = sorted({length - len(row) + int(t) for row, at in zip(rows, kept, strict=True) for t in at})
         with Recorder(self.model, self.spec, wanted, device=device) as seen:
-            found = self._feed(ids, mask=mask, positions=positions, chunk=chunk, cache=cache, columns=columns)
+            found = passes.feed(self, ids, mask=mask, positions=positions, chunk=chunk, cache=cache, columns=columns)
             seams, rotary = seen.joined(length)
         place = {column: i for i, column in enumerate(columns)}
         parameters = parameters_of(self.model, self.spec, wanted)
@@ -185,7 +160,7 @@ class Lab:
             torch.manual_seed(seed)
             inside = [cut for cut in self._cuts if cut < len(ids)]
             if inside:
-                self._feed(ids[None, : inside[-1]], cache=cache, columns=[])
+                passes.feed(self, ids[None, : inside[-1]], cache=cache, columns=[])
             whole = ids[None].to(self.device)
             whole = self.model.generate(
                 whole,
@@ -194,7 +169,7 @@ class Lab:
                 max_new_tokens=max_new_tokens,
                 **options,
             ).cpu()
-            logits = self._feed(whole[:, -1:], cache=cache, columns=[0])
+            logits = passes.feed(self, whole[:, -1:], cache=cache, columns=[0])
             seams, rotary = seen.joined(whole.shape[1])
         return Run(
             ids=whole[0],
@@ -316,70 +291,3 @@ class Lab:
                 expected=f"at most {self.window}",
                 hint="shorten the prompt, or open the window with YaRN",
             )
-
-    def _kept(self, rows, logits):
-        """Positions whose logits are kept, one tensor per row."""
-        if isinstance(logits, str):
-            if logits not in ("last", "all"):
-                raise InputError("unknown choice of logits", got=logits, expected="'last', 'all' or positions")
-            return [torch.arange(len(r)) if logits == "all" else torch.tensor([len(r) - 1]) for r in rows]
-        wanted = torch.as_tensor([logits] if isinstance(logits, int) else list(logits), dtype=torch.long)
-        for row in rows:
-            if (outside := wanted[(wanted < -len(row)) | (wanted >= len(row))]).numel():
-                raise InputError("logits of tokens that do not exist", got=outside.tolist(), expected=f"{len(row)} tokens")
-        return [torch.where(wanted < 0, wanted + len(row), wanted) for row in rows]
-
-    @torch.no_grad()
-    def _feed(self, ids, *, columns, cache=None, mask=None, positions=None, chunk=None):
-        """Forward passes over ids [batch, T], split where chunks or open state edits ask for it.
-
-        Returns:
-            logits [batch, len(columns), vocab] of these columns.
-        """
-        length = ids.shape[1]
-        first = 0 if cache is None else cache.get_seq_length()
-        cuts = {cut - first for cut in self._cuts if first < cut <= first + length}
-        if cuts and mask is not None:
-            raise InputError("a state edit needs rows of one length", hint="trace the prompts one by one")
-        if chunk is not None:
-            if chunk < 1:
-                raise InputError("a chunk holds at least one token", got=chunk)
-            cuts |= set(range(chunk, length, chunk))
-        if cuts and cache is None:
-            cache = self.cache()
-        edges = [0, *sorted(cuts - {length}), length]
-        found = []
-        for a, b in zip(edges, edges[1:], strict=False):
-            here = [column - a for column in columns if a <= column < b]
-            out = self.model(
-                input_ids=ids[:, a:b].to(self.device),
-                attention_mask=None if mask is None else mask[:, : first + b].to(self.device),
-                position_ids=None if positions is None else positions[:, a:b].to(self.device),
-                past_key_values=cache,
-                use_cache=cache is not None,
-                logits_to_keep=_keep(here, b - a, self.device),
-            )
-            if here:
-                found.append(out.logits)
-        if cache is not None and len(ids) == 1:
-            known = self._fed.get(cache, torch.empty(0, dtype=torch.long))
-            if len(known) == first:
-                self._fed[cache] = torch.cat([known, ids[0].cpu()])
-        return torch.cat(found, 1) if found else None
-
-
-def _keep(columns, length, device):
-    """What transformers calls `logits_to_keep`, in its plainest form: 0 is all, 1 the last."""
-    if len(columns) == length:
-        return 0
-    return torch.tensor(columns, device=device) if columns and columns != [length - 1] else 1
-
-
-def _padded(rows):
-    """ids, mask and positions [batch, T], padded on the left; no mask when nothing is padded."""
-    length = max(len(row) for row in rows)
-    if all(len(row) == length for row in rows):
-        return torch.stack(rows), None, None
-    ids = torch.stack([torch.cat([row.new_zeros(length - len(row)), row]) for row in rows])
-    mask = torch.stack([torch.arange(length) >= length - len(row) for row in rows]).long()
-    return ids, mask, (mask.cumsum(1) - 1).clamp(min=0)

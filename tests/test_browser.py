@@ -29,8 +29,8 @@ FLAGS += ["--disable-background-networking", "--disable-component-update"]
 WAIT = 120_000
 
 DRAWN = "count => document.querySelectorAll('.js-plotly-plot .main-svg').length >= count"
-DATA = """() => JSON.stringify([...document.querySelectorAll('.js-plotly-plot')].map(plot => plot.data.map(
-  trace => ['x', 'y', 'z'].map(key => trace[key] && [...trace[key]].map(row => row.length ? [...row] : row)))))"""
+DATA = """() => JSON.stringify([...document.querySelectorAll('.js-plotly-plot')].map(
+  plot => plot.data.map(trace => [trace.x, trace.y, trace.z])))"""
 BUTTONS = "() => [...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title + ' ' + b.dataset.attr)"
 
 
@@ -254,6 +254,8 @@ def test_figures_are_legible_on_either_ground(planted, page, scheme):
     page.emulate_media(color_scheme=scheme)
     open_from_disk(page, planted / "index.html", 2)
     page.wait_for_function("() => document.querySelector('#two-plot').layout.paper_bgcolor === 'rgba(0,0,0,0)'")
+    page.emulate_media(color_scheme="dark" if scheme == "light" else "light")
+    page.emulate_media(color_scheme=scheme)
     ground = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
     ink = page.evaluate("() => getComputedStyle(document.querySelector('#two-plot .xtick text')).fill")
     dark = scheme == "dark"
@@ -268,7 +270,9 @@ def brightness(colour):
 
 def test_the_policy_of_the_page_stops_scripts_and_connections(planted, page):
     open_from_disk(page, planted / "one.html", 1)
-    page.evaluate("() => { const s = document.createElement('script'); s.text = 'window.ran = 1'; document.body.append(s); }")
+    page.evaluate(
+        "() => { const s = document.createElement('script'); s.text = 'window.ran = 1'; document.body.append(s); }"
+    )
     assert page.evaluate("() => window.ran") is None
     refused = page.evaluate("() => fetch('http://127.0.0.1:9/x').then(() => 'went', () => 'refused')")
     assert refused == "refused"

@@ -162,7 +162,12 @@ def test_ledger_sums_to_the_change_of_state_and_its_norms_are_the_terms():
         written = write * torch.einsum("hk,hv->hkv", k[t], x["v"][t])
         new = eq.step(old, x["q"].repeat_interleave(2, 1)[t], k[t], x["v"][t], g=x["g"][t], beta=x["beta"][t])[0]
         close(decayed + erased + written, new - old)
-        for name, term in (("decayed", decayed), ("erased", erased), ("written", written), ("state_norm", new)):
+        for name, term in (
+            ("decayed", decayed),
+            ("erased", erased),
+            ("written", written),
+            ("state_norm", new),
+        ):
             close(rows[name][t], term.flatten(1).norm(dim=1))
         old = new
 

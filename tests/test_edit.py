@@ -3,8 +3,8 @@
 import pytest
 import tiny
 import torch
-from conftest import hooks
 
+from conftest import hooks
 from labkit import deltanet, edit
 from labkit.errors import InputError, LayerError
 
@@ -174,8 +174,16 @@ def test_a_forward_pass_over_the_place_of_surgery_is_stopped(lab):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (edit.scale("k", layer=1, factor=0), LayerError, "(?s)layer 1 is a deltanet layer and has no seam 'k'.*qkv"),
-        (edit.scale("qkv", layer=1, heads=[0], factor=0), LayerError, "(?s)'qkv' has no head axis.*leave heads out"),
+        (
+            edit.scale("k", layer=1, factor=0),
+            LayerError,
+            "(?s)layer 1 is a deltanet layer and has no seam 'k'.*qkv",
+        ),
+        (
+            edit.scale("qkv", layer=1, heads=[0], factor=0),
+            LayerError,
+            "(?s)'qkv' has no head axis.*leave heads out",
+        ),
         (edit.scale("b", layer=1, heads=[9], factor=0), InputError, "(?s)head out of range.*9.*0 to 8"),
         (edit.scale("k", layer=2, heads=[2], factor=0), InputError, "(?s)kv_head out of range.*0 to 1"),
         (edit.scale("b", layer=7, factor=0), InputError, "7"),
@@ -191,12 +199,11 @@ def test_misfits_are_refused_before_anything_is_hooked(lab, change, error, messa
 
 
 def test_a_change_of_shape_is_refused(lab):
-    with lab.edit(edit.function(lambda x, at: x[..., :1], seam="z", layer=1)):
-        with pytest.raises(InputError, match="(?s)changed the shape.*\\(1, 47, 9, 1\\).*\\(1, 47, 9, 14\\)"):
-            lab.trace(IDS)
-    with lab.edit(edit.state(lambda s: s[:, :1], layer=1, at=5)):
-        with pytest.raises(InputError, match="changed the shape"):
-            lab.trace(IDS)
+    changed = pytest.raises(InputError, match="(?s)changed the shape.*\\(1, 47, 9, 1\\).*\\(1, 47, 9, 14\\)")
+    with lab.edit(edit.function(lambda x, at: x[..., :1], seam="z", layer=1)), changed:
+        lab.trace(IDS)
+    with lab.edit(edit.state(lambda s: s[:, :1], layer=1, at=5)), pytest.raises(InputError, match="changed the shape"):
+        lab.trace(IDS)
 
 
 def test_swap_names_missing_tokens(lab):

@@ -180,7 +180,9 @@ CHANGES = {
     "count: only in the golden data": lambda ds: ds.drop_vars("count"),
     "more: only in the new data": lambda ds: ds.assign(more=1.0),
     "count: 1 of 3 values not exactly equal": lambda ds: ds["count"].__setitem__(1, 2),
-    "[source 0] golden <think>, now think": lambda ds: ds.assign_coords(source_text=("source", ["think", *HOSTILE[1:]])),
+    "[source 0] golden <think>, now think": lambda ds: ds.assign_coords(
+        source_text=("source", ["think", *HOSTILE[1:]])
+    ),
     "kept: golden type bool, now int64": lambda ds: ds.assign(kept=ds.kept.astype("int64")),
     "attribute layer: golden 2, now 3": lambda ds: ds.attrs.update(layer=3),
 }

@@ -10,11 +10,13 @@ PACKAGE = ROOT / "labkit"
 # A module may import modules of lower rank only; those of one rank are siblings, unless they lie in one folder.
 RANKS = [
     ("errors",),
-    ("notation", "nano"),
+    ("notation", "nano", "prompts"),
     ("spec",),
     ("trace",),
     ("cache",),
-    ("edit", "plan", "stream"),
+    ("edit", "plan"),
+    ("passes",),
+    ("stream",),
     ("lab",),
     ("zoo",),
     ("deltanet", "attention", "doctor"),

@@ -73,7 +73,9 @@ def cell_faults(cell):
     wrong = [f"{len(lines)} lines"] if len(lines) > LINES else []
     wrong += ["is silenced without a reason"] if silenced(cell) and not reason(cell) else []
     wrong += [f"absolute path in {text[:80]!r}" for text in [cell.source, *texts(cell)] if ABSOLUTE.search(text)]
-    wrong += [f"def {node.name} is too long" for node in definitions(cell) if node.end_lineno - node.lineno >= DEF_LINES]
+    wrong += [
+        f"def {node.name} is too long" for node in definitions(cell) if node.end_lineno - node.lineno >= DEF_LINES
+    ]
     for output in cell.outputs:
         wrong += [f"raised {output.ename}"] if output.output_type == "error" else []
         wrong += ["wrote to stderr"] if output.get("name") == "stderr" else []
@@ -119,7 +121,11 @@ def book(*cells):
     """A notebook as the finisher leaves it."""
     title = nbformat.v4.new_markdown_cell("# What is one and one?")
     made = nbformat.v4.new_notebook(cells=[title, *cells])
-    made.metadata.kernelspec = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    made.metadata.kernelspec = {
+        "display_name": "Python 3 (ipykernel)",
+        "language": "python",
+        "name": "python3",
+    }
     return made
 
 
@@ -147,7 +153,9 @@ FAULTS = {
     "cell 1: absolute path in 'see /srv/data/x": lambda nb: nb.cells[1].outputs.append(said("see /srv/data/x")),
     "cell 1: absolute path in \"open('/etc/hosts": lambda nb: nb.cells[1].update(source="open('/etc/hosts')"),
     "cell 1: def f is too long": lambda nb: nb.cells[1].update(source="def f():\n" + "    1\n" * 8),
-    "cell 1: raised ValueError": lambda nb: nb.cells[1].outputs.append(nbformat.v4.new_output("error", ename="ValueError")),
+    "cell 1: raised ValueError": lambda nb: nb.cells[1].outputs.append(
+        nbformat.v4.new_output("error", ename="ValueError")
+    ),
     "cell 1: wrote to stderr": lambda nb: nb.cells[1].outputs.append(said("warning", "stderr")),
     "cell 1: stores a live widget": lambda nb: nb.cells[1].outputs.append(
         nbformat.v4.new_output("display_data", {WIDGET: {"model_id": "1"}})
@@ -165,11 +173,19 @@ def test_a_fault_is_found(fault):
 
 
 def test_ordinary_text_is_no_path():
-    fine = ["a/b/c", "https://example.org/a/b", "<b>x</b>/<i>y</i>", "1 / 2 / 3", "application/json", "../data/x"]
+    fine = [
+        "a/b/c",
+        "https://example.org/a/b",
+        "<b>x</b>/<i>y</i>",
+        "1 / 2 / 3",
+        "application/json",
+        "../data/x",
+    ]
     assert [text for text in fine if ABSOLUTE.search(text)] == []
 
 
 # nbval, made tolerant ------------------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def tolerant(request):
@@ -187,13 +203,22 @@ def figure(y=(0.25, 3.0), uid="a", count=7, **layout):
 def test_figures_are_compared_by_their_numbers(tolerant):
     stored = figure(title="a")
     assert "bdata" in json.dumps(stored)
-    same = [figure((0.25, 3.0 + 1e-6), title="a"), figure(uid="b", title="a"), figure(title="a", template="none")]
+    same = [
+        figure((0.25, 3.0 + 1e-6), title="a"),
+        figure(uid="b", title="a"),
+        figure(title="a", template="none"),
+    ]
     assert [tolerant.figure_differences(stored, new) for new in same] == [[], [], []]
     assert tolerant.Figure(stored) == tolerant.Figure(same[0])
     changed = figure((0.25, 3.1), title="a")
     assert tolerant.figure_differences(stored, changed) == ["figure.data[0].y[1]: 3.0 became 3.1"]
     assert tolerant.Figure(stored) != tolerant.Figure(changed)
-    others = [figure(title="b"), figure(title="a", height=99), figure((0.25,), title="a"), figure(count=8, title="a")]
+    others = [
+        figure(title="b"),
+        figure(title="a", height=99),
+        figure((0.25,), title="a"),
+        figure(count=8, title="a"),
+    ]
     assert [len(tolerant.figure_differences(stored, new)) for new in others] == [1, 1, 1, 1]
     assert tolerant.figure_differences({"z": [1.0, None]}, {"z": [1.0, 2.0]}) == ["figure.z[1]: None became 2.0"]
     assert tolerant.figure_differences({"z": True}, {"z": 1}) == ["figure.z: True became 1"]

@@ -4,8 +4,8 @@ import measure
 import pytest
 import tiny
 import torch
-from conftest import make_lab
 
+from conftest import make_lab
 from labkit import attention, deltanet, plan
 from labkit.errors import BudgetError, InputError
 from labkit.plan import NEEDS
@@ -70,7 +70,7 @@ def test_chosen_rows_and_heads_cost_less(lab):
 
 
 def test_a_request_above_the_budget_is_refused_before_the_model_runs(lab, monkeypatch):
-    monkeypatch.setattr(plan, "budget", lambda device: (100_000, "host memory"))
+    monkeypatch.setattr(plan.card, "budget", lambda device: (100_000, "host memory"))
     fired = []
     handle = lab.model.register_forward_pre_hook(lambda *_: fired.append(1))
     with pytest.raises(BudgetError, match="(?s)trace of 400 tokens would not fit.*seams.*at most .*host memory.*try:"):
@@ -81,7 +81,7 @@ def test_a_request_above_the_budget_is_refused_before_the_model_runs(lab, monkey
 
 def test_the_refusal_names_a_way_that_fits(lab, monkeypatch):
     full = lab.plan(tokens=500).peak
-    monkeypatch.setattr(plan, "budget", lambda device: (int(full * 0.9), "host memory"))
+    monkeypatch.setattr(plan.card, "budget", lambda device: (int(full * 0.9), "host memory"))
     with pytest.raises(BudgetError, match="(?s)try: .*(layers=|keep=).*"):
         lab.trace(tiny.ids(500))
     lab.trace(tiny.ids(500), keep=["resid_post"])

@@ -23,7 +23,10 @@ def traced():
         model = Qwen3_5ForCausalLM(Qwen3_5TextConfig(**facts["text_config"])).to(torch.bfloat16).eval()
     with torch.no_grad(), Recorder(model, anatomy, wanted_seams(anatomy, None, None)) as seen:
         ids = torch.zeros(1, TOKENS, dtype=torch.long, device="meta")
-        masks = {"full_attention": None, "linear_attention": None}  # making masks reads values; there are none here
+        masks = {
+            "full_attention": None,
+            "linear_attention": None,
+        }  # making masks reads values; there are none here
         model(ids, attention_mask=masks, use_cache=False, logits_to_keep=1)
         seams, _ = seen.joined(TOKENS)
     return anatomy, {key: tuple(value.shape[1:]) for key, value in seams.items()}

@@ -226,9 +226,7 @@ def test_prefill_table_of_the_27b(big, tokens, linear, attention, total, seconds
     assert found["attention"] / 1e15 == pytest.approx(attention, **rounding)
     assert found["total"] / 1e15 == pytest.approx(total, **rounding)
     assert spec.prefill_seconds(big, tokens, "H200") == pytest.approx(seconds, abs=0.051, rel=2e-3)
-    assert spec.prefill_seconds(big, tokens, "H200", quantize="fp8") == pytest.approx(
-        fp8, abs=0.051, rel=2e-3
-    )
+    assert spec.prefill_seconds(big, tokens, "H200", quantize="fp8") == pytest.approx(fp8, abs=0.051, rel=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -244,9 +242,7 @@ def test_prefill_table_of_the_27b(big, tokens, linear, attention, total, seconds
 def test_decode_table_of_the_27b(big, tokens, ms, fp8):
     assert spec.decode_seconds(big, tokens, "H200") * 1e3 == pytest.approx(ms, abs=0.05)
     packed = spec.decode_seconds(big, tokens, "H200", quantize="fp8", kv_dtype="float8") * 1e3
-    assert packed == pytest.approx(
-        fp8, rel=0.02
-    )  # the source leaves out scales and the 16-bit a/b projections
+    assert packed == pytest.approx(fp8, rel=0.02)  # the source leaves out scales and the 16-bit a/b projections
 
 
 def test_decode_reads_every_weight_once_and_the_states_twice(big, specs):

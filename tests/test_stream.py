@@ -26,7 +26,17 @@ def test_blocks_equal_the_means_and_sums_of_the_readings(lab):
     assert ds.block_start.values.tolist() == [0, 64, 128, 192, 256] and ds.attrs["tokens"] == 300
     for layer in (1, 3):
         whole = deltanet.memory(run, layer=layer)
-        for name in ("keep", "write", "state_norm", "out", "recalled", "error", "decayed", "erased", "written"):
+        for name in (
+            "keep",
+            "write",
+            "state_norm",
+            "out",
+            "recalled",
+            "error",
+            "decayed",
+            "erased",
+            "written",
+        ):
             how = "sum" if name in ("decayed", "erased", "written") else "mean"
             blocks = [getattr(part, how)(0) for part in torch.tensor(whole[name].values).split(64)]
             mine = ds[name].sel(layer=layer).values
@@ -62,7 +72,9 @@ def test_stopped_anywhere_and_resumed_gives_the_identical_dataset(lab, tmp_path,
             raise KeyboardInterrupt
 
     handle = lab.model.model.layers[layer].mlp.register_forward_hook(interrupt)
-    with pytest.raises(stream.Interrupted, match=f"(?s)stopped after {64 * stop} of 300.*same checkpoint folder") as error:
+    with pytest.raises(
+        stream.Interrupted, match=f"(?s)stopped after {64 * stop} of 300.*same checkpoint folder"
+    ) as error:
         lab.stream(IDS, probes=probes(), chunk=64, checkpoint=tmp_path / "kept", every=2)
     handle.remove()
     assert error.value.dataset.keep.shape[0] == stop

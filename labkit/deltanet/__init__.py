@@ -35,4 +35,6 @@ def never_write(*, layer, head=None, tokens=None):
 
 
 def _closed(seam, layer, head, tokens, name):
-    return _function(lambda x, at: x.new_full(x.shape, -1e4), seam=seam, layer=layer, heads=head, tokens=tokens, name=name)
+    return _function(
+        lambda x, at: x.new_full(x.shape, -1e4), seam=seam, layer=layer, heads=head, tokens=tokens, name=name
+    )

@@ -62,9 +62,7 @@ def tiles(x, *, outputs=True, tile=TILE):
     state = x.state
     for a in range(0, len(x.v), tile):
         b = min(a + tile, len(x.v))
-        part = chunks(
-            x.q[a:b], x.k[a:b], x.v[a:b], g=x.g[a:b], beta=x.beta[a:b], state=state, outputs=outputs
-        )
+        part = chunks(x.q[a:b], x.k[a:b], x.v[a:b], g=x.g[a:b], beta=x.beta[a:b], state=state, outputs=outputs)
         yield a, b - a, part
         state = part.state
 

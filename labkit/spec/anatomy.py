@@ -80,28 +80,20 @@ class Spec:
         for field in POSITIVE:
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(
-                    f"{field} is not a size", got=repr(value), expected="a whole number of at least 1"
-                )
+                raise InputError(f"{field} is not a size", got=repr(value), expected="a whole number of at least 1")
         if not self.kinds:
-            raise InputError(
-                "a model without layers", got="kinds is empty", expected=f"{DELTANET} or {ATTENTION} each"
-            )
+            raise InputError("a model without layers", got="kinds is empty", expected=f"{DELTANET} or {ATTENTION} each")
         if unknown := sorted(set(map(str, self.kinds)) - set(LETTERS)):
             raise InputError("unknown kind of layer", got=unknown, expected=f"{DELTANET} or {ATTENTION}")
         for many, few in (("heads", "key_heads"), ("query_heads", "kv_heads")):
             if getattr(self, many) % getattr(self, few):
                 got = f"{many} {getattr(self, many)}, {few} {getattr(self, few)}"
-                raise InputError(
-                    f"{many} do not divide evenly over {few}", got=got, expected="a whole multiple"
-                )
+                raise InputError(f"{many} do not divide evenly over {few}", got=got, expected="a whole multiple")
         if self.rotary_dim % 2 or not 0 < self.rotary_dim <= self.head_dim:
             expected = f"an even number from 2 to head_dim {self.head_dim}"
             raise InputError("the rotary part does not fit the head", got=self.rotary_dim, expected=expected)
         if not self.rope_theta > 1:
-            raise InputError(
-                "rope_theta is not a base of frequencies", got=self.rope_theta, expected="above 1"
-            )
+            raise InputError("rope_theta is not a base of frequencies", got=self.rope_theta, expected="above 1")
 
     @property
     def layers(self):
@@ -159,9 +151,7 @@ class Spec:
         total = memory.parameters(self)
         count = f"{parameter_count(total['text'])} text"
         count += f" + {parameter_count(total['vision'])} vision" if total["vision"] else ""
-        count += (
-            f" + {parameter_count(total['mtp'])} multi-token prediction (not loaded)" if total["mtp"] else ""
-        )
+        count += f" + {parameter_count(total['mtp'])} multi-token prediction (not loaded)" if total["mtp"] else ""
         deltas, attentions = len(self.deltanet_layers), len(self.attention_layers)
         tie = "tied to lm_head" if self.tied else "lm_head apart"
         delta = f"{self.key_heads} query/key heads of {self.dk} · {self.heads} value heads of {self.dv}"

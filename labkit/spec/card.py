@@ -47,9 +47,7 @@ class Card:
         weights = memory.weight_bytes(spec, dtype, self.quantize)
         found = {f"{part} parameters": count for part, count in memory.parameters(spec).items()}
         found |= {f"{part} bytes": count for part, count in weights.items()}
-        found |= {
-            f"prefill {part} FLOPs": count for part, count in compute.prefill_flops(spec, tokens).items()
-        }
+        found |= {f"prefill {part} FLOPs": count for part, count in compute.prefill_flops(spec, tokens).items()}
         found |= {
             "KV bytes per token": memory.kv_bytes_per_token(spec, self.kv_dtype),
             "KV bytes": memory.kv_bytes(spec, tokens, self.kv_dtype),

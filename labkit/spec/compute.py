@@ -130,9 +130,7 @@ def rates(gpu, dtype="bfloat16", quantize=None):
     rest = gpu.half if dtype_bytes(dtype) <= 2 else gpu.single
     if quantize == "fp8" and not gpu.fp8:
         able = [card.name for card in GPUS.values() if card.fp8]
-        hint = (
-            'there transformers expands the weights to 16 bits; quantize="nf4", "int4" or "int8" stay small'
-        )
+        hint = 'there transformers expands the weights to 16 bits; quantize="nf4", "int4" or "int8" stay small'
         raise InputError("fp8 weights need fp8 arithmetic", got=gpu.name, expected=", ".join(able), hint=hint)
     return gpu.fp8 if quantize == "fp8" else rest, rest
 
@@ -152,9 +150,7 @@ def decode_seconds(spec, tokens, gpu="H200", *, dtype="bfloat16", quantize=None,
     """Seconds per generated token at batch 1 if memory bandwidth is the only limit: a lower bound."""
     gpu = find_gpu(gpu)
     rates(gpu, dtype, quantize)
-    return decode_bytes(spec, tokens, dtype=dtype, quantize=quantize, kv_dtype=kv_dtype) / (
-        gpu.bandwidth * 1e12
-    )
+    return decode_bytes(spec, tokens, dtype=dtype, quantize=quantize, kv_dtype=kv_dtype) / (gpu.bandwidth * 1e12)
 
 
 def check_tokens(tokens):

@@ -52,9 +52,7 @@ def read(source, *, name=None):
     """
     config, found = _as_dict(source)
     if not isinstance(config, dict):
-        raise InputError(
-            "not a configuration", got=type(source).__name__, expected="a config, a dict or a path"
-        )
+        raise InputError("not a configuration", got=type(source).__name__, expected="a config, a dict or a path")
     kind = config.get("model_type")
     if kind not in FAMILY:
         hint = "mixture-of-experts models have other layers" if "moe" in str(kind) else None
@@ -63,9 +61,7 @@ def read(source, *, name=None):
         )
     text = config.get("text_config") if kind == "qwen3_5" else config
     if not isinstance(text, dict):
-        raise InputError(
-            "an image-text configuration without its text part", got=text, expected="text_config"
-        )
+        raise InputError("an image-text configuration without its text part", got=text, expected="text_config")
     _require(text, ("num_hidden_layers", *SIZES.values()))
     _refuse_variants(text)
     factor, theta = _rope(text)
@@ -98,13 +94,9 @@ def _as_dict(source):
     path = path / "config.json" if path.is_dir() else path
     hint = "labkit.load(...) takes a hub id; a Spec is read from a folder or a config.json"
     try:
-        return json.loads(
-            path.read_text("utf-8")
-        ), path.parent if path.name == "config.json" else path.with_suffix("")
+        return json.loads(path.read_text("utf-8")), path.parent if path.name == "config.json" else path.with_suffix("")
     except OSError:
-        raise CheckpointError(
-            "no configuration there", got=str(path), expected="a config.json", hint=hint
-        ) from None
+        raise CheckpointError("no configuration there", got=str(path), expected="a config.json", hint=hint) from None
     except ValueError as error:
         raise CheckpointError(
             "the configuration is not JSON", got=f"{path}: {error}", expected="a JSON object"
@@ -113,9 +105,7 @@ def _as_dict(source):
 
 def _name(config, found):
     """Qwen3.6-27B from a hub id, a hub cache folder or a folder of that name; else the model type."""
-    where = (
-        str(found.resolve() if found else config.get("_name_or_path") or "").replace("\\", "/").rstrip("/")
-    )
+    where = str(found.resolve() if found else config.get("_name_or_path") or "").replace("\\", "/").rstrip("/")
     cached = re.search(r"models--[^/]+--([^/]+)/snapshots/", where)
     return cached[1] if cached else where.rsplit("/", 1)[-1] or config["model_type"]
 
@@ -157,9 +147,7 @@ def _kinds(text):
 
 def _tied(config, text):
     stated = {
-        bool(part["tie_word_embeddings"])
-        for part in (config, text)
-        if part.get("tie_word_embeddings") is not None
+        bool(part["tie_word_embeddings"]) for part in (config, text) if part.get("tie_word_embeddings") is not None
     }
     if len(stated) > 1:
         outer, inner = config["tie_word_embeddings"], text["tie_word_embeddings"]
@@ -173,9 +161,7 @@ def _rope(text):
     rope = text.get("rope_parameters")
     if rope is not None and text.get("rope_scaling"):
         hint = "drop rope_scaling; transformers would let it override rope_parameters"
-        raise InputError(
-            "two rope settings", got="rope_parameters and rope_scaling", expected="one", hint=hint
-        )
+        raise InputError("two rope settings", got="rope_parameters and rope_scaling", expected="one", hint=hint)
     rope = {"rope_theta": text.get("rope_theta")} if rope is None else rope
     if not isinstance(rope, dict):
         raise InputError("rope_parameters is not a dict", got=repr(rope))

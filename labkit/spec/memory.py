@@ -85,9 +85,7 @@ def parameters(spec):
     }
     parts["text"] = sum(parts.values())
     parts["vision"] = vision_parameters(spec)
-    parts["mtp"] = spec.mtp_layers * (one_attention + one_mlp + 2 * d) + (
-        2 * d * d + 3 * d if spec.mtp_layers else 0
-    )
+    parts["mtp"] = spec.mtp_layers * (one_attention + one_mlp + 2 * d) + (2 * d * d + 3 * d if spec.mtp_layers else 0)
     return parts
 
 

@@ -21,9 +21,7 @@ def as_text(title, rows):
             lines.append(group)
         last = group
         first = f"  {name}".ljust(margin)
-        lines += textwrap.wrap(
-            _keep_groups(value), WIDTH, initial_indent=first, subsequent_indent=" " * margin
-        )
+        lines += textwrap.wrap(_keep_groups(value), WIDTH, initial_indent=first, subsequent_indent=" " * margin)
     return "\n".join(lines).replace(GLUE, " ")
 
 

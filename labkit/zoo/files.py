@@ -42,7 +42,10 @@ def header(path):
                 raise ValueError(f"a header of {length:,} bytes in a file of {size:,}")
             table = json.loads(file.read(length))
             found = {name: _tensor(path, entry) for name, entry in table.items() if name != "__metadata__"}
-            end = max((entry["data_offsets"][1] for name, entry in table.items() if name != "__metadata__"), default=0)
+            end = max(
+                (entry["data_offsets"][1] for name, entry in table.items() if name != "__metadata__"),
+                default=0,
+            )
     except OSError as error:
         raise CheckpointError("cannot read a weight file", got=f"{path.name}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -112,7 +115,9 @@ def _refuse_other_weights(folder):
             hint="convert them where you trust them: model.save_pretrained(folder)",
         )
     raise CheckpointError(
-        "no weights there", got=listed(others) or "no safetensors file", expected=f"{SINGLE}, or shards with {INDEX}"
+        "no weights there",
+        got=listed(others) or "no safetensors file",
+        expected=f"{SINGLE}, or shards with {INDEX}",
     )
 
 
@@ -150,7 +155,11 @@ def compare(found, expected, *, tied, prequantized=False):
         )
     extra = sorted(set(named) - set(expected))
     if prequantized:
-        extra = [name for name in extra if name.rpartition(".")[0] + ".weight" not in expected and not _companion(name, expected)]
+        extra = [
+            name
+            for name in extra
+            if name.rpartition(".")[0] + ".weight" not in expected and not _companion(name, expected)
+        ]
     if extra:
         raise CheckpointError(
             "the checkpoint holds tensors the model has no place for",
@@ -192,7 +201,9 @@ def refuse_broken_numbers(named):
                 broken.append(name)
     if broken:
         raise CheckpointError(
-            "weights are NaN or infinite", got=f"{len(broken)} tensors: {listed(broken)}", expected="finite numbers"
+            "weights are NaN or infinite",
+            got=f"{len(broken)} tensors: {listed(broken)}",
+            expected="finite numbers",
         )
 
 

@@ -89,7 +89,11 @@ def _status(key):
 
 def fresh(name, *args):
     """The result of `python -m tests.benchmarks --inside name args` in a process of its own."""
-    env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0", "OMP_NUM_THREADS": "1"}
+    env = os.environ | {
+        "MALLOC_MMAP_THRESHOLD_": "65536",
+        "MALLOC_TRIM_THRESHOLD_": "0",
+        "OMP_NUM_THREADS": "1",
+    }
     command = [sys.executable, str(HERE / "__main__.py"), "--inside", name, *map(str, args)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -159,9 +163,7 @@ def stream_time_all_probes():
 
     lab, ids = make(4096)
     made = lambda: [deltanet.gates(), deltanet.norms(), deltanet.ledger_sums()]  # noqa: E731
-    return paired(
-        lambda: lab.stream(ids, probes=made(), chunk=1024), lambda: prefill(lab, ids, 1024), rounds=5
-    )
+    return paired(lambda: lab.stream(ids, probes=made(), chunk=1024), lambda: prefill(lab, ids, 1024), rounds=5)
 
 
 def stream_memory():
@@ -242,7 +244,9 @@ def prefill(lab, ids, chunk):
 
 def kv_bytes(cache):
     return sum(
-        layer.keys.numel() * layer.keys.element_size() * 2 for layer in cache.layers if not hasattr(layer, "conv_states")
+        layer.keys.numel() * layer.keys.element_size() * 2
+        for layer in cache.layers
+        if not hasattr(layer, "conv_states")
     )
 
 

@@ -1,13 +1,5 @@
-"""Watch the seams: hooks on module boundaries of the unmodified model, and the frozen Run that they leave.
+"""The frozen Run: token ids, logits, seams, and what has been proven about them; saved and opened without pickle."""
 
-A seam is a tensor that crosses a module boundary inside one decoder layer of Hugging Face's `Qwen3_5DecoderLayer`
-(`transformers/models/qwen3_5/modeling_qwen3_5.py`). What no module returns (queries and keys after the convolution,
-decay, state, attention scores) is recomputed from the seams by `labkit.deltanet` and `labkit.attention`.
-
-`linear_attn.conv1d` is no seam: its weight is used functionally, so a hook on it never fires.
-"""
-
-import contextlib
 import dataclasses
 import json
 import pathlib
@@ -20,177 +12,8 @@ from labkit.errors import InputError, LayerError, ParityError, SeamError
 from labkit.notation import visible
 from labkit.spec import Spec
 
-
 # Relative to the largest value of the seam; measured on random hybrids in tests/test_parity.py.
 TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 1e-2}
-
-
-@dataclasses.dataclass(frozen=True)
-class Seam:
-    """Where one tensor crosses a module boundary.
-
-    Attributes:
-        path: the module, dotted, below the decoder layer; "" is the layer itself.
-        side: "out" (what the module returns) or "in" (its first positional argument).
-        dims: axes after `token`, as fields of `Spec` or numbers of them multiplied out by `sizes`.
-        part: None, or (index, parts): which of `parts` equal pieces of the last axis.
-    """
-
-    path: str
-    side: str
-    dims: tuple[str, ...]
-    part: tuple[int, int] | None = None
-
-
-COMMON = {
-    "resid_pre": Seam("", "in", ("channel",)),
-    "mixer_in": Seam("input_layernorm", "out", ("channel",)),
-    "mlp_out": Seam("mlp", "out", ("channel",)),
-    "resid_post": Seam("", "out", ("channel",)),
-}
-SEAMS = {
-    "deltanet": {
-        "qkv": Seam("linear_attn.in_proj_qkv", "out", ("channel",)),
-        "z": Seam("linear_attn.in_proj_z", "out", ("head", "value")),
-        "b": Seam("linear_attn.in_proj_b", "out", ("head",)),
-        "a": Seam("linear_attn.in_proj_a", "out", ("head",)),
-        "read": Seam("linear_attn.norm", "in", ("head", "value")),
-        "gated": Seam("linear_attn.out_proj", "in", ("head", "value")),
-        "mixer_out": Seam("linear_attn", "out", ("channel",)),
-        **COMMON,
-    },
-    "attention": {
-        "q": Seam("self_attn.q_norm", "out", ("query_head", "value")),
-        "k": Seam("self_attn.k_norm", "out", ("kv_head", "value")),
-        "v": Seam("self_attn.v_proj", "out", ("kv_head", "value")),
-        "gate": Seam("self_attn.q_proj", "out", ("query_head", "value"), part=(1, 2)),
-        "gated": Seam("self_attn.o_proj", "in", ("query_head", "value")),
-        "mixer_out": Seam("self_attn", "out", ("channel",)),
-        **COMMON,
-    },
-}
-PARAMETERS = {
-    "deltanet": ("linear_attn.conv1d.weight", "linear_attn.A_log", "linear_attn.dt_bias", "linear_attn.norm.weight"),
-    "attention": (),
-}
-
-
-def decoder(model):
-    """The stack of decoder layers: `model.model`, or `model.model.language_model` in the image-text class."""
-    inner = model.model
-    return getattr(inner, "language_model", inner)
-
-
-def heads_of(spec, axis, kind):
-    """Length of a head axis of a seam."""
-    return {"head": spec.heads, "query_head": spec.query_heads, "kv_head": spec.kv_heads}[axis]
-
-
-def shaped(tensor, seam, spec, kind, batch, tokens):
-    """A seam's tensor as [batch, token, *dims]; a view wherever the layout allows."""
-    if seam.part is not None:
-        index, parts = seam.part
-        heads = heads_of(spec, seam.dims[0], kind)
-        return tensor.view(batch, tokens, heads, parts, -1).select(3, index)
-    if seam.dims == ("channel",) or seam.dims == ("head",):
-        return tensor.view(batch, tokens, -1)
-    return tensor.reshape(batch, tokens, heads_of(spec, seam.dims[0], kind), -1)
-
-
-def wanted_seams(spec, layers, keep):
-    """`{layer: names}` from the arguments of `Lab.trace`; None means all.
-
-    Raises:
-        InputError: a layer out of range, or a seam that exists in none of the chosen layers.
-    """
-    layers = range(spec.layers) if layers is None else [layers] if isinstance(layers, int) else list(layers)
-    keep = [keep] if isinstance(keep, str) else keep
-    known = {name for layer in layers for name in SEAMS[spec.kind(layer)]}
-    if keep is not None and (unknown := set(keep) - known):
-        raise InputError("unknown seam", got=sorted(unknown), expected=", ".join(sorted(known)))
-    return {
-        layer: [name for name in SEAMS[spec.kind(layer)] if keep is None or name in keep] for layer in sorted(layers)
-    }
-
-
-class Recorder:
-    """Hooks as a scope: open it, run the model any number of times, read `pieces`.
-
-    Tensors are kept by reference (nothing in the forward pass changes them afterwards); `device` moves each to
-    another device at once, which frees accelerator memory on long prompts.
-    """
-
-    def __init__(self, model, spec, wanted, *, device=None):
-        self.stack = decoder(model)
-        self.spec, self.wanted, self.device = spec, wanted, device
-        self.pieces: dict[tuple[int, str], list[torch.Tensor]] = {}
-        self.rotary: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self._shape = (1, 0)
-
-    def __enter__(self):
-        with contextlib.ExitStack() as scope:
-            scope.callback(self.stack.register_forward_pre_hook(self._enter, with_kwargs=True).remove)
-            scope.callback(self.stack.rotary_emb.register_forward_hook(self._rotary).remove)
-            for layer, names in self.wanted.items():
-                for name in names:
-                    scope.callback(self._attach(layer, name).remove)
-            self._scope = scope.pop_all()
-        return self
-
-    def __exit__(self, *error):
-        self._scope.close()
-
-    def clear(self):
-        """Forget what was recorded; the hooks stay."""
-        self.pieces, self.rotary = {}, []
-
-    def joined(self, tokens):
-        """`{(layer, name): [batch, tokens, *dims]}` and rotary (cos, sin), each [batch, tokens, rotary].
-
-        Raises:
-            SeamError: a seam never fired, or fired for fewer tokens than were fed.
-        """
-        for layer, names in self.wanted.items():
-            for name in names:
-                seen = sum(piece.shape[1] for piece in self.pieces.get((layer, name), ()))
-                if seen != tokens:
-                    raise SeamError(
-                        f"seam {name!r} of layer {layer} did not fire for every token",
-                        got=f"{seen} of {tokens} tokens",
-                        expected="one firing per forward pass",
-                        hint="lab.backend shows fused kernels; load with backend='torch' to run the plain modules",
-                    )
-        join = lambda parts: parts[0] if len(parts) == 1 else torch.cat(parts, 1)  # noqa: E731
-        rotary = tuple(join(list(parts)) for parts in zip(*self.rotary, strict=True))
-        return {key: join(parts) for key, parts in self.pieces.items()}, rotary
-
-    def _enter(self, module, args, kwargs):
-        source = args[0] if args else kwargs.get("input_ids")
-        source = kwargs["inputs_embeds"] if source is None else source
-        self._shape = tuple(source.shape[:2])
-
-    def _rotary(self, module, args, output):
-        self.rotary.append(tuple(self._moved(part) for part in output))
-
-    def _moved(self, tensor):
-        tensor = tensor.detach()
-        return tensor if self.device is None else tensor.to(self.device, non_blocking=True)
-
-    def _attach(self, layer, name):
-        kind = self.spec.kind(layer)
-        seam = SEAMS[kind][name]
-        module = self.stack.layers[layer].get_submodule(seam.path)
-        bucket = (layer, name)
-
-        def keep(tensor):
-            value = shaped(tensor, seam, self.spec, kind, *self._shape)
-            self.pieces.setdefault(bucket, []).append(self._moved(value))
-
-        if seam.side == "in":
-            return module.register_forward_pre_hook(lambda module, args: keep(args[0]))
-        return module.register_forward_hook(
-            lambda module, args, output: keep(output[0] if isinstance(output, tuple) else output)
-        )
 
 
 class Seams(Mapping):
@@ -397,16 +220,6 @@ def open_run(folder):
         model=facts["model"],
         parity={(layer, reading): error for layer, reading, error in facts["parity"]},
     )
-
-
-def parameters_of(model, spec, layers):
-    """Copies of the small weights that the readings of these layers need."""
-    stack = decoder(model)
-    return {
-        (layer, path.removeprefix("linear_attn.")): stack.layers[layer].get_parameter(path).detach().clone()
-        for layer in layers
-        for path in PARAMETERS[spec.kind(layer)]
-    }
 
 
 def texts(tokenizer, ids):

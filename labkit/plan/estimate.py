@@ -1,17 +1,11 @@
-"""What a request will cost, told before it runs: bytes that stay, the peak on the way, FLOPs, and cheaper ways.
-
-The peak is found by walking the layers as the model does: at each layer, the seams kept so far plus the scratch of
-that layer's largest moment. Scratch of the delta rule is that of transformers' chunk rule in PyTorch, per token and
-head 6·dk + 5·dv + 2·64 + 8 float32 numbers; fused kernels need less. `tests/test_plan.py` holds the estimate against
-counted bytes.
-
-A request whose peak is above the budget (free accelerator memory, or available host memory) is refused.
-"""
+"""The estimates: a walk over the layers as the model makes it, and the scratch of each reading."""
 
 import dataclasses
 
-from labkit.errors import BudgetError, InputError
-from labkit.spec import prefill_flops, size
+from labkit.errors import InputError
+from labkit.plan import card
+from labkit.plan.card import Plan
+from labkit.spec import prefill_flops
 from labkit.spec.memory import dtype_bytes
 from labkit.trace import SEAMS, wanted_seams
 
@@ -21,83 +15,6 @@ NEEDS = {
     "deltanet.implied_attention": ("qkv", "a", "b", "read"),
     "deltanet.memory": ("qkv", "a", "b", "read"),
 }
-SHARE = 0.9  # of what is free: the rest is left to the allocator
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """The cost of one request.
-
-    Attributes:
-        want: what was asked.
-        tokens: its length.
-        parts: `{name: bytes}` of what is alive at the peak.
-        kept: bytes that remain when the call returns.
-        budget: bytes that are free, and where.
-        flops: floating-point operations of the forward passes.
-        cheaper: `((way, peak in bytes), ...)`, cheapest last.
-    """
-
-    want: str
-    tokens: int
-    parts: dict
-    kept: int
-    budget: int
-    where: str
-    flops: float
-    cheaper: tuple = ()
-
-    @property
-    def peak(self):
-        """Bytes alive at the highest moment, above the loaded model."""
-        return sum(self.parts.values())
-
-    bytes = peak
-
-    @property
-    def fits(self):
-        """Whether the peak is within the budget."""
-        return self.peak <= self.budget
-
-    def facts(self):
-        """Rows of (name, value) that both representations show."""
-        rows = [("request", f"{self.want}, {self.tokens:,} tokens")]
-        rows += [(name, size(count)) for name, count in self.parts.items() if count]
-        rows += [("peak", size(self.peak)), ("kept afterwards", size(self.kept))]
-        rows += [("budget", f"{size(self.budget)} of {self.where}: {'fits' if self.fits else 'refused'}")]
-        rows += [("forward passes", f"{self.flops / 1e12:.3g} TFLOP")]
-        rows += [("cheaper", f"{way}: {size(count)}") for way, count in self.cheaper]
-        return rows
-
-    def __repr__(self):
-        width = max(len(name) for name, _ in self.facts())
-        return "\n".join(f"{name:{width}}  {value}" for name, value in self.facts())
-
-    def _repr_html_(self):
-        import html
-
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
-            for name, value in self.facts()
-        )
-        return f"<table>{cells}</table>"
-
-    def refuse(self):
-        """Raise if it does not fit.
-
-        Raises:
-            BudgetError: with the bytes, the budget and the nearest way that fits.
-        """
-        if self.fits:
-            return self
-        fitting = [f"{way} ({size(count)})" for way, count in self.cheaper if count <= self.budget]
-        other = [f"{way} ({size(count)}, still too much)" for way, count in self.cheaper[-1:]]
-        raise BudgetError(
-            f"{self.want} of {self.tokens:,} tokens would not fit",
-            got=f"{size(self.peak)} at the peak: " + ", ".join(f"{n} {size(b)}" for n, b in self.parts.items() if b),
-            expected=f"at most {size(self.budget)} ({self.where})",
-            hint=" or ".join(fitting[:2] or other) or None,
-        )
 
 
 def make(lab, *, tokens, want="trace", layers=None, keep=None, heads=None, rows=None, chunk=None, logits=1):
@@ -145,19 +62,6 @@ def admit_trace(lab, *, tokens, wanted, logits, device, chunk=None):
         dataclasses.replace(plan, cheaper=tuple(cheaper)).refuse()
 
 
-def budget(device):
-    """(bytes free, where) on the device that runs the model."""
-    if device.type == "cuda":
-        import torch
-
-        free, _ = torch.cuda.mem_get_info(device)
-        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(SHARE * (free + held)), torch.cuda.get_device_name(device)
-    import psutil
-
-    return int(SHARE * psutil.virtual_memory().available), "host memory"
-
-
 def seam_bytes(spec, layer, name, tokens, each):
     """Bytes of one seam; `gate` is a view that keeps the whole query-and-gate projection alive."""
     kind = spec.kind(layer)
@@ -176,7 +80,18 @@ def seam_bytes(spec, layer, name, tokens, each):
     return tokens * each * width.get(name, spec.hidden)
 
 
-BEFORE = ("resid_pre", "mixer_in", "qkv", "z", "b", "a", "q", "k", "v", "gate")  # kept ones are alive at the mixer's peak
+BEFORE = (
+    "resid_pre",
+    "mixer_in",
+    "qkv",
+    "z",
+    "b",
+    "a",
+    "q",
+    "k",
+    "v",
+    "gate",
+)  # kept ones are alive at the mixer's peak
 LOOSE = ("resid_pre", "mixer_in", "z", "b", "a", "v")  # of those, the model itself still holds these then
 
 
@@ -222,15 +137,21 @@ def _trace(lab, tokens, wanted, chunk, logits, *, offload=False):
         "keys and values": cached,
         "rotary and logits": rotary + logits * spec.vocab * each,
     }
-    free, where = budget(lab.device)
+    free, where = card.budget(lab.device)
     return Plan(
-        "trace", tokens, parts, kept + rotary + logits * spec.vocab * each, free, where, prefill_flops(spec, tokens)["total"]
+        "trace",
+        tokens,
+        parts,
+        kept + rotary + logits * spec.vocab * each,
+        free,
+        where,
+        prefill_flops(spec, tokens)["total"],
     )
 
 
 def _stream(lab, tokens, layers, chunk):
     spec, each = lab.spec, dtype_bytes(lab.dtype)
-    wanted = {layer: NEEDS["deltanet.memory"] for layer in layers or spec.deltanet_layers}
+    wanted = dict.fromkeys(layers or spec.deltanet_layers, NEEDS["deltanet.memory"])
     at_once = min(chunk, tokens)
     _, (alive, scratch) = _walk(lab, at_once, wanted, at_once)
     cached = tokens * len(spec.attention_layers) * 2 * spec.kv_heads * spec.head_dim * each
@@ -242,7 +163,7 @@ def _stream(lab, tokens, layers, chunk):
         "scratch of one layer": scratch,
         "mask and repeated keys": mask + repeated,
     }
-    free, where = budget(lab.device)
+    free, where = card.budget(lab.device)
     return Plan("stream", tokens, parts, 0, free, where, prefill_flops(spec, tokens)["total"])
 
 
@@ -259,7 +180,7 @@ def _reading(lab, tokens, want, layers, heads, rows, chunk):
     layers = list(fits if layers is None else [layers] if isinstance(layers, int) else layers)
     if wrong := [layer for layer in layers if spec.kind(layer) != kind]:
         raise InputError(f"{want} does not fit these layers", got=wrong, expected=list(fits))
-    run = _trace(lab, tokens, {layer: NEEDS[want] for layer in layers}, chunk, 1)
+    run = _trace(lab, tokens, dict.fromkeys(layers, NEEDS[want]), chunk, 1)
     rows = _counted(rows, tokens)
     if want == "attention.pattern":
         heads = _counted(heads, spec.query_heads)
@@ -306,7 +227,7 @@ def _memory_scratch(lab, tokens):
 
 def _cheaper_trace(lab, tokens, layers):
     first = (list(range(lab.spec.layers)) if layers is None else list(layers))[:1]
-    yield "layers=%s" % first, _trace(lab, tokens, wanted_seams(lab.spec, first, None), None, 1).peak
+    yield f"layers={first}", _trace(lab, tokens, wanted_seams(lab.spec, first, None), None, 1).peak
     light = wanted_seams(lab.spec, layers, ["resid_post"])
     yield "keep=['resid_post']", _trace(lab, tokens, light, None, 1).peak
     yield "chunk=2048, keep=['resid_post']", _trace(lab, tokens, light, 2048, 1).peak
@@ -321,7 +242,10 @@ def _cheaper_reading(lab, tokens, want, layers, heads, rows, peak):
     if want != "deltanet.memory":
         yield f"layers={one}, heads=[0]", _reading(lab, tokens, want, one, 1, rows, None).peak
         if want == "attention.pattern":
-            yield f"layers={one}, 256 rows, chunk=2048", _reading(lab, tokens, want, one, heads, 256, 2048).peak
+            yield (
+                f"layers={one}, 256 rows, chunk=2048",
+                _reading(lab, tokens, want, one, heads, 256, 2048).peak,
+            )
         else:
             yield "deltanet.implied_row, chunk=2048", _reading(lab, tokens, want, one, heads, 1, 2048).peak
     yield "lab.stream(ids, probes=[...], chunk=1024)", _stream(lab, tokens, None, 1024).peak

@@ -1,0 +1,76 @@
+"""Install the pip section of environment.yml into the Python that runs this; standard library only.
+
+    .venv/bin/python .ci/install.py
+
+uv does it in a fraction of pip's time and is tried first; where it cannot be had, or fails, pip does the same. uv
+does not read pip's configuration, so links, index and certificates that are set for pip are handed over.
+"""
+
+import ast
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+QUIET_LAB = {
+    "@jupyterlab/apputils-extension:notification": {
+        "fetchNews": "false",
+        "checkForUpdates": False,
+        "doNotDisturbMode": True,
+    }
+}
+
+
+def main():
+    """Install and make JupyterLab quiet; returns the exit status."""
+    words = [word for line in requirements((ROOT / "environment.yml").read_text("utf-8")) for word in shlex.split(line)]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    good = _run([*pip, "install", "-q", "-c", "constraints.txt", "uv"])
+    if good:
+        uv = [sys.executable, "-m", "uv", "pip", "install", "--python", sys.executable]
+        good = _run([*uv, *words], uv_settings(_pip_settings(pip), os.environ))
+    if not good:
+        print("uv did not do it; pip does.", flush=True)
+        good = _run([*pip, "install", *words])
+    if good:
+        settings = pathlib.Path(sys.prefix, "share", "jupyter", "lab", "settings")
+        settings.mkdir(parents=True, exist_ok=True)
+        (settings / "overrides.json").write_text(json.dumps(QUIET_LAB, indent=2), "utf-8")
+    return int(not good)
+
+
+def requirements(text):
+    """Lines of the pip section of a conda environment file."""
+    section = re.search(r"^( *)- pip:[ ]*\n((?:\1 +- .*\n?|[ ]*#.*\n?|[ ]*\n)+)", text, re.MULTILINE)
+    lines = section[2].splitlines() if section else []
+    return [re.sub(r"\s+#.*", "", line.strip()[2:]).strip("'\"") for line in lines if line.strip().startswith("- ")]
+
+
+def uv_settings(settings, environment):
+    """What uv must be told that pip already knows: `{variable: value}`; what the environment sets for uv stays."""
+    known = {
+        "UV_FIND_LINKS": ",".join(settings.get("find-links", "").split()),
+        "UV_DEFAULT_INDEX": settings.get("index-url", ""),
+        "SSL_CERT_FILE": settings.get("cert", ""),
+    }
+    return {name: value for name, value in known.items() if value and name not in environment}
+
+
+def _pip_settings(pip):
+    """pip's settings from its files and then from the environment: `{"find-links": "..."}`."""
+    listed = subprocess.run([*pip, "config", "list"], capture_output=True, text=True).stdout
+    lines = [line for line in listed.splitlines() if "=" in line]
+    pairs = (line.partition("=") for line in sorted(lines, key=lambda line: line.startswith(":env:")))
+    return {name.rpartition(".")[2]: str(ast.literal_eval(value)) for name, _, value in pairs}
+
+
+def _run(command, settings=None):
+    return subprocess.run(command, cwd=ROOT, env=os.environ | (settings or {})).returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,16 @@
+"""What a request will cost, told before it runs: bytes that stay, the peak on the way, FLOPs, and cheaper ways.
+
+The peak is found by walking the layers as the model does: at each layer, the seams kept so far plus the scratch of
+that layer's largest moment. Scratch of the delta rule is that of transformers' chunk rule in PyTorch, per token and
+head 6·dk + 5·dv + 2·64 + 8 float32 numbers; fused kernels need less. `tests/test_plan.py` holds the estimate against
+counted bytes.
+
+A request whose peak is above the budget (free accelerator memory, or available host memory) is refused.
+
+In this folder: `card` (the `Plan` and its budget), `estimate` (where its numbers come from).
+"""
+
+from labkit.plan.card import Plan, budget
+from labkit.plan.estimate import NEEDS, READINGS, admit_trace, make, seam_bytes
+
+__all__ = ["NEEDS", "READINGS", "Plan", "admit_trace", "budget", "make", "seam_bytes"]

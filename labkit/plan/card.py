@@ -1,0 +1,96 @@
+"""The Plan: what a request costs, whether it fits, and the error when it does not."""
+
+import dataclasses
+import html
+
+from labkit.errors import BudgetError
+from labkit.spec import size
+
+SHARE = 0.9  # of what is free: the rest is left to the allocator
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The cost of one request.
+
+    Attributes:
+        want: what was asked.
+        tokens: its length.
+        parts: `{name: bytes}` of what is alive at the peak.
+        kept: bytes that remain when the call returns.
+        budget: bytes that are free, and where.
+        flops: floating-point operations of the forward passes.
+        cheaper: `((way, peak in bytes), ...)`, cheapest last.
+    """
+
+    want: str
+    tokens: int
+    parts: dict
+    kept: int
+    budget: int
+    where: str
+    flops: float
+    cheaper: tuple = ()
+
+    @property
+    def peak(self):
+        """Bytes alive at the highest moment, above the loaded model."""
+        return sum(self.parts.values())
+
+    bytes = peak
+
+    @property
+    def fits(self):
+        """Whether the peak is within the budget."""
+        return self.peak <= self.budget
+
+    def facts(self):
+        """Rows of (name, value) that both representations show."""
+        rows = [("request", f"{self.want}, {self.tokens:,} tokens")]
+        rows += [(name, size(count)) for name, count in self.parts.items() if count]
+        rows += [("peak", size(self.peak)), ("kept afterwards", size(self.kept))]
+        rows += [("budget", f"{size(self.budget)} of {self.where}: {'fits' if self.fits else 'refused'}")]
+        rows += [("forward passes", f"{self.flops / 1e12:.3g} TFLOP")]
+        rows += [("cheaper", f"{way}: {size(count)}") for way, count in self.cheaper]
+        return rows
+
+    def __repr__(self):
+        width = max(len(name) for name, _ in self.facts())
+        return "\n".join(f"{name:{width}}  {value}" for name, value in self.facts())
+
+    def _repr_html_(self):
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
+            for name, value in self.facts()
+        )
+        return f"<table>{cells}</table>"
+
+    def refuse(self):
+        """Raise if it does not fit.
+
+        Raises:
+            BudgetError: with the bytes, the budget and the nearest way that fits.
+        """
+        if self.fits:
+            return self
+        fitting = [f"{way} ({size(count)})" for way, count in self.cheaper if count <= self.budget]
+        other = [f"{way} ({size(count)}, still too much)" for way, count in self.cheaper[-1:]]
+        raise BudgetError(
+            f"{self.want} of {self.tokens:,} tokens would not fit",
+            got=f"{size(self.peak)} at the peak: " + ", ".join(f"{n} {size(b)}" for n, b in self.parts.items() if b),
+            expected=f"at most {size(self.budget)} ({self.where})",
+            hint=" or ".join(fitting[:2] or other) or None,
+        )
+
+
+def budget(device):
+    """(bytes free, where) on the device that runs the model."""
+    if device.type == "cuda":
+        import torch
+
+        free, _ = torch.cuda.mem_get_info(device)
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(SHARE * (free + held)), torch.cuda.get_device_name(device)
+    import psutil
+
+    return int(SHARE * psutil.virtual_memory().available), "host memory"

@@ -1,0 +1,61 @@
+"""Prompts: from what a user gives to checked token ids, padded batches and positions whose logits are kept."""
+
+import torch
+
+from labkit.errors import InputError
+
+
+def encode(prompt, tokenizer, vocab):
+    """Token ids [T] on the CPU, from a text or from ids; see `Lab.encode`."""
+    if isinstance(prompt, str):
+        if tokenizer is None:
+            raise InputError("this lab has no tokenizer", got="a text", expected="token ids [T]")
+        ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    else:
+        ids = prompt
+    try:
+        ids = torch.as_tensor(ids)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError("not token ids", got=type(prompt).__name__, expected="a text or integers [T]") from None
+    if ids.numel() == 0:
+        raise InputError("the prompt is empty", got="0 tokens", expected="at least 1 token")
+    if ids.ndim != 1 or ids.is_floating_point() or ids.dtype == torch.bool:
+        raise InputError(
+            "a prompt is one sequence of token ids",
+            got=f"{ids.dtype}, shape {list(ids.shape)}",
+            expected="integers [T]",
+            hint="a list of prompts is traced as a batch: lab.trace([ids_a, ids_b])",
+        )
+    ids = ids.to("cpu", torch.long)
+    low, high = int(ids.min()), int(ids.max())
+    if low < 0 or high >= vocab:
+        raise InputError(
+            "token ids out of range",
+            got=low if low < 0 else high,
+            expected=f"0 to {vocab - 1}",
+            hint="ids must come from this model's own tokenizer, lab.tokenizer",
+        )
+    return ids
+
+
+def kept_positions(rows, logits):
+    """Positions whose logits are kept, one tensor per row."""
+    if isinstance(logits, str):
+        if logits not in ("last", "all"):
+            raise InputError("unknown choice of logits", got=logits, expected="'last', 'all' or positions")
+        return [torch.arange(len(r)) if logits == "all" else torch.tensor([len(r) - 1]) for r in rows]
+    wanted = torch.as_tensor([logits] if isinstance(logits, int) else list(logits), dtype=torch.long)
+    for row in rows:
+        if (outside := wanted[(wanted < -len(row)) | (wanted >= len(row))]).numel():
+            raise InputError("logits of tokens that do not exist", got=outside.tolist(), expected=f"{len(row)} tokens")
+    return [torch.where(wanted < 0, wanted + len(row), wanted) for row in rows]
+
+
+def padded(rows):
+    """ids, mask and positions [batch, T], padded on the left; no mask when nothing is padded."""
+    length = max(len(row) for row in rows)
+    if all(len(row) == length for row in rows):
+        return torch.stack(rows), None, None
+    ids = torch.stack([torch.cat([row.new_zeros(length - len(row)), row]) for row in rows])
+    mask = torch.stack([torch.arange(length) >= length - len(row) for row in rows]).long()
+    return ids, mask, (mask.cumsum(1) - 1).clamp(min=0)

@@ -1,0 +1,13 @@
+"""Prefill long prompts in chunks: online probes eat each chunk, and nothing else is kept.
+
+A probe names the seams it needs, is shown one chunk at a time as a `Run` (with the states that entered the chunk in
+`run.start`), and keeps small rows. Memory beyond the model's own cache does not grow with the prompt, apart from those
+rows. An interrupted run can go on from its checkpoint folder and ends with the identical dataset.
+
+In this folder: `probe` (what a probe is, and `capture`), `feed` (the loop), `store` (checkpoints).
+"""
+
+from labkit.stream.feed import Interrupted, run
+from labkit.stream.probe import Probe, capture
+
+__all__ = ["Interrupted", "Probe", "capture", "run"]

@@ -1,0 +1,147 @@
+"""The loop: feed a chunk, show it to the probes, forget it."""
+
+import torch
+
+from labkit import cache as _cache
+from labkit import passes
+from labkit.errors import InputError, LabError
+from labkit.notation import label
+from labkit.stream.probe import Capture
+from labkit.stream.store import Store
+from labkit.trace import Recorder, Run, Seams, Start, parameters_of
+
+
+class Interrupted(LabError, KeyboardInterrupt):
+    """A stream that was stopped; `dataset` holds what the finished chunks gave."""
+
+    def __init__(self, *args, dataset=None, **facts):
+        super().__init__(*args, **facts)
+        self.dataset = dataset
+
+
+def run(lab, ids, *, probes, chunk=2048, progress=False, checkpoint=None, every=16, kv_device=None):
+    """Feed a prompt chunk by chunk to the model and to the probes.
+
+    Args:
+        lab: `Lab`.
+        ids: [T] token ids.
+        probes: from `stream.capture`, `deltanet.gates`, `deltanet.norms`, `deltanet.ledger_sums`, ...
+        chunk: tokens per forward pass; a multiple of 64 keeps the kernels' own partition, so that results do not
+            depend on it beyond rounding.
+        progress: show a bar with tokens per second and time left.
+        checkpoint: a folder. What lies there from an interrupted run of the same request is continued; every `every`
+            chunks, and when interrupted, what is finished is written.
+        kv_device: "cpu" lets keys and values rest in host memory while an accelerator computes.
+
+    Returns:
+        Dataset: the probes' variables merged, and `logits` (vocab) of the last token.
+
+    Raises:
+        InputError: no probes, a block that does not divide the chunk, a checkpoint of another request.
+        Interrupted: on Ctrl-C; carries the dataset of the finished chunks.
+    """
+    if not probes:
+        raise InputError("nothing to watch", got="no probes", hint="probes=[deltanet.gates()]")
+    if bad := [probe.block for probe in probes if chunk % probe.block]:
+        raise InputError("a chunk must hold whole blocks", got=f"chunk {chunk}, blocks {bad}", expected="a multiple")
+    if len(blocks := {probe.block for probe in probes if not isinstance(probe, Capture)}) > 1:
+        raise InputError("probes of one stream share their block", got=sorted(blocks), expected="one block size")
+    lab._admit(len(ids))
+    wanted = {}
+    for probe in probes:
+        for layer, names in probe.needs(lab.spec).items():
+            wanted.setdefault(layer, set()).update(names)
+    wanted = {layer: sorted(names) for layer, names in sorted(wanted.items())}
+    store = None if checkpoint is None else Store(checkpoint, lab, ids, probes, chunk)
+    cache, done = (lab.cache(), 0) if store is None else store.resume()
+    if kv_device is not None:
+        cache = _resting(lab, cache, kv_device)
+    parameters = parameters_of(lab.model, lab.spec, wanted)
+    bar = _bar(len(ids), done, progress)
+    logits = None if store is None else store.logits
+    held = _states(cache)
+    try:
+        with Recorder(lab.model, lab.spec, wanted) as seen:
+            for a in range(done, len(ids), chunk):
+                part = ids[a : a + chunk]
+                start = _cache.start_of(cache, wanted) if a else Start()
+                last = a + len(part) == len(ids)
+                found = passes.feed(lab, part[None], cache=cache, columns=[len(part) - 1] if last else [])
+                seams, rotary = seen.joined(len(part))
+                seen.clear()
+                shown = Run(
+                    ids=part,
+                    tokens=(),
+                    logits=torch.empty(0),
+                    logit_tokens=torch.empty(0, dtype=torch.long),
+                    seams=Seams({key: value[0] for key, value in seams.items()}),
+                    rotary=tuple(piece[0] for piece in rotary),
+                    parameters=parameters,
+                    start=start,
+                    spec=lab.spec,
+                    prompt=len(part),
+                    model=lab.name,
+                )
+                sizes = [{name: len(rows) for name, rows in probe.rows.items()} for probe in probes]
+                try:
+                    for probe in probes:
+                        probe.eat(shown)
+                except BaseException:
+                    for probe, size in zip(probes, sizes, strict=True):
+                        probe.rows = {name: rows[: size[name]] for name, rows in probe.rows.items() if name in size}
+                    raise
+                logits = found[0, 0] if last else logits
+                done, held = a + len(part), _states(cache)
+                bar.update(len(part))
+                if store is not None and ((a // chunk + 1) % every == 0 or last):
+                    store.write(cache, held, done, logits)
+    except KeyboardInterrupt:
+        if store is not None:
+            store.write(cache, held, done, logits)
+        raise Interrupted(
+            f"stream stopped after {done} of {len(ids)} tokens",
+            hint="call it again with the same checkpoint folder to go on"
+            if store is not None
+            else "error.dataset holds what was finished; give checkpoint=folder to be able to go on",
+            dataset=_merged(lab, probes, None, done) if done else None,
+        ) from None
+    finally:
+        bar.close()
+    return _merged(lab, probes, logits, done)
+
+
+def _merged(lab, probes, logits, done):
+    import xarray
+
+    results = [probe.result(lab.name) for probe in probes]  # NaN where a probe does not watch a layer
+    found = xarray.merge(results, combine_attrs="drop_conflicts", compat="no_conflicts", join="outer")
+    found.attrs |= {"model": lab.name, "reading": "lab.stream", "tokens": done}
+    if logits is not None:
+        found = found.merge(label({"logits": (("vocab",), logits)}))
+    return found
+
+
+def _bar(total, done, progress):
+    from tqdm.auto import tqdm
+
+    return tqdm(total=total, initial=done, unit="tok", unit_scale=True, disable=not progress, desc="stream")
+
+
+def _states(cache):
+    """Copies of windows and states: an interrupt can fall between two layers of a forward pass."""
+    linear = {
+        i: layer for i, layer in enumerate(cache.layers) if _cache.is_linear(layer) and layer.has_previous_state[0]
+    }
+    return {i: (layer.conv_states[0].clone(), layer.recurrent_states[0].clone()) for i, layer in linear.items()}
+
+
+def _resting(lab, cache, device):
+    """A cache whose keys and values rest on the CPU between their layers' turns (transformers' offloading cache)."""
+    if str(device) != "cpu":
+        raise InputError("keys and values can rest on the CPU alone", got=device, expected="'cpu' or None")
+    if lab.device.type == "cpu":
+        return cache
+    cache.offloading = True
+    cache.only_non_sliding = False
+    cache.prefetch_stream = torch.Stream(lab.device) if not hasattr(cache, "prefetch_stream") else cache.prefetch_stream
+    return cache

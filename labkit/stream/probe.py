@@ -1,0 +1,101 @@
+"""Online probes: they are shown one chunk at a time and keep small rows."""
+
+import torch
+
+from labkit.errors import InputError
+from labkit.notation import label, select
+from labkit.trace import SEAMS
+
+
+class Probe:
+    """Base of online probes: named rows that grow chunk by chunk.
+
+    A subclass sets `layers` in `needs`, adds rows in `eat` and turns them into a dataset in `result`.
+
+    Args:
+        layers: layers to watch; None for all that fit the probe.
+        block: rows are reduced over so many tokens, so that results stay small at a million tokens; 1 keeps all.
+    """
+
+    def __init__(self, *, layers=None, block=64):
+        if block < 1:
+            raise InputError("a block holds at least one token", got=block)
+        self.asked, self.block = layers, block
+        self.layers: tuple[int, ...] = ()
+        self.rows: dict[str, list[torch.Tensor]] = {}
+
+    def needs(self, spec):
+        """Settle `self.layers` for this model; returns `{layer: seam names}`."""
+        raise NotImplementedError
+
+    def eat(self, run):
+        """Look at one chunk."""
+        raise NotImplementedError
+
+    def result(self, model):
+        """The dataset of everything eaten so far."""
+        raise NotImplementedError
+
+    def signature(self):
+        """What must be equal for a checkpoint to be continued."""
+        return [type(self).__name__, list(self.layers), self.block]
+
+    def add(self, name, value):
+        """Append a row; it moves to the CPU."""
+        self.rows.setdefault(name, []).append(value.detach().cpu())
+
+    def column(self, name):
+        """All rows of a name, joined."""
+        joined = torch.cat(self.rows[name])
+        self.rows[name] = [joined]
+        return joined
+
+    def reduced(self, x, how):
+        """[token, ...] -> [block, ...] by "mean" or "sum"; the last block may be shorter."""
+        parts = [getattr(part, how)(0) for part in x.split(self.block)]
+        return torch.stack(parts)
+
+
+class Capture(Probe):
+    """Keep whole seams at chosen tokens."""
+
+    def __init__(self, seam, *, tokens, layers=None):
+        super().__init__(layers=layers, block=1)
+        self.seam, self.tokens = seam, tokens
+
+    def needs(self, spec):
+        fits = [at for at in range(spec.layers) if self.seam in SEAMS[spec.kind(at)]]
+        if not fits:
+            raise InputError(
+                "unknown seam", got=self.seam, expected=sorted({n for kind in SEAMS.values() for n in kind})
+            )
+        self.layers = tuple(fits if self.asked is None else select(self.asked, spec.layers, "layer"))
+        if wrong := sorted(set(self.layers) - set(fits)):
+            raise InputError(f"these layers have no seam {self.seam!r}", got=wrong, expected=fits)
+        self.dims = SEAMS[spec.kind(self.layers[0])][self.seam].dims
+        return dict.fromkeys(self.layers, (self.seam,))
+
+    def signature(self):
+        return [*super().signature(), self.seam, list(self.tokens)]
+
+    def eat(self, run):
+        here = [t - run.start.length for t in self.tokens if 0 <= t - run.start.length < len(run)]
+        if here:
+            self.add("at", run.positions[here])
+            self.add("kept", torch.stack([run.seams[layer, self.seam][here] for layer in self.layers], 1))
+
+    def result(self, model):
+        coords = {"token": self.column("at"), "layer": list(self.layers)}
+        facts = {"model": model, "reading": f"stream.capture {self.seam}"}
+        return label({self.seam: (("token", "layer", *self.dims), self.column("kept"))}, coords=coords, attrs=facts)
+
+
+def capture(seam, *, tokens, layers=None):
+    """A probe that keeps one seam, whole, at chosen absolute token positions: (token, layer, ...).
+
+    Args:
+        seam: name from `labkit.trace.SEAMS`.
+        tokens: absolute positions.
+        layers: layers that have this seam; None for all of them.
+    """
+    return Capture(seam, tokens=[int(t) for t in tokens], layers=layers)

@@ -1,0 +1,98 @@
+"""The checkpoint folder of a stream: a kill at any moment leaves it usable."""
+
+import hashlib
+import json
+import pathlib
+
+import torch
+
+from labkit import cache as _cache
+from labkit.errors import InputError
+
+
+class Store:
+    """A checkpoint folder: `stream.json`, the states, the probes' rows, and keys and values piece by piece."""
+
+    def __init__(self, folder, lab, ids, probes, chunk):
+        self.folder, self.lab, self.ids, self.probes = pathlib.Path(folder), lab, ids, probes
+        self.facts = {
+            "format": 1,
+            "model": lab.name,
+            "ids": _digest(ids),
+            "chunk": chunk,
+            "probes": [probe.signature() for probe in probes],
+            "edits": [repr(edit) for edit in lab._edits],
+        }
+        self.written, self.pieces, self.logits = 0, [], None
+
+    def resume(self):
+        """(cache, tokens done): empty, or as the last checkpoint left it.
+
+        Raises:
+            InputError: the folder belongs to another request.
+        """
+        from safetensors.torch import load_file
+
+        cache = self.lab.cache()
+        book = self.folder / "stream.json"
+        if not book.is_file():
+            return cache, 0
+        facts = json.loads(book.read_text(encoding="utf-8"))
+        if differ := [key for key, value in self.facts.items() if facts.get(key) != value]:
+            raise InputError(
+                "this checkpoint belongs to another request",
+                got=f"different {', '.join(differ)}",
+                expected="the same model, prompt, chunk, probes and edits",
+                hint="give another folder, or delete this one",
+            )
+        self.written, self.pieces = facts["done"], facts["pieces"]
+        held = load_file(self.folder / facts["states"])
+        parts = {name: {} for name in ("keys", "values", "conv", "state")}
+        for piece in self.pieces:
+            for key, value in load_file(self.folder / piece).items():
+                name, layer = key.split("/")
+                parts[name].setdefault(int(layer), []).append(value)
+        for name in ("keys", "values"):
+            parts[name] = {layer: torch.cat(rows, 2).to(self.lab.device) for layer, rows in parts[name].items()}
+        for key, value in held.items():
+            kind, *rest = key.split("/")
+            if kind in ("conv", "state"):
+                parts[kind][int(rest[0])] = value.to(self.lab.device)
+            elif kind == "logits":
+                self.logits = value
+            else:
+                self.probes[int(rest[0])].rows[rest[1]] = [value]
+        snap = _cache.Snapshot(self.written, **parts, ids=self.ids[: self.written])
+        return self.lab.restore(snap), self.written
+
+    def write(self, cache, held, done, logits):
+        """Write what is finished; the book is replaced last, so a kill at any moment leaves a usable folder."""
+        from safetensors.torch import save_file
+
+        if done <= self.written:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        piece, states = f"kv-{done:09d}.safetensors", f"states-{done:09d}.safetensors"
+        grown = {}
+        for index, layer in enumerate(cache.layers):
+            if not _cache.is_linear(layer):
+                for name in ("keys", "values"):
+                    grown[f"{name}/{index}"] = getattr(layer, name)[:, :, self.written : done]
+        tensors = {f"conv/{layer}": conv for layer, (conv, _) in held.items()}
+        tensors |= {f"state/{layer}": state for layer, (_, state) in held.items()}
+        for i, probe in enumerate(self.probes):
+            tensors |= {f"probe/{i}/{name}": probe.column(name) for name in probe.rows}
+        if logits is not None:
+            tensors["logits"] = logits
+        for name, group in ((piece, grown), (states, tensors)):
+            save_file({k: v.detach().cpu().clone().contiguous() for k, v in group.items()}, self.folder / name)
+        old = self.folder / f"states-{self.written:09d}.safetensors"
+        self.pieces, self.written = [*self.pieces, piece], done
+        draft = self.folder / "stream.json.new"
+        draft.write_text(json.dumps(self.facts | {"done": done, "pieces": self.pieces, "states": states}, indent=1))
+        draft.replace(self.folder / "stream.json")
+        old.unlink(missing_ok=True)
+
+
+def _digest(ids):
+    return hashlib.sha256(ids.numpy().tobytes()).hexdigest()

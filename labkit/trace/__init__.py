@@ -1,0 +1,27 @@
+"""Watch the seams of the unmodified model: where they are (`seams`), hooks as a scope (`record`), and the frozen `Run`
+that they leave (`run`).
+
+What no module returns (queries and keys after the convolution, decay, state, attention scores) is recomputed from the
+seams by `labkit.deltanet` and `labkit.attention`.
+"""
+
+from labkit.trace.record import Recorder
+from labkit.trace.run import TOLERANCE, Run, Seams, Start, open_run, texts
+from labkit.trace.seams import SEAMS, Seam, decoder, heads_of, parameters_of, shaped, wanted_seams
+
+__all__ = [
+    "SEAMS",
+    "TOLERANCE",
+    "Recorder",
+    "Run",
+    "Seam",
+    "Seams",
+    "Start",
+    "decoder",
+    "heads_of",
+    "open_run",
+    "parameters_of",
+    "shaped",
+    "texts",
+    "wanted_seams",
+]
