@@ -1,7 +1,7 @@
 """Makes `pytest --nbval` compare what a notebook says instead of its bytes.
 
-Figures are compared by their decoded numbers, text by its words and numbers; whole numbers and words stay exact.
-Other processors change the last digits of a float32 forward pass, and nbval alone would call that a failure.
+Figures are compared by their decoded numbers, text by its words and numbers; whole numbers and words stay
+exact. Other processors change the last digits of a forward pass; nbval alone would call that a failure.
 """
 
 import base64
@@ -80,12 +80,13 @@ def decode(part):
 
 def _walk(before, now, place):
     if isinstance(before, float) or isinstance(now, float):
-        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (before, now))
+        numbers = {type(before), type(now)} <= {int, float}
         if numbers and (_close(before, now) or (before != before and now != now)):
             return []
     elif isinstance(before, dict) and isinstance(now, dict):
         lines = [f"{place}.{key}: only in one of the two" for key in sorted(before.keys() ^ now.keys())]
-        return lines + [line for key in before if key in now for line in _walk(before[key], now[key], f"{place}.{key}")]
+        both = [key for key in before if key in now]
+        return lines + [line for key in both for line in _walk(before[key], now[key], f"{place}.{key}")]
     elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
         pairs = enumerate(zip(before, now, strict=True))
         return [line for step, (a, b) in pairs for line in _walk(a, b, f"{place}[{step}]")]

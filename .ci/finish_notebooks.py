@@ -2,10 +2,10 @@
 
     python .ci/finish_notebooks.py [--check] [NOTEBOOK ...]
 
-Each notebook runs from top to bottom in a fresh kernel. What is stored are sources, outputs and execution counts;
-widget state, times and the kernel's details are left out and cell ids are counted, so that running this again
-changes no byte when nothing changed. A notebook that raised or wrote to stderr is not stored. `--check` runs
-nothing and names the notebooks that are not in that form.
+Each notebook runs from top to bottom in a fresh kernel. Stored are sources, outputs and execution counts;
+widget state, times and the kernel's details are left out and cell ids are counted, so that running this
+again changes no byte when nothing changed. A notebook that raised or wrote to stderr is not stored.
+`--check` runs nothing and names the notebooks that are not in that form.
 """
 
 import argparse
@@ -28,8 +28,8 @@ TIMEOUT = 600
 def main(arguments=None):
     """Run the command; returns the exit status: 1 if a notebook failed or is not finished."""
     parser = argparse.ArgumentParser(description="Execute and clean the notebooks.")
-    parser.add_argument("--check", action="store_true", help="run nothing; name the notebooks that are not finished")
-    parser.add_argument("notebooks", nargs="*", type=pathlib.Path, help="default: all of notebooks/, in order")
+    parser.add_argument("--check", action="store_true", help="run nothing; name unfinished notebooks")
+    parser.add_argument("notebooks", nargs="*", type=pathlib.Path, help="default: notebooks/, in order")
     options = parser.parse_args(arguments)
     status = 0
     for path in options.notebooks or sorted(FOLDER.glob("*.ipynb")):
@@ -96,7 +96,8 @@ def clean(notebook):
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:02d}"
-        cell.metadata = nbformat.from_dict({key: cell.metadata[key] for key in CELL_METADATA if key in cell.metadata})
+        kept = {key: cell.metadata[key] for key in CELL_METADATA if key in cell.metadata}
+        cell.metadata = nbformat.from_dict(kept)
         if cell.cell_type == "code":
             cell.outputs = _joined([output for output in map(_bare, cell.outputs) if output])
     return notebook
@@ -121,7 +122,7 @@ def _joined(outputs):
     """Streams arrive in pieces that depend on timing: one output for each run of the same name."""
     joined = []
     for output in outputs:
-        if joined and output.output_type == "stream" == joined[-1].output_type and output.name == joined[-1].name:
+        if joined and output.output_type == "stream" and output.name == joined[-1].get("name"):
             joined[-1].text += output.text
         else:
             joined.append(output)

@@ -12,8 +12,8 @@ A module whose name does not begin with an underscore is a figure:
     def data(lab):     # labkit.Lab -> xarray.Dataset, by library calls only
     def draw(ds):      # xarray.Dataset -> plotly Figure; never changes ds
 
-Beside it lies `golden/<name>.json`, the numbers that `data` gave when somebody last looked at them. A variable
-that may move further than others says so in the module:
+Beside it lies `golden/<name>.json`, the numbers that `data` gave when somebody last looked at them. A
+variable that may move further than others says so in the module:
 `TOLERANCE = {"weight": {"rtol": 1e-3, "atol": 1e-5, "reason": "..."}}`.
 
 `python -m figures` draws them all (`--only NAME`, `--update`, `--png`, `--out FOLDER`).
@@ -68,7 +68,7 @@ def entries(folder=HERE, only=None):
     folder = pathlib.Path(folder)
     names = sorted(path.stem for path in folder.glob("*.py") if not path.name.startswith("_"))
     if unknown := [name for name in only or () if name not in names]:
-        raise InputError("no such figure", got=", ".join(unknown), expected=", ".join(names) or "an empty folder")
+        raise InputError("no such figure", got=", ".join(unknown), expected=", ".join(names) or "none")
     return [_entry(folder, name) for name in names if only is None or name in only]
 
 
@@ -78,5 +78,6 @@ def _entry(folder, name):
     place.loader.exec_module(module)
     if missing := [part for part in ("data", "draw") if not callable(getattr(module, part, None))]:
         hint = "begin the file's name with an underscore if it is not a figure"
-        raise InputError(f"{name}.py: a figure needs data(lab) and draw(ds)", got=f"no {missing[0]}", hint=hint)
+        what = f"{name}.py: a figure needs data(lab) and draw(ds)"
+        raise InputError(what, got=f"no {missing[0]}", hint=hint)
     return Entry(name, module, folder / "golden" / f"{name}.json")

@@ -17,6 +17,7 @@ import figures
 from figures import _gallery, _golden
 from labkit.errors import BackendError, LabError
 
+HOME = ("index.html", "All figures")
 TITLE = "Inside a hybrid language model"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = (
@@ -52,13 +53,13 @@ def main(arguments=None, folder=figures.HERE, load=None):
         try:
             dataset = entry.module.data(lab)
             card = _gallery.card(entry, entry.module.draw(dataset))
-            _gallery.write(out / f"{entry.name}.html", entry.claim, [card], facts, ("index.html", "All figures"))
+            _gallery.write(out / f"{entry.name}.html", entry.claim, [card], facts, HOME)
             if browser:
                 _picture(browser, out / f"{entry.name}.html", _gallery.height(card[-1]))
             good, verdict = _judge(entry, dataset, lab.name, options.update)
             cards.append(card)
         except LabError as error:
-            good, verdict = False, "FAILED\n" + _indent(str(error).splitlines())
+            good, verdict = False, "\n".join(["FAILED", *map(_indent, str(error).splitlines())])
         status |= not good
         print(f"{entry.name:<28} {time.perf_counter() - begin:4.1f} s   {verdict}", flush=True)
     if options.only is None:
@@ -68,10 +69,10 @@ def main(arguments=None, folder=figures.HERE, load=None):
 
 
 def _options(arguments):
-    parser = argparse.ArgumentParser(prog="python -m figures", description="Draw the figures and the gallery.")
-    parser.add_argument("--only", action="append", metavar="NAME", help="this figure alone (may repeat); no gallery")
+    parser = argparse.ArgumentParser(prog="python -m figures", description="Draw all figures.")
+    parser.add_argument("--only", action="append", metavar="NAME", help="this figure alone; no gallery")
     parser.add_argument("--update", action="store_true", help="record what is drawn now as golden data")
-    parser.add_argument("--png", action="store_true", help="also a PNG of each figure (needs Chromium or Chrome)")
+    parser.add_argument("--png", action="store_true", help="also a PNG of each, by Chromium")
     parser.add_argument("--out", metavar="FOLDER", help="where the pages go; default: beside the modules")
     return parser.parse_args(arguments)
 
@@ -87,11 +88,11 @@ def _judge(entry, dataset, model, update):
         return True, f"{change}   recorded" if known else "recorded for the first time"
     if not known:
         return False, "NEW: no golden data; look at it, then record it by --update"
-    return not change.failures, "\n".join([str(change), *([_indent(change.failures)] if change.failures else [])])
+    return not change.failures, "\n".join([str(change), *map(_indent, change.failures)])
 
 
-def _indent(lines):
-    return "\n".join(f"    {line}" for line in lines)
+def _indent(line):
+    return f"    {line}"
 
 
 def _load():
@@ -116,7 +117,8 @@ def find_browser():
     """
     if found := next(filter(None, map(shutil.which, BROWSERS)), None):
         return found
-    raise BackendError("a picture needs a browser", got="none", expected=", ".join(BROWSERS), hint="leave out --png")
+    expected = ", ".join(BROWSERS)
+    raise BackendError("a picture needs a browser", got="none", expected=expected, hint="leave out --png")
 
 
 def _picture(browser, path, height):
@@ -124,7 +126,8 @@ def _picture(browser, path, height):
     root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     shot = [f"--screenshot={path.with_suffix('.png').resolve()}", f"--window-size=1040,{height + 40}"]
     wait = ["--virtual-time-budget=8000", f"{path.resolve().as_uri()}#picture"]
-    done = subprocess.run([browser, *FLAGS, *root, *shot, *wait], capture_output=True, timeout=120, check=False)
+    words = [browser, *FLAGS, *root, *shot, *wait]
+    done = subprocess.run(words, capture_output=True, timeout=120, check=False)
     if done.returncode or not path.with_suffix(".png").exists():
         raise BackendError("the browser drew no picture", got=done.stderr.decode(errors="replace")[-300:])
 

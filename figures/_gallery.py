@@ -1,7 +1,7 @@
 """Pages that work from disk: plotly figures, their captions and one shared copy of plotly.js beside them.
 
-Nothing is fetched: the figures lie in the page as JSON, and the page's security policy allows no connection and
-no script but plotly.js and the few lines below.
+Nothing is fetched: the figures lie in the page as JSON, and the page's security policy allows no connection
+and no script but plotly.js and the few lines below.
 """
 
 import base64
@@ -25,7 +25,7 @@ body { background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sa
   max-width: 1080px; padding: 1rem; }
 a { color: inherit; }
 section { border-top: 1px solid var(--line); padding: 1rem 0; }
-h2 a { text-decoration: none; }
+h1 a, h2 a { text-decoration: none; }
 .plot { min-height: 320px; width: 100%; }
 .facts, .source { color: var(--quiet); font-size: 0.9rem; }
 main:target .words, main:target ~ footer { display: none; }
@@ -72,7 +72,7 @@ def write(path, title, cards, facts, home=None):
         title: heading of the page.
         cards: what `card` gave, in order.
         facts: the line at the bottom.
-        home: `(address, text)` of a link at the top; None is none.
+        home: `(address, text)` of the gallery, on the page of one figure; None on the gallery itself.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,8 +87,9 @@ def page(title, cards, facts, home=None):
     digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
     policy = f"default-src 'none'; script-src 'self' file: 'sha256-{digest}'; style-src 'unsafe-inline'; "
     link = f'<p class="words"><a href="{html.escape(home[0])}">{html.escape(home[1])}</a></p>' if home else ""
-    words = f'<h1 class="words">{html.escape(title)}</h1>\n<p class="words">{SENTENCE}</p>' if len(cards) != 1 else ""
-    level = "h1" if len(cards) == 1 else "h2"
+    level, words = "h1", ""
+    if home is None:
+        level, words = "h2", f'<h1 class="words">{html.escape(title)}</h1>\n<p class="words">{SENTENCE}</p>'
     sections = "\n".join(_section(level, *each) for each in cards)
     return f"""<!doctype html>
 <html lang="en">

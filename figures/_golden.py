@@ -1,7 +1,7 @@
 """Golden data: the numbers of a figure as readable JSON, and a comparison that says where they moved.
 
-Floating point is kept as float32 in its shortest exact form, one row of the last axis per line, so that a change
-is a readable difference. Not-a-number is null.
+Floating point is kept as float32 in its shortest exact form, one row of the last axis per line, so that a
+change is a readable difference. Not-a-number is null.
 """
 
 import dataclasses
@@ -64,15 +64,16 @@ class Change:
     failures: tuple
 
     def __str__(self):
-        moved = f"largest change {self.absolute:.1e}, relative {self.relative:.1e}, {self.share:.1%} of tolerance"
-        return f"{moved}   {'CHANGED' if self.failures else 'ok'}"
+        verdict = "CHANGED" if self.failures else "ok"
+        moved = f"largest change {self.absolute:.1e}, relative {self.relative:.1e}"
+        return f"{moved}, {self.share:.1%} of tolerance   {verdict}"
 
 
 def compare(golden, new, tolerance=None):
     """Compare two datasets: text, truth values and whole numbers exactly, other numbers by tolerance.
 
-    Names, axes, sizes and units must agree, and so must the text and whole numbers among the dataset's attributes
-    (a measured one, such as the parity error, may differ).
+    Names, axes, sizes and units must agree, and so must the text and whole numbers among the dataset's
+    attributes (a measured one, such as the parity error, may differ).
 
     Args:
         golden: `xarray.Dataset` as `read` gives it.
@@ -96,11 +97,12 @@ def compare(golden, new, tolerance=None):
         if shapes[0] != shapes[1] or before.dims != now.dims:
             failures.append(f"{name}: golden axes {shapes[0]}, now {shapes[1]}")
             continue
-        if before.attrs.get("units") != now.attrs.get("units"):
-            failures.append(f"{name}: golden unit {before.attrs.get('units')!r}, now {now.attrs.get('units')!r}")
+        units = [array.attrs.get("units") for array in (before, now)]
+        if units[0] != units[1]:
+            failures.append(f"{name}: golden unit {units[0]!r}, now {units[1]!r}")
         lines, moved = _moved(name, before, now, (tolerance or {}).get(name, {}))
         failures += lines
-        absolute, relative, share = (max(pair) for pair in zip((absolute, relative, share), moved, strict=True))
+        absolute, relative, share = map(max, (absolute, relative, share), moved)
     return Change(absolute, relative, share, tuple(failures))
 
 

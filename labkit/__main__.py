@@ -18,8 +18,11 @@ def main(arguments=None):
     Args:
         arguments: words of the command line; None takes the process's.
     """
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        if words[:1] == ["doctor"]:  # has options of its own
+            return _doctor(words[1:])
+        options = _parser().parse_args(words)
         return options.run(options)
     except LabError as error:
         print(error, file=sys.stderr)
@@ -31,10 +34,7 @@ def _parser():
     parser.add_argument("--version", action="version", version=f"labkit {labkit.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    text = "check the installed packages for known traps"
-    doctor = commands.add_parser("doctor", help=text, description=text, add_help=False)
-    doctor.add_argument("words", nargs=argparse.REMAINDER)
-    doctor.set_defaults(run=_doctor)
+    commands.add_parser("doctor", help="check the installed packages for known traps")
 
     text = "anatomy and cost of a model, from its configuration alone"
     plan = commands.add_parser("plan", help=text, description=text)
@@ -49,16 +49,16 @@ def _parser():
     return parser
 
 
-def _doctor(options):
+def _doctor(words):
     from labkit import doctor
 
-    return doctor.main(options.words)
+    return doctor.main(words)
 
 
 def _plan(options):
     from labkit import spec
 
-    model = options.model or os.environ.get("LABKIT_MODEL", "nano")
+    model = options.model or os.environ.get("LABKIT_MODEL") or "nano"
     found = spec.read(pathlib.Path(__file__).parent / "nano" if model == "nano" else model)
     card = found.card(tokens=options.tokens, gpu=options.gpu, dtype=options.dtype, quantize=options.quantize)
     print(found, card, sep="\n\n")

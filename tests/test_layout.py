@@ -21,7 +21,8 @@ RANKS = [
     ("zoo",),
     ("deltanet", "attention", "doctor"),
     ("draw",),
-    ("__init__", "__main__"),
+    ("__init__",),
+    ("__main__",),
 ]
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 MODULES = sorted(PACKAGE.rglob("*.py"))

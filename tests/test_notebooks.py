@@ -1,4 +1,4 @@
-"""Notebooks are stored executed and clean, nbval really compares them, and finishing twice changes no byte."""
+"""Notebooks are stored executed and clean, nbval compares them, finishing twice changes no byte."""
 
 import ast
 import copy
@@ -54,13 +54,15 @@ def faults(notebook):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     title = notebook.cells[0].source.partition("\n")[0] if notebook.cells else ""
     wrong = [] if re.fullmatch(r"# .+\?", title) else [f"the title is no question: {title!r}"]
-    wrong += [] if notebook.metadata.get("kernelspec", {}).get("name") == "python3" else ["kernel is not python3"]
+    kernel = notebook.metadata.get("kernelspec", {}).get("name")
+    wrong += [] if kernel == "python3" else ["kernel is not python3"]
     wrong += ["widget state"] if "widgets" in notebook.metadata else []
     counts = [cell.execution_count for cell in code]
     wrong += [] if counts == list(range(1, len(code) + 1)) else [f"execution counts {counts}"]
     wrong += [f"{len(code)} code cells"] if len(code) > CELLS else []
     lengths = [len(cell.source.splitlines()) for cell in code]
-    wrong += [f"median of {statistics.median(lengths)} lines"] if code and statistics.median(lengths) > MEDIAN else []
+    median = statistics.median(lengths) if code else 0
+    wrong += [f"median of {median} lines"] if median > MEDIAN else []
     wrong += [] if any(cell.outputs and not silenced(cell) for cell in code) else ["no output is compared"]
     for number, cell in enumerate(code, 1):
         wrong += [f"cell {number}: {line}" for line in cell_faults(cell)]
@@ -72,10 +74,10 @@ def cell_faults(cell):
     lines = cell.source.splitlines()
     wrong = [f"{len(lines)} lines"] if len(lines) > LINES else []
     wrong += ["is silenced without a reason"] if silenced(cell) and not reason(cell) else []
-    wrong += [f"absolute path in {text[:80]!r}" for text in [cell.source, *texts(cell)] if ABSOLUTE.search(text)]
-    wrong += [
-        f"def {node.name} is too long" for node in definitions(cell) if node.end_lineno - node.lineno >= DEF_LINES
-    ]
+    shown = [cell.source, *texts(cell)]
+    wrong += [f"absolute path in {text[:80]!r}" for text in shown if ABSOLUTE.search(text)]
+    long = [node.name for node in definitions(cell) if node.end_lineno - node.lineno >= DEF_LINES]
+    wrong += [f"def {name} is too long" for name in long]
     for output in cell.outputs:
         wrong += [f"raised {output.ename}"] if output.output_type == "error" else []
         wrong += ["wrote to stderr"] if output.get("name") == "stderr" else []
@@ -110,7 +112,7 @@ def definitions(cell):
     return [node for node in ast.walk(ast.parse(plain)) if isinstance(node, ast.FunctionDef | ast.ClassDef)]
 
 
-# the hygiene test finds what it is for --------------------------------------------------------------------------
+# the hygiene test finds what it is for ----------------------------------------
 
 
 def code(source, *outputs, count=1, **metadata):
@@ -150,7 +152,7 @@ FAULTS = {
     "no output is compared": lambda nb: nb.cells[1].update(outputs=[]),
     "cell 1: is silenced without a reason": lambda nb: nb.cells[1].update(source="# NBVAL_IGNORE_OUTPUT\n1"),
     "cell 2: is silenced without": lambda nb: nb.cells.append(code("2", count=2, tags=["nbval-skip"])),
-    "cell 1: absolute path in 'see /srv/data/x": lambda nb: nb.cells[1].outputs.append(said("see /srv/data/x")),
+    "cell 1: absolute path in 'at /srv/x": lambda nb: nb.cells[1].outputs.append(said("at /srv/x")),
     "cell 1: absolute path in \"open('/etc/hosts": lambda nb: nb.cells[1].update(source="open('/etc/hosts')"),
     "cell 1: def f is too long": lambda nb: nb.cells[1].update(source="def f():\n" + "    1\n" * 8),
     "cell 1: raised ValueError": lambda nb: nb.cells[1].outputs.append(
@@ -184,7 +186,7 @@ def test_ordinary_text_is_no_path():
     assert [text for text in fine if ABSOLUTE.search(text)] == []
 
 
-# nbval, made tolerant ------------------------------------------------------------------------------------------
+# nbval, made tolerant ----------------------------------------
 
 
 @pytest.fixture
@@ -220,7 +222,7 @@ def test_figures_are_compared_by_their_numbers(tolerant):
         figure(count=8, title="a"),
     ]
     assert [len(tolerant.figure_differences(stored, new)) for new in others] == [1, 1, 1, 1]
-    assert tolerant.figure_differences({"z": [1.0, None]}, {"z": [1.0, 2.0]}) == ["figure.z[1]: None became 2.0"]
+    assert tolerant.figure_differences({"z": [None]}, {"z": [2.0]}) == ["figure.z[0]: None became 2.0"]
     assert tolerant.figure_differences({"z": True}, {"z": 1}) == ["figure.z: True became 1"]
 
 
@@ -257,14 +259,14 @@ def test_nbval_fails_on_a_change_and_passes_on_noise(pytester, tolerant):
         code("print('mean', 0.3751)", said("mean 0.3851\n"), count=7),
     ]
     nbformat.write(book(*cells), pytester.path / "one.ipynb")
-    result = pytester.runpytest_subprocess("--nbval", "--nbval-cell-timeout=120", "-v", "-p", "no:cacheprovider")
+    result = pytester.runpytest_subprocess("--nbval", "--nbval-cell-timeout=120", "-v")
     verdicts = re.findall(r"::Cell (\d) (PASSED|FAILED)", result.stdout.str())
     passed = {int(cell) for cell, verdict in verdicts if verdict == "PASSED"}
     assert (len(verdicts), passed) == (7, {0, 1, 4})
     result.stdout.fnmatch_lines(["*figure.data[[]0].y[[]1]: 0.6 became 0.5*", "*0.3851 became 0.3751*"])
 
 
-# the finisher --------------------------------------------------------------------------------------------------
+# the finisher ----------------------------------------
 
 LIVE = """import ipywidgets, plotly.graph_objects as go
 live = go.FigureWidget(go.Bar(y=[1.5]))
@@ -278,7 +280,8 @@ def test_finishing_twice_changes_no_byte(tmp_path, finisher, capsys):
     raw.cells[2].metadata.update(tags=["kept"], collapsed=False)
     nbformat.write(raw, path)
     assert finisher.main(["--check", str(path)]) == 1
-    assert "NOT FINISHED; execution counts are [9, None, 1]; not in the stored form" in capsys.readouterr().out
+    verdict = "NOT FINISHED; execution counts are [9, None, 1]; not in the stored form"
+    assert verdict in capsys.readouterr().out
     assert finisher.main([str(path)]) == 0
     stored = path.read_bytes()
     assert finisher.main([str(path)]) == 0
@@ -303,8 +306,9 @@ def test_a_notebook_that_fails_is_not_stored(tmp_path, finisher, capsys):
     before = path.read_bytes()
     assert finisher.main([str(path)]) == 1
     assert path.read_bytes() == before
-    report = capsys.readouterr().out
-    assert "NOT STORED\n    cell 1: ZeroDivisionError: division by zero\n    cell 2 wrote to stderr: careful" in report
+    _, *reasons = capsys.readouterr().out.splitlines()
+    assert reasons[0] == "    cell 1: ZeroDivisionError: division by zero"
+    assert reasons[1:] == ["    cell 2 wrote to stderr: careful"]
 
 
 def test_cleaning_joins_streams_and_keeps_their_order(finisher):

@@ -6,9 +6,9 @@
     load("model.gguf")                       unpacked at load
     load(..., quantize="nf4")                on the way in, by transformers' own quantisation
 
-One mechanism per file: `routes` finds the files and loads, `files` reads safetensors headers and refuses what is not
-whole, `precision` decides device, dtype and quantisation and refuses what would not fit, `gguf` does both for that
-format, `backend` records and rebinds kernels.
+One mechanism per file: `routes` finds the files and loads, `files` reads safetensors headers and refuses what
+is not whole, `precision` decides device, dtype and quantisation and refuses what would not fit, `gguf` does
+both for that format, `backend` records and rebinds kernels.
 """
 
 from labkit.zoo.backend import Backend

@@ -1,8 +1,9 @@
-"""What computes: which kernel each operation of a DeltaNet layer resolved to, and the versions of everything involved.
+"""What computes: which kernel each operation of a DeltaNet layer resolved to, and the versions of everything
+involved.
 
-transformers decides at import: each of four module globals of its `modeling_qwen3_5` is the fast kernel of an installed
-package (fla, causal_conv1d) or the PyTorch reference, independently of the others. So installing a package changes the
-numbers without a word; this record says which of them computed.
+transformers decides at import: each of four module globals of its `modeling_qwen3_5` is the fast kernel of an
+installed package (fla, causal_conv1d) or the PyTorch reference, independently of the others. So installing a
+package changes the numbers without a word; this record says which of them computed.
 """
 
 import dataclasses
@@ -29,7 +30,7 @@ PACKAGES = {  # name in the record: names of the distribution, first installed c
 }
 QUANTIZERS = {"nf4": ("bitsandbytes", ("bitsandbytes",)), "int8": ("torchao", ("torchao",))}
 QUANTIZERS["int4"] = QUANTIZERS["int8"]
-_installed = {}  # global of modeling_qwen3_5 -> what import resolved it to, kept while the reference is forced
+_installed = {}  # name of a global -> what import resolved it to; filled while the reference is forced
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -40,8 +41,8 @@ class Backend:
         versions: `{package: version, or None if it is not installed}`, with "python".
         kernels: `{operation: "torch", "fla", "causal_conv1d", ...}` for the four operations in `OPS`.
         attention: transformers' name of the softmax implementation, for example "sdpa".
-        dtype: of activations and unquantised weights. device: its name, for example "cpu" or "cuda:0 NVIDIA H100".
-        quantize: how linear weights are stored, or None.
+        dtype: of activations and unquantised weights. device: its name, for example "cpu" or "cuda:0 NVIDIA
+        H100". quantize: how linear weights are stored, or None.
         forced: whether the reference kernels were forced on this process.
     """
 
@@ -121,7 +122,7 @@ def _package(function, name):
             "this transformers has other kernels than labkit knows",
             got=f"no {name} in modeling_qwen3_5",
             expected=", ".join(OPS.values()),
-            hint="install the tested versions; `python -m labkit.doctor` names them",
+            hint="install the tested versions; `labkit doctor` names them",
         )
     behind = _behind(function)
     real = function if behind is None else behind["implementation"]
@@ -132,7 +133,9 @@ def _package(function, name):
 
 
 def _behind(function):
-    """The decorator's own variables `implementation` and `torch_function`, however often it is wrapped; or None."""
+    """The decorator's own variables `implementation` and `torch_function`, however often it is wrapped; or
+    None.
+    """
     while function is not None:
         inner = inspect.getclosurevars(function).nonlocals if inspect.isfunction(function) else {}
         if {"implementation", "torch_function"} <= set(inner):
@@ -141,19 +144,28 @@ def _behind(function):
     return None
 
 
+def check(backend):
+    """Refuse an unknown choice of kernels.
+
+    Raises:
+        InputError: not None, "torch" or "installed".
+    """
+    if backend not in (None, "torch", "installed"):
+        raise InputError("unknown backend", got=repr(backend), expected='None, "torch" or "installed"')
+
+
 def choose(backend):
     """Bind the four operations for the whole process.
 
     Args:
-        backend: None keeps what is bound; "torch" binds the PyTorch reference kernels, the oracle for every fast one;
-            "installed" undoes that. The operations are module globals of transformers, so models that are already
-            loaded in this process change too.
+        backend: None keeps what is bound; "torch" binds the PyTorch reference kernels, the oracle for every
+            fast one; "installed" undoes that. The operations are module globals of transformers, so models
+            that are already loaded in this process change too.
 
     Raises:
         InputError: anything else.
     """
-    if backend not in (None, "torch", "installed"):
-        raise InputError("unknown backend", got=repr(backend), expected='None, "torch" or "installed"')
+    check(backend)
     from transformers.models.qwen3_5 import modeling_qwen3_5 as modeling
 
     if backend == "torch" and not _installed:

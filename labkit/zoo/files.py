@@ -1,7 +1,8 @@
-"""Whole or refused: what the safetensors headers of a checkpoint say, compared with the model before a weight is read.
+"""Whole or refused: what the safetensors headers of a checkpoint say, compared with the model before a weight
+is read.
 
-A safetensors file is 8 bytes with the length of a JSON header, the header `{name: {dtype, shape, data_offsets}}`, and the
-numbers. Names, shapes, sizes and missing shards are known from some kilobytes of it.
+A safetensors file is 8 bytes with the length of a JSON header, the header `{name: {dtype, shape,
+data_offsets}}`, and the numbers. Names, shapes, sizes and missing shards are known from some kilobytes of it.
 """
 
 import dataclasses
@@ -122,7 +123,9 @@ def _refuse_other_weights(folder):
 
 
 def model_name(name):
-    """The model's name of a checkpoint tensor, or None for parts that are not loaded (vision, multi-token prediction)."""
+    """The model's name of a checkpoint tensor, or None for parts that are not loaded (vision, multi-token
+    prediction).
+    """
     if name.startswith(("mtp.", "model.visual.", "visual.")):
         return None
     return "model." + name.removeprefix("model.language_model.") if name.startswith("model.language_model.") else name
@@ -196,9 +199,10 @@ def refuse_broken_numbers(named):
 
     broken = []
     for name, tensor in named:
-        if tensor.is_floating_point() and tensor.element_size() > 1 and tensor.numel():
-            if not all(math.isfinite(float(value)) for value in torch.aminmax(tensor)):
-                broken.append(name)
+        if not tensor.is_floating_point() or tensor.element_size() == 1 or not tensor.numel():
+            continue
+        if not all(math.isfinite(float(value)) for value in torch.aminmax(tensor)):
+            broken.append(name)
     if broken:
         raise CheckpointError(
             "weights are NaN or infinite",
@@ -208,7 +212,9 @@ def refuse_broken_numbers(named):
 
 
 def stored_numbers(found):
-    """Pairs (name, tensor) read one at a time from the files, for weights that will not be seen again once packed."""
+    """Pairs (name, tensor) read one at a time from the files, for weights that will not be seen again once
+    packed.
+    """
     from safetensors import safe_open
 
     for path in sorted({tensor.file for tensor in found.values()}):

@@ -1,12 +1,14 @@
-"""Where and how precisely: device, dtype and quantisation, each refused before a weight is read if it cannot work.
+"""Where and how precisely: device, dtype and quantisation, each refused before a weight is read if it cannot
+work.
 
-Quantised are the large linear layers of mixers and MLPs. lm_head stays as it is, and so do the a and b projections, whose
-few numbers set decay and write strength of every head.
+Quantised are the large linear layers of mixers and MLPs. lm_head stays as it is, and so do the a and b
+projections, whose few numbers set decay and write strength of every head.
 
     nf4    bitsandbytes, 4 bits on a normal grid, double quantisation    CPU and GPU
     int8   torchao, 8 bits weight-only                                   CPU and GPU
     int4   torchao, 4 bits weight-only, groups of 128                    GPU
-    fp8    transformers' fine-grained e4m3, blocks of 128 x 128          GPU of compute capability 8.9 or later
+    fp8    transformers' fine-grained e4m3, blocks of 128 x 128          GPU of compute capability 8.9 or
+    later
 """
 
 import importlib.util
@@ -25,8 +27,9 @@ PACKAGES = {
     "fp8": ("accelerate", "kernels"),
 }
 KEPT = ("lm_head", "in_proj_a", "in_proj_b")  # names of modules that stay unquantised
-# Quantisers match a pattern from the start of a name or at its end, some against the name of the weight: a bare
-# "in_proj_a" would not match "….in_proj_a.weight". Naming any module replaces transformers' own list, hence lm_head.
+# Quantisers match a pattern from the start of a name or at its end, some against the name of the weight: a
+# bare "in_proj_a" would not match "….in_proj_a.weight". Naming any module replaces transformers' own list,
+# hence lm_head.
 SKIP = ["lm_head", r".*\.in_proj_a", r".*\.in_proj_b"]
 
 
@@ -62,7 +65,8 @@ def device_of(device):
 def dtype_of(dtype, spec, device, *, quantize=None, small=False):
     """The torch dtype of activations and unquantised weights.
 
-    None is the checkpoint's own on a GPU; on a CPU float32, or the checkpoint's own where float32 would not fit.
+    None is the checkpoint's own on a GPU; on a CPU float32, or the checkpoint's own where float32 would not
+    fit.
 
     Raises:
         InputError: not a floating dtype labkit runs.
@@ -89,7 +93,9 @@ def check_quantize(quantize, device, dtype=None):
         raise InputError("unknown quantisation", got=repr(quantize), expected=f"None, {', '.join(PACKAGES)}")
     if quantize in ("int4", "fp8") and device.type != "cuda":
         raise BackendError(
-            f'quantize="{quantize}" needs a GPU', got=f'device="{device}"', hint='quantize="nf4" or "int8" run on a CPU'
+            f'quantize="{quantize}" needs a GPU',
+            got=f'device="{device}"',
+            hint='quantize="nf4" or "int8" run on a CPU',
         )
     if quantize == "fp8" and (capability := torch.cuda.get_device_capability(device)) < (8, 9):
         raise BackendError(
@@ -101,6 +107,27 @@ def check_quantize(quantize, device, dtype=None):
     if quantize == "int4" and dtype not in (None, "auto", "bfloat16", torch.bfloat16):
         raise InputError('quantize="int4" computes in bfloat16', got=f"dtype={dtype}", expected='dtype="bfloat16"')
     need_packages(PACKAGES[quantize], f'quantize="{quantize}"')
+
+
+def check_widths(shapes, quantize, device):
+    """Refuse 4-bit weights on a CPU that bitsandbytes could load but not multiply: its layout there is in blocks.
+
+    Args:
+        shapes: `{name: shape}` of the model's tensors.
+
+    Raises:
+        BackendError: names the first matrix that is no whole number of blocks.
+    """
+    if quantize != "nf4" or device.type != "cpu":
+        return
+    for name, shape in shapes.items():
+        if len(shape) == 2 and name.split(".")[-2] not in (*KEPT, "embed_tokens") and (shape[0] % 32 or shape[1] % 64):
+            raise BackendError(
+                'quantize="nf4" on a CPU needs matrices in whole blocks',
+                got=f"{name} {list(shape)}",
+                expected="rows in multiples of 32, columns in multiples of 64",
+                hint='quantize="int8"',
+            )
 
 
 def need_packages(names, purpose):
@@ -162,7 +189,7 @@ def check_kept(model):
             "the quantiser packed modules that must stay as they are",
             got=", ".join(sorted(set(packed))[:4]),
             expected=f"{', '.join(KEPT)} unquantised",
-            hint="install the tested versions; `python -m labkit.doctor` names them",
+            hint="install the tested versions; `labkit doctor` names them",
         )
 
 
@@ -171,11 +198,12 @@ def plain(weight):
     return weight.is_floating_point() and weight.element_size() > 1 and type(weight.data) is torch.Tensor
 
 
-def admit(spec, device, dtype, *, quantize=None, need=None, fixed=False):
+def admit(spec, device, dtype, *, quantize=None, need=None, stored=None, fixed=False):
     """Refuse a model whose weights would not fit in what is free.
 
     Args:
-        need: bytes, if they do not follow from `spec`. fixed: the checkpoint allows no other quantisation.
+        need: bytes of weights that are stored packed, by the method `stored`; None follows from `spec`.
+        fixed: the format allows no quantisation on the way in.
 
     Raises:
         BudgetError: with the bytes, what is free, and the nearest route that would fit.
@@ -184,8 +212,8 @@ def admit(spec, device, dtype, *, quantize=None, need=None, fixed=False):
     free, where = budget(device)
     if need <= free:
         return
-    how = f"{quantize} weights, {dtype}" if quantize else str(dtype)
-    options = sorted(() if fixed else cheaper(spec, device, dtype), key=lambda option: -option[1])
+    how = f"{quantize or stored} weights, {dtype}" if quantize or stored else str(dtype)
+    options = sorted(cheaper(spec, device, dtype, fixed=fixed or stored), key=lambda option: -option[1])
     fits = [f"{way}: {size(count)}" for way, count in options if count <= free and count < need]
     if not fits and device.type == "cuda" and need <= budget(torch.device("cpu"))[0]:
         fits = [f'device="cpu": {size(need)}']
@@ -198,12 +226,14 @@ def admit(spec, device, dtype, *, quantize=None, need=None, fixed=False):
     )
 
 
-def cheaper(spec, device, dtype):
+def cheaper(spec, device, dtype, *, fixed=False):
     """Pairs (way, bytes of weights) of the other routes this device could run."""
+    if weight_bytes(spec, dtype)["text"] > weight_bytes(spec, "bfloat16")["text"]:
+        yield 'dtype="bfloat16"', weight_bytes(spec, "bfloat16")["text"]
+    if fixed:
+        return
     routes = ["int8", "nf4"] if device.type == "cpu" else ["int8", "nf4", "int4"]
     if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9):
         routes.append("fp8")
-    if weight_bytes(spec, dtype)["text"] > weight_bytes(spec, "bfloat16")["text"]:
-        yield 'dtype="bfloat16"', weight_bytes(spec, "bfloat16")["text"]
     for route in routes:
         yield f'dtype="bfloat16", quantize="{route}"', weight_bytes(spec, "bfloat16", route)["text"]

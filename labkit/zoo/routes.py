@@ -1,88 +1,76 @@
-"""From a name to a Lab: find the files, refuse what cannot work, load by transformers, check what came out."""
+"""From a name to a Lab: find the files, refuse what cannot work before a weight is read, load, record."""
 
-import dataclasses
+import hashlib
+import json
 import os
 import pathlib
 import re
 
+from labkit import spec as specs
 from labkit.errors import CheckpointError, InputError
 from labkit.zoo import backend as kernels
-from labkit.zoo import files, precision
+from labkit.zoo import files, gguf, loading, precision
 
 NANO = pathlib.Path(__file__).parents[1] / "nano"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-STOPS = ("<|im_end|>", "<|endoftext|>")
 SMALL = ["*.json", "*.jinja", "*.txt"]  # fetched from the hub before any weight
-
-
-@dataclasses.dataclass(frozen=True)
-class Ready:
-    """A checked checkpoint: what `from_pretrained` needs, and the facts that the checks used."""
-
-    folder: pathlib.Path
-    config: object
-    spec: object
-    tensors: dict
-    gguf: str | None = None
-    stored: dict | None = None  # quantization_config of a checkpoint that is already packed
+VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 
 
 def load(name=None, *, device=None, dtype=None, quantize=None, backend=None):
     """Load a model to look into.
 
     Args:
-        name: "nano", a folder, a `.gguf` file, or a hub id "org/name" (the only one that may use the network); None is
-            $LABKIT_MODEL, or else "nano".
+        name: "nano", a folder, a `.gguf` file, or a hub id "org/name", the only one that may use the network;
+            None is $LABKIT_MODEL, or else "nano".
         device: "cuda", "cuda:1" or "cpu"; None is the GPU if there is one.
-        dtype: of activations and unquantised weights, a torch dtype or its name; None is the checkpoint's own on a GPU,
-            and float32 on a CPU if that fits.
-        quantize: None, "nf4", "int8", "int4" or "fp8" for the large linear layers; lm_head and the a and b projections
-            stay as they are. A checkpoint that is stored packed needs none.
-        backend: None keeps the kernels transformers resolved at import; "torch" forces the PyTorch reference kernels in
-            the whole process, for models loaded before too; "installed" undoes that.
+        dtype: of activations and unquantised weights, a torch dtype or its name; None is the checkpoint's own
+            on a GPU, and float32 on a CPU if that fits.
+        quantize: None, "nf4", "int8", "int4" or "fp8" for the large linear layers; lm_head and the a and b
+            projections stay as they are. A checkpoint that is stored packed needs none.
+        backend: None keeps the kernels that are bound; "torch" forces the PyTorch reference kernels on the
+            whole process, so on models loaded before, too; "installed" goes back to what transformers found
+            at import.
 
     Returns:
-        `Lab` with an unmodified transformers model in eval mode, without gradients, that stops at <|im_end|> and
-        <|endoftext|>. `lab.backend` records what computes it.
+        `Lab` around an unmodified transformers model, in eval mode and without gradients, that stops at
+        <|im_end|> and <|endoftext|>. `lab.backend` records what computes it.
 
     Raises:
-        InputError: a name, device, dtype, quantisation or backend that makes no sense, or another family of model.
+        InputError: a name, device, dtype, quantisation or backend that makes no sense, or another model family.
         BackendError: no such GPU, or missing packages.
         BudgetError: the weights would not fit; raised before they are read.
         CheckpointError: files that are missing, incomplete, damaged, unsafe to read or not this model's.
     """
-    kernels.choose(None if backend == "torch" else backend)
+    kernels.check(backend)
     place = precision.device_of(device)
     precision.check_quantize(quantize, place, dtype)
     name = os.environ.get("LABKIT_MODEL") or "nano" if name is None else name
     kind, where = find(name)
-    if kind == "hub":
-        where = _fetch(where, SMALL)
-        _check_config(where)
-        ready = _admitted(where, str(name).split("/")[-1], place, dtype, quantize)
-        where = _fetch(str(name), [*SMALL, "*.safetensors"])
+    choice = dict(place=place, dtype=dtype, quantize=quantize, small=kind == "nano")
     if kind == "gguf":
-        ready, dtype = _ready_gguf(where, place, dtype, quantize)
+        ready = gguf.checked(where, **choice)
+    elif kind == "hub":
+        admitted(fetch(where, SMALL), title=where.split("/")[1], **choice)
+        ready = checked(fetch(where, [*SMALL, "*.safetensors"]), title=where.split("/")[1], **choice)
     else:
         if kind == "nano":
-            _check_sums(where)
-        _check_config(where)
-        ready, dtype = _ready_folder(where, kind, name, place, dtype, quantize)
+            check_sums(where)
+        ready = checked(where, title=where.resolve().name, **choice)
     kernels.choose(backend)
-    model = _model(ready, place, dtype, quantize)
-    tokenizer = _tokenizer(ready)
-    _finish(model, tokenizer, ready.spec)
+    model = loading.model(ready)
+    tokenizer = loading.tokenizer(ready)
+    loading.finish(model, tokenizer)
     from labkit.lab import Lab
 
-    how = quantize or (ready.stored and _stored_method(ready.stored))
-    return Lab(model, tokenizer, ready.spec, kernels.record(model, quantize=how), ready.spec.name)
+    return Lab(model, tokenizer, ready.spec, kernels.record(model, quantize=ready.how(model)), ready.spec.name)
 
 
 def find(name):
     """("nano" | "folder" | "gguf" | "hub", where) of a name; nothing is opened.
 
     Raises:
-        InputError: neither a path that exists nor a hub id.
+        InputError: neither a path that exists nor a hub id. CheckpointError: a pickle file.
     """
     if name == "nano":
         return "nano", NANO
@@ -91,14 +79,144 @@ def find(name):
     path = pathlib.Path(name).expanduser()
     if path.is_dir():
         return "folder", path
+    if path.is_file() and path.suffix == ".gguf":
+        return "gguf", path
+    if path.is_file() and path.suffix in files.PICKLES:
+        raise CheckpointError(
+            "pickle weights can run code when they are opened",
+            got=path.name,
+            expected="a folder with safetensors",
+        )
     if path.is_file():
-        if path.suffix == ".gguf":
-            return "gguf", path
-        if path.suffix in files.PICKLES:
-            raise CheckpointError(
-                "pickle weights can run code when they are opened", got=path.name, expected="a folder with safetensors"
-            )
-        raise InputError("a single file", got=path.name, expected="a .gguf file, or the folder of a checkpoint")
-    if isinstance(name, str) and HUB_ID.fullmatch(name) and not name.endswith((".gguf", ".safetensors")):
+        raise InputError("not a checkpoint", got=path.name, expected="a .gguf file, or the folder of a checkpoint")
+    if isinstance(name, str) and HUB_ID.fullmatch(name) and path.suffix not in (".gguf", ".safetensors"):
         return "hub", name
     raise InputError("no such model", got=str(name), expected='"nano", an existing folder or .gguf file, or "org/name"')
+
+
+def fetch(hub_id, patterns):
+    """The folder of a hub repository in the ordinary cache, with at least the files that match.
+
+    Raises:
+        CheckpointError: no network and not in the cache, no such repository, or no access to it.
+    """
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    hint = "load a local folder or .gguf file: labkit.load('/path/to/folder')"
+    try:
+        return pathlib.Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=patterns))
+    except errors.GatedRepoError:
+        hint = f"accept its terms on the hub and log in with `hf auth login`, or {hint}"
+        raise CheckpointError("the hub does not give access", got=hub_id, hint=hint) from None
+    except errors.RepositoryNotFoundError:
+        raise CheckpointError("the hub has no such repository", got=hub_id, expected="org/name", hint=hint) from None
+    except Exception as error:  # connection errors differ between releases of the hub client
+        reason = str(error).strip().splitlines()
+        raise CheckpointError(
+            "the hub cannot be reached and its cache does not hold this model",
+            got=f"{hub_id}: {type(error).__name__}{': ' + reason[0] if reason else ''}",
+            hint=hint,
+        ) from None
+
+
+def admitted(folder, *, title, place, dtype, quantize, small=False):
+    """(spec, torch dtype, quantization_config of a packed checkpoint) once the configuration and its bytes
+    are in order.
+
+    Raises:
+        CheckpointError: no or broken configuration, or one that wants to run its own code.
+        InputError: another family, or a quantisation on top of another. BudgetError: it would not fit.
+    """
+    config = read_json(folder, "config.json")
+    if config.get("auto_map") or read_json(folder, "tokenizer_config.json", {}).get("auto_map"):
+        raise CheckpointError(
+            "this checkpoint wants to run its own code (auto_map)",
+            got=folder.name,
+            expected="a model that transformers itself implements",
+            hint="if it is of this family, remove auto_map from its config.json and tokenizer_config.json",
+        )
+    spec = specs.read(folder, name=title)
+    stored = config.get("quantization_config") or config.get("text_config", {}).get("quantization_config")
+    if stored and quantize:
+        raise InputError(
+            "this checkpoint is already quantised",
+            got=f"quantize={quantize!r} on {stored.get('quant_method')} weights",
+            hint="leave quantize out",
+        )
+    chosen = precision.dtype_of(dtype, spec, place, quantize=quantize, small=small)
+    if quantize == "int4" and dtype is None:
+        chosen = precision.dtype_of("bfloat16", spec, place)
+    if not stored:
+        precision.admit(spec, place, chosen, quantize=quantize)
+    return spec, chosen, stored
+
+
+def checked(folder, *, title, place, dtype, quantize, small=False):
+    """A `loading.Ready` checkpoint folder: every tensor, shape, file and the tokenizer are there.
+
+    Raises:
+        As `admitted`, and CheckpointError: as `files.tensors` and `files.compare`, or no tokenizer.
+    """
+    spec, dtype, stored = admitted(folder, title=title, place=place, dtype=dtype, quantize=quantize, small=small)
+    found = files.tensors(folder)
+    if stored and not loading.unpacks(stored, place):
+        held = sum(tensor.bytes for name, tensor in found.items() if files.model_name(name))
+        precision.admit(spec, place, dtype, need=held, stored=str(stored.get("quant_method")))
+    elif stored:
+        precision.admit(spec, place, dtype)
+    config = loading.text_config(folder, spec, stored)
+    shapes = loading.shapes(config)
+    files.compare(found, shapes, tied=spec.tied, prequantized=bool(stored))
+    precision.check_widths(shapes, quantize, place)
+    if not any(all((folder / file).is_file() for file in group) for group in VOCABULARIES):
+        raise CheckpointError("the tokenizer is missing", got=folder.name, expected="tokenizer.json beside config.json")
+    if quantize:
+        files.refuse_broken_numbers(files.stored_numbers(found))
+    return loading.Ready(folder, config, spec, dtype, place, quantize=quantize, stored=stored)
+
+
+def read_json(folder, file, absent=None):
+    """A JSON object from a file of the folder; `absent` if it is not there.
+
+    Raises:
+        CheckpointError: not there and no `absent`, or not a JSON object.
+    """
+    if not (folder / file).is_file():
+        if absent is None:
+            raise CheckpointError(
+                f"no {file} there",
+                got=folder.name,
+                expected="the folder of a checkpoint",
+                hint="labkit.load() is nano",
+            )
+        return absent
+    try:
+        content = json.loads((folder / file).read_text("utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{file} is not JSON", got=str(error), hint="download the file again") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file} is not a JSON object", got=type(content).__name__)
+    return content
+
+
+def check_sums(folder):
+    """Refuse an embedded checkpoint whose files are missing or changed; `checksums.json` holds their SHA-256.
+
+    Raises:
+        CheckpointError: names the file.
+    """
+    hint = "install labkit again"
+    if not (folder / "config.json").is_file():
+        raise CheckpointError("the embedded nano is missing", got="no config.json in labkit/nano", hint=hint)
+    for file, expected in read_json(folder, "checksums.json", {}).items():
+        if not (folder / file).is_file():
+            raise CheckpointError("the embedded nano is incomplete", got=f"no {file}", hint=hint)
+        got = hashlib.sha256((folder / file).read_bytes()).hexdigest()
+        if got != expected:
+            raise CheckpointError(
+                "the embedded nano is damaged",
+                got=f"{file}: {got[:16]}…",
+                expected=f"{str(expected)[:16]}…",
+                hint=hint,
+            )

@@ -1,0 +1,51 @@
+"""The doctor: known traps of the installed packages, tried live on a small random hybrid, one verdict line each.
+
+"ok" also stands for a trap that is there as expected, because labkit walks around it; "warn" for behaviour that changed
+since labkit was tested, or something useful that is missing; "fail" for what would make readings wrong.
+
+    labkit doctor            or: labkit.doctor.checkup()
+"""
+
+import argparse
+import sys
+
+from labkit.doctor import masks, memory, seams, stack
+from labkit.doctor.report import Report, Verdict
+from labkit.doctor.sample import Sample
+from labkit.zoo.loading import quiet
+
+CHECKS = (*stack.CHECKS, *memory.CHECKS, *masks.CHECKS, *seams.CHECKS)
+
+__all__ = ["CHECKS", "Report", "Verdict", "checkup", "main"]
+
+
+def checkup(checks=CHECKS):
+    """Run the checks on one small random hybrid, on the CPU, in some seconds.
+
+    Args:
+        checks: functions from a `Sample` to a `Verdict`, named after what they look at.
+
+    Returns:
+        `Report`. A check that stumbles is a verdict "fail" with its reason.
+    """
+    sample = Sample()
+    with quiet():
+        return Report(tuple(_tried(check, sample) for check in checks))
+
+
+def _tried(check, sample):
+    try:
+        return check(sample)
+    except Exception as error:  # whatever goes wrong is a verdict, and the other checks still run
+        reason = (str(error).strip() or "no message").splitlines()[0]
+        name = check.__name__.replace("_", " ")
+        return Verdict(name, "fail", f"the check stumbled: {type(error).__name__}: {reason}")
+
+
+def main(argv=None):
+    """The command `labkit doctor`: writes the report, returns the exit status, 1 if any verdict is "fail"."""
+    description = "Check the installed packages for known traps, live, on a small random model."
+    argparse.ArgumentParser(prog="labkit doctor", description=description).parse_args(argv)
+    report = checkup()
+    sys.stdout.write(f"{report}\n")
+    return 0 if report.healthy else 1

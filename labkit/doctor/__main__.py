@@ -1,0 +1,7 @@
+"""python -m labkit.doctor"""
+
+import sys
+
+from labkit.doctor import main
+
+sys.exit(main())

@@ -1,0 +1,56 @@
+"""What the doctor says: a verdict per check, and a report of them as text and as HTML with the same facts."""
+
+import collections
+import dataclasses
+import html
+
+STATUSES = ("ok", "warn", "fail")
+COLOURS = {"ok": "#009E73", "warn": "#E69F00", "fail": "#D55E00"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """One line: what was looked at, "ok" | "warn" | "fail", and what was measured."""
+
+    name: str
+    status: str
+    detail: str
+
+    def __post_init__(self):
+        if self.status not in STATUSES:
+            raise ValueError(f"status {self.status!r} is none of {STATUSES}")
+
+    def __repr__(self):
+        return f"{self.status:4}  {self.name}: {self.detail}"
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Report:
+    """All verdicts of one checkup, in order."""
+
+    verdicts: tuple
+
+    @property
+    def healthy(self):
+        """Whether no verdict is "fail"."""
+        return all(verdict.status != "fail" for verdict in self.verdicts)
+
+    def summary(self):
+        """ "18 ok, 1 warn, 0 fail"."""
+        count = collections.Counter(verdict.status for verdict in self.verdicts)
+        return ", ".join(f"{count[status]} {status}" for status in STATUSES)
+
+    def __getitem__(self, name):
+        return next(verdict for verdict in self.verdicts if verdict.name == name)
+
+    def __repr__(self):
+        return "\n".join([*map(repr, self.verdicts), self.summary()])
+
+    def _repr_html_(self):
+        cell = 'style="text-align:left;padding:.1em 1em .1em 0;vertical-align:top"'
+        rows = [
+            f'<tr><td {cell}><b style="color:{COLOURS[v.status]}">{v.status}</b></td>'
+            f"<td {cell}>{html.escape(v.name)}</td><td {cell}>{html.escape(v.detail)}</td></tr>"
+            for v in self.verdicts
+        ]
+        return "\n".join(['<table style="border-collapse:collapse">', *rows, "</table>", f"<p>{self.summary()}</p>"])

@@ -1,0 +1,91 @@
+"""The stack: versions, kernels, memory, and what notebooks and figures need besides."""
+
+import importlib.metadata
+import platform
+import shutil
+
+import torch
+
+from labkit.doctor.report import Verdict
+from labkit.spec import size
+from labkit.zoo import backend
+
+TESTED = {"torch": "2.13.0", "transformers": "5.23.0", "plotly": "7.1.0"}  # as pinned by labkit's own requirements
+PYTHON = (3, 11)
+OLDEST_TRANSFORMERS = (5, 23)  # continuing a warm cache and padding in it were wrong before
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def versions(sample):
+    """Tested versions give the numbers labkit was tested with."""
+    found = {name: _version(name) for name in TESTED}
+    text = ", ".join(f"{name} {version or 'absent'}" for name, version in found.items())
+    text = f"python {platform.python_version()}, {text}"
+    if tuple(map(int, platform.python_version_tuple()[:2])) < PYTHON:
+        return Verdict("versions", "fail", f"{text}; labkit needs python 3.11")
+    if _numbers(found["transformers"]) < OLDEST_TRANSFORMERS:
+        return Verdict("versions", "fail", f"{text}; transformers before 5.23 loses states between chunks")
+    others = [f"{name} {TESTED[name]}" for name in TESTED if (found[name] or "").split("+")[0] != TESTED[name]]
+    if others:
+        return Verdict("versions", "warn", f"{text}; tested with {', '.join(others)}")
+    return Verdict("versions", "ok", f"{text}; all as tested")
+
+
+def _version(name):
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _numbers(version):
+    return tuple(int(part) for part in (version or "0").split(".")[:2] if part.isdigit())
+
+
+def kernels(sample):
+    """Which kernel each operation of a DeltaNet layer resolved to at import."""
+    resolved = backend.resolved()
+    text = ", ".join(f"{op} {kernel}" for op, kernel in resolved.items())
+    fast = set(resolved.values()) - {"torch"}
+    if fast and not torch.cuda.is_available():
+        return Verdict("kernels", "warn", f'{text}; without a GPU use labkit.load(..., backend="torch")')
+    if not fast:
+        return Verdict("kernels", "ok", "all four are the PyTorch reference: exact, slow on long prompts")
+    return Verdict("kernels", "ok", f'{text}; compare at 16-bit tolerance, or with backend="torch"')
+
+
+def memory(sample):
+    """What a model may use."""
+    from labkit.plan import budget
+
+    free, _ = budget(torch.device("cpu"))
+    if not torch.cuda.is_available():
+        return Verdict("memory", "ok", f"no GPU; {size(free)} of host memory to use")
+    room, name = budget(torch.device("cuda", torch.cuda.current_device()))
+    status = "ok" if room > 2**30 else "warn"
+    return Verdict("memory", status, f"{size(room)} to use on {name}; {size(free)} of host memory")
+
+
+def browser(sample):
+    """Browser tests and pictures of figures need one; figures themselves do not."""
+    if found := next(filter(None, map(shutil.which, BROWSERS)), None):
+        return Verdict("browser", "ok", f"{found.replace(chr(92), '/').rsplit('/', 1)[-1]} is installed")
+    return Verdict("browser", "warn", f"none of {', '.join(BROWSERS)}; browser tests are skipped")
+
+
+def share_button(sample):
+    """plotly's toolbar may offer to upload a figure, and with it prompts and activations."""
+    import re
+
+    from plotly.offline import get_plotlyjs
+
+    found = re.search(r'showSendToCloud:\{valType:"boolean",dflt:!(\d)', get_plotlyjs())
+    if found is None:
+        return Verdict("share button", "warn", "plotly no longer has showSendToCloud; look for another upload button")
+    shown = "on" if found[1] == "0" else "off"
+    return Verdict(
+        "share button", "ok", f"plotly's upload to its cloud is {shown} by default; labkit.draw turns it off"
+    )
+
+
+CHECKS = (versions, kernels, memory, browser, share_button)

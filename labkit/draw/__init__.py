@@ -1,0 +1,14 @@
+"""Drawing: labelled data in, plotly figure out. This package knows nothing of torch, models or runs.
+
+draw.heatmap(ds)                        maps, small multiples, or a slider over heads
+draw.maps((ds, "weight", "left"), ...)  different maps side by side
+draw.frames(ds, along="head")           a slider that lives in the figure and needs no kernel
+draw.lines / bars / tokens              series, bars, the prompt itself
+draw.panel(function, layer=[...])       a live panel over the model
+"""
+
+from labkit.draw.panel import Panel, panel
+from labkit.draw.plots import bars, frames, heatmap, lines, maps, tokens
+from labkit.draw.theme import CONFIG, KIND, Figure
+
+__all__ = ["CONFIG", "KIND", "Figure", "Panel", "bars", "frames", "heatmap", "lines", "maps", "panel", "tokens"]

@@ -1,0 +1,179 @@
+"""The loading itself: transformers' from_pretrained on checked files, then what came out is checked once
+more.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import pathlib
+import warnings
+
+import torch
+
+from labkit.errors import BackendError, BudgetError, CheckpointError
+from labkit.zoo import files, precision
+
+STOPS = ("<|im_end|>", "<|endoftext|>")
+
+
+@dataclasses.dataclass(frozen=True)
+class Ready:
+    """A checked checkpoint and how to load it.
+
+    Attributes:
+        folder: where the files are. config: transformers' text config. spec: its `Spec`.
+        dtype, place: torch dtype and device. quantize: on the way in, or None.
+        stored: quantization_config of weights that are stored packed. gguf: name of the file in that format.
+    """
+
+    folder: pathlib.Path
+    config: object
+    spec: object
+    dtype: torch.dtype
+    place: torch.device
+    quantize: str | None = None
+    stored: dict | None = None
+    gguf: str | None = None
+
+    def how(self, model):
+        """How the linear weights of the loaded model are held, for the record; None is plain."""
+        if self.gguf:
+            return "gguf, unpacked"
+        if not self.stored:
+            return self.quantize
+        method = str(self.stored.get("quant_method"))
+        return method if any(not precision.plain(weight) for weight in model.parameters()) else f"{method}, unpacked"
+
+
+def unpacks(stored, place):
+    """Whether transformers unpacks stored weights at load because the device cannot multiply them."""
+    if stored.get("quant_method") != "fp8":
+        return False
+    return place.type != "cuda" or torch.cuda.get_device_capability(place) < (8, 9)
+
+
+def text_config(folder, spec, stored=None):
+    """transformers' config of the text model in a folder, also of an image-text layout."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).get_text_config()
+    config.tie_word_embeddings = spec.tied  # an image-text config may state it outside its text part only
+    if stored:
+        config.quantization_config = stored
+    return config
+
+
+def shapes(config):
+    """`{name: shape}` of every tensor of the model, built without memory for them."""
+    from transformers import Qwen3_5ForCausalLM
+
+    with torch.device("meta"), quiet():
+        return {name: tuple(tensor.shape) for name, tensor in Qwen3_5ForCausalLM(config).state_dict().items()}
+
+
+def model(ready):
+    """The transformers model of a checked checkpoint.
+
+    Raises:
+        CheckpointError: it could not be loaded, came out incomplete, or holds NaN.
+        BackendError: the quantiser failed or packed too much. BudgetError: the device ran out of memory after
+            all.
+    """
+    from transformers import Qwen3_5ForCausalLM
+
+    options = dict(config=ready.config, dtype=ready.dtype, output_loading_info=True, local_files_only=True)
+    if ready.gguf:
+        from transformers import GgufConfig
+
+        options |= dict(gguf_file=ready.gguf, quantization_config=GgufConfig(dequantize=True))
+        options.pop("config")
+    else:
+        options |= dict(use_safetensors=True)
+    if ready.quantize:
+        options["quantization_config"] = precision.quantization_config(ready.quantize, ready.dtype)
+    if ready.place.type != "cpu" or ready.quantize or ready.stored:
+        precision.need_packages(("accelerate",), f"loading to {ready.place}")
+        options["device_map"] = {"": ready.place}
+    try:
+        with quiet(offline=ready.quantize != "fp8"):
+            built, info = Qwen3_5ForCausalLM.from_pretrained(ready.folder, **options)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise BudgetError(
+            f"{ready.spec.name} did not fit while loading",
+            got=_first_line(error),
+            hint='quantize="nf4", or device="cpu"',
+        ) from error
+    except (OSError, RuntimeError, ValueError, KeyError, ImportError, AssertionError) as error:
+        kind = BackendError if ready.quantize or ready.stored else CheckpointError
+        raise kind(f"transformers could not load {ready.spec.name}", got=_first_line(error)) from error
+    for what in ("missing_keys", "mismatched_keys", "unexpected_keys"):
+        if names := sorted(map(str, info[what])):
+            raise CheckpointError(f"{what.replace('_', ' ')} after loading", got=files.listed(names), expected="none")
+    files.refuse_broken_numbers((n, w.data) for n, w in built.named_parameters() if precision.plain(w))
+    if ready.quantize:
+        precision.check_kept(built)
+    return built
+
+
+def _first_line(error):
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]
+
+
+def tokenizer(ready):
+    """The tokenizer beside the weights, or the one inside a .gguf file.
+
+    Raises:
+        CheckpointError: broken, or with more ids than the model has embeddings.
+    """
+    from transformers import AutoTokenizer
+
+    inside = {"gguf_file": ready.gguf} if ready.gguf else {}
+    try:
+        with quiet():
+            made = AutoTokenizer.from_pretrained(ready.folder, local_files_only=True, trust_remote_code=False, **inside)
+    except Exception as error:  # the tokenizers library raises plain Exception
+        raise CheckpointError("the tokenizer is broken", got=_first_line(error), expected="tokenizer.json") from error
+    if len(made) > ready.spec.vocab:
+        raise CheckpointError(
+            "the tokenizer is of another model",
+            got=f"{len(made)} ids",
+            expected=f"at most {ready.spec.vocab}, the rows of the embedding",
+        )
+    return made
+
+
+def finish(model, tokenizer):
+    """Eval mode, no gradients, and both stop ids: `config.eos_token_id` alone would never stop at
+    <|im_end|>.
+    """
+    model.eval().requires_grad_(False)
+    known = tokenizer.get_vocab()
+    if stops := [known[token] for token in STOPS if token in known]:
+        model.generation_config.eos_token_id = stops
+        if model.generation_config.pad_token_id is None:
+            model.generation_config.pad_token_id = stops[-1]
+
+
+@contextlib.contextmanager
+def quiet(offline=True):
+    """transformers' progress bars and log lines held back, and nothing fetched, while the block lasts."""
+    import huggingface_hub.constants as hub
+    from transformers.utils import logging as theirs
+
+    bars, level, held = theirs.is_progress_bar_enabled(), theirs.get_verbosity(), logging.root.manager.disable
+    was_offline = hub.HF_HUB_OFFLINE
+    try:
+        theirs.disable_progress_bar()
+        theirs.set_verbosity_error()
+        logging.disable(max(held, logging.WARNING))
+        hub.HF_HUB_OFFLINE = was_offline or offline
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        hub.HF_HUB_OFFLINE = was_offline
+        logging.disable(held)
+        theirs.set_verbosity(level)
+        if bars:
+            theirs.enable_progress_bar()

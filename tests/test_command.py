@@ -1,0 +1,99 @@
+"""The `labkit` command: it answers without the heavy packages, says what a model costs, and fails in one sentence."""
+
+import importlib.metadata
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tomllib
+import types
+
+import pytest
+
+import labkit
+from labkit.__main__ import main
+
+ROOT = pathlib.Path(__file__).parent.parent
+CONFIG = ROOT / "tests" / "configs" / "qwen3.6-27b.json"
+HEAVY = ("torch", "transformers", "xarray", "plotly", "numpy", "pandas", "ipywidgets", "anywidget", "IPython")
+BEGIN = "from labkit.__main__ import main"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import labkit, labkit.errors, labkit.notation; dir(labkit)",
+        f"{BEGIN}\ntry: main(['--help'])\nexcept SystemExit: pass",
+        f"{BEGIN}\ntry: main(['plan', '--help'])\nexcept SystemExit: pass",
+        f"{BEGIN}\nassert main(['plan', {str(CONFIG)!r}, '--tokens', '1000']) == 0",
+    ],
+    ids=["import labkit", "--help", "plan --help", "plan"],
+)
+def test_nothing_heavy_is_imported(code):
+    code += f"\nimport json, sys\nprint(json.dumps([name for name in {HEAVY} if name in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == []
+
+
+def test_module_and_installed_command_are_the_same():
+    done = subprocess.run([sys.executable, "-m", "labkit", "--version"], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (0, f"labkit {labkit.__version__}\n")
+    target = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]["labkit"]
+    assert importlib.metadata.EntryPoint("labkit", target, "console_scripts").load() is main
+
+
+def test_plan_prints_anatomy_and_cost(capsys):
+    assert main(["plan", str(CONFIG), "--tokens", "262144", "--gpu", "H100", "--quantize", "nf4"]) == 0
+    shown = capsys.readouterr().out
+    assert "48 D (Gated DeltaNet) + 16 A (gated attention)" in shown
+    assert re.search(r"262,144 tokens .*nf4.*H100", shown)
+    assert "64.00 KiB a token" in shown
+
+
+def test_plan_without_tokens_takes_the_window(capsys):
+    main(["plan", str(CONFIG)])
+    window = capsys.readouterr().out
+    main(["plan", str(CONFIG), "--tokens", "262144"])
+    assert capsys.readouterr().out == window
+
+
+def test_plan_without_a_name_takes_the_model_of_the_environment(capsys, monkeypatch):
+    monkeypatch.setenv("LABKIT_MODEL", str(CONFIG))
+    assert main(["plan"]) == 0
+    assert "qwen3.6-27b" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["plan", "no/such/model"], r"no configuration there\n  got: no.such.model.*\n  expected: .*\n  try: "),
+        (["plan", str(CONFIG), "--gpu", "abacus"], r"unknown GPU\n  got: abacus\n  expected: H200"),
+        (["plan", str(CONFIG), "--tokens", "0"], r"not a length\n  got: 0\n  expected: .*at least 1"),
+        (["plan", str(CONFIG), "--quantize", "half"], r"\n  got: half\n  expected: "),
+    ],
+    ids=["model", "gpu", "tokens", "quantize"],
+)
+def test_what_makes_no_sense_is_said_on_stderr(words, message, capsys):
+    assert main(words) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert re.search(message, shown.err)
+
+
+@pytest.mark.parametrize("words", [[], ["dance"], ["plan", str(CONFIG), "--tokens", "many"]])
+def test_wrong_usage_ends_with_two(words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert capsys.readouterr().err.startswith("usage: labkit")
+
+
+def test_doctor_gets_the_words_and_gives_the_status(monkeypatch):
+    heard = []
+    doctor = types.ModuleType("labkit.doctor")
+    doctor.main = lambda arguments: heard.append(arguments) or 3
+    monkeypatch.setitem(sys.modules, "labkit.doctor", doctor)
+    monkeypatch.setattr(labkit, "doctor", doctor, raising=False)
+    assert main(["doctor"]) == 3
+    assert main(["doctor", "--verbose", "x"]) == 3
+    assert heard == [[], ["--verbose", "x"]]
