@@ -21,19 +21,6 @@ def model():
 @pytest.fixture
 def lab(model):
     """A lab around it, without a tokenizer; afterwards no hook may be left."""
-    made = make_lab(model)
+    made = tiny.make_lab(model)
     yield made
-    assert hooks(model) == []
-
-
-def make_lab(model, name="tiny"):
-    """A lab around any model of the family."""
-    from labkit import spec
-    from labkit.lab import Lab
-
-    return Lab(model, None, spec.read(model.config), None, name)
-
-
-def hooks(model):
-    """Names of modules that carry a hook."""
-    return [n for n, m in model.named_modules() if m._forward_hooks or m._forward_pre_hooks or m._backward_hooks]
+    assert tiny.hooks(model) == []

@@ -94,7 +94,7 @@ def test_an_empty_cache_can_be_kept_too(lab):
 
 
 def test_states_stay_float32_in_a_bfloat16_model():
-    from conftest import make_lab
+    from tiny import make_lab
 
     _, snap = warm(make_lab(tiny.model(dtype=torch.bfloat16)), 9)
     assert snap.state[0].dtype == torch.float32 and snap.conv[0].dtype == torch.bfloat16

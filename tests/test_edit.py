@@ -3,8 +3,8 @@
 import pytest
 import tiny
 import torch
+from tiny import hooks
 
-from conftest import hooks
 from labkit import deltanet, edit
 from labkit.errors import InputError, LayerError
 

@@ -3,8 +3,8 @@
 import pytest
 import tiny
 import torch
+from tiny import make_lab
 
-from conftest import make_lab
 from labkit import attention, deltanet
 from labkit.trace import TOLERANCE
 

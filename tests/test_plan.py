@@ -4,8 +4,8 @@ import measure
 import pytest
 import tiny
 import torch
+from tiny import make_lab
 
-from conftest import make_lab
 from labkit import attention, deltanet, plan
 from labkit.errors import BudgetError, InputError
 from labkit.plan import NEEDS

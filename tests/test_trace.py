@@ -7,8 +7,8 @@ import pytest
 import tiny
 import torch
 import xarray
+from tiny import hooks, make_lab
 
-from conftest import hooks, make_lab
 from labkit import trace
 from labkit.errors import InputError, LayerError, ParityError, SeamError
 

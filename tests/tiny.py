@@ -66,3 +66,16 @@ def ids(length, seed=0, vocab=SIZES["vocab_size"]):
     import torch
 
     return torch.randint(2, vocab, (length,), generator=torch.Generator().manual_seed(seed))
+
+
+def make_lab(model, name="tiny"):
+    """A lab around any model of the family."""
+    from labkit import spec
+    from labkit.lab import Lab
+
+    return Lab(model, None, spec.read(model.config), None, name)
+
+
+def hooks(model):
+    """Names of modules that carry a hook."""
+    return [n for n, m in model.named_modules() if m._forward_hooks or m._forward_pre_hooks or m._backward_hooks]

@@ -59,20 +59,17 @@ class Panel:
             self.message.value = ""
 
     def _show(self, figure):
-        new = figure.to_plotly_json()
-        same = len(new["data"]) == len(self.figure.data) and all(
-            old.type == trace["type"] for old, trace in zip(self.figure.data, new["data"], strict=True)
-        )
+        new = [trace.to_plotly_json() for trace in figure.data]
+        kinds = [trace["type"] for trace in new]
         with self.figure.batch_update():
-            if same:
-                for old, trace in zip(self.figure.data, new["data"], strict=True):
-                    old.update({key: value for key, value in trace.items() if key != "type"}, overwrite=True)
-            else:
+            if kinds != [old.type for old in self.figure.data]:
                 self.figure.data = []
-                for i, trace in enumerate(new["data"]):
-                    self.figure.add_trace(trace | {"uid": f"trace-{i}"})
-            layout = {key: value for key, value in new["layout"].items() if key not in ("sliders", "updatemenus")}
-            self.figure.layout.update(layout, overwrite=False)
+                self.figure.add_traces([trace | {"uid": f"trace-{i}"} for i, trace in enumerate(new)])
+            else:
+                for old, trace in zip(self.figure.data, new, strict=True):
+                    old.update({key: value for key, value in trace.items() if key not in ("type", "uid")})
+            layout = figure.layout.to_plotly_json()
+            self.figure.layout.update({k: v for k, v in layout.items() if k not in ("sliders", "updatemenus")})
 
 
 def _control(name, values):

@@ -11,6 +11,7 @@ from plotly.subplots import make_subplots
 from labkit.draw.theme import INK, LIMIT, SERIES, Figure, colours, escape, finish, named, ticks, variable
 from labkit.errors import InputError
 
+DASHES = ("solid", "dot")
 FACETS = 8  # more small maps than this become a slider
 
 
@@ -92,8 +93,9 @@ def maps(*panels, title=None):
         fig.update_layout({f"coloraxis{n + 1}": bar})
         _axes(fig, array, y, x, room=40 // len(panels), column=n + 1)
     if len({array.shape for array in arrays}) == 1:
-        fig.update_xaxes(matches="x")
-        fig.update_yaxes(matches="y")
+        for n in range(2, len(panels) + 1):
+            fig.update_xaxes(matches="x", col=n)
+            fig.update_yaxes(matches="y", col=n)
     return finish(fig, panels[0][0], title, height=520)
 
 
@@ -115,7 +117,8 @@ def frames(ds, name="weight", *, along, x=None, y=None, title=None):
     array = array.transpose(along, y, x)
     names = [escape(f"{along} {value}") for value in array[along].values] if along in array.coords else None
     names = names or [f"{along} {i}" for i in range(array.sizes[along])]
-    fig = Figure(_map(array.isel({along: 0}), y, x, coloraxis="coloraxis"))
+    fig = Figure(make_subplots(1, 1))
+    fig.add_trace(_map(array.isel({along: 0}), y, x, coloraxis="coloraxis"))
     fig.frames = [
         go.Frame(data=[_map(array.isel({along: i}), y, x, coloraxis="coloraxis")], name=text)
         for i, text in enumerate(names)
@@ -158,7 +161,7 @@ def lines(ds, name, *, x="token", color=None, facet=None, title=None):
                     name=escape(f"{color} {value}") if color else escape(name),
                     line={
                         "color": SERIES[(i or 0) % len(SERIES)],
-                        "dash": ("solid", "dot")[(i or 0) // len(SERIES) % 2],
+                        "dash": DASHES[(i or 0) // len(SERIES) % 2],
                     },
                     hovertemplate=f"{escape(x)} %{{text}}<br>{named(array)} %{{y:.4g}}",
                     showlegend=n == 0 and color is not None,
@@ -255,21 +258,10 @@ def _map(array, y, x, *, coloraxis):
         values[later if y == "token" else later.T] = np.nan
     _, _, down = ticks(array, y)
     _, _, right = ticks(array, x)
-    return (
-        go.Heatmap(
-            z=values,
-            coloraxis=coloraxis,
-            hovertemplate=f"{escape(y)} %{{customdata[0]}}<br>{escape(x)} %{{customdata[1]}}<br>{named(array)} %{{z:.4g}}"
-            "<extra></extra>",
-            customdata=np.stack(np.meshgrid(down, right, indexing="ij"), -1) if values.size <= 4096 else None,
-        )
-        if values.size <= 4096
-        else go.Heatmap(
-            z=values,
-            coloraxis=coloraxis,
-            hovertemplate=f"{escape(y)} %{{y}}<br>{escape(x)} %{{x}}<br>{named(array)} %{{z:.4g}}<extra></extra>",
-        )
-    )
+    text = np.stack(np.meshgrid(down, right, indexing="ij"), -1) if values.size <= 4096 else None
+    place = ("%{customdata[0]}", "%{customdata[1]}") if text is not None else ("%{y}", "%{x}")
+    hover = f"{escape(y)} {place[0]}<br>{escape(x)} {place[1]}<br>{named(array)} %{{z:.4g}}<extra></extra>"
+    return go.Heatmap(z=values, coloraxis=coloraxis, customdata=text, hovertemplate=hover)
 
 
 def _bar(array):

@@ -108,7 +108,7 @@ def ticks(array, dim, room=40):
     count = array.sizes[dim]
     at = array[dim].values if dim in array.coords else np.arange(count)
     words = array[f"{dim}_text"].values if f"{dim}_text" in array.coords else None
-    full = [escape(f"{p} {w}") if words is not None else escape(p) for p, w in zip(at, at if words is None else words)]
+    full = [escape(p) for p in at] if words is None else [escape(f"{p} {w}") for p, w in zip(at, words, strict=True)]
     step = max(1, -(-count // room))
     chosen = list(range(0, count, step))
     short = [escape(_short(words[i])) if words is not None else escape(at[i]) for i in chosen]

@@ -1,0 +1,429 @@
+"""Loading: what comes out equals what was stored, and everything else is refused before a weight is read."""
+
+import json
+import logging
+
+import checkpoints
+import pytest
+import tiny
+import torch
+
+import labkit as lk
+from labkit.errors import BackendError, BudgetError, CheckpointError, InputError, LabError
+from labkit.zoo import files, loading, precision, routes
+
+LAYOUTS = {
+    "text": (checkpoints.text_only, 1),
+    "text, 3 shards": (checkpoints.text_only, 3),
+    "image-text": (checkpoints.image_text, 1),
+    "image-text, 3 shards": (checkpoints.image_text, 3),
+}
+
+
+@pytest.fixture
+def folder(tmp_path, model):
+    """The random hybrid as a text-only checkpoint of one file."""
+    return checkpoints.text_only(tmp_path / "hybrid", model)
+
+
+@pytest.fixture
+def unread(monkeypatch):
+    """From here on, reading a weight fails the test."""
+
+    def refuse(*args, **options):
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr(loading, "model", refuse)
+    monkeypatch.setattr(files, "stored_numbers", refuse)
+
+
+def logits(model, ids=tiny.ids(23)):
+    with torch.no_grad():
+        return model(ids[None]).logits[0]
+
+
+# ------------------------------------------------------------------------------------------------ what comes out
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_loaded_model_equals_the_stored_one(layout, tmp_path, model):
+    write, shards = LAYOUTS[layout]
+    lab = lk.load(write(tmp_path / "hybrid", model, shards=shards), device="cpu")
+    assert torch.equal(logits(lab.model), logits(model))
+    assert lab.name == lab.spec.name == "hybrid"
+    assert (lab.spec.vision is not None) == layout.startswith("image")
+    assert not lab.model.training
+    assert not any(weight.requires_grad for weight in lab.model.parameters())
+    assert lab.model.generation_config.eos_token_id == [1, 0]
+    assert lab.encode("w5 w7<|im_end|>").tolist() == [5, 7, 1]
+
+
+@pytest.mark.parametrize("write", [checkpoints.text_only, checkpoints.image_text])
+def test_tied_embeddings_need_no_lm_head(write, tmp_path):
+    tied = tiny.model(tie_word_embeddings=True)
+    found = write(tmp_path / "tied", tied)
+    assert "lm_head.weight" not in files.tensors(found)
+    lab = lk.load(found, device="cpu")
+    assert torch.equal(logits(lab.model), logits(tied))
+    assert lab.model.lm_head.weight is lab.model.model.embed_tokens.weight
+
+
+def test_dtype_is_what_was_asked_for(tmp_path):
+    stored = tiny.model(dtype=torch.bfloat16)
+    found = checkpoints.text_only(tmp_path / "half", stored)
+    assert torch.equal(logits(lk.load(found, device="cpu", dtype="bfloat16").model), logits(stored))
+    assert lk.load(found, device="cpu", dtype=torch.bfloat16).backend.dtype == "bfloat16"
+    assert lk.load(found, device="cpu", dtype="auto").backend.dtype == "bfloat16"
+    wide = lk.load(found, device="cpu")
+    assert wide.backend.dtype == "float32"
+    assert torch.equal(logits(wide.model), logits(tiny.model(dtype=torch.bfloat16).float()))
+
+
+def test_a_cpu_without_room_for_float32_keeps_the_stored_dtype(tmp_path, monkeypatch):
+    found = checkpoints.text_only(tmp_path / "half", tiny.model(dtype=torch.bfloat16))
+    room = int(1.5 * lk.spec.weight_bytes(lk.spec.read(found), "bfloat16")["text"])
+    monkeypatch.setattr(precision, "budget", lambda device: (room, "host memory"))
+    assert lk.load(found, device="cpu").backend.dtype == "bfloat16"
+
+
+def test_the_environment_names_the_default_model(folder, monkeypatch):
+    monkeypatch.setenv("LABKIT_MODEL", str(folder))
+    assert lk.load(device="cpu").name == "hybrid"
+    monkeypatch.setenv("LABKIT_MODEL", "no/such/place")
+    with pytest.raises(InputError, match="no such model"):
+        lk.load()
+
+
+def test_nano_is_the_default_and_whole(monkeypatch):
+    if not (routes.NANO / "config.json").is_file():
+        pytest.skip("this tree has no embedded checkpoint")
+    monkeypatch.delenv("LABKIT_MODEL", raising=False)
+    lab = lk.load(device="cpu")
+    assert lab.name == "nano"
+    assert lab.backend.dtype == "float32"
+    assert len(lab.model.generation_config.eos_token_id) == 2
+    assert lab.trace("red fox").logits.isfinite().all()
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_loading_is_silent_and_restores_what_it_silenced(folder, capfd, monkeypatch, broken):
+    import huggingface_hub.constants
+    from transformers.utils import logging as theirs
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    before = theirs.get_verbosity(), theirs.is_progress_bar_enabled(), logging.root.manager.disable
+    if broken:
+        (folder / "tokenizer.json").write_text("{}")
+        with pytest.raises(CheckpointError, match="the tokenizer is broken"):
+            lk.load(folder)
+    else:
+        lk.load(folder)
+    assert capfd.readouterr() == ("", "")
+    assert (theirs.get_verbosity(), theirs.is_progress_bar_enabled(), logging.root.manager.disable) == before
+    assert huggingface_hub.constants.HF_HUB_OFFLINE is False
+
+
+# --------------------------------------------------------------------------------------------------- what is refused
+
+
+def cut(path, size):
+    path.write_bytes(path.read_bytes()[:size])
+
+
+def drop(*names):
+    return lambda folder: checkpoints.rewrite(folder, lambda named: [named.pop(name) for name in names])
+
+
+def put(**tensors):
+    return lambda folder: checkpoints.rewrite(folder, lambda named: named.update(tensors))
+
+
+def config(**changes):
+    return lambda folder: checkpoints.change_json(folder / "config.json", **changes)
+
+
+def pickled(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def misnamed(folder):
+    (folder / "model.safetensors").rename(folder / "weights.safetensors")
+
+
+def long_tokenizer(folder):
+    checkpoints.write_tokenizer(folder, tiny.SIZES["vocab_size"] + 3)
+
+
+NORM = "model.layers.0.input_layernorm.weight"
+GATE = "model.layers.1.linear_attn.in_proj_a.weight"
+MOVED = {"model.layers.0.mlp.extra.weight": torch.zeros(2)}
+REFUSED = {
+    "no config": (lambda f: (f / "config.json").unlink(), "no config.json there", "folder of a checkpoint"),
+    "no JSON": (lambda f: (f / "config.json").write_text("{"), "not JSON", "Expecting"),
+    "not an object": (lambda f: (f / "config.json").write_text("[]"), "not a JSON object", "list"),
+    "architecture": (config(model_type="llama"), "not a model of this family", "'llama'"),
+    "experts": (config(model_type="qwen3_5_moe"), "not a model of this family", "mixture-of-experts"),
+    "remote code": (config(auto_map={"AutoConfig": "evil.Config"}), "run its own code", "auto_map"),
+    "no theta": (config(rope_parameters={"rope_type": "default"}), "no rope_theta", "10,000"),
+    "pickles": (pickled, "pickle files, which can run code", "pytorch_model.bin"),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "no weights there", "model.safetensors"),
+    "other names": (misnamed, "no weights there", "got: weights.safetensors"),
+    "truncated": (lambda f: cut(f / "model.safetensors", -100), "truncated", "download the file again"),
+    "header cut": (lambda f: cut(f / "model.safetensors", 60), "not a safetensors file", "bytes in a file of 60"),
+    "empty": (lambda f: cut(f / "model.safetensors", 0), "not a safetensors file", "download"),
+    "longer": (lambda f: (f / "model.safetensors").open("ab").write(b"x"), "longer than its header says", "bytes"),
+    "header no JSON": (
+        lambda f: (f / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"[}"),
+        "not a safetensors file",
+        "model.safetensors",
+    ),
+    "missing": (drop(NORM, GATE), "the checkpoint lacks tensors", f"2 of 68 absent: {NORM}, {GATE}"),
+    "no lm_head": (drop("lm_head.weight"), "the checkpoint lacks tensors", "lm_head.weight"),
+    "unexpected": (put(**MOVED), "the model has no place for", "model.layers.0.mlp.extra.weight"),
+    "twice": (put(**{NORM.replace("model.", "model.language_model.", 1): torch.zeros(44)}), "the same place", "NORM"),
+    "shape": (put(**{NORM: torch.zeros(45)}), "do not have the model's shapes", f"first {NORM} [45]"),
+    "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "the tokenizer is missing", "tokenizer.json"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_broken_checkpoint_is_refused_before_its_weights_are_read(case, folder, unread):
+    damage, what, detail = REFUSED[case]
+    damage(folder)
+    with pytest.raises(LabError) as caught:
+        lk.load(folder, device="cpu")
+    assert what in caught.value.what
+    assert detail.replace("NORM", "input_layernorm") in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_broken_numbers_are_refused(value, folder):
+    checkpoints.rewrite(folder, lambda named: named[GATE].view(-1)[7:8].fill_(value))
+    with pytest.raises(CheckpointError, match=r"NaN or infinite\n.*1 tensors: model.layers.1.linear_attn.in_proj_a"):
+        lk.load(folder, device="cpu")
+
+
+def test_a_tokenizer_of_another_model_is_refused(folder):
+    long_tokenizer(folder)
+    with pytest.raises(CheckpointError, match=r"of another model\n.*214 ids\n.*at most 211"):
+        lk.load(folder)
+
+
+def test_the_tokenizer_may_not_bring_code(folder, unread):
+    checkpoints.change_json(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Tokenizer", None]})
+    with pytest.raises(CheckpointError, match="run its own code"):
+        lk.load(folder)
+
+
+INDEX = {
+    "no map": (dict(weight_map=None), "is broken"),
+    "outside": (dict(weight_map={"model.norm.weight": "../model.safetensors"}), "points outside the folder"),
+    "other shard": (dict(weight_map={"model.norm.weight": "model-00001-of-00003.safetensors"}), "index promises"),
+    "no shard": (dict(weight_map={"model.norm.weight": "lost.safetensors"}), "1 of 1 absent: lost.safetensors"),
+}
+
+
+@pytest.mark.parametrize("case", INDEX)
+def test_a_broken_index_is_refused(case, tmp_path, model, unread):
+    found = checkpoints.text_only(tmp_path / "sharded", model, shards=3)
+    changes, what = INDEX[case]
+    if case == "other shard":
+        inside = files.header(found / "model-00001-of-00003.safetensors")
+        changes = dict(
+            weight_map={next(n for n in files.tensors(found) if n not in inside): next(iter(inside.values())).file.name}
+        )
+    checkpoints.change_json(found / files.INDEX, **changes)
+    with pytest.raises(CheckpointError) as caught:
+        lk.load(found)
+    assert what in str(caught.value)
+
+
+def test_a_missing_or_short_shard_is_named(tmp_path, model, unread):
+    found = checkpoints.text_only(tmp_path / "sharded", model, shards=3)
+    cut(found / "model-00003-of-00003.safetensors", -8)
+    with pytest.raises(CheckpointError, match=r"truncated\n.*model-00003-of-00003.safetensors"):
+        lk.load(found)
+    (found / "model-00002-of-00003.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"missing\n.*1 of 3 absent: model-00002-of-00003.safetensors"):
+        lk.load(found)
+
+
+NAMES = {
+    "": "not a name of a model",
+    7: "not a name of a model",
+    "./nowhere": "no such model",
+    "a/b/c": "no such model",
+    "nowhere/model.gguf": "no such model",
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_no_name_is_refused(name):
+    with pytest.raises(InputError, match=NAMES[name]):
+        lk.load(name)
+
+
+def test_a_single_file_is_refused(tmp_path):
+    for file, kind, what in (
+        ("model.safetensors", InputError, "not a checkpoint"),
+        ("weights.pt", CheckpointError, "pickle weights can run code"),
+    ):
+        (tmp_path / file).write_bytes(b"")
+        with pytest.raises(kind, match=what):
+            lk.load(tmp_path / file)
+
+
+def test_options_that_make_no_sense_are_refused(folder, unread):
+    for options, what in (
+        (dict(device="tpu9"), "not a device"),
+        (dict(dtype="int8"), "not a dtype to run a model in"),
+        (dict(quantize="int3"), "unknown quantisation"),
+        (dict(backend="jax"), "unknown backend"),
+    ):
+        with pytest.raises(InputError, match=what):
+            lk.load(folder, **options)
+
+
+def test_devices_that_are_not_there_are_refused(folder, unread, monkeypatch):
+    with pytest.raises(BackendError, match="a CPU or one NVIDIA GPU"):
+        lk.load(folder, device="meta")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BackendError, match=r'no GPU that torch can use\n.*cuda.*\n.*try: device="cpu"'):
+        lk.load(folder, device="cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(BackendError, match=r"no such GPU\n.*cuda:7\n.*cuda:0 to cuda:1"):
+        lk.load(folder, device="cuda:7")
+
+
+def test_too_little_memory_is_refused_with_the_nearest_route(folder, unread, monkeypatch):
+    spec = lk.spec.read(folder)
+    need = {
+        route: lk.spec.weight_bytes(spec, *route)["text"]
+        for route in (("float32",), ("bfloat16",), ("bfloat16", "nf4"))
+    }
+    for room, hint in (
+        (need["float32",] - 1, 'dtype="bfloat16": '),
+        (need["bfloat16",] - 1, 'dtype="bfloat16", quantize="int8": '),
+        (need["bfloat16", "nf4"] - 1, "the smallest route"),
+    ):
+        monkeypatch.setattr(precision, "budget", lambda device, room=room: (room, "host memory"))
+        with pytest.raises(BudgetError) as caught:
+            lk.load(folder, device="cpu", dtype="float32")
+        assert f"got: {lk.spec.size(need['float32',])} of weights (float32)" in str(caught.value)
+        assert f"expected: at most {lk.spec.size(room)} (host memory)" in str(caught.value)
+        assert hint in caught.value.hint
+
+
+def test_27b_on_a_24_gb_card_is_pointed_to_nf4(monkeypatch):
+    import pathlib
+
+    spec = lk.spec.read(next(pathlib.Path(__file__).parent.glob("configs/*27B*")))
+    monkeypatch.setattr(precision, "budget", lambda device: (int(0.9 * 24e9), "a GPU of 24 GB"))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
+    with pytest.raises(
+        BudgetError, match=r'50.10 GiB of weights \(bfloat16\)\n.*\n.*quantize="(nf4|int4)": 1\d'
+    ) as caught:
+        precision.admit(spec, torch.device("cuda", 0), torch.bfloat16)
+    assert "fp8" not in str(caught.value)
+
+
+def test_a_damaged_nano_is_never_replaced_by_random_weights(folder, unread, monkeypatch):
+    import hashlib
+
+    monkeypatch.setattr(routes, "NANO", folder)
+    sums = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in folder.iterdir()}
+    checkpoints.write_json(folder / "checksums.json", sums)
+    with pytest.raises(AssertionError, match="weights were read"):
+        lk.load("nano")
+    data = bytearray((folder / "model.safetensors").read_bytes())
+    data[-5] ^= 1
+    (folder / "model.safetensors").write_bytes(bytes(data))
+    with pytest.raises(CheckpointError, match=r"nano is damaged\n.*model.safetensors"):
+        lk.load("nano")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"nano is incomplete\n.*no model.safetensors"):
+        lk.load("nano")
+    (folder / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"nano is missing\n(.*\n)*.*install labkit again"):
+        lk.load("nano")
+
+
+# ---------------------------------------------------------------------------------------------------------- the hub
+
+
+def hub_cache(root, folder):
+    """Put a folder where the hub's client would keep org/hybrid."""
+    place = root / "models--org--hybrid"
+    snapshot = place / "snapshots" / "0123456789abcdef0123456789abcdef01234567"
+    snapshot.parent.mkdir(parents=True)
+    folder.rename(snapshot)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text(snapshot.name)
+    return snapshot
+
+
+def test_a_hub_id_loads_from_the_ordinary_cache(tmp_path, folder, model, monkeypatch):
+    import huggingface_hub.constants as hub
+
+    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(CheckpointError) as caught:
+        lk.load("org/hybrid")
+    assert "cannot be reached" in caught.value.what
+    assert "org/hybrid" in caught.value.got
+    assert "local folder" in caught.value.hint
+    snapshot = hub_cache(tmp_path / "cache", folder)
+    lab = lk.load("org/hybrid", device="cpu")
+    assert lab.name == "hybrid"
+    assert torch.equal(logits(lab.model), logits(model))
+    (snapshot / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="no weights there"):
+        lk.load("org/hybrid")
+
+
+def test_a_model_too_large_is_refused_before_its_weights_are_fetched(tmp_path, folder, monkeypatch):
+    asked = []
+
+    def fetch(hub_id, patterns):
+        asked.append(patterns)
+        return folder
+
+    monkeypatch.setattr(routes, "fetch", fetch)
+    monkeypatch.setattr(precision, "budget", lambda device: (1000, "host memory"))
+    with pytest.raises(BudgetError):
+        lk.load("org/hybrid", device="cpu")
+    assert len(asked) == 1
+    assert not any("safetensors" in pattern for pattern in asked[0])
+
+
+def test_the_hub_says_why(monkeypatch):
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    def answer(error):
+        def fail(*args, **options):
+            raise error
+
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+
+    class Response:
+        headers, status_code, request = {}, 404, None
+
+    answer(errors.RepositoryNotFoundError("404", response=Response()))
+    with pytest.raises(CheckpointError, match="no such repository"):
+        lk.load("org/hybrid")
+    answer(errors.GatedRepoError("403", response=Response()))
+    with pytest.raises(CheckpointError, match=r"does not give access\n.*org/hybrid\n.*accept its terms"):
+        lk.load("org/hybrid")
+    answer(ConnectionError("name resolution failed"))
+    with pytest.raises(CheckpointError, match="ConnectionError: name resolution failed"):
+        lk.load("org/hybrid")
+
+
+def test_headers_hold_what_the_files_hold(folder, model):
+    found = files.tensors(folder)
+    for name, weight in checkpoints.tensors(model).items():
+        assert found[name].shape == tuple(weight.shape)
+        assert found[name].bytes == weight.nbytes
+    assert json.loads((folder / "config.json").read_text())["num_hidden_layers"] == 5

@@ -1,0 +1,122 @@
+"""The record of what computes, and the switch to the reference kernels."""
+
+import functools
+import html
+import re
+import types
+
+import checkpoints
+import pytest
+import tiny
+import torch
+from transformers.models.qwen3_5 import modeling_qwen3_5 as modeling
+
+import labkit as lk
+from labkit.errors import BackendError
+from labkit.zoo import backend
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """Whatever a test binds is undone."""
+    for name in backend.OPS.values():
+        monkeypatch.setattr(modeling, name, getattr(modeling, name))
+    monkeypatch.setattr(backend, "_installed", {})
+
+
+def decorated(reference, module):
+    """The reference behind transformers' decorator, resolved to a kernel of another package."""
+
+    def kernel(*args, **options):
+        return reference(*args, **options)
+
+    kernel.__module__ = module
+
+    def outer(implementation, torch_function):
+        @functools.wraps(torch_function)
+        def wrapped(*args, **options):
+            return implementation(*args, **options) if implementation else torch_function(*args, **options)
+
+        return wrapped
+
+    return outer(kernel, backend.inspect.unwrap(reference))
+
+
+def test_the_record_names_each_kernel_by_itself(kernels, monkeypatch):
+    assert set(backend.resolved()) == set(backend.OPS)
+    for name in backend.OPS.values():
+        bare = backend.inspect.unwrap(getattr(modeling, name))
+        monkeypatch.setattr(modeling, name, bare)
+    assert set(backend.resolved().values()) == {"torch"}
+    fast = decorated(modeling.torch_chunk_gated_delta_rule, "fla.ops.gated_delta_rule.chunk")
+    monkeypatch.setattr(modeling, "torch_chunk_gated_delta_rule", fast)
+    monkeypatch.setattr(modeling, "causal_conv1d_fn", decorated(modeling.causal_conv1d_fn, "causal_conv1d"))
+    assert backend.resolved() == {
+        "chunk_gated_delta_rule": "fla",
+        "recurrent_gated_delta_rule": "torch",
+        "causal_conv1d": "causal_conv1d",
+        "causal_conv1d_update": "torch",
+    }
+
+
+def test_the_reference_can_be_forced_and_undone(kernels, monkeypatch, tmp_path, model):
+    def wrong(*args, **options):
+        raise RuntimeError("a broken kernel")
+
+    wrong.__module__ = "fla.ops"
+    fast = decorated(modeling.torch_chunk_gated_delta_rule, "fla.ops")
+    cells = dict(zip(fast.__code__.co_freevars, fast.__closure__, strict=True))
+    cells["implementation"].cell_contents = wrong
+    ids = tiny.ids(70)[None]
+    expected = model(ids).logits
+    monkeypatch.setattr(modeling, "torch_chunk_gated_delta_rule", fast)
+    with pytest.raises(RuntimeError, match="a broken kernel"):
+        model(ids)
+    folder = checkpoints.text_only(tmp_path / "hybrid", model)
+    lab = lk.load(folder, device="cpu", backend="torch")
+    assert torch.equal(lab.model(ids).logits, expected)
+    assert torch.equal(lab.model(ids, use_cache=False).logits, expected)
+    assert set(lab.backend.kernels.values()) == {"torch"}
+    assert "torch (reference, forced)" in repr(lab.backend)
+    assert lk.load(folder, device="cpu").backend.forced, "None keeps what is bound"
+    undone = lk.load(folder, device="cpu", backend="installed").backend
+    assert not undone.forced
+    assert undone.kernels["chunk_gated_delta_rule"] == "fla"
+    with pytest.raises(RuntimeError, match="a broken kernel"):
+        model(ids)
+
+
+def test_forcing_is_refused_packed_sequences_and_done_once(kernels):
+    backend.choose("torch")
+    first = modeling.causal_conv1d_fn
+    backend.choose("torch")
+    assert modeling.causal_conv1d_fn is first
+    with pytest.raises(BackendError, match="packed sequences"):
+        first(torch.zeros(1, 3, 4), torch.zeros(3, 4), seq_idx=torch.zeros(1))
+
+
+def test_a_transformers_without_the_kernels_is_refused(kernels, monkeypatch):
+    monkeypatch.delattr(modeling, "causal_conv1d_update")
+    with pytest.raises(BackendError, match=r"other kernels than labkit knows\n.*causal_conv1d_update"):
+        backend.resolved()
+
+
+def test_text_and_html_say_the_same(model):
+    record = backend.record(model)
+    assert repr(record) == repr(backend.record(model))
+    text, page = repr(record), html.unescape(re.sub("<[^>]*>", " ", record._repr_html_()))
+    for group, name, value in record.facts():
+        for word in (group, name, *value.split()):
+            assert word in text
+            assert word in page
+    assert record.attention == "sdpa"
+    assert record.device == "cpu"
+    assert record.versions["torch"] == torch.__version__
+    assert set(record.versions) == {"python", "torch", "transformers", "fla", "causal_conv1d", "kernels"}
+
+
+def test_the_gpu_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100")
+    assert backend.device_name(types.SimpleNamespace(type="cuda", __str__=None) and torch.device("cuda", 1)) == (
+        "cuda:1 NVIDIA H100"
+    )

@@ -1,0 +1,211 @@
+"""Quantised and packed routes: what comes out is the model with the packed weights, and the rest is refused."""
+
+import importlib.util
+
+import checkpoints
+import pytest
+import tiny
+import torch
+
+import labkit as lk
+from labkit.errors import BackendError, BudgetError, CheckpointError, InputError
+from labkit.zoo import gguf, precision
+
+KEPT = ("lm_head", "in_proj_a", "in_proj_b")
+IDS = tiny.ids(23)[None]
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """A random hybrid of whole blocks."""
+    return tiny.model(**checkpoints.BLOCKS)
+
+
+@pytest.fixture
+def folder(tmp_path, wide):
+    """It as a checkpoint."""
+    return checkpoints.text_only(tmp_path / "wide", wide)
+
+
+def unpacked(lab, quantize):
+    """`{name: weight}` of the large linear layers as floating numbers, read by the quantiser's own inverse."""
+    found = {}
+    for name, module in lab.model.named_modules():
+        if not isinstance(module, torch.nn.Linear) or name.rpartition(".")[2] in KEPT:
+            continue
+        if quantize == "nf4":
+            from bitsandbytes.functional import dequantize_4bit
+
+            found[f"{name}.weight"] = dequantize_4bit(module.weight.data, module.weight.quant_state)
+        else:
+            found[f"{name}.weight"] = module.weight.dequantize()
+    return found
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("quantize", "package"), [("nf4", "bitsandbytes"), ("int8", "torchao")])
+def test_a_quantised_model_computes_with_its_packed_weights(quantize, package, folder, wide):
+    pytest.importorskip(package, exc_type=ImportError)
+    lab = lk.load(folder, device="cpu", quantize=quantize)
+    weights = unpacked(lab, quantize)
+    assert len(weights) == 4 * 3 + 2 * 4 + 6 * 3
+    for name, weight in weights.items():
+        original = wide.get_parameter(name)
+        error = (weight - original).norm() / original.norm()
+        assert 0 < error < (0.12 if quantize == "nf4" else 0.01), name
+    for name, weight in lab.model.named_parameters():
+        if name not in weights:
+            assert torch.equal(weight, wide.get_parameter(name)), name
+    twin = tiny.model(**checkpoints.BLOCKS)
+    twin.load_state_dict(weights, strict=False)
+    with torch.no_grad():
+        got, expected, plain = lab.model(IDS).logits, twin(IDS).logits, wide(IDS).logits
+    off = (got - expected).norm() / expected.norm()
+    moved = (plain - expected).norm() / expected.norm()
+    assert off < 0.1 * moved if quantize == "nf4" else off < 1e-4  # some CPUs multiply 4-bit weights in bfloat16
+    assert lab.backend.quantize == quantize
+    assert lab.backend.versions[package] is not None
+    assert package in repr(lab.backend)
+
+
+def test_broken_numbers_are_found_before_they_are_packed(folder):
+    pytest.importorskip("bitsandbytes", exc_type=ImportError)
+    name = "model.layers.1.mlp.up_proj.weight"
+    checkpoints.rewrite(folder, lambda named: named[name].view(-1)[9:10].fill_(float("nan")))
+    with pytest.raises(CheckpointError, match=f"NaN or infinite\n.*{name}"):
+        lk.load(folder, device="cpu", quantize="nf4")
+
+
+def test_small_matrices_are_refused_where_they_could_not_be_multiplied(tmp_path, model):
+    pytest.importorskip("bitsandbytes", exc_type=ImportError)
+    folder = checkpoints.text_only(tmp_path / "odd", model)
+    with pytest.raises(BackendError, match=r'whole blocks\n.*in_proj_qkv.weight \[186, 44\]\n.*\n.*quantize="int8"'):
+        lk.load(folder, device="cpu", quantize="nf4")
+
+
+def test_routes_that_need_a_gpu_are_refused(folder, monkeypatch):
+    for quantize in ("int4", "fp8"):
+        with pytest.raises(BackendError, match=rf'quantize="{quantize}" needs a GPU\n.*cpu.*\n.*nf4'):
+            lk.load(folder, device="cpu", quantize=quantize)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA RTX 3090")
+    with pytest.raises(BackendError, match=r"newer GPU\n.*NVIDIA RTX 3090, compute capability 8.6\n.*8.9 or later"):
+        precision.check_quantize("fp8", torch.device("cuda", 0))
+    with pytest.raises(InputError, match=r"computes in bfloat16\n.*float32"):
+        precision.check_quantize("int4", torch.device("cuda", 0), "float32")
+
+
+@pytest.mark.parametrize("quantize", precision.PACKAGES)
+def test_missing_packages_are_named(quantize, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    first, second = precision.PACKAGES[quantize]
+    with pytest.raises(
+        BackendError, match=rf"not installed\n  got: no {first}, {second}\n.*pip install {first} {second}"
+    ):
+        precision.check_quantize(quantize, torch.device("cuda", 0))
+
+
+def test_a_quantiser_that_packs_too_much_is_caught(wide):
+    import copy
+
+    packed = copy.deepcopy(wide)
+    precision.check_kept(packed)
+    layer = packed.model.layers[1].linear_attn.in_proj_b
+    layer.weight = torch.nn.Parameter(torch.zeros(layer.weight.shape, dtype=torch.uint8), requires_grad=False)
+    with pytest.raises(BackendError, match=r"must stay as they are\n.*model.layers.1.linear_attn.in_proj_b"):
+        precision.check_kept(packed)
+
+
+# ------------------------------------------------------------------------------------------- stored packed: fp8
+
+
+@pytest.fixture
+def stored_fp8(folder):
+    """The folder with its large linear layers in e4m3 and a scale per 128 x 128 block, as the official ones are."""
+
+    def pack(named):
+        for name in [n for n, w in named.items() if w.ndim == 2 and not any(k in n for k in (*KEPT, "embed"))]:
+            weight = named[name]
+            rows, columns = (-(-size // 128) for size in weight.shape)
+            scale = torch.ones(rows, columns)
+            for i in range(rows):
+                for j in range(columns):
+                    scale[i, j] = weight[128 * i : 128 * (i + 1), 128 * j : 128 * (j + 1)].abs().max() / 448
+            spread = scale.repeat_interleave(128, 0).repeat_interleave(128, 1)[: weight.shape[0], : weight.shape[1]]
+            named[name] = (weight / spread).to(torch.float8_e4m3fn)
+            named[f"{name}_scale_inv"] = scale
+
+    checkpoints.rewrite(folder, pack)
+    stored = dict(quant_method="fp8", activation_scheme="dynamic", weight_block_size=[128, 128])
+    stored["modules_to_not_convert"] = ["lm_head", "model.embed_tokens"] + [
+        f"model.layers.{layer}.linear_attn.in_proj_{kind}" for layer in (0, 1, 3, 4) for kind in "ab"
+    ]
+    checkpoints.change_json(folder / "config.json", quantization_config=stored)
+    return folder
+
+
+def test_stored_fp8_is_unpacked_on_a_cpu(stored_fp8, wide):
+    lab = lk.load(stored_fp8, device="cpu", dtype="float32")
+    assert lab.backend.quantize == "fp8, unpacked"
+    for name, weight in lab.model.named_parameters():
+        original = wide.get_parameter(name)
+        assert (weight - original).norm() / original.norm() < 0.04, name
+    assert torch.equal(lab.model.lm_head.weight, wide.lm_head.weight)
+
+
+def test_stored_fp8_is_held_to_what_it_lacks(stored_fp8):
+    with pytest.raises(InputError, match=r"already quantised\n.*'nf4' on fp8"):
+        lk.load(stored_fp8, device="cpu", quantize="nf4")
+    checkpoints.rewrite(stored_fp8, lambda named: named.pop("model.layers.2.mlp.up_proj.weight"))
+    with pytest.raises(CheckpointError, match="lacks tensors"):
+        lk.load(stored_fp8, device="cpu")
+
+
+# ----------------------------------------------------------------------------------------------------------- gguf
+
+
+@pytest.fixture
+def packed(tmp_path, wide):
+    """The wide hybrid as a .gguf file."""
+    pytest.importorskip("gguf")
+    return checkpoints.write_gguf(tmp_path / "wide.gguf", wide)
+
+
+def test_a_gguf_file_equals_the_model_it_was_made_from(packed, wide):
+    lab = lk.load(packed, device="cpu")
+    for name, weight in lab.model.named_parameters():
+        torch.testing.assert_close(weight, wide.get_parameter(name), rtol=1e-6, atol=1e-6)
+    with torch.no_grad():
+        torch.testing.assert_close(lab.model(IDS).logits, wide(IDS).logits, rtol=1e-4, atol=1e-4)
+    assert lab.name == "wide"
+    assert lab.spec.kinds == lk.spec.read(wide.config).kinds
+    assert lab.backend.quantize == "gguf, unpacked"
+    assert lab.model.generation_config.eos_token_id == [1, 0]
+    assert lab.encode("w3<|im_end|>").tolist() == [3, 1]
+
+
+def test_broken_gguf_files_are_refused(packed, wide, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="unpacked as it is"):
+        lk.load(packed, quantize="nf4")
+    other = checkpoints.write_gguf(tmp_path / "other.gguf", wide, architecture="llama")
+    with pytest.raises(CheckpointError, match=r"not a model of this family\n.*'llama'\n.*qwen35"):
+        lk.load(other)
+    lacking = checkpoints.write_gguf(tmp_path / "l.gguf", wide, leave_out=("blk.1.ssm_a", "output_norm.weight"))
+    with pytest.raises(CheckpointError, match=r"2 of 80 absent: model.layers.1.linear_attn.A_log, model.norm.weight"):
+        lk.load(lacking)
+    whole = packed.read_bytes()
+    packed.write_bytes(whole[:-1000])
+    with pytest.raises(CheckpointError, match=rf"truncated\n.*{len(whole) - 1000:,} bytes\n.*{len(whole):,} bytes"):
+        lk.load(packed)
+    for broken in (whole[:500], b"GGML" + whole[4:], b""):
+        packed.write_bytes(broken)
+        with pytest.raises(CheckpointError, match="cannot read this .gguf file"):
+            lk.load(packed)
+    packed.write_bytes(whole)
+    monkeypatch.setattr(precision, "budget", lambda device: (1000, "host memory"))
+    with pytest.raises(BudgetError, match=r"wide would not fit\n(.*\n)*.*smallest route"):
+        lk.load(packed, device="cpu", dtype="float32")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(BackendError, match=r"a .gguf file needs packages that are not installed\n.*accelerate, gguf"):
+        gguf.checked(packed, place=torch.device("cpu"), dtype=None, quantize=None)
