@@ -34,16 +34,18 @@ VISION = dict(
 
 
 def vocabulary(size=tiny.SIZES["vocab_size"]):
-    """`{token: id}` with both stop tokens and words."""
-    return STOPS | {f"w{index}": index for index in range(len(STOPS), size)}
+    """`{token: id}`: stop tokens, the letters a and b, a space, the merged "ab", and words nothing merges to."""
+    first = STOPS | {"a": 2, "b": 3, "Ġ": 4, "ab": 5}
+    return first | {f"w{index}": index for index in range(len(first), size)}
 
 
 def write_tokenizer(folder, size=tiny.SIZES["vocab_size"]):
-    """A tokenizer of whole words, tokenizer.json and its configuration."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
+    """A byte-level BPE tokenizer with one merge, tokenizer.json and its configuration."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-    made = Tokenizer(models.WordLevel(vocabulary(size), unk_token="<|endoftext|>"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made = Tokenizer(models.BPE(vocabulary(size), [("a", "b")]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
     made.add_special_tokens(list(STOPS))
     made.save(str(folder / "tokenizer.json"))
     write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})
@@ -153,12 +155,12 @@ def write_gguf(path, model, *, architecture="qwen35", leave_out=()):
     writer.add_float32(f"{architecture}.attention.layer_norm_rms_epsilon", config.rms_norm_eps)
     writer.add_float32(f"{architecture}.rope.freq_base", config.rope_parameters["rope_theta"])
     writer.add_array(f"{architecture}.rope.dimension_sections", [*config.rope_parameters["mrope_section"], 0])
-    words = [*vocabulary(config.vocab_size - 2), "w", "3"]
+    words = list(vocabulary(config.vocab_size))
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen35")
     writer.add_token_list(words)
     writer.add_token_types([3 if word in STOPS else 1 for word in words])
-    writer.add_token_merges(["w 3"])
+    writer.add_token_merges(["a b"])
     writer.add_eos_token_id(STOPS["<|im_end|>"])
 
     def tiled(weight, width=1, first=0):

@@ -37,9 +37,9 @@ def unread(monkeypatch):
     monkeypatch.setattr(files, "stored_numbers", refuse)
 
 
-def logits(model, ids=tiny.ids(23)):
+def logits(model):
     with torch.no_grad():
-        return model(ids[None]).logits[0]
+        return model(tiny.ids(23)[None]).logits[0]
 
 
 # ------------------------------------------------------------------------------------------------ what comes out
@@ -55,7 +55,7 @@ def test_a_loaded_model_equals_the_stored_one(layout, tmp_path, model):
     assert not lab.model.training
     assert not any(weight.requires_grad for weight in lab.model.parameters())
     assert lab.model.generation_config.eos_token_id == [1, 0]
-    assert lab.encode("w5 w7<|im_end|>").tolist() == [5, 7, 1]
+    assert lab.encode("ab ba<|im_end|>").tolist() == [5, 4, 3, 2, 1]
 
 
 @pytest.mark.parametrize("write", [checkpoints.text_only, checkpoints.image_text])
@@ -68,15 +68,21 @@ def test_tied_embeddings_need_no_lm_head(write, tmp_path):
     assert lab.model.lm_head.weight is lab.model.model.embed_tokens.weight
 
 
+def half():
+    """The random hybrid in bfloat16, its rotary frequencies in float32 as transformers keeps them."""
+    made = tiny.model(dtype=torch.bfloat16)
+    made.model.rotary_emb.inv_freq = tiny.model().model.rotary_emb.inv_freq
+    return made
+
+
 def test_dtype_is_what_was_asked_for(tmp_path):
-    stored = tiny.model(dtype=torch.bfloat16)
-    found = checkpoints.text_only(tmp_path / "half", stored)
-    assert torch.equal(logits(lk.load(found, device="cpu", dtype="bfloat16").model), logits(stored))
+    found = checkpoints.text_only(tmp_path / "half", half())
+    assert torch.equal(logits(lk.load(found, device="cpu", dtype="bfloat16").model), logits(half()))
     assert lk.load(found, device="cpu", dtype=torch.bfloat16).backend.dtype == "bfloat16"
     assert lk.load(found, device="cpu", dtype="auto").backend.dtype == "bfloat16"
     wide = lk.load(found, device="cpu")
     assert wide.backend.dtype == "float32"
-    assert torch.equal(logits(wide.model), logits(tiny.model(dtype=torch.bfloat16).float()))
+    assert torch.equal(logits(wide.model), logits(half().float()))
 
 
 def test_a_cpu_without_room_for_float32_keeps_the_stored_dtype(tmp_path, monkeypatch):
@@ -110,8 +116,13 @@ def test_loading_is_silent_and_restores_what_it_silenced(folder, capfd, monkeypa
     import huggingface_hub.constants
     from transformers.utils import logging as theirs
 
+    def state():
+        logger = logging.getLogger("transformers")
+        levels = [logging.getLogger(name).level for name in ("torch", "torchao", "transformers")]
+        return theirs.get_verbosity(), theirs.is_progress_bar_enabled(), logger.handlers[:], logger.propagate, levels
+
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    before = theirs.get_verbosity(), theirs.is_progress_bar_enabled(), logging.root.manager.disable
+    before = state()
     if broken:
         (folder / "tokenizer.json").write_text("{}")
         with pytest.raises(CheckpointError, match="the tokenizer is broken"):
@@ -119,7 +130,7 @@ def test_loading_is_silent_and_restores_what_it_silenced(folder, capfd, monkeypa
     else:
         lk.load(folder)
     assert capfd.readouterr() == ("", "")
-    assert (theirs.get_verbosity(), theirs.is_progress_bar_enabled(), logging.root.manager.disable) == before
+    assert state() == before
     assert huggingface_hub.constants.HF_HUB_OFFLINE is False
 
 
@@ -128,6 +139,10 @@ def test_loading_is_silent_and_restores_what_it_silenced(folder, capfd, monkeypa
 
 def cut(path, size):
     path.write_bytes(path.read_bytes()[:size])
+
+
+def grow(path):
+    path.write_bytes(path.read_bytes() + b"x")
 
 
 def drop(*names):
@@ -171,13 +186,13 @@ REFUSED = {
     "truncated": (lambda f: cut(f / "model.safetensors", -100), "truncated", "download the file again"),
     "header cut": (lambda f: cut(f / "model.safetensors", 60), "not a safetensors file", "bytes in a file of 60"),
     "empty": (lambda f: cut(f / "model.safetensors", 0), "not a safetensors file", "download"),
-    "longer": (lambda f: (f / "model.safetensors").open("ab").write(b"x"), "longer than its header says", "bytes"),
+    "longer": (lambda f: grow(f / "model.safetensors"), "longer than its header says", "bytes"),
     "header no JSON": (
         lambda f: (f / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"[}"),
         "not a safetensors file",
         "model.safetensors",
     ),
-    "missing": (drop(NORM, GATE), "the checkpoint lacks tensors", f"2 of 68 absent: {NORM}, {GATE}"),
+    "missing": (drop(NORM, GATE), "the checkpoint lacks tensors", f"2 of 67 absent: {NORM}, {GATE}"),
     "no lm_head": (drop("lm_head.weight"), "the checkpoint lacks tensors", "lm_head.weight"),
     "unexpected": (put(**MOVED), "the model has no place for", "model.layers.0.mlp.extra.weight"),
     "twice": (put(**{NORM.replace("model.", "model.language_model.", 1): torch.zeros(44)}), "the same place", "NORM"),
@@ -318,7 +333,7 @@ def test_too_little_memory_is_refused_with_the_nearest_route(folder, unread, mon
 def test_27b_on_a_24_gb_card_is_pointed_to_nf4(monkeypatch):
     import pathlib
 
-    spec = lk.spec.read(next(pathlib.Path(__file__).parent.glob("configs/*27B*")))
+    spec = lk.spec.read(pathlib.Path(__file__).parent / "configs" / "qwen3.6-27b.json")
     monkeypatch.setattr(precision, "budget", lambda device: (int(0.9 * 24e9), "a GPU of 24 GB"))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
     with pytest.raises(

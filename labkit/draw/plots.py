@@ -63,7 +63,9 @@ def heatmap(ds, name="weight", *, x=None, y=None, facet=None, slider=None, title
         fig.add_trace(_map(part, y, x, coloraxis="coloraxis"), n // columns + 1, n % columns + 1)
     fig.update_layout(coloraxis=_bar(array))
     _axes(fig, array, y, x, room=max(6, 40 // columns))
-    return finish(fig, ds, title, height=140 + 330 * rows)
+    for n in range(2, columns + 1):
+        fig.update_yaxes(showticklabels=False, title=None, col=n)
+    return finish(fig, ds, title, height=160 + 340 * rows)
 
 
 def maps(*panels, title=None):
@@ -80,23 +82,25 @@ def maps(*panels, title=None):
     for array in arrays:
         if array.ndim != 2:
             raise InputError("a map has two dims", got=array.dims, hint="choose the others with ds.sel(...)")
-    gap = 0.16 / len(panels)
-    fig = Figure(
-        make_subplots(1, len(panels), subplot_titles=[escape(text) for *_, text in panels], horizontal_spacing=gap)
-    )
+    same = len({tuple(map(str, ticks(array, array.dims[0])[2])) for array in arrays}) == 1  # one set of row labels
+    titles = [escape(text) for *_, text in panels]
+    fig = Figure(make_subplots(1, len(panels), subplot_titles=titles, horizontal_spacing=0.05 if same else 0.14))
     for n, array in enumerate(arrays):
         y, x = array.dims
         fig.add_trace(_map(array, y, x, coloraxis=f"coloraxis{n + 1}"), 1, n + 1)
-        right = fig.layout[f"xaxis{n + 1 if n else ''}"].domain[1]
+        left, right = fig.layout[f"xaxis{n + 1 if n else ''}"].domain
         bar = _bar(array)
-        bar["colorbar"] |= {"x": right + 0.005, "xanchor": "left"}
+        bar["colorbar"] |= {"orientation": "h", "x": (left + right) / 2, "len": 0.9 * (right - left)}
+        bar["colorbar"] |= {"y": 0.02, "yanchor": "bottom", "yref": "container"}
+        bar["colorbar"]["title"]["side"] = "bottom"
         fig.update_layout({f"coloraxis{n + 1}": bar})
-        _axes(fig, array, y, x, room=40 // len(panels), column=n + 1)
+        _axes(fig, array, y, x, room=40 // len(panels), column=n + 1, rows=n == 0 or not same)
     if len({array.shape for array in arrays}) == 1:
         for n in range(2, len(panels) + 1):
             fig.update_xaxes(matches="x", col=n)
             fig.update_yaxes(matches="y", col=n)
-    return finish(fig, panels[0][0], title, height=520)
+    fig = finish(fig, panels[0][0], title, height=600)
+    return fig.update_layout(margin={"b": 150})
 
 
 def frames(ds, name="weight", *, along, x=None, y=None, title=None):
@@ -131,7 +135,7 @@ def frames(ds, name="weight", *, along, x=None, y=None, title=None):
         }
         for text in names
     ]
-    slide = {"steps": steps, "currentvalue": {"prefix": f"{along} "}, "pad": {"t": 60}, "len": 0.9}
+    slide = {"steps": steps, "currentvalue": {"prefix": f"{along} "}, "pad": {"t": 95}, "len": 0.9}
     fig.update_layout(coloraxis=_bar(array), sliders=[slide])
     _axes(fig, array, y, x, room=40)
     return finish(fig, ds, title, height=620)
@@ -275,14 +279,14 @@ def _bar(array):
     }
 
 
-def _axes(fig, array, y, x, *, room, column=None):
+def _axes(fig, array, y, x, *, room, column=None, rows=True):
     where = {} if column is None else {"col": column}
     at, text, _ = ticks(array, x, room)
     fig.update_xaxes(tickvals=at, ticktext=text, title=escape(x), showgrid=False, **where)
     at, text, _ = ticks(array, y, 40)
-    first = {"col": column or 1}
-    fig.update_yaxes(tickvals=at, ticktext=text, showgrid=False, autorange="reversed", **where)
-    fig.update_yaxes(title=escape(y), **first)
+    fig.update_yaxes(tickvals=at, ticktext=text, showgrid=False, autorange="reversed", showticklabels=rows, **where)
+    if rows:
+        fig.update_yaxes(title=escape(y), col=column or 1)
 
 
 def _entries(array, dim):

@@ -27,7 +27,7 @@ TEMPLATE = {
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "colorway": list(SERIES),
-        "margin": {"l": 70, "r": 30, "t": 70, "b": 70},
+        "margin": {"l": 70, "r": 30, "t": 110, "b": 60},
         "xaxis": {"gridcolor": GRID, "zeroline": False, "automargin": True, "linecolor": GRID},
         "yaxis": {"gridcolor": GRID, "zeroline": False, "automargin": True, "linecolor": GRID},
         "hoverlabel": {"font": {"family": "ui-monospace, monospace"}},
@@ -131,17 +131,6 @@ def finish(fig, ds, title, *, height=None):
         height=height or 460,
     )
     if "parity" in facts:
-        text = f"recomputed from the seams, {facts['parity']:.0e} from the model's own next seam"
-        fig.add_annotation(
-            text=text,
-            xref="paper",
-            yref="paper",
-            x=1,
-            y=0,
-            yshift=-62,
-            xanchor="right",
-            yanchor="bottom",
-            showarrow=False,
-            font={"size": 10, "color": FAINT},
-        )
+        proof = f"recomputed from the seams; {facts['parity']:.0e} from the model's own next seam"
+        fig.update_layout(title={"subtitle": {"text": proof, "font": {"size": 11, "color": FAINT}}})
     return fig

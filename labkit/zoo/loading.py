@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import pathlib
+import re
 import warnings
 
 import torch
@@ -13,6 +14,7 @@ import torch
 from labkit.errors import BackendError, BudgetError, CheckpointError
 from labkit.zoo import files, precision
 
+NOISY = ("accelerate", "bitsandbytes", "torch", "torchao")
 STOPS = ("<|im_end|>", "<|endoftext|>")
 
 
@@ -95,7 +97,7 @@ def model(ready):
         precision.need_packages(("accelerate",), f"loading to {ready.place}")
         options["device_map"] = {"": ready.place}
     try:
-        with quiet(offline=ready.quantize != "fp8"):
+        with quiet(offline=ready.quantize != "fp8") as said:
             built, info = Qwen3_5ForCausalLM.from_pretrained(ready.folder, **options)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise BudgetError(
@@ -105,7 +107,11 @@ def model(ready):
         ) from error
     except (OSError, RuntimeError, ValueError, KeyError, ImportError, AssertionError) as error:
         kind = BackendError if ready.quantize or ready.stored else CheckpointError
-        raise kind(f"transformers could not load {ready.spec.name}", got=_first_line(error)) from error
+        reason = re.search(
+            r"^\w*Error: .+", "\n".join(said), re.MULTILINE
+        )  # in its report; the error only points there
+        reason = reason[0] if reason else _first_line(error)
+        raise kind(f"transformers could not load {ready.spec.name}", got=reason) from error
     for what in ("missing_keys", "mismatched_keys", "unexpected_keys"):
         if names := sorted(map(str, info[what])):
             raise CheckpointError(f"{what.replace('_', ' ')} after loading", got=files.listed(names), expected="none")
@@ -157,23 +163,34 @@ def finish(model, tokenizer):
 
 @contextlib.contextmanager
 def quiet(offline=True):
-    """transformers' progress bars and log lines held back, and nothing fetched, while the block lasts."""
+    """Progress bars, warnings and log lines held back, and nothing fetched, while the block lasts.
+
+    Yields:
+        list that collects transformers' log lines.
+    """
     import huggingface_hub.constants as hub
     from transformers.utils import logging as theirs
 
-    bars, level, held = theirs.is_progress_bar_enabled(), theirs.get_verbosity(), logging.root.manager.disable
-    was_offline = hub.HF_HUB_OFFLINE
+    said = []
+    collector = logging.Handler()
+    collector.emit = lambda record: said.append(record.getMessage())
+    bars, was_offline = theirs.is_progress_bar_enabled(), hub.HF_HUB_OFFLINE
+    ours = theirs.get_logger("transformers")
+    before, spoken = ours.handlers[:], ours.propagate
+    levels = {name: logging.getLogger(name).level for name in NOISY}
     try:
         theirs.disable_progress_bar()
-        theirs.set_verbosity_error()
-        logging.disable(max(held, logging.WARNING))
+        ours.handlers[:], ours.propagate = [collector], False
+        for name in NOISY:
+            logging.getLogger(name).setLevel(logging.ERROR)
         hub.HF_HUB_OFFLINE = was_offline or offline
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            yield
+            yield said
     finally:
         hub.HF_HUB_OFFLINE = was_offline
-        logging.disable(held)
-        theirs.set_verbosity(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        ours.handlers[:], ours.propagate = before, spoken
         if bars:
             theirs.enable_progress_bar()
