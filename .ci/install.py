@@ -69,7 +69,10 @@ def _pip_settings(pip):
 
 
 def _run(command, settings=None):
-    return subprocess.run(command, cwd=ROOT, env=os.environ | (settings or {})).returncode == 0
+    status = subprocess.run(command, cwd=ROOT, env=os.environ | (settings or {})).returncode
+    if status:
+        print(f"{' '.join(map(str, command[:4]))} ... ended with status {status}", file=sys.stderr)
+    return status == 0
 
 
 if __name__ == "__main__":

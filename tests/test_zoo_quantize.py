@@ -117,7 +117,26 @@ def test_a_quantiser_that_packs_too_much_is_caught(wide):
         precision.check_kept(packed)
 
 
-# ------------------------------------------------------------------------------------------- stored packed: fp8
+# ------------------------------------------------------------------------------------------------- stored packed
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("quantize", "package"), [("nf4", "bitsandbytes"), ("int8", "torchao")])
+def test_a_model_saved_packed_loads_packed(quantize, package, folder, tmp_path):
+    pytest.importorskip(package, exc_type=ImportError)
+    lab = lk.load(folder, device="cpu", quantize=quantize)
+    lab.model.save_pretrained(tmp_path / "packed")
+    checkpoints.write_tokenizer(tmp_path / "packed")
+    again = lk.load(tmp_path / "packed", device="cpu")
+    assert again.backend.quantize == package
+    with torch.no_grad():
+        assert torch.equal(again.model(IDS).logits, lab.model(IDS).logits)
+
+
+def test_other_packings_are_refused(folder):
+    checkpoints.change_json(folder / "config.json", quantization_config={"quant_method": "gptq", "bits": 4})
+    with pytest.raises(CheckpointError, match=r"does not load\n.*'gptq'\n.*fp8, bitsandbytes, torchao"):
+        lk.load(folder, device="cpu")
 
 
 @pytest.fixture
@@ -209,3 +228,25 @@ def test_broken_gguf_files_are_refused(packed, wide, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(BackendError, match=r"a .gguf file needs packages that are not installed\n.*accelerate, gguf"):
         gguf.checked(packed, place=torch.device("cpu"), dtype=None, quantize=None)
+
+
+# ------------------------------------------------------------------------------------------------ on an accelerator
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("quantize", [None, *precision.PACKAGES])
+def test_every_route_runs_on_a_gpu(quantize, folder, wide):
+    if quantize and any(importlib.util.find_spec(name) is None for name in precision.PACKAGES[quantize]):
+        pytest.skip(f"{quantize} needs {', '.join(precision.PACKAGES[quantize])}")
+    lab = lk.load(folder, device="cuda", dtype="bfloat16", quantize=quantize)
+    assert lab.device.type == "cuda"
+    assert torch.cuda.get_device_name() in lab.backend.device
+    for name, weight in lab.model.named_parameters():
+        if any(kept in name for kept in (*KEPT, "norm", "embed")):
+            assert torch.equal(weight.cpu(), wide.get_parameter(name).bfloat16()), name
+    with torch.no_grad():
+        got, expected = lab.model(IDS.cuda()).logits.float().cpu(), wide(IDS).logits
+    likeness = torch.nn.functional.cosine_similarity(got.flatten(), expected.flatten(), 0)
+    assert likeness > (0.4 if quantize in ("nf4", "int4") else 0.9)

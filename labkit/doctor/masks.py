@@ -28,10 +28,11 @@ def attention_without_mask(sample):
     from transformers import AttentionInterface
     from transformers.models.qwen3_5.modeling_qwen3_5 import eager_attention_forward
 
+    expected = sample.logits
     AttentionInterface.register(NAME, eager_attention_forward)
     try:
         with _attention(sample, NAME):
-            moved = far(sample.run(sample.ids), sample.logits)
+            moved = far(sample.run(sample.ids), expected)
     finally:
         AttentionInterface._global_mapping.pop(NAME, None)
     text = f"an attention function registered without its mask moves logits by {moved:.1f}"

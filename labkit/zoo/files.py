@@ -9,6 +9,7 @@ import dataclasses
 import json
 import math
 import pathlib
+import re
 
 from labkit.errors import CheckpointError
 
@@ -16,6 +17,8 @@ INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 HEADER_LIMIT = 100_000_000  # bytes; the format's own limit
 SHOWN = 5
+TORCHAO = re.compile(r"\._weight_\w+$")  # torchao stores a packed weight as its parts, `._weight_qdata` and others
+COMPANION = re.compile(r"\.weight[._][\w.]+$")  # `.weight_scale_inv` of fp8, `.weight.absmax` of bitsandbytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,8 +152,9 @@ def compare(found, expected, *, tied, prequantized=False):
         if name in named:
             raise CheckpointError("two stored tensors have the same place in the model", got=stored)
         named[name] = tensor
+    present = {TORCHAO.sub(".weight", name) for name in named} if prequantized else set(named)
     may_lack = {"lm_head.weight"} if tied else set()
-    if missing := sorted(set(expected) - set(named) - may_lack):
+    if missing := sorted(set(expected) - present - may_lack):
         raise CheckpointError(
             "the checkpoint lacks tensors",
             got=f"{len(missing)} of {len(expected)} absent: {listed(missing)}",
@@ -158,11 +162,7 @@ def compare(found, expected, *, tied, prequantized=False):
         )
     extra = sorted(set(named) - set(expected))
     if prequantized:
-        extra = [
-            name
-            for name in extra
-            if name.rpartition(".")[0] + ".weight" not in expected and not _companion(name, expected)
-        ]
+        extra = [n for n in extra if COMPANION.sub(".weight", TORCHAO.sub(".weight", n)) not in expected]
     if extra:
         raise CheckpointError(
             "the checkpoint holds tensors the model has no place for",
@@ -179,11 +179,6 @@ def compare(found, expected, *, tied, prequantized=False):
             got=f"{len(wrong)}, first {name} {list(named[name].shape)}",
             expected=f"{list(expected[name])}, from config.json",
         )
-
-
-def _companion(name, expected):
-    """Whether `name` is a scale or a quantisation state of a weight, such as `….weight.absmax`."""
-    return any(name[: cut + 7] in expected for cut in range(len(name)) if name.startswith(".weight", cut))
 
 
 def refuse_broken_numbers(named):

@@ -47,13 +47,6 @@ class Ready:
         return method if any(not precision.plain(weight) for weight in model.parameters()) else f"{method}, unpacked"
 
 
-def unpacks(stored, place):
-    """Whether transformers unpacks stored weights at load because the device cannot multiply them."""
-    if stored.get("quant_method") != "fp8":
-        return False
-    return place.type != "cuda" or torch.cuda.get_device_capability(place) < (8, 9)
-
-
 def text_config(folder, spec, stored=None):
     """transformers' config of the text model in a folder, also of an image-text layout."""
     from transformers import AutoConfig

@@ -15,7 +15,7 @@ import importlib.util
 
 import torch
 
-from labkit.errors import BackendError, BudgetError, InputError
+from labkit.errors import BackendError, BudgetError, CheckpointError, InputError
 from labkit.plan import budget
 from labkit.spec import size, weight_bytes
 
@@ -26,6 +26,7 @@ PACKAGES = {
     "int4": ("accelerate", "torchao"),
     "fp8": ("accelerate", "kernels"),
 }
+STORED = {"fp8": ("accelerate",), "bitsandbytes": PACKAGES["nf4"], "torchao": PACKAGES["int8"]}
 KEPT = ("lm_head", "in_proj_a", "in_proj_b")  # names of modules that stay unquantised
 # Quantisers match a pattern from the start of a name or at its end, some against the name of the weight: a
 # bare "in_proj_a" would not match "….in_proj_a.weight". Naming any module replaces transformers' own list,
@@ -142,6 +143,30 @@ def need_packages(names, purpose):
             got=f"no {', '.join(absent)}",
             hint=f"pip install {' '.join(absent)}, or pip install 'labkit[quant]'",
         )
+
+
+def check_stored(method, device):
+    """Refuse weights that are stored packed in a way labkit does not load.
+
+    Raises:
+        CheckpointError: another method. BackendError: missing packages.
+    """
+    if method not in STORED:
+        raise CheckpointError(
+            "these weights are packed in a way labkit does not load",
+            got=f"quant_method {method!r}",
+            expected=", ".join(STORED),
+            hint="take the unpacked checkpoint, with quantize=... if it is too large",
+        )
+    kernels = () if method != "fp8" or unpacks(method, device) else ("kernels",)
+    need_packages((*STORED[method], *kernels), f"a checkpoint stored in {method}")
+
+
+def unpacks(method, device):
+    """Whether transformers unpacks stored weights at load because the device cannot multiply them."""
+    if method != "fp8":
+        return False
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 9)
 
 
 def quantization_config(quantize, dtype):

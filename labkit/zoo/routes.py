@@ -144,6 +144,8 @@ def admitted(folder, *, title, place, dtype, quantize, small=False):
             got=f"quantize={quantize!r} on {stored.get('quant_method')} weights",
             hint="leave quantize out",
         )
+    if stored:
+        precision.check_stored(stored.get("quant_method"), place)
     chosen = precision.dtype_of(dtype, spec, place, quantize=quantize, small=small)
     if quantize == "int4" and dtype is None:
         chosen = precision.dtype_of("bfloat16", spec, place)
@@ -160,9 +162,9 @@ def checked(folder, *, title, place, dtype, quantize, small=False):
     """
     spec, dtype, stored = admitted(folder, title=title, place=place, dtype=dtype, quantize=quantize, small=small)
     found = files.tensors(folder)
-    if stored and not loading.unpacks(stored, place):
+    if stored and not precision.unpacks(stored["quant_method"], place):
         held = sum(tensor.bytes for name, tensor in found.items() if files.model_name(name))
-        precision.admit(spec, place, dtype, need=held, stored=str(stored.get("quant_method")))
+        precision.admit(spec, place, dtype, need=held, stored=stored["quant_method"])
     elif stored:
         precision.admit(spec, place, dtype)
     config = loading.text_config(folder, spec, stored)
