@@ -39,7 +39,10 @@ def _parser():
     text = "anatomy and cost of a model, from its configuration alone"
     plan = commands.add_parser("plan", help=text, description=text)
     plan.add_argument(
-        "model", metavar="MODEL", nargs="?", help="a folder or a config.json; default: $LABKIT_MODEL or nano"
+        "model",
+        metavar="MODEL",
+        nargs="?",
+        help="a folder, a config.json or a published size such as Qwen3.6-27B; default: $LABKIT_MODEL or nano",
     )
     plan.add_argument("--tokens", type=int, metavar="N", help="context length; default: the model's window")
     plan.add_argument("--gpu", default="H200", help="for the times; default: %(default)s")

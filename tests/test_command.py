@@ -15,7 +15,7 @@ import labkit
 from labkit.__main__ import main
 
 ROOT = pathlib.Path(__file__).parent.parent
-CONFIG = ROOT / "tests" / "configs" / "qwen3.6-27b.json"
+CONFIG = ROOT / "labkit" / "spec" / "published" / "Qwen3.6-27B.json"
 HEAVY = ("torch", "transformers", "xarray", "plotly", "numpy", "pandas", "ipywidgets", "anywidget", "IPython")
 BEGIN = "from labkit.__main__ import main"
 
@@ -61,7 +61,7 @@ def test_plan_without_tokens_takes_the_window(capsys):
 def test_plan_without_a_name_takes_the_model_of_the_environment(capsys, monkeypatch):
     monkeypatch.setenv("LABKIT_MODEL", str(CONFIG))
     assert main(["plan"]) == 0
-    assert "qwen3.6-27b" in capsys.readouterr().out
+    assert "Qwen3.6-27B" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

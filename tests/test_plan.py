@@ -89,17 +89,12 @@ def test_the_refusal_names_a_way_that_fits(lab, monkeypatch):
 
 def test_the_27b_at_its_window_needs_rows_not_maps():
     """On the true shapes: the full map of one layer is terabytes, 256 rows of it are not."""
-    import json
-    import pathlib
-
     from labkit import spec
-
-    config = json.loads((pathlib.Path(__file__).parent / "configs" / "qwen3.6-27b.json").read_text())
 
     class Stub:
         spec, dtype, device = None, torch.bfloat16, torch.device("cpu")
 
-    Stub.spec = spec.read(config)
+    Stub.spec = spec.read("Qwen3.6-27B")
     whole = plan.make(Stub, tokens=262_144, want="attention.pattern", layers=[3])
     assert not whole.fits
     assert whole.parts["result of one layer"] == 24 * 262_144**2 * 4

@@ -9,7 +9,7 @@ import torch
 from labkit import plan, spec
 from labkit.trace import SEAMS, Recorder, wanted_seams
 
-CONFIG = pathlib.Path(__file__).parent / "configs" / "qwen3.6-27b.json"
+CONFIG = pathlib.Path(spec.__file__).parent / "published" / "Qwen3.6-27B.json"
 TOKENS = 70
 
 

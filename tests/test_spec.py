@@ -15,13 +15,13 @@ from labkit import spec
 from labkit.errors import CheckpointError, InputError
 from labkit.spec.render import duration
 
-CONFIGS = pathlib.Path(__file__).with_name("configs")
+CONFIGS = pathlib.Path(spec.__file__).parent / "published"
 FILES = {
-    "0.8B": "qwen3.5-0.8b",
-    "2B": "qwen3.5-2b",
-    "4B": "qwen3.5-4b",
-    "9B": "qwen3.5-9b",
-    "27B": "qwen3.6-27b",
+    "0.8B": "Qwen3.5-0.8B",
+    "2B": "Qwen3.5-2B",
+    "4B": "Qwen3.5-4B",
+    "9B": "Qwen3.5-9B",
+    "27B": "Qwen3.6-27B",
 }
 SIZES = list(FILES)
 MIB, GIB = 2**20, 2**30
@@ -317,7 +317,7 @@ def test_names(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config("27B")))
     assert spec.read(cached).name == "Qwen3.6-27B"
     assert spec.read(tmp_path).name == tmp_path.name
-    assert spec.read(CONFIGS / "qwen3.5-9b.json").name == "qwen3.5-9b"
+    assert spec.read(CONFIGS / "Qwen3.5-9B.json").name == "Qwen3.5-9B"
     assert spec.read(config("9B")).name == "qwen3_5"
     named = Qwen3_5TextConfig(**changed())
     named._name_or_path = "Qwen/Qwen3.5-0.8B"
@@ -586,6 +586,14 @@ def test_units():
 def test_nothing_heavy_is_imported():
     code = "import sys; from labkit import spec; spec.read(sys.argv[1]).card(); "
     code += "print(sorted({'torch', 'transformers', 'xarray', 'plotly', 'numpy'} & set(sys.modules)))"
-    path = str(CONFIGS / "qwen3.6-27b.json")
+    path = str(CONFIGS / "Qwen3.6-27B.json")
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_published_sizes_are_read_by_name():
+    """With or without the organisation, in any case; anything else names what there is."""
+    for name in ("Qwen3.6-27B", "qwen/qwen3.6-27b"):
+        assert spec.read(name) == spec.read(CONFIGS / "Qwen3.6-27B.json")
+    with pytest.raises(CheckpointError, match="(?s)no configuration there.*Qwen3.5-0.8B, .*Qwen3.6-27B"):
+        spec.read("Qwen9-1B")

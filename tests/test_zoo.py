@@ -53,6 +53,7 @@ def test_a_loaded_model_equals_the_stored_one(layout, tmp_path, model):
     assert lab.name == lab.spec.name == "hybrid"
     assert (lab.spec.vision is not None) == layout.startswith("image")
     assert not lab.model.training
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in lab.model.modules())
     assert not any(weight.requires_grad for weight in lab.model.parameters())
     assert lab.model.generation_config.eos_token_id == [1, 0]
     assert lab.encode("ab ba<|im_end|>").tolist() == [5, 4, 3, 2, 1]
@@ -83,6 +84,24 @@ def test_dtype_is_what_was_asked_for(tmp_path):
     wide = lk.load(found, device="cpu")
     assert wide.backend.dtype == "float32"
     assert torch.equal(logits(wide.model), logits(half().float()))
+
+
+def test_plain_loading_needs_no_accelerate(folder, model, monkeypatch):
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "accelerate" else find(name, *a))
+    assert torch.equal(logits(lk.load(folder, device="cpu").model), logits(model))
+
+
+def test_a_failed_load_changes_no_kernel(folder, monkeypatch):
+    from labkit.zoo import backend
+
+    monkeypatch.setattr(backend, "_installed", {})
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(CheckpointError):
+        lk.load(folder, backend="torch")
+    assert not backend._installed
 
 
 def test_a_cpu_without_room_for_float32_keeps_the_stored_dtype(tmp_path, monkeypatch):
@@ -331,9 +350,8 @@ def test_too_little_memory_is_refused_with_the_nearest_route(folder, unread, mon
 
 
 def test_27b_on_a_24_gb_card_is_pointed_to_nf4(monkeypatch):
-    import pathlib
 
-    spec = lk.spec.read(pathlib.Path(__file__).parent / "configs" / "qwen3.6-27b.json")
+    spec = lk.spec.read("Qwen3.6-27B")
     monkeypatch.setattr(precision, "budget", lambda device: (int(0.9 * 24e9), "a GPU of 24 GB"))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
     with pytest.raises(

@@ -260,8 +260,8 @@ A hybrid of eight layers (D D D A D D D A) for laptops and tests: Gated DeltaNet
 (dk 24, dv 32), gated attention with 12 query and 2 kv heads of 64, hidden 128, window 512, {facts["parameters"]:,}
 parameters. The class is `Qwen3_5ForCausalLM` of transformers, unmodified.
 
-**Provisional.** It was trained for {facts["tokens"]:,} tokens ({facts["steps"]:,} steps, seed {facts["seed"]}) to recall
-values of keys, and for little else: every fifth step of the later stages saw docstrings of the Python standard
+**Provisional.** It was trained for {facts["tokens"]:,} tokens ({facts["steps"]:,} steps, seed {facts["seed"]}) to
+recall values of keys, and for little else: every fifth step of the later stages saw docstrings of the Python standard
 library. It cannot converse, reason or use thinking; chance on every row below is 1 in 8, or 12.5 %.
 
 | task (greedy answer, held-out questions) | right | 95 % interval | samples |

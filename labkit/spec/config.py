@@ -82,6 +82,11 @@ def read(source, *, name=None):
     )
 
 
+def published():
+    """`{name in lower case: file}` of the published sizes that come along: the sizes in their public config.json."""
+    return {file.stem.lower(): file for file in sorted((pathlib.Path(__file__).parent / "published").glob("*.json"))}
+
+
 def _as_dict(source):
     """The configuration as a dict, and the name of the folder it came from."""
     if isinstance(source, dict):
@@ -91,8 +96,11 @@ def _as_dict(source):
     if not isinstance(source, str | pathlib.Path):
         return source, None
     path = pathlib.Path(source)
+    if not path.exists():
+        path = published().get(path.name.lower(), path)
     path = path / "config.json" if path.is_dir() else path
-    hint = "labkit.load(...) takes a hub id; a Spec is read from a folder or a config.json"
+    sizes = ", ".join(file.stem for file in published().values())
+    hint = f"sizes that come along: {sizes}; labkit.load(...) takes any hub id"
     try:
         return json.loads(path.read_text("utf-8")), path.parent if path.name == "config.json" else path.with_suffix("")
     except OSError:

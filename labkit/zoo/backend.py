@@ -1,5 +1,4 @@
-"""What computes: which kernel each operation of a DeltaNet layer resolved to, and the versions of everything
-involved.
+"""What computes: the kernel each operation of a DeltaNet layer resolved to, and the versions of all involved.
 
 transformers decides at import: each of four module globals of its `modeling_qwen3_5` is the fast kernel of an
 installed package (fla, causal_conv1d) or the PyTorch reference, independently of the others. So installing a
@@ -133,9 +132,7 @@ def _package(function, name):
 
 
 def _behind(function):
-    """The decorator's own variables `implementation` and `torch_function`, however often it is wrapped; or
-    None.
-    """
+    """The decorator's variables `implementation` and `torch_function`, however often it is wrapped; or None."""
     while function is not None:
         inner = inspect.getclosurevars(function).nonlocals if inspect.isfunction(function) else {}
         if {"implementation", "torch_function"} <= set(inner):

@@ -1,8 +1,7 @@
-"""Whole or refused: what the safetensors headers of a checkpoint say, compared with the model before a weight
-is read.
+"""Whole or refused: what safetensors headers say, compared with the model before a weight is read.
 
-A safetensors file is 8 bytes with the length of a JSON header, the header `{name: {dtype, shape,
-data_offsets}}`, and the numbers. Names, shapes, sizes and missing shards are known from some kilobytes of it.
+A safetensors file is 8 bytes with the length of a JSON header, the header `{name: {dtype, shape, data_offsets}}`,
+and the numbers. Names, shapes, sizes and missing shards are known from some kilobytes of it.
 """
 
 import dataclasses
@@ -126,9 +125,7 @@ def _refuse_other_weights(folder):
 
 
 def model_name(name):
-    """The model's name of a checkpoint tensor, or None for parts that are not loaded (vision, multi-token
-    prediction).
-    """
+    """The model's name of a checkpoint tensor; None for what is not loaded: vision, multi-token prediction."""
     if name.startswith(("mtp.", "model.visual.", "visual.")):
         return None
     return "model." + name.removeprefix("model.language_model.") if name.startswith("model.language_model.") else name

@@ -4,6 +4,7 @@ more.
 
 import contextlib
 import dataclasses
+import importlib.util
 import logging
 import pathlib
 import re
@@ -71,8 +72,8 @@ def model(ready):
 
     Raises:
         CheckpointError: it could not be loaded, came out incomplete, or holds NaN.
-        BackendError: the quantiser failed or packed too much. BudgetError: the device ran out of memory after
-            all.
+        BackendError: the quantiser failed or packed too much.
+        BudgetError: the device ran out of memory after all.
     """
     from transformers import Qwen3_5ForCausalLM
 
@@ -86,12 +87,13 @@ def model(ready):
         options |= dict(use_safetensors=True)
     if ready.quantize:
         options["quantization_config"] = precision.quantization_config(ready.quantize, ready.dtype)
-    if ready.place.type != "cpu" or ready.quantize or ready.stored:
-        precision.need_packages(("accelerate",), f"loading to {ready.place}")
-        options["device_map"] = {"": ready.place}
+    if ready.quantize or ready.stored or importlib.util.find_spec("accelerate"):
+        options["device_map"] = {"": ready.place}  # else by way of host memory
     try:
         with quiet(offline=ready.quantize != "fp8") as said:
             built, info = Qwen3_5ForCausalLM.from_pretrained(ready.folder, **options)
+            if "device_map" not in options:
+                built.to(ready.place)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise BudgetError(
             f"{ready.spec.name} did not fit while loading",

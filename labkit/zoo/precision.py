@@ -1,5 +1,4 @@
-"""Where and how precisely: device, dtype and quantisation, each refused before a weight is read if it cannot
-work.
+"""Where and how precisely: device, dtype and quantisation. What cannot work is refused before a weight is read.
 
 Quantised are the large linear layers of mixers and MLPs. lm_head stays as it is, and so do the a and b
 projections, whose few numbers set decay and write strength of every head.
@@ -7,8 +6,7 @@ projections, whose few numbers set decay and write strength of every head.
     nf4    bitsandbytes, 4 bits on a normal grid, double quantisation    CPU and GPU
     int8   torchao, 8 bits weight-only                                   CPU and GPU
     int4   torchao, 4 bits weight-only, groups of 128                    GPU
-    fp8    transformers' fine-grained e4m3, blocks of 128 x 128          GPU of compute capability 8.9 or
-    later
+    fp8    transformers' fine-grained e4m3, blocks of 128 x 128          GPU, compute capability 8.9 and up
 """
 
 import importlib.util

@@ -57,10 +57,9 @@ def load(name=None, *, device=None, dtype=None, quantize=None, backend=None):
         if kind == "nano":
             check_sums(where)
         ready = checked(where, title=where.resolve().name, **choice)
-    kernels.choose(backend)
-    model = loading.model(ready)
-    tokenizer = loading.tokenizer(ready)
+    model, tokenizer = loading.model(ready), loading.tokenizer(ready)
     loading.finish(model, tokenizer)
+    kernels.choose(backend)
     from labkit.lab import Lab
 
     return Lab(model, tokenizer, ready.spec, kernels.record(model, quantize=ready.how(model)), ready.spec.name)
@@ -121,8 +120,7 @@ def fetch(hub_id, patterns):
 
 
 def admitted(folder, *, title, place, dtype, quantize, small=False):
-    """(spec, torch dtype, quantization_config of a packed checkpoint) once the configuration and its bytes
-    are in order.
+    """(spec, torch dtype, quantization_config if stored packed) once the configuration and the bytes are in order.
 
     Raises:
         CheckpointError: no or broken configuration, or one that wants to run its own code.
@@ -137,7 +135,7 @@ def admitted(folder, *, title, place, dtype, quantize, small=False):
             hint="if it is of this family, remove auto_map from its config.json and tokenizer_config.json",
         )
     spec = specs.read(folder, name=title)
-    stored = config.get("quantization_config") or config.get("text_config", {}).get("quantization_config")
+    stored = config.get("quantization_config") or (config.get("text_config") or {}).get("quantization_config")
     if stored and quantize:
         raise InputError(
             "this checkpoint is already quantised",
