@@ -1,44 +1,46 @@
-"""A Gated DeltaNet head and a softmax head, read on one scale of tokens: which earlier value does each token take?
+"""In nano the attention layer goes back for the answer, and the DeltaNet head before it stays close
 
-Left, the exact implied attention of one value head of a DeltaNet layer: `A_tj` is the weight of token j's value in
-what the head reads at token t. It is signed, and its rows do not sum to one. Right, the softmax map of the next
-attention layer times its mean output gate: what is left of the attention once the gate has spoken. The prompt states
-six facts and asks for four of them; the heads shown are those that put most weight on the right values.
+Left, the exact implied attention of one value head of a Gated DeltaNet layer: `A_tj` is the weight of token j's value
+in what the head reads at token t. It is signed, and its rows do not sum to one. Right, the softmax map of the next
+attention layer times its mean output gate, which is what the gate lets through. The prompt states six facts and then
+asks for four of them again; the softmax head shown is the one that puts most weight on the answers, the DeltaNet head
+the one that looks back hardest of all heads in its layer.
 
-Look along the rows of the questions, the last four keys: in a head that recalls, the cell under the value that
-belongs to the key stands out. A map whose question rows were as flat as the others would refute that these heads
-recall.
+Look along the rows of the last four keys. On the right the cell under the value that belongs to the key stands out;
+on the left the weight lies near the diagonal. A DeltaNet head with as much weight on the four answers as the softmax
+head would refute the title; in a model with other training the roles may well be shared differently.
 
-Source: Gated DeltaNet, arXiv 2412.06464, section 3; output gate, arXiv 2505.06708; exactness is checked against the
-model's own reads.
+Source: Gated DeltaNet, arXiv 2412.06464, section 3; output gate, arXiv 2505.06708.
 """
 
-from labkit import attention, deltanet, draw
+from labkit import attention, deltanet
+from labkit import draw as plot
 
 PROMPT = " fox red whale blue crow green lion gold bear black wolf white crow green fox red wolf white whale"
 ASKED = {12: 5, 14: 1, 16: 11, 18: 3}  # token of a question: token that holds its answer
-LAYERS = (6, 7)  # a DeltaNet layer and the attention layer behind it
+DELTANET, ATTENTION = 2, 3
 
 
 def data(lab):
-    """implied and gated (token, source) of the head of each layer that answers best."""
-    run = lab.trace(PROMPT, layers=LAYERS)
-    implied = deltanet.implied_attention(run, layer=LAYERS[0])
-    pattern = attention.pattern(run, layer=LAYERS[1])
-    gated = (pattern.weight * pattern.gate).assign_attrs(pattern.weight.attrs, symbol="σ(g)·P")
-    left, right = best(implied.weight, "head"), best(gated, "query_head")
-    found = implied.drop_vars("weight").drop_dims("head").assign(implied=left, gated=right)
-    return found.assign_coords(head=left["head"], query_head=right["query_head"])
+    """implied and gated (token, source), each of the head named by the coordinates head and query_head."""
+    run = lab.trace(PROMPT, layers=[DELTANET, ATTENTION])
+    implied = deltanet.implied_attention(run, layer=DELTANET)
+    pattern = attention.pattern(run, layer=ATTENTION)
+    gated = (pattern.weight * pattern.gate).assign_attrs(pattern.weight.attrs | {"symbol": "σ(g)·P"})
+    before = implied.weight.where(implied.source < implied.token, 0)
+    left = implied.weight.isel(head=int(abs(before).sum(["token", "source"]).argmax("head")))
+    right = gated.isel(query_head=int(on_answers(gated).argmax("query_head")))
+    return implied.drop_dims("head").assign(implied=left, gated=right)
 
 
-def best(maps, axis):
-    """The head whose questions look hardest at their answers."""
-    score = sum(maps.sel(token=asked, source=answer) for asked, answer in ASKED.items())
-    return maps.isel({axis: int(abs(score).argmax())})
+def on_answers(maps):
+    """Mean weight that the four questions put on their answers."""
+    return sum(maps.sel(token=asked, source=answer) for asked, answer in ASKED.items()) / len(ASKED)
 
 
-def draw_(ds):
-    left = f"D layer {LAYERS[0]}, head {int(ds['head'])}: exact implied attention"
-    right = f"A layer {LAYERS[1]}, query head {int(ds.query_head)}: gated softmax"
-    title = "Both kinds of layer look from a key back to its value"
-    return draw.maps((ds, "implied", left), (ds, "gated", right), title=title)
+def draw(ds):
+    """Both maps side by side, the mean weight on the answers above each."""
+    left = f"D layer {DELTANET}, head {int(ds['head'])}: {float(on_answers(ds.implied)):.2f} on the answers"
+    right = f"A layer {ATTENTION}, query head {int(ds.query_head)}: {float(on_answers(ds.gated)):.2f} on the answers"
+    title = "The attention layer goes back for the answer, the DeltaNet head stays close"
+    return plot.maps((ds, "implied", left), (ds, "gated", right), title=title)

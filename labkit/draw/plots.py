@@ -68,10 +68,11 @@ def heatmap(ds, name="weight", *, x=None, y=None, facet=None, slider=None, title
     return finish(fig, ds, title, height=160 + 340 * rows)
 
 
-def maps(*panels, title=None):
+def maps(*panels, slider=None, title=None):
     """Different maps next to each other, each with its own colours: `maps((ds, name, subtitle), ...)`.
 
-    Each variable must have two dims; zooming into one zooms into all when their axes have the same length.
+    Each variable must have two dims, and `slider` as a third if one is named; zooming into one zooms into all when
+    their axes have the same length.
 
     Raises:
         InputError: no panel, or one that is not a map.
@@ -79,9 +80,11 @@ def maps(*panels, title=None):
     if not panels:
         raise InputError("nothing to draw", hint="maps((ds, 'weight', 'subtitle'), ...)")
     arrays = [variable(ds, name) for ds, name, _ in panels]
-    for array in arrays:
-        if array.ndim != 2:
+    moved = [array.isel({slider: 0}) if slider in array.dims else array for array in arrays]
+    for array in moved:
+        if array.ndim != 2 or (slider is not None and len(moved) and slider not in arrays[0].dims):
             raise InputError("a map has two dims", got=array.dims, hint="choose the others with ds.sel(...)")
+    whole, arrays = arrays, moved
     same = len({tuple(map(str, ticks(array, array.dims[0])[2])) for array in arrays}) == 1  # one set of row labels
     titles = [escape(text) for *_, text in panels]
     fig = Figure(make_subplots(1, len(panels), subplot_titles=titles, horizontal_spacing=0.05 if same else 0.14))
@@ -89,7 +92,7 @@ def maps(*panels, title=None):
         y, x = array.dims
         fig.add_trace(_map(array, y, x, coloraxis=f"coloraxis{n + 1}"), 1, n + 1)
         left, right = fig.layout[f"xaxis{n + 1 if n else ''}"].domain
-        bar = _bar(array)
+        bar = _bar(whole[n])
         bar["colorbar"] |= {"orientation": "h", "x": (left + right) / 2, "len": 0.9 * (right - left)}
         bar["colorbar"] |= {"y": 0.02, "yanchor": "bottom", "yref": "container"}
         bar["colorbar"]["title"]["side"] = "bottom"
@@ -99,8 +102,10 @@ def maps(*panels, title=None):
         for n in range(2, len(panels) + 1):
             fig.update_xaxes(matches="x", col=n)
             fig.update_yaxes(matches="y", col=n)
-    fig = finish(fig, panels[0][0], title, height=600)
-    return fig.update_layout(margin={"b": 150})
+    if slider is not None:
+        _slide(fig, whole, slider)
+    fig = finish(fig, panels[0][0], title, height=600 if slider is None else 680)
+    return fig.update_layout(margin={"b": 150 if slider is None else 230})
 
 
 def frames(ds, name="weight", *, along, x=None, y=None, title=None):
@@ -119,24 +124,10 @@ def frames(ds, name="weight", *, along, x=None, y=None, title=None):
     if array.size > LIMIT:
         raise InputError("too many cells for a browser", got=f"{array.size:,} cells", expected=f"at most {LIMIT:,}")
     array = array.transpose(along, y, x)
-    names = [escape(f"{along} {value}") for value in array[along].values] if along in array.coords else None
-    names = names or [f"{along} {i}" for i in range(array.sizes[along])]
     fig = Figure(make_subplots(1, 1))
     fig.add_trace(_map(array.isel({along: 0}), y, x, coloraxis="coloraxis"))
-    fig.frames = [
-        go.Frame(data=[_map(array.isel({along: i}), y, x, coloraxis="coloraxis")], name=text)
-        for i, text in enumerate(names)
-    ]
-    steps = [
-        {
-            "label": text.rsplit(" ", 1)[1],
-            "method": "animate",
-            "args": [[text], {"mode": "immediate", "frame": {"duration": 0, "redraw": True}}],
-        }
-        for text in names
-    ]
-    slide = {"steps": steps, "currentvalue": {"prefix": f"{along} "}, "pad": {"t": 95}, "len": 0.9}
-    fig.update_layout(coloraxis=_bar(array), sliders=[slide])
+    fig.update_layout(coloraxis=_bar(array))
+    _slide(fig, [array], along)
     _axes(fig, array, y, x, room=40)
     return finish(fig, ds, title, height=620)
 
@@ -253,6 +244,25 @@ def tokens(ds, name, *, width=16, title=None):
     fig.update_xaxes(visible=False)
     fig.update_yaxes(visible=False, autorange="reversed")
     return finish(fig, ds, title, height=190 + 46 * rows)
+
+
+def _slide(fig, arrays, along):
+    """A slider over a dim: one frame per entry, each with the maps of all panels."""
+    names = [escape(f"{along} {value}") for _, value in _entries(arrays[0], along)]
+
+    def shown(n, array, i):
+        part = array.isel({along: i})
+        return _map(part, *part.dims, coloraxis=fig.data[n].coloraxis)
+
+    fig.frames = [
+        go.Frame(
+            data=[shown(n, array, i) for n, array in enumerate(arrays)], name=text, traces=list(range(len(arrays)))
+        )
+        for i, text in enumerate(names)
+    ]
+    redraw = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
+    steps = [{"label": text.rsplit(" ", 1)[1], "method": "animate", "args": [[text], redraw]} for text in names]
+    fig.update_layout(sliders=[{"steps": steps, "currentvalue": {"prefix": f"{along} "}, "pad": {"t": 95}, "len": 0.9}])
 
 
 def _map(array, y, x, *, coloraxis):
