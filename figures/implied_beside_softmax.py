@@ -1,14 +1,13 @@
-"""In nano the attention layer goes back for the answer, and the DeltaNet head before it stays close
+"""In nano the attention layer goes back for the answer, and the DeltaNet layer before it does not
 
 Left, the exact implied attention of one value head of a Gated DeltaNet layer: `A_tj` is the weight of token j's value
 in what the head reads at token t. It is signed, and its rows do not sum to one. Right, the softmax map of the next
 attention layer times its mean output gate, which is what the gate lets through. The prompt states six facts and then
-asks for four of them again; the softmax head shown is the one that puts most weight on the answers, the DeltaNet head
-the one that looks back hardest of all heads in its layer.
+asks for four of them again. Of each layer the head is shown that puts most weight on the four answers.
 
 Look along the rows of the last four keys. On the right the cell under the value that belongs to the key stands out;
-on the left the weight lies near the diagonal. A DeltaNet head with as much weight on the four answers as the softmax
-head would refute the title; in a model with other training the roles may well be shared differently.
+on the left it does not, and the numbers above the maps say so. A DeltaNet head with as much weight on the answers as
+the softmax head would refute the title; a model of other size or training may well share the work differently.
 
 Source: Gated DeltaNet, arXiv 2412.06464, section 3; output gate, arXiv 2505.06708.
 """
@@ -27,8 +26,7 @@ def data(lab):
     implied = deltanet.implied_attention(run, layer=DELTANET)
     pattern = attention.pattern(run, layer=ATTENTION)
     gated = (pattern.weight * pattern.gate).assign_attrs(pattern.weight.attrs | {"symbol": "σ(g)·P"})
-    before = implied.weight.where(implied.source < implied.token, 0)
-    left = implied.weight.isel(head=int(abs(before).sum(["token", "source"]).argmax("head")))
+    left = implied.weight.isel(head=int(abs(on_answers(implied.weight)).argmax("head")))
     right = gated.isel(query_head=int(on_answers(gated).argmax("query_head")))
     return implied.drop_dims("head").assign(implied=left, gated=right)
 
@@ -42,5 +40,5 @@ def draw(ds):
     """Both maps side by side, the mean weight on the answers above each."""
     left = f"D layer {DELTANET}, head {int(ds['head'])}: {float(on_answers(ds.implied)):.2f} on the answers"
     right = f"A layer {ATTENTION}, query head {int(ds.query_head)}: {float(on_answers(ds.gated)):.2f} on the answers"
-    title = "The attention layer goes back for the answer, the DeltaNet head stays close"
+    title = "The attention layer goes back for the answer, the DeltaNet layer before it does not"
     return plot.maps((ds, "implied", left), (ds, "gated", right), title=title)

@@ -1,17 +1,23 @@
 """Drawing: the right numbers on the right axes, colours by meaning, hostile text inert, input untouched."""
 
 import json
+import os
+import re
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
 import torch
+import xarray
 
 from labkit import draw
 from labkit.draw import theme
+from labkit.draw.words import escape
 from labkit.errors import InputError
 from labkit.notation import label
 
-WORDS = ["<think>", " fox", " fox", "<script>alert(1)</script>", "a&b", "<b>"]
+WORDS = ["<think>", " fox", " fox", "<script>alert(1)</script>", "a&b $x^2$", "<b>"]
 
 
 @pytest.fixture
@@ -35,14 +41,24 @@ def ds():
     )
 
 
+def states(ds):
+    """state (token 4, head 3, key 5, value 7), as a reading at four tokens gives it."""
+    r = torch.Generator().manual_seed(1)
+    data = {"state": (("token", "head", "key", "value"), torch.randn(4, 3, 5, 7, generator=r))}
+    coords = {"token": [2, 3, 5, 11], "token_text": ("token", WORDS[2:]), "head": [0, 1, 4]}
+    return label(data, coords=coords, attrs=ds.attrs)
+
+
 def every(ds):
     """One figure of each kind."""
     return [
         draw.heatmap(ds),
         draw.heatmap(ds, slider="head"),
+        draw.heatmap(states(ds), "state"),
         draw.heatmap(ds.isel(head=1)),
         draw.heatmap(ds, "keep", x="token", y="head"),
         draw.maps((ds.isel(head=0), "weight", "a <i>"), (ds, "keep", "b"), title="two <b> maps"),
+        draw.maps((ds, "weight", "a"), (ds.isel(head=0), "weight", "<b>"), slider="head"),
         draw.frames(ds, along="head"),
         draw.lines(ds, "keep"),
         draw.lines(ds, "keep", facet="head"),
@@ -85,24 +101,63 @@ def test_colours_follow_the_meaning(ds):
 
 
 def test_equal_tokens_stay_apart_and_texts_are_inert(ds):
-    fig = draw.heatmap(ds.isel(head=0))
-    assert fig.layout.xaxis.tickvals == tuple(range(6))
-    assert fig.layout.xaxis.ticktext[:3] == ("&lt;think&gt;", " fox", " fox")
+    for fig in (draw.heatmap(ds.isel(head=0)), draw.lines(ds, "keep"), draw.bars(ds, "keep", x="token")):
+        axis = fig.layout.xaxis
+        at = [round(value) for value in axis.tickvals]
+        assert at == list(range(len(at))) and np.allclose(axis.tickvals, at, atol=0.01)
+    axis = draw.heatmap(ds.isel(head=0)).layout.xaxis
+    assert axis.ticktext[:4] == ("&lt;think&gt;", " fox", " fox", "&lt;script&gt;ale…")
+    assert axis.labelalias["2"] == "2  fox" and axis.labelalias["4"] == "4 a&amp;b &#36;x^2&#36;"
+    assert axis.labelalias["3"] == "3 &lt;script&gt;alert(1)&lt;/script&gt;"
     for fig in every(ds):
-        text = json.dumps(json.loads(fig.to_json()))
-        assert "<script" not in text and "<b>" not in text and "<think" not in text and "<i>" not in text
+        text = re.sub("<br>|<extra></extra>", "", fig.to_json())
+        assert not re.search(r"<\w|</|\$", text)
+
+
+def test_many_tokens_are_thinned_to_ticks_that_fit():
+    words = [f"w{i}" for i in range(300)]
+    long = label({"keep": (("token",), torch.rand(300))}, coords={"token": range(300), "token_text": ("token", words)})
+    axis = draw.lines(long, "keep").layout.xaxis
+    assert 20 < len(axis.ticktext) <= 36 and len(axis.labelalias) == 300
+    assert [f"w{round(at)}" for at in axis.tickvals] == list(axis.ticktext)
 
 
 def test_three_heads_become_small_maps_and_many_become_a_slider(ds):
-    assert len(draw.heatmap(ds).data) == 3
+    few = draw.heatmap(ds)
+    assert [a.text for a in few.layout.annotations] == ["head 0", "head 1", "head 4"] and not few.frames
+    for i, trace in enumerate(few.data):
+        assert np.nanmax(abs(trace.z - ds.weight[i].values)) < 1e-6 and trace.coloraxis == "coloraxis"
     many = ds.isel(head=[0, 1, 2] * 4).assign_coords(head=range(12))
     fig = draw.heatmap(many)
     assert len(fig.data) == 1 and len(fig.frames) == 12
-    assert [step.label for step in fig.layout.sliders[0].steps] == [str(i) for i in range(12)]
+    steps = fig.layout.sliders[0].steps
+    assert [step.label for step in steps] == [str(i) for i in range(12)]
     for i in (0, 7):
         shown, expected = np.array(fig.frames[i].data[0].z), np.array(many.weight[i])
-        assert np.nanmax(abs(shown - expected)) < 1e-6
-        assert fig.layout.sliders[0].steps[i].args[0] == (fig.frames[i].name,)
+        assert shown.shape == (5, 6) and np.nanmax(abs(shown - expected)) < 1e-6
+        assert steps[i].args[0] == (fig.frames[i].name,)
+    assert len({frame.name for frame in fig.frames}) == 12
+    top = float(abs(many.weight).max())
+    assert fig.layout.coloraxis.cmax == pytest.approx(top), "one colour range for all steps"
+
+
+def test_a_state_is_small_maps_of_heads_with_a_slider_over_tokens(ds):
+    chosen = states(ds)
+    fig = draw.heatmap(chosen, "state")
+    assert len(fig.data) == 3 and len(fig.frames) == 4
+    assert [step.label for step in fig.layout.sliders[0].steps] == ["2  fox", *map(full, (3, 5, 11), WORDS[3:])]
+    for t, frame in enumerate(fig.frames):
+        assert frame.traces == (0, 1, 2)
+        for h in range(3):
+            assert np.allclose(frame.data[h].z, chosen.state[t, h]), "rows are keys, columns values"
+    same = draw.frames(chosen, "state", along="token")
+    assert same.to_json() == fig.to_json()
+    turned = draw.heatmap(chosen, "state", slider="head", facet="token", x="key", y="value")
+    assert np.allclose(turned.frames[1].data[3].z, chosen.state[3, 1].T)
+
+
+def full(at, word):
+    return escape(f"{at} {word}")
 
 
 def test_lines_and_bars_carry_the_numbers(ds):
@@ -114,38 +169,104 @@ def test_lines_and_bars_carry_the_numbers(ds):
     assert np.allclose(bars.data[0].y, ds.error) and bars.layout.xaxis.ticktext == ("0", "1", "4")
 
 
+def test_lines_in_small_figures_share_one_zoom(ds):
+    fig = draw.lines(ds, "keep", facet="head")
+    assert len(fig.data) == 3 and fig.layout.xaxis2.matches == "x" and fig.layout.yaxis3.matches == "y"
+    assert fig.layout.xaxis.matches is None
+    assert np.allclose(fig.data[2].y, ds.keep[:, 2])
+
+
+def test_maps_zoom_together_only_if_their_axes_say_the_same(ds):
+    one = draw.maps((ds.isel(head=0), "weight", "left"), (ds.isel(head=1), "weight", "right"))
+    assert one.layout.xaxis2.matches == "x" and one.layout.yaxis2.matches == "y"
+    other = ds.isel(head=1).assign_coords(source_text=("source", WORDS[::-1]))
+    two = draw.maps((ds.isel(head=0), "weight", "left"), (other, "weight", "right"))
+    assert two.layout.xaxis2.matches is None and two.layout.yaxis2.matches == "y"
+    assert (two.data[0].coloraxis, two.data[1].coloraxis) == ("coloraxis", "coloraxis2")
+
+
+def test_one_slider_moves_all_maps_that_have_it(ds):
+    still = ds.isel(head=2)
+    fig = draw.maps((ds, "weight", "left"), (still, "weight", "still"), (-ds, "weight", "right"), slider="head")
+    assert len(fig.data) == 3 and len(fig.frames) == 3
+    assert [step.label for step in fig.layout.sliders[0].steps] == ["0", "1", "4"]
+    for i, frame in enumerate(fig.frames):
+        assert frame.traces == (0, 2) and frame.name == fig.layout.sliders[0].steps[i].args[0][0]
+        for sign, part in zip((1, -1), frame.data, strict=True):
+            assert np.nanmax(abs(part.z - sign * ds.weight[i].values)) < 1e-6
+        assert [part.coloraxis for part in frame.data] == ["coloraxis", "coloraxis3"]
+    assert fig.layout.coloraxis.cmax == pytest.approx(float(abs(ds.weight).max()))
+    assert fig.layout.coloraxis2.cmax == pytest.approx(float(abs(still.weight).max()))
+
+
 def test_tokens_show_each_token_once(ds):
     fig = draw.tokens(ds.isel(head=0), "keep", width=3)
-    assert [a.text for a in fig.layout.annotations] == [theme.escape(w) for w in WORDS[1:]]
-    z = np.array(fig.data[0].z)
+    cells, text = fig.data
+    assert list(text.text) == [" fox", " fox", "&lt;script…", escape("a&b $x^…"), "&lt;b&gt;"]
+    assert list(zip(text.x, text.y, strict=True)) == [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1)]
+    z = np.array(cells.z)
     assert z.shape == (2, 3) and np.isnan(z[1, 2]) and z[1, 0] == pytest.approx(float(ds.keep[3, 0]))
+    assert cells.customdata[0][2] == "3 &lt;script&gt;alert(1)&lt;/script&gt;"
 
 
-def test_figures_are_small_and_never_offer_to_upload(ds):
+def test_text_stands_out_from_its_cell():
+    array = xarray.DataArray([0.0, 1.0, np.nan], dims="token", attrs={"scale": "fraction"})
+    assert theme.ink(array, theme.colours(array)) == ["#111827", "#ffffff", theme.INK]
+    signed = xarray.DataArray([-2.0, 0.0, 2.0], dims="token", attrs={"scale": "signed"})
+    assert theme.ink(signed, theme.colours(signed)) == ["#ffffff", "#111827", "#ffffff"]
+
+
+def test_long_titles_wrap_and_numpy_facts_are_kept(ds):
+    ds.attrs |= {"layer": np.int64(2), "parity": np.float32(3e-7)}
+    fig = draw.bars(ds, "error", title="a & b " * 30)
+    assert fig.layout.title.text.count("<br>") == 2 and "a &amp; b" in fig.layout.title.text
+    assert fig.layout.margin.t > draw.bars(ds, "error").layout.margin.t
+    assert fig.layout.meta["labkit"]["layer"] == 2 and "3e-07" in fig.layout.title.subtitle.text
+
+
+def test_figures_are_small_and_never_offer_to_upload(ds, tmp_path):
     for fig in every(ds):
         bundle = fig._repr_mimebundle_()
-        assert list(bundle) == ["application/vnd.plotly.v1+json"]
+        assert list(bundle) == ["application/vnd.plotly.v1+json"] and fig._repr_html_() is None
         shown = bundle["application/vnd.plotly.v1+json"]
         assert shown["config"]["showSendToCloud"] is False and shown["config"]["displaylogo"] is False
-        assert len(json.dumps(shown)) < 30_000
+        assert len(json.dumps(shown)) < 15_000
+    fig.write_html(tmp_path / "a.html", include_plotlyjs=False)
+    for page in (fig.to_html(include_plotlyjs=False), (tmp_path / "a.html").read_text(encoding="utf-8")):
+        assert '"showSendToCloud": false' in page
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda ds: draw.heatmap(ds, "gate"), "(?s)no such variable.*gate.*weight, keep, error"),
+        (lambda ds: draw.heatmap(ds, "gate"), r"(?s)no such variable.*got: gate\n.*expected: weight, keep, error\n"),
         (lambda ds: draw.heatmap(ds, x="layer"), "(?s)no such dim.*layer.*head, token, source"),
         (lambda ds: draw.heatmap(ds, "error"), "(?s)a map has two dims.*draw.bars"),
         (lambda ds: draw.heatmap(ds.isel(head=[])), "nothing to draw"),
-        (lambda ds: draw.lines(ds, "weight"), "(?s)too many dims.*ds.sel"),
+        (lambda ds: draw.heatmap(ds.weight), "(?s)labelled dataset.*DataArray.*to_dataset"),
+        (lambda ds: draw.heatmap(ds, x="head", facet="head"), "(?s)a dim has one place.*head, head"),
+        (lambda ds: draw.heatmap(ds, "keep", facet="head"), "(?s)a map has two dims"),
+        (lambda ds: draw.lines(ds, "weight"), r"(?s)too many dims.*head \(3\).*ds.isel\(head=0\)"),
+        (lambda ds: draw.heatmap(states(ds).expand_dims(layer=9), "state"), r"(?s)left over: layer \(9\)"),
+        (lambda ds: draw.bars(ds.isel(head=0), "error"), "(?s)bars need a dim.*one number"),
+        (lambda ds: draw.tokens(ds.isel(head=0), "keep", width=0), "(?s)at least one token.*width=0"),
+        (lambda ds: draw.tokens(ds.isel(head=0, token=[0] * 4097), "keep"), "(?s)too many tokens.*4,097.*draw.lines"),
         (lambda ds: draw.lines(ds, "keep", x="source"), "(?s)no such dim.*source.*token, head"),
-        (lambda ds: draw.tokens(ds, "keep"), "(?s)a strip has one dim.*ds.sel"),
+        (lambda ds: draw.tokens(ds, "keep"), "(?s)a strip has one dim.*ds.isel"),
         (lambda ds: draw.maps((ds, "weight", "x")), "(?s)a map has two dims"),
         (lambda ds: draw.maps(), "nothing to draw"),
+        (lambda ds: draw.maps((ds, "weight", "x"), slider="layer"), "(?s)no such dim.*layer.*head, token, source"),
+        (
+            lambda ds: draw.maps((ds, "weight", "x"), (ds.isel(head=[0, 1]), "weight", "y"), slider="head"),
+            r"(?s)differ along it.*'0', '1'\), \('0', '1', '4'",
+        ),
         (lambda ds: draw.frames(ds, "keep", along="layer"), "no such dim"),
-        (lambda ds: draw.frames(ds, "keep", along="head"), "(?s)maps of two dims"),
+        (lambda ds: draw.frames(ds, "keep", along="head"), "(?s)a map has two dims"),
         (lambda ds: draw.panel(lambda: None), "a panel needs a control"),
         (lambda ds: draw.panel(lambda head: None, head=[]), "(?s)needs values.*head"),
+        (lambda ds: draw.panel(lambda head: ds, head=[1]), "(?s)returns a figure.*Dataset"),
+        (lambda ds: draw.panel(draw.heatmap(ds), head=[1]), "(?s)calls a function.*Figure"),
+        (lambda ds: draw.panel(lambda n: draw.frames(ds, along="head"), n=[1]), "(?s)slider of its own.*3 frames"),
     ],
 )
 def test_misuse(ds, call, message):
@@ -155,8 +276,9 @@ def test_misuse(ds, call, message):
 
 def test_maps_too_large_for_a_browser_are_refused():
     big = label({"weight": (("token", "source"), torch.zeros(1001, 1000))})
-    with pytest.raises(InputError, match="(?s)1,001,000 cells.*at most 1,000,000.*coarsen"):
-        draw.heatmap(big)
+    for call in (draw.heatmap, lambda ds: draw.lines(ds, "weight")):
+        with pytest.raises(InputError, match="(?s)1,001,000 cells.*at most 1,000,000.*coarsen"):
+            call(big)
 
 
 def test_a_panel_follows_its_control_in_place_and_survives_errors(ds):
@@ -179,3 +301,63 @@ def test_a_panel_follows_its_control_in_place_and_survives_errors(ds):
     assert repr(panel) == "Panel(head=2, form=map)"
     assert widget._config["showSendToCloud"] is False
     assert panel._repr_mimebundle_()["text/plain"] == "Panel(head=2, form=map)"
+
+
+def test_a_panel_sends_only_what_changed(ds):
+    def figure(head, title):
+        fig = draw.heatmap(ds.isel(head=head), title=title)
+        return fig.add_annotation(text="here", x=1, y=1) if head == 0 else fig
+
+    panel = draw.panel(figure, head=range(3), title=["one", "two"])
+    sent = []
+    panel.figure._send_update_msg = lambda restyle_data, relayout_data=None, **more: sent.append(
+        (restyle_data, relayout_data)
+    )
+    panel.controls["title"].value = "two"
+    assert panel.figure.layout.title.text == "two"
+    ((restyle, relayout),) = sent
+    assert not restyle and list(relayout) == ["title"], "axes, and with them a zoom, are not touched"
+    panel.controls["head"].value = 1
+    assert not panel.figure.layout.annotations, "what the new figure lacks goes away"
+    panel.controls["head"].value = 0
+    assert [note.text for note in panel.figure.layout.annotations] == ["here"]
+    assert len(panel.figure.to_json()) < 15_000
+
+
+def test_controls_follow_their_values(ds):
+    values = dict(a=range(2, 9, 3), b=[0, 1, 2, 4], c=[False, True], d=np.array([3, 4]), e=["x"], f=[7])
+    panel = draw.panel(lambda **chosen: draw.bars(ds, "error"), **values)
+    kinds = {name: type(widget).__name__ for name, widget in panel.controls.items()}
+    assert [name for name in kinds if kinds[name] == "IntSlider"] == ["a", "d"]
+    slider = panel.controls["a"]
+    assert (slider.min, slider.max, slider.step) == (2, 8, 3)
+    assert repr(panel) == "Panel(a=2, b=0, c=False, d=3, e=x, f=7)"
+
+
+HOVER = """<!doctype html><body>{figure}<script>window.onload = () => {{
+  const plot = document.querySelector(".js-plotly-plot");
+  Plotly.Fx.hover(plot, {{xval: 3, yval: 2}}, "xy");
+  document.body.dataset.ready = "yes";
+}}</script></body>"""
+
+
+@pytest.mark.browser
+def test_a_browser_shows_hostile_tokens_as_plain_text(ds, tmp_path):
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("no browser on the path")
+    page = tmp_path / "page.html"
+    figure = draw.heatmap(ds.isel(head=0)).to_html(full_html=False, include_plotlyjs=True)
+    page.write_text(HOVER.format(figure=figure), encoding="utf-8")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--virtual-time-budget=8000"]
+    command = [chromium, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert 'data-ready="yes"' in dom
+    ticks = re.findall(r'class="xtick".*?<text[^>]*>(.*?)</text>', dom, re.DOTALL)
+    assert ticks == ["&lt;think&gt;", " fox", " fox", "&lt;script&gt;ale…", "a&amp;b $x^2$", "&lt;b&gt;"]
+    (hover,) = re.findall(r'<g class="hovertext".*?</g>', dom, re.DOTALL)
+    text = re.sub(r"<[^>]*>", "|", hover)
+    assert "token 3 &lt;script&gt;alert(1)&lt;/script&gt;" in text and "source 3 &lt;script&gt;alert(1)" in text
+    shown = float(re.search(r"A (\S+?)\|", text)[1].replace("−", "-"))
+    assert shown == pytest.approx(float(ds.weight[0, 2, 3]), rel=1e-3)
+    assert "Share" not in "".join(re.findall(r'data-title="([^"]*)"', dom))

@@ -7,8 +7,9 @@ draw.lines / bars / tokens              series, bars, the prompt itself
 draw.panel(function, layer=[...])       a live panel over the model
 """
 
+from labkit.draw.heatmaps import frames, heatmap, maps
 from labkit.draw.panel import Panel, panel
-from labkit.draw.plots import bars, frames, heatmap, lines, maps, tokens
+from labkit.draw.plots import bars, lines, tokens
 from labkit.draw.theme import CONFIG, KIND, Figure
 
 __all__ = ["CONFIG", "KIND", "Figure", "Panel", "bars", "frames", "heatmap", "lines", "maps", "panel", "tokens"]

@@ -7,8 +7,10 @@ For exploring over data that is already there, `draw.frames` needs no kernel and
 """
 
 import html
+import numbers
 
 import ipywidgets
+import numpy as np
 import plotly.graph_objects as go
 
 from labkit.draw.theme import CONFIG
@@ -20,18 +22,22 @@ class Panel:
 
     Attributes:
         controls: `{name: widget}`; setting `.value` does what a hand on the slider does.
-        figure: the `FigureWidget` that is updated in place, so that a zoom survives.
+        figure: the `FigureWidget` that is updated in place.
         message: where an error of the function is shown; the last good figure stays.
     """
 
     def __init__(self, function, controls):
+        if not callable(function):
+            hint = "panel(lambda head: draw.heatmap(ds.sel(head=head)), head=range(6))"
+            raise InputError("a panel calls a function for its figure", got=type(function).__name__, hint=hint)
         if not controls:
             raise InputError("a panel needs a control", hint="panel(function, layer=[0, 1], head=range(6))")
         self.function = function
         self.controls = {name: _control(name, values) for name, values in controls.items()}
         self.message = ipywidgets.HTML()
-        self.figure = go.FigureWidget()
+        self.figure = go.FigureWidget(layout={"template": {}})
         self.figure._config = dict(self.figure._config or {}) | CONFIG
+        self._shown = {}
         self._show(self._call())
         for widget in self.controls.values():
             widget.observe(self._changed, names="value")
@@ -47,7 +53,16 @@ class Panel:
         return bundle | {"text/plain": repr(self)}
 
     def _call(self):
-        return self.function(**{name: widget.value for name, widget in self.controls.items()})
+        figure = self.function(**{name: widget.value for name, widget in self.controls.items()})
+        if not isinstance(figure, go.Figure):
+            hint = "return draw.heatmap(...) or another figure"
+            raise InputError("the function of a panel returns a figure", got=type(figure).__name__, hint=hint)
+        if figure.frames:
+            hint = "choose one entry of that dim, for example with one more control of the panel"
+            raise InputError(
+                "a panel cannot hold a figure with a slider of its own", got=f"{len(figure.frames)} frames", hint=hint
+            )
+        return figure
 
     def _changed(self, change):
         try:
@@ -59,29 +74,46 @@ class Panel:
             self.message.value = ""
 
     def _show(self, figure):
-        new = [trace.to_plotly_json() for trace in figure.data]
-        kinds = [trace["type"] for trace in new]
+        """Send what differs from the figure shown before, so that a zoom or a hidden line survives a step."""
+        traces = [trace.to_plotly_json() for trace in figure.data]
+        layout = figure.layout.to_plotly_json()
         with self.figure.batch_update():
-            if kinds != [old.type for old in self.figure.data]:
-                self.figure.data = []
-                self.figure.add_traces([trace | {"uid": f"trace-{i}"} for i, trace in enumerate(new)])
+            if [trace["type"] for trace in traces] == [trace.type for trace in self.figure.data]:
+                for i, (old, trace) in enumerate(zip(self.figure.data, traces, strict=True)):
+                    _assign(old, self._shown["traces"][i], trace)
             else:
-                for old, trace in zip(self.figure.data, new, strict=True):
-                    old.update({key: value for key, value in trace.items() if key not in ("type", "uid")})
-            layout = figure.layout.to_plotly_json()
-            self.figure.layout.update({k: v for k, v in layout.items() if k not in ("sliders", "updatemenus")})
+                self.figure.data = []
+                self.figure.add_traces(traces)
+            _assign(self.figure.layout, self._shown.get("layout", {}), layout)
+        self._shown = {"traces": traces, "layout": layout}
+
+
+def _assign(target, before, now):
+    for key in sorted(before.keys() | now.keys()):
+        if not _same(before.get(key), now.get(key)):
+            target[key] = now.get(key)
+
+
+def _same(before, now):
+    if isinstance(before, dict) and isinstance(now, dict):
+        return before.keys() == now.keys() and all(_same(before[key], now[key]) for key in now)
+    if isinstance(before, list | tuple) and isinstance(now, list | tuple):
+        return len(before) == len(now) and all(map(_same, before, now))
+    if isinstance(before, np.ndarray) and isinstance(now, np.ndarray):
+        return before.dtype == now.dtype and before.tobytes() == now.tobytes() and before.shape == now.shape
+    return type(before) is type(now) and before == now
 
 
 def _control(name, values):
     values = list(values)
     if not values:
-        raise InputError("a control needs values", got=f"{name}=[]")
-    label = str(name)
-    if len(values) > 1 and all(isinstance(value, int) for value in values):
-        step = values[1] - values[0]
+        raise InputError("a control needs values", got=f"{name}=[]", expected="a range or a list")
+    if all(isinstance(value, numbers.Integral) and not isinstance(value, bool) for value in values):
+        values = [int(value) for value in values]
+        step = values[1] - values[0] if len(values) > 1 else 0
         if step > 0 and values == list(range(values[0], values[-1] + 1, step)):
-            return ipywidgets.IntSlider(values[0], values[0], values[-1], step, description=label)
-    return ipywidgets.Dropdown(options=values, value=values[0], description=label)
+            return ipywidgets.IntSlider(values[0], values[0], values[-1], step, description=name)
+    return ipywidgets.Dropdown(options=values, value=values[0], description=name)
 
 
 def panel(function, **controls):
@@ -95,7 +127,7 @@ def panel(function, **controls):
         `Panel`; show it as the last value of a cell.
 
     Raises:
-        InputError: no control, or one without values. What `function` raises at the first call is raised here; later
-            it is shown in the panel.
+        InputError: no control, one without values, or a function that returns no figure. What `function` raises at the
+            first call is raised here; later it is shown in the panel.
     """
     return Panel(function, controls)

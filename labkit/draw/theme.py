@@ -2,24 +2,28 @@
 
 Quantities carry their scale (`labkit.notation.QUANTITIES`): signed ones are diverging and centred on 0, fractions run
 from 0 to 1, positive ones from 0. Gated DeltaNet is blue and gated attention orange wherever they meet. Colours are
-those of Okabe and Ito, which readers with any kind of colour vision tell apart, and of plotly's perceptual scales.
+those of Okabe and Ito, which readers with any kind of colour vision tell apart, and of ColorBrewer's scales, whose
+lightness follows the value. Backgrounds are transparent and text is mid-grey, so that light and dark pages both work.
 """
 
-import html
+import json
+import textwrap
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.io import to_json
 
-from labkit.errors import InputError
+from labkit.draw.words import escape
 
 KIND = {"deltanet": "#0072B2", "attention": "#D55E00"}
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#8C6D31")
 SIGNED = ((0.0, "#8c510a"), (0.25, "#d8b365"), (0.5, "#f5f5f5"), (0.75, "#5ab4ac"), (1.0, "#01665e"))
 UNSIGNED = ((0.0, "#f7fbff"), (0.35, "#9ecae1"), (0.7, "#3182bd"), (1.0, "#08306b"))
-INK, FAINT, GRID = "#6b7280", "#8b929c", "rgba(128,128,128,0.25)"
+INK, FAINT, GRID = "#767c86", "#858b95", "rgba(128,128,128,0.25)"
+BLANK = "rgba(128,128,128,0.12)"  # behind maps: a cell without a value is not a cell of value 0
 # No logo, and no button that would upload a figure.
 CONFIG = {"displaylogo": False, "showSendToCloud": False, "responsive": True}
-LIMIT = 1_000_000  # cells of one map: a browser stays fluent below
+STILL = {"config": CONFIG, "auto_play": False}
 
 TEMPLATE = {
     "layout": {
@@ -27,31 +31,43 @@ TEMPLATE = {
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "colorway": list(SERIES),
-        "margin": {"l": 70, "r": 30, "t": 110, "b": 60},
-        "xaxis": {"gridcolor": GRID, "zeroline": False, "automargin": True, "linecolor": GRID},
-        "yaxis": {"gridcolor": GRID, "zeroline": False, "automargin": True, "linecolor": GRID},
+        "xaxis": {"automargin": True, "linecolor": GRID, "showgrid": False, "ticks": "", "zeroline": False},
+        "yaxis": {"automargin": True, "gridcolor": GRID, "linecolor": GRID, "ticks": "", "zeroline": False},
         "hoverlabel": {"font": {"family": "ui-monospace, monospace"}},
-        "title": {"x": 0.01, "xanchor": "left", "font": {"size": 15}},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": FAINT},
+        "title": {
+            "font": {"size": 15},
+            "x": 0.01,
+            "xanchor": "left",
+            "y": 1,
+            "yanchor": "top",
+            "yref": "container",
+        },
     }
 }
 
 
 class Figure(go.Figure):
-    """A plotly figure that shows itself with the quiet toolbar, in JupyterLab and in a page."""
+    """A plotly figure that shows itself with the quiet toolbar: in JupyterLab, in a page, and when written to one."""
 
     def show(self, *args, **kwargs):
-        """As plotly's, with `CONFIG` unless another config is given."""
-        kwargs.setdefault("config", CONFIG)
-        return super().show(*args, **kwargs)
+        """As plotly's, with `CONFIG`, and standing still at the first frame, unless told otherwise."""
+        return super().show(*args, **STILL | kwargs)
+
+    def to_html(self, *args, **kwargs):
+        """As plotly's, with `CONFIG`, and standing still at the first frame, unless told otherwise."""
+        return super().to_html(*args, **STILL | kwargs)
+
+    def write_html(self, *args, **kwargs):
+        """As plotly's, with `CONFIG`, and standing still at the first frame, unless told otherwise."""
+        return super().write_html(*args, **STILL | kwargs)
 
     def _repr_mimebundle_(self, *args, **kwargs):
-        import json
-
-        from plotly.io import to_json
-
         spec = json.loads(to_json(self, validate=False))
-        spec["config"] = CONFIG
-        return {"application/vnd.plotly.v1+json": spec}
+        return {"application/vnd.plotly.v1+json": spec | {"config": CONFIG}}
+
+    def _repr_html_(self):
+        return None  # plotly's would load its script from a network
 
     def _ipython_display_(self):
         from IPython.display import display
@@ -59,78 +75,50 @@ class Figure(go.Figure):
         display(self._repr_mimebundle_(), raw=True)
 
 
-def escape(text):
-    """Text of a user made inert and readable in plotly, which understands a subset of HTML."""
-    return html.escape(str(text), quote=False)
-
-
-def variable(ds, name):
-    """One variable of a dataset.
-
-    Raises:
-        InputError: no such variable; names those there are.
-    """
-    if name not in getattr(ds, "data_vars", {}):
-        known = ", ".join(map(str, getattr(ds, "data_vars", {}))) or "no variables"
-        raise InputError("no such variable in this dataset", got=name, expected=known)
-    found = ds[name]
-    if not found.size:
-        raise InputError("nothing to draw", got=f"{name} of shape {found.shape}")
-    return found
-
-
 def colours(array):
-    """Colour scale and range of a quantity: `{"colorscale", "zmin", "zmax", "zmid"}`, from its `scale` attribute."""
+    """Colour scale and range of a quantity, `{"colorscale", "zmin", "zmax"}`, from its `scale` attribute.
+
+    Without the attribute, values below 0 make it signed.
+    """
     values = np.asarray(array, dtype=float)
     finite = values[np.isfinite(values)]
-    top = float(np.abs(finite).max()) if finite.size else 1.0
-    top = top or 1.0
-    scale = array.attrs.get("scale")
-    if scale is None:
-        scale = "signed" if finite.size and finite.min() < 0 else "positive"
+    top = float(np.abs(finite).max(initial=0)) or 1.0
+    scale = array.attrs.get("scale") or ("signed" if finite.min(initial=0) < 0 else "positive")
     if scale == "signed":
-        return {"colorscale": SIGNED, "zmin": -top, "zmax": top, "zmid": 0.0}
+        return {"colorscale": SIGNED, "zmin": -top, "zmax": top}
     return {"colorscale": UNSIGNED, "zmin": 0.0, "zmax": 1.0 if scale == "fraction" else top}
 
 
-def named(array):
-    """`symbol (unit)` of a variable, as its colour bar and axis say it."""
-    symbol = array.attrs.get("symbol", array.name or "value")
-    units = array.attrs.get("units")
-    return escape(f"{symbol} [{units}]" if units and units != "1" else symbol)
+def ink(array, look):
+    """A text colour for each value of a list, that stands out from the value's own colour; mid-grey where NaN."""
+    share = np.clip((np.asarray(array, dtype=float) - look["zmin"]) / (look["zmax"] - look["zmin"]), 0, 1)
+    places = np.array([at for at, _ in look["colorscale"]])
+    stops = np.array([[int(tone[i : i + 2], 16) / 255 for i in (1, 3, 5)] for _, tone in look["colorscale"]])
+    tones = np.stack([np.interp(share, places, channel) for channel in stops.T], axis=-1)
+    light = tones**2.2 @ (0.2126, 0.7152, 0.0722)
+    return [INK if np.isnan(one) else "#ffffff" if one < 0.22 else "#111827" for one in light]
 
 
-def ticks(array, dim, room=40):
-    """Positions, their tick labels, and full texts along a dim.
+def finish(fig, ds, title, *, height=460, above=16):
+    """Title (a claim), the line of the proof, and where the numbers came from in `layout.meta["labkit"]`.
 
-    Positions are counted, so that equal tokens stay apart; labels are thinned to `room`.
+    `above` is the room in pixels between the title and the axes.
     """
-    count = array.sizes[dim]
-    at = array[dim].values if dim in array.coords else np.arange(count)
-    words = array[f"{dim}_text"].values if f"{dim}_text" in array.coords else None
-    full = [escape(p) for p in at] if words is None else [escape(f"{p} {w}") for p, w in zip(at, words, strict=True)]
-    step = max(1, -(-count // room))
-    chosen = list(range(0, count, step))
-    short = [escape(_short(words[i])) if words is not None else escape(at[i]) for i in chosen]
-    return chosen, short, full
-
-
-def _short(text, width=12):
-    text = str(text)
-    return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def finish(fig, ds, title, *, height=None):
-    """Title (a claim), caption of the proof, and where the numbers came from in `layout.meta`."""
-    facts = {k: v for k, v in getattr(ds, "attrs", {}).items() if isinstance(v, str | int | float)}
+    facts = {key: _plain(value) for key, value in getattr(ds, "attrs", {}).items()}
+    facts = {key: facts[key] for key in sorted(facts) if isinstance(facts[key], str | int | float)}
     where = [f"layer {facts['layer']}" if "layer" in facts else "", str(facts.get("reading", ""))]
-    fig.update_layout(
-        template=TEMPLATE,
-        title={"text": escape(title or " · ".join(w for w in where if w) or "figure")},
-        meta={"labkit": {k: facts[k] for k in sorted(facts)}},
-        height=height or 460,
-    )
-    if "parity" in facts:
+    lines = textwrap.wrap(title or " · ".join(part for part in where if part) or "figure", 88)
+    top = 24 + 19 * len(lines) + above
+    fig.layout.template = TEMPLATE
+    fig.update_annotations(font={"size": 13})
+    text = {"text": "<br>".join(map(escape, lines)), "pad": {"t": 2 + 12 * len(lines)}}
+    fig.update_layout(title=text, meta={"labkit": facts}, height=height)
+    if isinstance(facts.get("parity"), float):
         proof = f"recomputed from the seams; {facts['parity']:.0e} from the model's own next seam"
         fig.update_layout(title={"subtitle": {"text": proof, "font": {"size": 11, "color": FAINT}}})
-    return fig
+        top += 18
+    return fig.update_layout(margin={"l": 70, "r": 30, "t": top, "b": 60})
+
+
+def _plain(value):
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,42 @@
+"""Small figures in a grid: one zoom for all, labels only at the left and at the lowest of each column."""
+
+from plotly.subplots import make_subplots
+
+from labkit.draw.theme import Figure
+
+COLUMNS = 4
+
+
+def grid(heads):
+    """An empty figure with one place per heading, `(row, column)` of each place, and how many columns there are.
+
+    `heads` are escaped texts; a single None is one place without a heading.
+    """
+    columns = min(COLUMNS, len(heads))
+    rows = -(-len(heads) // columns)
+    titles = None if heads == [None] else heads
+    fig = make_subplots(rows, columns, subplot_titles=titles, horizontal_spacing=0.03, vertical_spacing=0.24 / rows)
+    places = [{"row": n // columns + 1, "col": n % columns + 1} for n in range(len(heads))]
+    return Figure(fig), places, columns
+
+
+def link(fig, places, columns):
+    """One zoom for all places, and no labels where a neighbour has the same."""
+    for n, place in enumerate(places):
+        if n:
+            fig.update_xaxes(matches="x", **place)
+            fig.update_yaxes(matches="y", **place)
+        if n + columns < len(places):
+            fig.update_xaxes(showticklabels=False, title=None, **place)
+        if n % columns:
+            fig.update_yaxes(showticklabels=False, title=None, **place)
+
+
+def height(places):
+    """Height in pixels of a figure with these places."""
+    return 440 if len(places) == 1 else 230 + 230 * places[-1]["row"]
+
+
+def room(facet, columns):
+    """How many tick labels of which width fit below one place, and at which angle."""
+    return {"room": 36, "angle": -45} if facet is None else {"room": 44 // columns, "width": 9, "angle": -90}

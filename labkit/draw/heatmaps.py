@@ -1,0 +1,194 @@
+"""Maps: one, many small ones, several different ones side by side, or one with a slider that needs no kernel.
+
+The last dim runs right and the one before runs down, row 0 at the top. What lies after the reading token is blank.
+"""
+
+import textwrap
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from labkit.draw.grid import grid, height, link, room
+from labkit.draw.theme import BLANK, INK, Figure, colours, finish
+from labkit.draw.words import axis, check_dims, entries, escape, left_over, named, variable, words
+from labkit.errors import InputError
+
+FACETS = 8  # more small maps than this become a slider
+
+
+def heatmap(ds, name="weight", *, x=None, y=None, facet=None, slider=None, title=None):
+    """Maps of one variable; a third dim becomes small maps (up to 8) or a slider, a fourth the other of the two.
+
+    Args:
+        ds: dataset with `name`.
+        x, y: dims; None takes the last and the one before.
+        facet: dim of small maps with common axes and colours.
+        slider: dim of a slider inside the figure, which works in a saved notebook or page, offline.
+        title: a claim; None names layer and reading.
+
+    Raises:
+        InputError: no such variable or dim, dims left over, or more than a million cells.
+    """
+    array = variable(ds, name)
+    x, y, facet, slider = _places(array, x, y, facet, slider)
+    array = array.transpose(*(dim for dim in (slider, facet) if dim), y, x)
+    stages = entries(array, slider)
+    heads = [text for text, _ in entries(stages[0][1], facet)]
+    fig, places, columns = grid(heads)
+    for place, trace in zip(places, _traces(stages[0][1], facet, y, x), strict=True):
+        fig.add_trace(trace, **place)
+    fig.update_layout(coloraxis=_scale(array), plot_bgcolor=BLANK)
+    fig.update_xaxes(axis(array, x, **room(facet, columns)))
+    fig.update_yaxes(axis(array, y, room=13 if facet else 24, width=9), showgrid=False, autorange="reversed")
+    link(fig, places, columns)
+    if slider is not None:
+        fig.frames = [_frame(part, facet, y, x, str(i)) for i, (_, part) in enumerate(stages)]
+        fig.update_layout(sliders=[_slide(array, slider, below=100 if f"{x}_text" in array.coords else 60)])
+    return finish(fig, ds, title, height=height(places) + (140 if slider else 0), above=36 if facet else 12)
+
+
+def frames(ds, name="weight", *, along, x=None, y=None, title=None):
+    """`heatmap` with a slider along a dim: layers, heads, steps.
+
+    Raises:
+        InputError: as `heatmap`.
+    """
+    return heatmap(ds, name, x=x, y=y, slider=along, title=title)
+
+
+def maps(*panels, slider=None, title=None):
+    """Different maps next to each other, each with its own colours: `maps((ds, name, subtitle), ...)`.
+
+    Each variable must have two dims; zooming into one zooms into all when their axes say the same. With `slider`, a
+    dim that any of them may have as a third, one slider moves all that have it.
+
+    Raises:
+        InputError: no panel, one that is not a map, or a slider that none has or that runs over different entries.
+    """
+    if not panels:
+        raise InputError("nothing to draw", hint="maps((ds, 'weight', 'subtitle'), ...)")
+    arrays = [variable(ds, name) for ds, name, _ in panels]
+    count = _common(arrays, slider)
+    first = [_at(array, slider, 0) for array in arrays]
+    for array in first:
+        if array.ndim != 2:
+            raise InputError("a map has two dims", got=array.dims, hint="choose the others with ds.isel(...)")
+    downs = {tuple(words(array, array.dims[0])) for array in first}
+    rights = {tuple(words(array, array.dims[1])) for array in first}
+    heads = [_wrapped(text, 108 // len(panels)) for *_, text in panels]
+    gap = 0.05 if len(downs) == 1 else 0.14
+    fig = Figure(make_subplots(1, len(panels), subplot_titles=heads, horizontal_spacing=gap))
+    for n, (whole, array) in enumerate(zip(arrays, first, strict=True), 1):
+        y, x = array.dims
+        fig.add_trace(_map(array, y, x, f"coloraxis{n}"), 1, n)
+        left, right = fig.layout["xaxis" if n == 1 else f"xaxis{n}"].domain
+        fig.update_layout({f"coloraxis{n}": _below(_scale(whole), left, right)})
+        fig.update_xaxes(axis(array, x, room=36 // len(panels), angle=-45), col=n)
+        fig.update_yaxes(axis(array, y, room=24), showgrid=False, autorange="reversed", col=n)
+        if n > 1 and len(downs) == 1:
+            fig.update_yaxes(matches="y", title=None, showticklabels=False, col=n)
+        if n > 1 and len(rights) == 1:
+            fig.update_xaxes(matches="x", col=n)
+    lines = max(head.count("<br>") for head in heads)
+    tall = 0 if slider is None else 95
+    finish(fig, panels[0][0], title, height=630 + 18 * lines + tall, above=36 + 18 * lines)
+    if slider is not None:
+        moving = [n for n, array in enumerate(arrays) if slider in array.dims]
+        for i in range(count):
+            data = [_moved(_at(arrays[n], slider, i), fig.data[n].coloraxis) for n in moving]
+            fig.frames += (go.Frame(data=data, traces=moving, name=str(i)),)
+        fig.update_layout(sliders=[_slide(arrays[moving[0]], slider, below=120)])
+    return fig.update_layout(margin={"b": 165 + tall}, plot_bgcolor=BLANK)
+
+
+def _common(arrays, slider):
+    """How many entries the slider has, the same in all arrays that have it."""
+    if slider is None:
+        return 1
+    found = {tuple(words(array, slider)) for array in arrays if slider in array.dims}
+    if not found:
+        known = " or ".join(", ".join(map(str, array.dims)) for array in arrays)
+        raise InputError("no such dim", got=slider, expected=known)
+    if len(found) > 1:
+        raise InputError("one slider, but the maps differ along it", got=sorted(found), expected="equal entries")
+    return len(found.pop())
+
+
+def _at(array, slider, i):
+    return array.isel({slider: i}) if slider in array.dims else array
+
+
+def _below(scale, left, right):
+    """A colour scale whose bar lies below its map."""
+    scale["colorbar"] |= {"orientation": "h", "x": (left + right) / 2, "xanchor": "center", "lenmode": "fraction"}
+    scale["colorbar"] |= {"len": 0.9 * (right - left), "y": 0.02, "yanchor": "bottom", "yref": "container"}
+    scale["colorbar"]["title"]["side"] = "bottom"
+    return scale
+
+
+def _places(array, x, y, facet, slider):
+    check_dims(array, x, y, facet, slider)
+    rest = [dim for dim in array.dims if dim not in (x, y, facet, slider)]
+    x = x or (rest.pop() if rest else None)
+    y = y or (rest.pop() if rest else None)
+    if x is None or y is None:
+        hint = f"draw.bars(ds, {array.name!r}) or draw.lines, or other places for its dims"
+        raise InputError("a map has two dims", got=array.dims, hint=hint)
+    left = []
+    for dim in reversed(rest):
+        if facet is None and array.sizes[dim] <= FACETS:
+            facet = dim
+        elif slider is None:
+            slider = dim
+        else:
+            left.insert(0, dim)
+    left_over(array, left)
+    return x, y, facet, slider
+
+
+def _map(array, y, x, coloraxis):
+    hover = f"{escape(y)} %{{y}}<br>{escape(x)} %{{x}}<br>{named(array)} %{{z:.4g}}<extra></extra>"
+    return go.Heatmap(z=_cells(array, y, x), coloraxis=coloraxis, hovertemplate=hover)
+
+
+def _traces(array, facet, y, x):
+    return [_map(part, y, x, "coloraxis") for _, part in entries(array, facet)]
+
+
+def _frame(array, facet, y, x, name):
+    parts = [part.transpose(y, x) for _, part in entries(array, facet)]
+    data = [_moved(part, "coloraxis") for part in parts]
+    return go.Frame(data=data, traces=list(range(len(parts))), name=name)
+
+
+def _moved(array, coloraxis):
+    """What of a map changes in a step of the slider."""
+    return {"type": "heatmap", "z": _cells(array, *array.dims), "coloraxis": coloraxis}
+
+
+def _cells(array, y, x):
+    """float32 values, a copy; what a token cannot have read is NaN."""
+    cells = np.array(array.transpose(y, x), dtype=np.float32)
+    if {y, x} == {"token", "source"} <= set(array.coords):
+        later = array["source"].values[None, :] > array["token"].values[:, None]
+        cells[later if y == "token" else later.T] = np.nan
+    return cells
+
+
+def _scale(array):
+    look = colours(array)
+    bar = {"title": {"text": named(array), "side": "right"}, "thickness": 12, "outlinewidth": 0}
+    bar |= {"lenmode": "pixels", "len": 240, "y": 1, "yanchor": "top", "tickfont": {"color": INK}}
+    return {"colorscale": look["colorscale"], "cmin": look["zmin"], "cmax": look["zmax"], "colorbar": bar}
+
+
+def _slide(array, dim, *, below):
+    now = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
+    texts = enumerate(words(array, dim))
+    steps = [{"label": text, "method": "animate", "args": [[str(i)], now]} for i, text in texts]
+    return {"steps": steps, "currentvalue": {"prefix": f"{escape(dim)} "}, "pad": {"t": below}, "len": 0.9}
+
+
+def _wrapped(text, width):
+    return "<br>".join(map(escape, textwrap.wrap(str(text), width)))

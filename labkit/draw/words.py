@@ -1,0 +1,121 @@
+"""Words of a figure: which variable is meant, what its axes say, and token text made inert.
+
+Along an axis everything stands at its integer position, so that equal tokens stay apart. Tick labels are thinned and
+short; the hover shows position and full text.
+"""
+
+import html
+
+import numpy as np
+
+from labkit.errors import InputError
+
+LIMIT = 1_000_000  # values of one figure: a browser stays fluent below
+NAMED = 20_000  # positions of one axis whose text is kept for the hover
+
+
+def escape(text):
+    """Text made inert and readable in plotly, which understands a subset of HTML, and TeX between dollar signs."""
+    return html.escape(str(text), quote=False).replace("$", "&#36;")
+
+
+def variable(ds, name):
+    """One variable of a dataset.
+
+    Raises:
+        InputError: no dataset, no such variable (names those there are), nothing in it, or more than a million values.
+    """
+    if not hasattr(ds, "data_vars"):
+        hint = "a reading such as deltanet.memory(run, layer=0); of an array, array.to_dataset(name='weight')"
+        raise InputError("draw takes a labelled dataset", got=type(ds).__name__, expected="xarray.Dataset", hint=hint)
+    if name not in ds.data_vars:
+        known = ", ".join(map(str, ds.data_vars)) or "no variables"
+        raise InputError("no such variable in this dataset", got=name, expected=known, hint='draw.heatmap(ds, "keep")')
+    array = ds[name]
+    if not array.size:
+        raise InputError("nothing to draw", got=f"{name} {dict(array.sizes)}", hint="choose at least one of each dim")
+    if array.size > LIMIT:
+        hint = "choose heads or a range of tokens with ds.isel, or means over blocks with ds.coarsen"
+        got = f"{array.size:,} cells, {dict(array.sizes)}"
+        raise InputError("too many cells for a browser", got=got, expected=f"at most {LIMIT:,}", hint=hint)
+    return array
+
+
+def check_dims(array, *dims):
+    """Refuse a dim that the variable does not have, and one that is used twice."""
+    given = [dim for dim in dims if dim is not None]
+    for dim in given:
+        if dim not in array.dims:
+            raise InputError("no such dim", got=dim, expected=", ".join(map(str, array.dims)))
+    if len(set(given)) < len(given):
+        raise InputError("a dim has one place in a figure", got=", ".join(given), expected="different dims")
+
+
+def left_over(array, dims):
+    """Refuse dims that have no place in the figure."""
+    if dims:
+        hint = " or ".join(f"ds.isel({dim}=0)" for dim in dims)
+        got = ", ".join(f"{dim} ({array.sizes[dim]})" for dim in dims)
+        raise InputError("too many dims for one figure", got=f"left over: {got}", hint=f"{hint} chooses one")
+
+
+def named(array):
+    """`symbol [unit]` of a variable, as its colour bar and axis say it."""
+    symbol = array.attrs.get("symbol", array.name or "value")
+    units = array.attrs.get("units")
+    return escape(f"{symbol} [{units}]" if units and units != "1" else symbol)
+
+
+def values(array, dim):
+    """What stands along a dim: its coordinate, or positions."""
+    return array[dim].values if dim in array.coords else np.arange(array.sizes[dim])
+
+
+def words(array, dim, width=None):
+    """Text of each position, escaped: with `width` as short as a tick label, else position and full text."""
+    where, coord = values(array, dim), f"{dim}_text"
+    if coord not in array.coords or array[coord].dims != (dim,):
+        return [escape(_number(value)) for value in where]
+    texts = array[coord].values
+    if width is None:
+        return [escape(f"{_number(at)} {text}") for at, text in zip(where, texts, strict=True)]
+    return [escape(short(text, width)) for text in texts]
+
+
+def short(text, width):
+    """Text cut to `width` signs."""
+    text = str(text)
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def entries(array, dim):
+    """`(text, part)` of each entry along a dim; None gives the whole array once, without text."""
+    if dim is None:
+        return [(None, array)]
+    names = [f"{escape(dim)} {text}" for text in words(array, dim)]
+    return [(text, array.isel({dim: i})) for i, text in enumerate(names)]
+
+
+def axis(array, dim, *, room, width=12, angle=None):
+    """Properties of a plotly axis along a dim: at most `room` tick labels of `width` signs; full texts for the hover.
+
+    plotly shows a tick's label in place of the full text where both stand at one place, so ticks stand a hair beside.
+    """
+    count = array.sizes[dim]
+    texts = words(array, dim, width)
+    chosen = range(0, count, max(1, -(-count // room)))
+    properties = {
+        "title": {"text": escape(dim)},
+        "tickvals": [i + round(count * 3e-4, 6) for i in chosen],
+        "ticktext": [texts[i] for i in chosen],
+        "tickformat": "d",
+    }
+    if count <= NAMED:
+        properties["labelalias"] = {str(i): text for i, text in enumerate(words(array, dim))}
+    if angle is not None and f"{dim}_text" in array.coords:
+        properties["tickangle"] = angle
+    return properties
+
+
+def _number(value):
+    return f"{value:g}" if isinstance(value, float | np.floating) else value
