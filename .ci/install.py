@@ -1,8 +1,8 @@
 """Install the pip section of environment.yml into the Python that runs this; standard library only.
 
-    .venv/bin/python .ci/install.py
+    .venv/bin/python .ci/install.py [REQUIREMENT ...]
 
-uv does it in a fraction of pip's time and is tried first; where it cannot be had, or fails, pip does the same. uv
+Further requirements, such as `-e .[quant]`, come on top. uv does it in a fraction of pip's time and is tried first; where it cannot be had, or fails, pip does the same. uv
 does not read pip's configuration, so links, index and certificates that are set for pip are handed over.
 """
 
@@ -28,6 +28,7 @@ QUIET_LAB = {
 def main():
     """Install and make JupyterLab quiet; returns the exit status."""
     words = [word for line in requirements((ROOT / "environment.yml").read_text("utf-8")) for word in shlex.split(line)]
+    words += sys.argv[1:]
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     good = _run([*pip, "install", "-q", "-c", "constraints.txt", "uv"])
     if good:

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 
 import checkpoints
 import pytest
@@ -128,6 +130,13 @@ def test_nano_is_the_default_and_whole(monkeypatch):
     assert lab.backend.dtype == "float32"
     assert len(lab.model.generation_config.eos_token_id) == 2
     assert lab.trace("red fox").logits.isfinite().all()
+
+
+def test_the_first_load_and_trace_of_a_process_say_nothing():
+    """Not even where optional quantisers are installed, which transformers imports and which speak when imported."""
+    code = "import labkit; labkit.load('nano').generate('red fox')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 @pytest.mark.parametrize("broken", [False, True])

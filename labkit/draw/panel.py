@@ -75,7 +75,7 @@ class Panel:
 
     def _show(self, figure):
         """Send what differs from the figure shown before, so that a zoom or a hidden line survives a step."""
-        traces = [trace.to_plotly_json() for trace in figure.data]
+        traces = [_sendable(trace.to_plotly_json()) for trace in figure.data]
         layout = figure.layout.to_plotly_json()
         with self.figure.batch_update():
             if [trace["type"] for trace in traces] == [trace.type for trace in self.figure.data]:
@@ -86,6 +86,13 @@ class Panel:
                 self.figure.add_traces(traces)
             _assign(self.figure.layout, self._shown.get("layout", {}), layout)
         self._shown = {"traces": traces, "layout": layout}
+
+
+def _sendable(trace):
+    """A trace whose blanks are None: a widget sends maps as JSON, which knows no not-a-number."""
+    blanks = {key: part for key, part in trace.items() if isinstance(part, np.ndarray) and part.dtype.kind == "f"}
+    blanks = {key: part for key, part in blanks.items() if part.ndim > 1 and np.isnan(part).any()}
+    return trace | {key: np.where(np.isnan(part), None, part).tolist() for key, part in blanks.items()}
 
 
 def _assign(target, before, now):

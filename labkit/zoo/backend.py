@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import importlib.metadata
 import inspect
+import logging
 import platform
 
 from labkit.errors import BackendError, InputError
@@ -71,7 +72,8 @@ class Backend:
 
 
 def record(model, *, quantize=None):
-    """The `Backend` of a loaded model."""
+    """The `Backend` of a loaded model; it replaces transformers' notes on missing kernels at the first forward pass."""
+    logging.getLogger("transformers.integrations.hub_kernels").addFilter(_no_note)
     weight = model.model.norm.weight
     return Backend(
         versions=versions(quantize),
@@ -82,6 +84,10 @@ def record(model, *, quantize=None):
         quantize=quantize,
         forced=bool(_installed),
     )
+
+
+def _no_note(record):
+    return "is falling back to its reference" not in record.getMessage()
 
 
 def versions(quantize=None):

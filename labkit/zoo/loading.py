@@ -48,6 +48,12 @@ class Ready:
         return method if any(not precision.plain(weight) for weight in model.parameters()) else f"{method}, unpacked"
 
 
+def imports():
+    """Import what loading needs from transformers, which tries every quantiser that is installed; some of them speak."""
+    with quiet():
+        from transformers import AutoConfig, AutoTokenizer, Qwen3_5ForCausalLM  # noqa: F401
+
+
 def text_config(folder, spec, stored=None):
     """transformers' config of the text model in a folder, also of an image-text layout."""
     from transformers import AutoConfig

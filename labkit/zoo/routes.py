@@ -43,6 +43,7 @@ def load(name=None, *, device=None, dtype=None, quantize=None, backend=None):
         CheckpointError: files that are missing, incomplete, damaged, unsafe to read or not this model's.
     """
     kernels.check(backend)
+    loading.imports()
     place = precision.device_of(device)
     precision.check_quantize(quantize, place, dtype)
     name = os.environ.get("LABKIT_MODEL") or "nano" if name is None else name
