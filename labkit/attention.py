@@ -15,7 +15,7 @@ import torch
 
 from labkit.notation import QUANTITIES, label, select
 
-TILE = 256  # query rows per step: bounds the scratch memory beside the result
+TILE = 128  # query rows per step: bounds the scratch memory beside the result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,27 +55,36 @@ def inputs(run, layer):
 
 
 def weights(x, *, rows, heads, first=0):
-    """Softmax weights [query_head, row, source] in float32 of these rows and heads, tile by tile into one tensor.
+    """Softmax weights of these rows and heads, and what they mix, tile by tile; no source after a tile is touched.
 
     Args:
         x: `Inputs`.
         rows: tokens of the run; `first` is the number of sources before the run's first token.
         heads: query heads.
+
+    Returns:
+        (P [query_head, row, source], P v [row, query_head, value]), float32.
     """
     shared = x.q.shape[1] // x.k.shape[1]
     rows = torch.as_tensor(rows, device=x.q.device)
-    out = x.q.new_empty(len(heads), len(rows), len(x.k), dtype=torch.float32)
+    found = x.q.new_empty(len(heads), len(rows), len(x.k), dtype=torch.float32)
+    mixed = x.q.new_empty(len(rows), len(heads), x.q.shape[-1], dtype=torch.float32)
+    queries = x.q[rows] * x.q.shape[-1] ** -0.5
     sources = torch.arange(len(x.k), device=x.q.device)
-    scale = x.q.shape[-1] ** -0.5
     for a in range(0, len(rows), TILE):
-        part = rows[a : a + TILE]
-        seen = int(part.max()) + first + 1  # no source later than this one is touched
-        hidden = sources[None, :seen] > (part + first)[:, None]
-        for i, head in enumerate(heads):
-            scores = (x.q[part, head] * scale).float() @ x.k[:seen, head // shared].float().T
-            torch.softmax(scores.masked_fill_(hidden, float("-inf")), -1, out=out[i, a : a + TILE, :seen])
-        out[:, a : a + TILE, seen:] = 0
-    return out
+        tile = slice(a, a + TILE)
+        last = rows[tile] + first
+        free, seen = int(last.min()) + 1, int(last.max()) + 1  # all rows read up to free, none reads from seen on
+        hidden = sources[None, free:seen] > last[:, None]
+        for kv_head in sorted({head // shared for head in heads}):
+            keys, values = (y[:seen, kv_head].float() for y in (x.k, x.v))
+            for i in (i for i, head in enumerate(heads) if head // shared == kv_head):
+                scores = queries[tile, heads[i]].float() @ keys.T
+                scores[:, free:].masked_fill_(hidden, float("-inf"))
+                found[i, tile, :seen] = weight = torch.softmax(scores, -1)
+                torch.matmul(weight, values, out=mixed[tile, i])
+        found[:, tile, seen:] = 0
+    return found, mixed
 
 
 def pattern(run, *, layer, heads=None, rows=None):
@@ -98,15 +107,13 @@ def pattern(run, *, layer, heads=None, rows=None):
     heads = select(heads, run.spec.query_heads, "query_head")
     rows = select(rows, len(run), "token")
     x = inputs(run, layer)
-    found = weights(x, rows=rows, heads=heads, first=run.start.length)
-    error, tolerance = run.prove(
-        layer, "attention.pattern", read(x, found, rows, heads), run.seams[layer, "gated"][rows][:, heads]
-    )
-    gate = x.gate[rows][:, heads].float().mean(-1).T
+    found, mixed = weights(x, rows=rows, heads=heads, first=run.start.length)
+    gate = x.gate[rows][:, heads].float()
+    error, tolerance = run.prove(layer, "attention.pattern", mixed * gate, run.seams[layer, "gated"][rows][:, heads])
     known = run.start.length
     texts = ["·"] * known + list(run.tokens)
     data = label(
-        {"weight": (("query_head", "token", "source"), found), "gate": (("query_head", "token"), gate)},
+        {"weight": (("query_head", "token", "source"), found), "gate": (("query_head", "token"), gate.mean(-1).T)},
         coords={
             "query_head": heads,
             "token": run.positions[rows],
@@ -124,10 +131,3 @@ def pattern(run, *, layer, heads=None, rows=None):
     )
     data.weight.attrs = dataclasses.asdict(QUANTITIES["pattern"])
     return data
-
-
-def read(x, found, rows, heads):
-    """What these heads hand to the output projection: σ(gate) ⊙ P v, [row, query_head, value], float32."""
-    shared = x.q.shape[1] // x.k.shape[1]
-    mixed = torch.stack([found[i] @ x.v[:, head // shared].float() for i, head in enumerate(heads)], 1)
-    return mixed * x.gate[rows][:, heads].float()

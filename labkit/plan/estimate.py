@@ -202,7 +202,7 @@ def _pattern_scratch(lab, tokens, heads, rows):
     spec, each = lab.spec, dtype_bytes(lab.dtype)
     q = spec.query_heads * spec.head_dim
     rotated = tokens * (q + spec.kv_heads * spec.head_dim + q) * each
-    tile = 4 * min(rows, 256) * tokens * 2
+    tile = 4 * min(rows, 128) * tokens * 2
     return rotated + max(tile, 4 * rows * heads * spec.head_dim * 3)
 
 

@@ -225,5 +225,5 @@ def open_run(folder):
 def texts(tokenizer, ids):
     """Readable text of each token, one string per id."""
     if tokenizer is None:
-        return tuple(f"[{int(i)}]" for i in ids)
-    return tuple(visible(tokenizer.decode([int(i)])) for i in ids)
+        return tuple(f"[{i}]" for i in ids.tolist())
+    return tuple(visible(tokenizer.decode([i])) for i in ids.tolist())
