@@ -2,8 +2,9 @@
 
     .venv/bin/python .ci/install.py [REQUIREMENT ...]
 
-Further requirements, such as `-e .[quant]`, come on top. uv does it in a fraction of pip's time and is tried first; where it cannot be had, or fails, pip does the same. uv
-does not read pip's configuration, so links, index and certificates that are set for pip are handed over.
+Further requirements, such as `-e .[quant]`, come on top. uv does it in a fraction of pip's time and is tried first;
+where it cannot be had, or fails, pip does the same. uv does not read pip's configuration, so links, index and
+certificates that are set for pip are handed over.
 """
 
 import ast

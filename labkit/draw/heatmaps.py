@@ -84,7 +84,7 @@ def maps(*panels, slider=None, title=None):
         fig.add_trace(_map(array, y, x, f"coloraxis{n}"), 1, n)
         left, right = fig.layout["xaxis" if n == 1 else f"xaxis{n}"].domain
         fig.update_layout({f"coloraxis{n}": _below(_scale(whole), left, right)})
-        fig.update_xaxes(axis(array, x, room=36 // len(panels), angle=-45), col=n)
+        fig.update_xaxes(axis(array, x, room=44 // len(panels), angle=-45), col=n)
         fig.update_yaxes(axis(array, y, room=24), showgrid=False, autorange="reversed", col=n)
         if n > 1 and len(downs) == 1:
             fig.update_yaxes(matches="y", title=None, showticklabels=False, col=n)

@@ -49,7 +49,7 @@ class Ready:
 
 
 def imports():
-    """Import what loading needs from transformers, which tries every quantiser that is installed; some of them speak."""
+    """Import what loading needs; transformers tries every quantiser that is installed, and some of them speak."""
     with quiet():
         from transformers import AutoConfig, AutoTokenizer, Qwen3_5ForCausalLM  # noqa: F401
 

@@ -1,8 +1,8 @@
 """Speed and memory as ratios measured side by side in one run: `python -m tests.benchmarks [name ...]`.
 
 The model is a random 30M-parameter hybrid: hidden 512, 8 layers, 4 key / 12 value heads of 64, 6 query / 1 kv heads of
-128. Rivals alternate, and the median of the paired ratios is reported with its quartiles; nothing is asserted about time.
-Memory is the high-water mark of a fresh process, in which large blocks go back to the system at once.
+128. Rivals alternate, and the median of the paired ratios is reported with its quartiles; nothing is asserted about
+time. Memory is the high-water mark of a fresh process, in which large blocks go back to the system at once.
 """
 
 import argparse
