@@ -142,6 +142,7 @@ def test_other_packings_are_refused(folder):
 @pytest.fixture
 def stored_fp8(folder):
     """The folder with its large linear layers in e4m3 and a scale per block, 32 x 32 here."""
+    pytest.importorskip("accelerate")
 
     def pack(named):
         for name in [n for n, w in named.items() if w.ndim == 2 and not any(k in n for k in (*KEPT, "embed"))]:
@@ -174,6 +175,7 @@ def test_stored_fp8_is_unpacked_on_a_cpu(stored_fp8, wide):
 
 
 def test_stored_fp8_is_held_to_what_it_lacks(stored_fp8):
+    pytest.importorskip("bitsandbytes")
     with pytest.raises(InputError, match=r"already quantised\n.*'nf4' on fp8"):
         lk.load(stored_fp8, device="cpu", quantize="nf4")
     checkpoints.rewrite(stored_fp8, lambda named: named.pop("model.layers.2.mlp.up_proj.weight"))
