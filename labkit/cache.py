@@ -41,6 +41,25 @@ class Snapshot:
         size = lambda part: sum(t.numel() * t.element_size() for t in part.values())  # noqa: E731
         return {"shared": size(self.keys) + size(self.values), "own": size(self.conv) + size(self.state)}
 
+    def stacked(self, n):
+        """A snapshot of `n` equal rows, for branches that run as one batch: keys and values are views, states copies.
+
+        Raises:
+            InputError: n below 1, or a snapshot of several rows.
+        """
+        rows = {len(part) for group in (self.keys, self.values, self.state) for part in group.values()}
+        if n < 1 or rows - {1}:
+            got = f"n={n}, rows {sorted(rows)}"
+            raise InputError("only a snapshot of one row can be stacked", got=got, expected="n >= 1, one row")
+        views = {
+            name: {i: t.expand(n, *t.shape[1:]) for i, t in getattr(self, name).items()} for name in ("keys", "values")
+        }
+        copies = {
+            name: {i: t.repeat(n, *[1] * (t.ndim - 1)) for i, t in getattr(self, name).items()}
+            for name in ("conv", "state")
+        }
+        return Snapshot(self.length, **views, **copies)
+
     def __repr__(self):
         shared, own = (self.nbytes[key] / 2**20 for key in ("shared", "own"))
         return f"Snapshot(after {self.length} tokens, {own:.2f} MiB of states, {shared:.2f} MiB of shared keys/values)"

@@ -68,7 +68,7 @@ class StateEdit:
         return f"{self.name}(layer={self.layer}, at={self.at}{where})"
 
 
-def _indices(values):
+def indices(values):
     if values is None:
         return None
     if isinstance(values, slice):
@@ -80,7 +80,7 @@ def _indices(values):
 
 def function(change, *, seam, layer, heads=None, tokens=None, name="function"):
     """Any function `(values, positions) -> values` at a seam; see `SeamEdit`."""
-    return SeamEdit(seam, layer, change, _indices(heads), _indices(tokens), name)
+    return SeamEdit(seam, layer, change, indices(heads), indices(tokens), name)
 
 
 def put(seam, *, layer, value, heads=None, tokens=None):
@@ -112,8 +112,8 @@ def swap(seam, *, layer, run, heads=None, tokens=None, source=None):
         InputError: positions that `run` does not have, or lists of different lengths.
     """
     values, first = run.seams[layer, seam], run.start.length
-    tokens = tuple(range(first, first + len(run))) if tokens is None else _indices(tokens)
-    source = tokens if source is None else _indices(source)
+    tokens = tuple(range(first, first + len(run))) if tokens is None else indices(tokens)
+    source = tokens if source is None else indices(source)
     if len(source) != len(tokens):
         raise InputError("one source per patched token", got=f"{len(source)} sources", expected=len(tokens))
     if outside := [s for s in source if not first <= s < first + len(run)]:
@@ -121,7 +121,7 @@ def swap(seam, *, layer, run, heads=None, tokens=None, source=None):
             "the source run lacks these tokens", got=outside, expected=f"{first} to {first + len(run) - 1}"
         )
     row = dict(zip(tokens, source, strict=True))
-    chosen = _indices(heads)
+    chosen = indices(heads)
 
     def change(x, positions):
         rows = torch.tensor([[row.get(int(p), first) - first for p in line] for line in positions])
@@ -134,7 +134,7 @@ def swap(seam, *, layer, run, heads=None, tokens=None, source=None):
 
 def state(change=None, *, layer, at, heads=None, window=None):
     """Change the recurrent state (and, by `window`, the convolution window) of a DeltaNet layer after token `at`."""
-    return StateEdit(layer, at, change, _indices(heads), window)
+    return StateEdit(layer, at, change, indices(heads), window)
 
 
 def swap_state(snap, *, layer, at, heads=None, window=True):
@@ -144,7 +144,7 @@ def swap_state(snap, *, layer, at, heads=None, window=True):
         snap: `labkit.cache.Snapshot` with this layer.
         window: also replace the convolution window; the window is shared by all heads.
     """
-    chosen = _indices(heads)
+    chosen = indices(heads)
     if layer not in snap.state:
         raise LayerError("the snapshot holds no state of this layer", got=layer, expected=sorted(snap.state))
     new = snap.state[layer] if chosen is None else snap.state[layer][:, list(chosen)]

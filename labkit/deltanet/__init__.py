@@ -1,40 +1,67 @@
-"""Gated DeltaNet layers: the rule (`equation`), readings of a run (`readings`), probes for long prompts (`probes`)
-and interventions on the gates."""
+"""Gated DeltaNet layers: what a head holds, what it overwrites, where its reads come from, and edits that test it.
+
+In this folder, from the rule upwards:
+
+    equation   step, scan, the chunk form, and the exact implied attention
+    readings   memory, implied_attention, implied_row
+    ledger     what decay, erasing and writing did at every token
+    remains    survival of stored keys, forgetting of one, half-lives
+    recall     what the memory says when asked for a key, and who spoils it
+    spectrum   singular values and ranks; difference of two states
+    operate    edits of gates and states, and the response they must have
+    patch      which head's state carries an answer
+    probes     the same online, for `lab.stream`
+"""
 
 from labkit.deltanet.equation import chunks, implied, scan, step, unit
+from labkit.deltanet.ledger import ledger
+from labkit.deltanet.operate import (
+    associate,
+    clamp_keep,
+    clamp_write,
+    forget,
+    measured,
+    never_forget,
+    never_write,
+    replace_state,
+    response,
+)
+from labkit.deltanet.patch import patch_states
 from labkit.deltanet.probes import gates, ledger_sums, norms
 from labkit.deltanet.readings import implied_attention, implied_row, inputs, memory
-from labkit.edit import function as _function
+from labkit.deltanet.recall import recall
+from labkit.deltanet.remains import forgetting, half_life, survival
+from labkit.deltanet.spectrum import ranks, spectrum, state_difference
 
 __all__ = [
+    "associate",
     "chunks",
+    "clamp_keep",
+    "clamp_write",
+    "forget",
+    "forgetting",
     "gates",
+    "half_life",
     "implied",
     "implied_attention",
     "implied_row",
     "inputs",
+    "ledger",
     "ledger_sums",
+    "measured",
     "memory",
     "never_forget",
     "never_write",
     "norms",
+    "patch_states",
+    "ranks",
+    "recall",
+    "replace_state",
+    "response",
     "scan",
+    "spectrum",
+    "state_difference",
     "step",
+    "survival",
     "unit",
 ]
-
-
-def never_forget(*, layer, head=None, tokens=None):
-    """An edit that sets the decay α of a head to exactly 1: softplus of a very negative input is 0."""
-    return _closed("a", layer, head, tokens, "never_forget")
-
-
-def never_write(*, layer, head=None, tokens=None):
-    """An edit that sets the write strength β of a head to 0: nothing is written and nothing erased."""
-    return _closed("b", layer, head, tokens, "never_write")
-
-
-def _closed(seam, layer, head, tokens, name):
-    return _function(
-        lambda x, at: x.new_full(x.shape, -1e4), seam=seam, layer=layer, heads=head, tokens=tokens, name=name
-    )

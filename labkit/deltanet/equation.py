@@ -97,7 +97,7 @@ class Chunks:
     def state_after(self, t):
         """The state after token t of this tile, [head, key, value]: the chunk's entry state and at most C writes."""
         n, i = divmod(t, self.k.shape[2])
-        keys = _spread(self.k[:, n, : i + 1], self.pair[:, n, i, : i + 1, None])
+        keys = spread(self.k[:, n, : i + 1], self.pair[:, n, i, : i + 1, None])
         grown = self.decay[:, n, i].exp()[:, None, None] * self.entry[:, n]
         return grown + keys.transpose(1, 2) @ self.write[:, n, : i + 1]
 
@@ -107,7 +107,7 @@ class Chunks:
         ‖S_t‖² = α²‖S_{t-1}‖² + 2β r·e + β²‖k‖²‖e‖², solved inside each chunk from its exact entry norm.
         """
         gain = 2 * self.beta * torch.einsum("hncv,hncv->hnc", self.recalled, self.error)
-        size = _spread(self.k.square().sum(-1), self.beta.square())
+        size = spread(self.k.square().sum(-1), self.beta.square())
         gain = gain + size * self.error.square().sum(-1)
         first = self.entry.square().sum((-1, -2))[..., None]
         square = (2 * self.decay).exp() * first + (self.pair.square() @ gain[..., None])[..., 0]
@@ -118,7 +118,7 @@ class Chunks:
         return x.flatten(1, 2)[:, :tokens].transpose(0, 1)
 
 
-def _cut(x, chunk):
+def cut(x, chunk):
     """[token, head, ...] -> [head, chunk, C, ...], padded with zeros at the end."""
     tokens = len(x)
     count = -(-tokens // chunk)
@@ -127,7 +127,7 @@ def _cut(x, chunk):
     return x.view(count, chunk, *x.shape[1:]).movedim(2, 0)
 
 
-def _spread(x, y):
+def spread(x, y):
     """x [key_head, ...] times y [head, ...] -> [head, ...], without copying x for every head of its group."""
     return (x[:, None] * y.unflatten(0, (len(x), -1))).flatten(0, 1)
 
@@ -147,21 +147,21 @@ def chunks(q, k, v, *, g, beta, state=None, chunk=CHUNK, outputs=True):
         `Chunks`. Memory O(T·C) per head; call it tile by tile on long sequences, handing `state` on.
     """
     heads = v.shape[1]
-    q, k, v, g, beta = (_cut(x, chunk) for x in (q, k, v, g, beta))
+    q, k, v, g, beta = (cut(x, chunk) for x in (q, k, v, g, beta))
     decay = g.cumsum(-1)
     pair = decay[..., :, None] - decay[..., None, :]
     above = torch.ones(chunk, chunk, dtype=torch.bool, device=v.device).triu(1)
     pair = pair.masked_fill_(above, float("-inf")).exp_()
 
-    similar = _spread(k @ k.transpose(-1, -2), pair)  # diagonal included; the solver ignores it
+    similar = spread(k @ k.transpose(-1, -2), pair)  # diagonal included; the solver ignores it
     system = beta[..., None] * similar
     grown = decay.exp()[..., None]
-    fed = _spread(k, grown)
+    fed = spread(k, grown)
     solved = torch.linalg.solve_triangular(
         system, beta[..., None] * torch.cat([v, fed], -1), upper=False, unitriangular=True
     )
     own, taken = solved.split([v.shape[-1], k.shape[-1]], -1)
-    left = _spread(k, (decay[..., -1:] - decay).exp()[..., None])
+    left = spread(k, (decay[..., -1:] - decay).exp()[..., None])
     total = decay[..., -1].exp()[..., None, None]
 
     state = v.new_zeros(heads, k.shape[-1], v.shape[-1]) if state is None else state.to(v)
@@ -175,7 +175,7 @@ def chunks(q, k, v, *, g, beta, state=None, chunk=CHUNK, outputs=True):
     recalled = fed @ entry + similar.tril_(-1) @ write
     out = None
     if outputs:
-        out = _spread(q, grown) @ entry + _spread(q @ k.transpose(-1, -2), pair) @ write
+        out = spread(q, grown) @ entry + spread(q @ k.transpose(-1, -2), pair) @ write
     return Chunks(q, k, v, beta, decay, pair, system, entry, recalled, v - recalled, out, state)
 
 
@@ -198,7 +198,7 @@ def implied_row(q, k, v, *, g, beta, token):
     return row, x
 
 
-def implied(q, k, v, *, g, beta, rows=None, heads=None, chunk=CHUNK, form="value"):
+def implied(q, k, v, *, g, beta, rows=None, heads=None, chunk=CHUNK, form="value", queries=None):
     """Exact rows of the implied attention, for any number of query tokens: O(rows · T · dk), no T x dk x dv object.
 
     o_t = Σ_j A_tj v_j + S_0ᵀ x_t. Inside the query's own chunk A = (Q̃Kᵀ ⊙ D) M⁻¹ diag(β); what is left of the query
@@ -210,6 +210,7 @@ def implied(q, k, v, *, g, beta, rows=None, heads=None, chunk=CHUNK, form="value
         heads: value heads; None for all.
         form: "value" for A, which acts on the values v; "write" for Q̃Kᵀ ⊙ Γ, which acts on the net writes u;
             "heuristic" for the latter times β, which drops the removal of old content and is not exact.
+        queries: [row, key_head, key] to read with at these rows; None takes the tokens' own, q.
 
     Returns:
         (weights [head, row, source], x [head, row, key]): x reads the state before the first token.
@@ -217,8 +218,9 @@ def implied(q, k, v, *, g, beta, rows=None, heads=None, chunk=CHUNK, form="value
     heads = list(range(v.shape[1])) if heads is None else heads
     shared = [h // (v.shape[1] // k.shape[1]) for h in heads]
     rows = torch.arange(len(v), device=v.device) if rows is None else torch.as_tensor(rows, device=v.device)
-    q, k = (_cut(x, chunk)[shared] for x in (q, k))
-    g, beta = (_cut(x[:, heads], chunk) for x in (g, beta))
+    asked = (q[rows] if queries is None else queries)[:, shared].transpose(0, 1)
+    k = cut(k, chunk)[shared]
+    g, beta = (cut(x[:, heads], chunk) for x in (g, beta))
     decay = g.cumsum(-1)
     pair = decay[..., :, None] - decay[..., None, :]
     above = torch.ones(chunk, chunk, dtype=torch.bool, device=v.device).triu(1)
@@ -238,9 +240,8 @@ def implied(q, k, v, *, g, beta, rows=None, heads=None, chunk=CHUNK, form="value
             _absorb(weights, x, later, span, seen, keys, grown, system, beta, n, removal)
         if here.any():
             inside = rows[here] - n * chunk
-            queries = q[:, n, inside]
-            seen = (queries @ keys.transpose(1, 2)) * pair[:, n, inside]
-            x[:, here] = queries * grown[:, inside]
+            seen = (asked[:, here] @ keys.transpose(1, 2)) * pair[:, n, inside]
+            x[:, here] = asked[:, here] * grown[:, inside]
             _absorb(weights, x, here, span, seen, keys, grown, system, beta, n, removal)
     weights = weights[..., : len(v)]
     if form == "heuristic":

@@ -27,6 +27,10 @@ class Inputs:
     beta: torch.Tensor
     state: torch.Tensor | None
 
+    def upto(self, count):
+        """The first `count` tokens."""
+        return Inputs(*(part[:count] for part in (self.q, self.k, self.v, self.g, self.beta)), self.state)
+
 
 def inputs(run, layer):
     """Queries, keys, values, log decay and write strength of every token, after convolution and normalisation.

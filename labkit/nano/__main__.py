@@ -1,45 +1,71 @@
 """`python -m labkit.nano train | evaluate | export`."""
 
 import argparse
-import json
 import pathlib
+import sys
 
 from labkit.nano import FOLDER
 
+MILLION = 1_000_000
+
 
 def main(arguments=None):
-    """Run one step of the recipe."""
+    """Run one part of the recipe."""
+    options = _parser().parse_args(arguments)
+    import torch
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    return {"train": _train, "evaluate": _evaluate, "export": _export}[options.what](options) or 0
+
+
+def _parser():
     parser = argparse.ArgumentParser(prog="python -m labkit.nano", description="Train, measure and export nano.")
     parser.add_argument("what", choices=("train", "evaluate", "export"))
     parser.add_argument("--folder", default="nano-training", help="state of the training (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=2600)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--device", default=None, help="default: the accelerator if there is one")
-    parser.add_argument("--samples", type=int, default=1000, help="questions per row of the card")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--tokens", type=float, default=20, help="train: so many million (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="train: of the data (default: %(default)s)")
+    parser.add_argument("--device", default=None, help="train: default is the accelerator if there is one")
+    parser.add_argument("--threads", type=int, default=1, help="of torch; more only wait for each other (default: 1)")
+    parser.add_argument("--samples", type=int, default=1000, help="evaluate: questions per row (default: %(default)s)")
+    parser.add_argument("--other", metavar="FOLDER", help="evaluate: a measured training to show beside this one")
+    parser.add_argument("--card", default=FOLDER / "README.md", type=pathlib.Path, help="evaluate: where it is written")
+    return parser
 
-    import torch
 
+def _train(options):
     from labkit.nano import recipe
 
-    if options.what == "train":
-        recipe.train(options.folder, steps=options.steps, seed=options.seed, device=options.device)
-    elif options.what == "export":
-        recipe.export(options.folder)
-        print(f"written to {FOLDER}")
-    else:
-        from tokenizers import Tokenizer
+    recipe.Training(options.folder, total=int(options.tokens * MILLION), seed=options.seed, device=options.device).run()
 
-        model = recipe.trained(options.folder)
-        tokenizer = Tokenizer.from_file(str(pathlib.Path(options.folder) / "tokenizer.json"))
-        rows = recipe.evaluate(model, tokenizer, samples=options.samples)
-        at = torch.load(pathlib.Path(options.folder) / "state.pt", weights_only=True)["progress"]
-        count = sum(weight.numel() for weight in model.parameters())
-        facts = {"parameters": count, "tokens": at["tokens"], "steps": at["step"], "seed": options.seed}
-        text = recipe.card(rows, facts)
-        (FOLDER / "README.md").write_text(text, encoding="utf-8")
-        print(json.dumps(rows, indent=1))
+
+def _evaluate(options):
+    import random
+
+    import torch
+    from tokenizers import Tokenizer
+
+    from labkit.nano import card, exam, lessons, recipe
+
+    folder = pathlib.Path(options.folder)
+    held = torch.load(folder / "state.pt", weights_only=True, map_location="cpu")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    deck = lessons.Deck(tokenizer, recipe.plain_text(tokenizer), random.Random(0))
+    model, mtp = recipe.trained(folder)
+    asked = exam.Exam(model, mtp, deck, samples=options.samples)
+    parts = exam.examine(asked, lambda result: print(f"{result.name:56} {card.shown(result)}", flush=True))
+    facts = card.facts_of(model, mtp, held["progress"], held["seed"])
+    card.dump(folder / "exam.json", facts, parts)
+    others = [card.load(pathlib.Path(options.other) / "exam.json")] if options.other else []
+    card.write(options.card, [(facts, parts), *others])
+
+
+def _export(options):
+    from labkit.nano import export
+
+    export.export(options.folder)
+    print(f"written to {FOLDER}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

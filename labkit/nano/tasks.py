@@ -1,83 +1,208 @@
-"""The data nano learns from: sequences of `key value` pairs whose repeated keys must be answered, and plain text.
+"""The questions nano learns to answer. A task writes text; answers stand between two marks and are known to be right.
 
-    " fox red whale blue fox"  ->  " red"
+    pairs      " fox red crow blue fox‹ red›"                          a key asked again, its last value counts
+    scattered  facts among sentences about other things, asked at the end; keys may be overwritten
+    order      " list fox crow bear end first‹ fox› after crow‹ bear›" what stood where
+    values     several values of one key: " first fox‹ red› last fox‹ gold›"
+    copy       a row of random words, then the same row again
+    chat       (in `labkit.nano.chat`) turns with thinking and tools
 
-Every batch says which tokens are answers: values of keys that were seen before. A key can be overwritten later; then
-its last value counts, and the overwriting itself is no answer, since nothing tells it in advance.
+Every task takes a local `random.Random`, a `room` in tokens that it fills but does not exceed, and options that make
+it harder. `Reader` turns its text into ids and a mask of answer tokens.
 """
 
-import torch
+import functools
 
-from labkit.nano.tokens import KEYS, VALUES
+from labkit.nano.text import sentence
+from labkit.nano.tokens import KEYS, ORDINALS, VALUES
+
+OPEN, CLOSE = "\x02", "\x03"
 
 
-class Tasks:
-    """Batches from one seed.
+def answer(text):
+    """Text that is a right answer."""
+    return f"{OPEN}{text}{CLOSE}"
+
+
+class Reader:
+    """From marked text to ids and answer mask.
 
     Args:
         tokenizer: `tokenizers.Tokenizer`.
-        text: [N] token ids of plain text.
-        generator: local `torch.Generator`.
     """
 
-    def __init__(self, tokenizer, text, generator):
-        one = lambda word: tokenizer.encode(" " + word).ids  # noqa: E731
-        assert all(len(one(word)) == 1 for word in KEYS + VALUES), "every key and value is one token"
-        self.keys, self.values = (torch.tensor([one(w)[0] for w in words]) for words in (KEYS, VALUES))
-        self.comma = tokenizer.encode(",").ids[0]
-        self.text, self.generator = text, generator
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+        self.size = functools.lru_cache(50_000)(lambda text: len(tokenizer.encode(text).ids))
 
-    def _below(self, top, *shape):
-        return torch.randint(top, shape, generator=self.generator)
+    def read(self, marked):
+        """(ids, answers): token ids, and for each whether it is an answer."""
+        text, spans, begin = [], [], None
+        place = 0
+        for piece in _pieces(marked):
+            if piece == OPEN:
+                begin = place
+            elif piece == CLOSE:
+                spans.append((begin, place))
+            else:
+                text.append(piece)
+                place += len(piece)
+        found = self.tokenizer.encode("".join(text))
+        marks = [False] * len(found.ids)
+        span = iter(spans)
+        now = next(span, None)
+        for i, (start, end) in enumerate(found.offsets):
+            while now and now[1] <= start:
+                now = next(span, None)
+            marks[i] = bool(now and start < now[1] and end > now[0])
+        return found.ids, marks
 
-    def pairs(self, batch, pairs, *, overwrite=0.0, comma=0.0):
-        """Pairs in a row, keys drawn again and again.
 
-        Args:
-            overwrite: probability that a known key gets a new value.
-            comma: probability that the whole batch has a comma after each pair.
+def _pieces(marked):
+    piece = []
+    for sign in marked:
+        if sign in (OPEN, CLOSE):
+            yield "".join(piece)
+            yield sign
+            piece = []
+        else:
+            piece.append(sign)
+    yield "".join(piece)
 
-        Returns:
-            (ids [batch, T], answers [batch, T] bool).
-        """
-        width = 3 if torch.rand((), generator=self.generator) < comma else 2
-        ids = torch.full((batch, pairs, width), self.comma)
-        answers = torch.zeros(batch, pairs, width, dtype=torch.bool)
-        drawn = self._below(len(self.keys), batch, pairs)
-        fresh = self._below(len(self.values), batch, pairs)
-        again = torch.rand(batch, pairs, generator=self.generator) < overwrite
-        for b in range(batch):
-            now = {}
-            for p in range(pairs):
-                key = int(drawn[b, p])
-                known = key in now and not again[b, p]
-                if not known:
-                    now[key] = int(fresh[b, p])
-                ids[b, p, 0], ids[b, p, 1] = self.keys[key], self.values[now[key]]
-                answers[b, p, 1] = known
-        return ids.flatten(1), answers.flatten(1)
 
-    def question(self, batch, pairs, *, overwritten=False, comma=False):
-        """Distinct keys stated once (one of them twice with two values, if `overwritten`), then one is asked for.
+# ------------------------------------------------------------------------------------------------------- recall
 
-        Returns:
-            (ids [batch, T] that end with the asked key, answer [batch] token id).
-        """
-        ids, answers = [], []
-        for _ in range(batch):
-            keys = torch.randperm(len(self.keys), generator=self.generator)[:pairs]
-            facts = [(int(k), int(v)) for k, v in zip(keys, self._below(len(self.values), pairs), strict=True)]
-            asked, value = facts[int(self._below(pairs))]
-            if overwritten:
-                value = (value + 1 + int(self._below(len(self.values) - 1))) % len(self.values)
-                place = 1 + max(i for i, fact in enumerate(facts) if fact[0] == asked)
-                facts.insert(place + int(self._below(len(facts) - place + 1)), (asked, value))
-            row = [t for k, v in facts for t in (self.keys[k], self.values[v], *([self.comma] if comma else []))]
-            ids.append([*map(int, row), int(self.keys[asked])])
-            answers.append(int(self.values[value]))
-        return torch.tensor(ids), torch.tensor(answers)
+FACTS = {"plain": " {key}{value}", "is": " {key} is{value}"}  # how a fact is said, and how it is asked again
 
-    def plain(self, batch, tokens):
-        """Random windows of plain text; nothing in them is an answer."""
-        starts = self._below(len(self.text) - tokens, batch)
-        return torch.stack([self.text[s : s + tokens] for s in starts]), torch.zeros(batch, tokens, dtype=torch.bool)
+
+def pairs(
+    draw,
+    room,
+    size,
+    *,
+    keys=64,
+    values=16,
+    distinct=16,
+    overwrite=0.1,
+    styles=("plain", "is"),
+    ends=("", ",", ".", ";"),
+):
+    """Facts in a row, about a few keys that come up again and again."""
+    form, end = FACTS[draw.choice(styles)], draw.choice(ends)
+    each = size(form.format(key="fox", value=" red") + end)
+    chosen = draw.sample(KEYS[:keys], draw.randint(2, min(distinct, keys, max(2, room // each // 2))))
+    known, text = {}, []
+    for _ in range(room // each):
+        key = draw.choice(chosen)
+        value = known.get(key)
+        if value is None or draw.random() < overwrite:
+            value = draw.choice([v for v in VALUES[:values] if v != value])
+            text.append(form.format(key=key, value=f" {value}") + end)
+        else:
+            text.append(form.format(key=key, value=answer(f" {value}")) + end)
+        known[key] = value
+    return "".join(text)
+
+
+def scattered(draw, room, size, *, facts=16, overwrite=0.3, styles=("plain", "is"), asked=16):
+    """Facts in sentences about other things; some keys get another value later; asked in any order at the end."""
+    form = FACTS[draw.choice(styles)]
+    each = size(form.format(key="fox", value=" red") + ".")
+    count = draw.randint(1, max(1, min(facts, room // (3 * each))))
+    keys = draw.sample(KEYS, count)
+    said = [(key, draw.choice(VALUES)) for key in keys]
+    for key in keys:
+        if draw.random() < overwrite / 2:
+            said.append((key, draw.choice(VALUES)))
+    if draw.random() < 0.5:  # else the second values come last of all
+        draw.shuffle(said)
+    known = dict(said)
+    questions = draw.sample(keys, min(asked, count))
+    tail = "".join(form.format(key=key, value=answer(f" {known[key]}")) + "." for key in questions)
+    facts_ = [form.format(key=key, value=f" {value}") + "." for key, value in said]
+    left = room - size(tail.replace(OPEN, "").replace(CLOSE, "")) - each * len(facts_) - 2
+    filler = []
+    while left > 0:
+        other = sentence(draw)
+        left -= size(other)
+        filler.append(other)
+    text = mixed(draw, facts_, filler[:-1])
+    return text + "\n" + tail
+
+
+def mixed(draw, ordered, loose):
+    """Two lists merged at random, the order within each kept."""
+    places = set(draw.sample(range(len(ordered) + len(loose)), len(ordered)))
+    one, other = iter(ordered), iter(loose)
+    return "".join(next(one) if i in places else next(other) for i in range(len(ordered) + len(loose)))
+
+
+# -------------------------------------------------------------------------------------------------------- order
+
+
+def order(draw, room, size, *, items=12, gap=0.5, kinds=("ordinal", "last", "after", "before", "earlier", "later")):
+    """A list, then questions about places in it; with `gap`, sentences part the items or the questions from them."""
+    count = draw.randint(4, max(4, min(items, room // 6)))
+    words = draw.sample(KEYS, count)
+    questions = []
+    used = 3 + count
+    kinds = kinds if count >= 8 else [kind for kind in kinds if kind != "ordinal"]
+    while used < room * 0.55:
+        kind = draw.choice(kinds)
+        i = draw.randrange(count - 1)
+        j = draw.randrange(i + 1, count)
+        one, two = draw.sample((words[i], words[j]), 2)
+        text = {
+            "ordinal": lambda i=i: f" {ORDINALS[i % 8]}{answer(' ' + words[i % 8])}",
+            "last": lambda: f" last{answer(' ' + words[-1])}",
+            "after": lambda i=i: f" after {words[i]}{answer(' ' + words[i + 1])}",
+            "before": lambda i=i: f" before {words[i + 1]}{answer(' ' + words[i])}",
+            "earlier": lambda i=i, one=one, two=two: f" earlier {one} {two}{answer(' ' + words[i])}",
+            "later": lambda j=j, one=one, two=two: f" later {one} {two}{answer(' ' + words[j])}",
+        }[kind]()
+        questions.append(text)
+        used += len(text.split())
+    left, filler = room - used - 1, []
+    while left > 0:
+        other = sentence(draw)
+        left -= size(other)
+        filler.append(other)
+    filler = filler[:-1]
+    head = [f" {word}" for word in words]
+    if draw.random() < gap:  # sentences between the items, so that places lie far apart
+        return " list" + mixed(draw, head, filler) + " end" + "".join(questions)
+    cut = draw.randint(0, len(filler))
+    return " list" + "".join(head) + " end" + "".join(filler[:cut]) + "".join(questions)
+
+
+def values(draw, room, size, *, keys=4, most=4):
+    """Each key gets several values, sentences between; asked for the first and the last of them."""
+    chosen = draw.sample(KEYS, draw.randint(1, keys))
+    said = [(key, value) for key in chosen for value in draw.sample(VALUES, draw.randint(2, most))]
+    draw.shuffle(said)
+    first, last = {}, {}
+    for key, value in said:
+        first.setdefault(key, value)
+        last[key] = value
+    asked = [
+        f" {which} {key}{answer(' ' + known[key])}"
+        for key in chosen
+        for which, known in (("first", first), ("last", last))
+    ]
+    draw.shuffle(asked)
+    left, filler = room - 3 * len(said) - 3 * len(asked) - 1, []
+    while left > 0:
+        other = sentence(draw)
+        left -= size(other)
+        filler.append(other)
+    return mixed(draw, [f" {key} {value}." for key, value in said], filler[:-1]) + "\n" + "".join(asked)
+
+
+def copy(draw, room, size, *, longest=48):
+    """A row of random words, said again and again."""
+    count = draw.randint(3, min(longest, room // 2 - 1))
+    row = [draw.choice(KEYS + VALUES) for _ in range(count)]
+    text = [f" {word}" for word in row] + ["."]
+    while len(text) + count + 1 <= room:
+        text += [f" {row[0]}", *(answer(f" {word}") for word in row[1:]), "."]
+    return "".join(text)

@@ -1,0 +1,121 @@
+"""The model card: what was measured, with 95 % intervals, beside what guessing would reach."""
+
+import dataclasses
+import json
+import pathlib
+
+from labkit.nano import tokens
+from labkit.nano.exam import Result
+from labkit.nano.shape import WINDOW
+
+HEAD = """# nano
+
+A hybrid of eight layers (D D D A D D D A) for laptops and tests: Gated DeltaNet with 2 query/key and 6 value heads
+(keys of 24, values of 32 channels), gated attention with 12 query heads over 2 key/value heads of 64 channels, a
+quarter of them rotary (base 2,000), hidden 128, window {window} tokens, {parameters:,} parameters and a
+multi-token-prediction layer of {ahead:,} more. The class is `Qwen3_5ForCausalLM` of transformers, unmodified; the multi-token-prediction layer
+lies beside it under the tensor names of the published checkpoints.
+
+Trained from nothing on generated text: facts (` fox red`, ` fox is red`) among sentences, facts that change, lists and
+what stood where in them, repeated rows, chat sessions with thinking and tools, a small grammar, and docstrings of the
+Python standard library. {tokens:,} tokens in {steps:,} steps, data seed {seed}. It knows {keys} keys and {values}
+values, so guessing a value is right once in {values} times ({chance}). It knows nothing of the world and cannot reason.
+
+Every row below was measured on questions from seeds that no training draws. An answer is right if the most likely next
+token is the right one; in conversations, if the reply written out names the value. In brackets: 95 % Wilson intervals.
+{second}"""
+SECOND = """The column *other seed* is the same recipe from the same first weights with data seed {seed}.
+"""
+
+
+def write(path, runs):
+    """Write the card.
+
+    Args:
+        runs: `[(facts, parts)]`, the shipped training first: facts as `facts_of`, parts as `exam.examine` gives them.
+    """
+    (facts, parts), *others = runs
+    other = others[0] if others else None
+    words = facts | {
+        "window": WINDOW,
+        "keys": len(tokens.KEYS),
+        "values": len(tokens.VALUES),
+        "chance": f"{1 / len(tokens.VALUES):.2%}",
+        "second": SECOND.format(**other[0]) if other else "",
+    }
+    text = HEAD.format(**words)
+    twin = {result.name: result for results in other[1].values() for result in results} if other else {}
+    text += "\n## In the window\n\n" + _table(parts["window"], twin)
+    text += "\n## Conversations\n\nSomething is decided in the thinking of one turn and asked for one to five turns "
+    text += "later.\n\n"
+    text += _table(parts["chat"], twin)
+    text += (
+        "\n## Two tokens ahead\n\nHow often the multi-token-prediction layer names the very token that the model itself "
+        "would say next but one.\n\n" + _table(parts["ahead"], twin)
+    )
+    text += "\n## Beyond the window\n\nPrompts fill one, two and four windows; facts lie anywhere in them.\n\n"
+    text += _grid(
+        parts["long"], ("length", "YaRN factor"), {"1": "no scaling", "2": "YaRN 2", "4": "YaRN 4"}, windows=True
+    )
+    text += "\n## Who carries it\n\nAll mixers of one kind replaced by nothing, in the window.\n\n"
+    names = {"None": "whole model", "linear_attention": "no D mixers", "full_attention": "no A mixers"}
+    text += _grid(parts["knocked"], ("", ""), names)
+    text += (
+        "\nMade by `python -m labkit.nano train`, measured by `python -m labkit.nano evaluate`. Licence: Apache-2.0.\n"
+        "Tasks and curriculum: `labkit/nano/tasks.py`, `chat.py`, `lessons.py`; questions: `exam.py`.\n"
+    )
+    pathlib.Path(path).write_text(text, encoding="utf-8")
+
+
+def _table(results, twin):
+    head = "| task | right | guessing | samples |" + (" other seed |\n" if twin else "\n")
+    rows = []
+    for result in results:
+        chance = "" if result.chance is None else f"{result.chance:.1%}"
+        more = f" {shown(twin[result.name])} |" if result.name in twin else ""
+        rows.append(f"| {result.name} | {shown(result)} | {chance} | {result.samples:,} |{more}")
+    return head + "|---|---|---|---|" + ("---|\n" if twin else "\n") + "\n".join(rows) + "\n"
+
+
+def shown(result):
+    """`97.2 % [96.0, 98.0]`."""
+    low, high = result.interval
+    return f"{result.share:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _grid(results, titles, columns, *, windows=False):
+    """Rows by task (and length), columns by what was done to the model, from names `task | row | column`."""
+    cells = {}
+    for result in results:
+        *row, column = result.name.split(" | ")
+        cells.setdefault(tuple(row), {})[column] = result
+    head = ["task", *(["length"] if windows else []), *columns.values()]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for row, found in cells.items():
+        name = [row[0], *(f"{int(row[1]) * WINDOW:,}" for _ in [0] if windows)]
+        lines.append(f"| {' | '.join([*name, *(shown(found[column]) for column in columns)])} |")
+    return "\n".join(lines) + "\n"
+
+
+def dump(path, facts, parts):
+    """Results as JSON, so that the card can be written again without measuring."""
+    plain = {part: [dataclasses.asdict(result) for result in results] for part, results in parts.items()}
+    pathlib.Path(path).write_text(json.dumps({"facts": facts, "parts": plain}, indent=1) + "\n", encoding="utf-8")
+
+
+def load(path):
+    """(facts, parts) that `dump` wrote."""
+    held = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    return held["facts"], {part: [Result(**result) for result in results] for part, results in held["parts"].items()}
+
+
+def facts_of(model, mtp, progress, seed):
+    """What the head of the card says about a training."""
+    count = lambda part: sum(weight.numel() for weight in part.parameters())  # noqa: E731
+    return {
+        "seed": seed,
+        "tokens": progress["tokens"],
+        "steps": progress["step"],
+        "parameters": count(model),
+        "ahead": count(mtp),
+    }

@@ -1,0 +1,129 @@
+"""The curriculum: what is drawn at which stage of the training.
+
+Binding a value to its key comes as a jump after a plateau at "one of the values seen". Few keys in short rows make it
+come within a minute; longer rows, more keys, other phrasings and other tasks are then learned on top of it, each lesson
+when the last one holds. Half of the rows are of the newest lesson, the others of all before it.
+"""
+
+import dataclasses
+
+import torch
+
+from labkit.nano import chat, tasks, text
+
+
+@dataclasses.dataclass(frozen=True)
+class Lesson:
+    """Rows of up to `room` tokens, `batch` of them a step, from `tasks`: pairs (name, options), each as likely as any
+    other; it is over when every task of it is right on the share `holds` of its answers.
+    """
+
+    room: int
+    batch: int
+    tasks: tuple
+    holds: float = 0.95
+
+
+def _pairs(**options):
+    return ("pairs", options)
+
+
+FEW = dict(keys=12, values=8, distinct=12, styles=("plain",), ends=("",), overwrite=0.0)
+MANY = FEW | dict(keys=64, values=16)
+PLAIN = (("story", {}), ("docstrings", {}))
+LESSONS = (
+    Lesson(32, 16, (_pairs(**FEW),)),
+    Lesson(64, 16, (_pairs(**MANY),), holds=0.9),
+    Lesson(96, 12, (_pairs(overwrite=0.05), *PLAIN), holds=0.9),
+    Lesson(128, 12, (_pairs(distinct=24), ("scattered", dict(facts=6)), ("copy", {}), *PLAIN), holds=0.9),
+    Lesson(
+        192,
+        10,
+        (
+            _pairs(distinct=24),
+            ("scattered", dict(facts=12)),
+            ("order", dict(items=8)),
+            ("values", {}),
+            ("chat", {}),
+            ("copy", {}),
+            *PLAIN,
+        ),
+        holds=0.9,
+    ),
+    Lesson(
+        512,
+        6,
+        (
+            _pairs(distinct=24, overwrite=0.15),
+            ("scattered", {}),
+            ("scattered", dict(facts=3)),
+            ("order", {}),
+            ("values", {}),
+            ("chat", {}),
+            ("copy", {}),
+            *PLAIN,
+        ),
+        holds=2.0,  # the last one goes on
+    ),
+)
+
+
+class Deck:
+    """Draws batches.
+
+    Args:
+        tokenizer: `tokenizers.Tokenizer`.
+        docstrings: token ids of plain text; the last twentieth is never drawn, and stays in `held_out`.
+        draw: local `random.Random`.
+        lessons: the curriculum.
+    """
+
+    def __init__(self, tokenizer, docstrings, draw, lessons=LESSONS):
+        from labkit.nano.tokens import wrapped
+
+        self.reader, self.draw, self.lessons = tasks.Reader(tokenizer), draw, lessons
+        cut = len(docstrings) * 19 // 20
+        self.docstrings, self.held_out = docstrings[:cut], docstrings[cut:]
+        self.pad = tokenizer.token_to_id("<|endoftext|>")
+        self._template = wrapped(tokenizer)
+
+    def render(self, messages, preserve, tools=None, **options):
+        """The text of a conversation, by the tokenizer's chat template."""
+        return self._template.apply_chat_template(
+            messages, tokenize=False, preserve_thinking=preserve, tools=tools, **options
+        )
+
+    def row(self, name, room, **options):
+        """(ids, answers) of one row of at most `room` tokens."""
+        if name == "docstrings":
+            return text.passage(self.draw, room, self.docstrings), [False] * room
+        if name == "story":
+            written = text.story(self.draw, room, self.reader.size)
+        elif name == "chat":
+            written = chat.chat(self.draw, room, self.reader.size, self.render, **options)
+        else:
+            written = getattr(tasks, name)(self.draw, room, self.reader.size, **options)
+        ids, answers = self.reader.read(written)
+        return ids[:room], answers[:room]
+
+    def batch(self, newest):
+        """A batch of the lessons up to `newest`.
+
+        Returns:
+            names: the task of each row, with the lesson's number: (lesson, name).
+            ids [batch, room]; answers, real [batch, room] bool: which tokens are answers, and which are no padding.
+        """
+        lead = newest if self.draw.random() < 0.6 else self.draw.randrange(newest + 1)
+        lesson = self.lessons[lead]
+        names, rows = [], []
+        for _ in range(lesson.batch):
+            of = lead if self.draw.random() < 0.6 else self.draw.randrange(lead + 1)
+            name, options = self.draw.choice(self.lessons[of].tasks)
+            names.append((of, name))
+            rows.append(self.row(name, lesson.room, **options))
+        shape = (len(rows), lesson.room)
+        ids, answers, real = torch.full(shape, self.pad), *(torch.zeros(shape, dtype=torch.bool) for _ in range(2))
+        for i, (row, marks) in enumerate(rows):
+            ids[i, : len(row)], answers[i, : len(row)] = torch.tensor(row), torch.tensor(marks)
+            real[i, : len(row)] = True
+        return names, ids, answers, real

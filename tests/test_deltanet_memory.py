@@ -1,0 +1,292 @@
+"""Laws of what a state holds: what is left of stored keys, recall cards, spectra, the ledger; cold and warm, both dtypes."""
+
+import pytest
+import tiny
+import torch
+
+from labkit import deltanet
+from labkit.deltanet import equation as eq
+from labkit.deltanet import readings, remains
+from labkit.errors import InputError, LayerError
+
+T, HK, H, DK, DV = 150, 3, 6, 10, 14
+IDS = tiny.ids(137)
+LAYERS = (0, 1, 3)
+
+
+def draw(seed=0, tokens=T, dtype=torch.float64):
+    """Random inputs of the rule with a start state; every size different."""
+    r = torch.Generator().manual_seed(seed)
+    normal = lambda *shape: torch.randn(*shape, generator=r, dtype=dtype)  # noqa: E731
+    return readings.Inputs(
+        q=eq.unit(normal(tokens, HK, DK)) * DK**-0.5,
+        k=eq.unit(normal(tokens, HK, DK)),
+        v=normal(tokens, H, DV),
+        g=-torch.rand(tokens, H, generator=r, dtype=dtype) * 0.3,
+        beta=torch.rand(tokens, H, generator=r, dtype=dtype),
+        state=normal(H, DK, DV),
+    )
+
+
+def rule(x, **changes):
+    """Reads and final state of the reference loop."""
+    parts = dict(q=x.q, k=x.k, v=x.v, g=x.g, beta=x.beta, state=x.state) | changes
+    return eq.scan(**parts)
+
+
+def transitions(x, j, t):
+    """Φ_tj [head, key, key] by multiplying the factors."""
+    k = eq.grouped(x.k, H)
+    phi = torch.eye(DK, dtype=x.k.dtype).expand(H, DK, DK)
+    for i in range(j + 1, t + 1):
+        factor = torch.eye(DK, dtype=x.k.dtype) - x.beta[i, :, None, None] * k[i, :, :, None] * k[i, :, None, :]
+        phi = x.g[i].exp()[:, None, None] * factor @ phi
+    return phi
+
+
+@pytest.fixture(params=["cold", "warm"])
+def run(request, lab):
+    """The same last 97 tokens, read in one piece with the rest or from a cache that holds the rest."""
+    if request.param == "cold":
+        return lab.trace(IDS)
+    cache = lab.cache()
+    lab.trace(IDS[:40], cache=cache)
+    return lab.trace(IDS[40:], cache=cache)
+
+
+# --------------------------------------------------------------------------------------------- what is left
+
+
+@pytest.mark.parametrize("tile", [64, 128, 2048])
+@pytest.mark.parametrize("tokens", [1, 64, 65, T])
+def test_what_is_left_of_every_key_is_the_product_of_the_transitions(tokens, tile):
+    x = draw(tokens=tokens)
+    found, rest = {}, None
+    for first, part in remains.left(x.k, g=x.g, beta=x.beta, tile=tile):
+        if first is None:
+            rest = part
+        else:
+            found |= {first + i: row for i, row in enumerate(part)}
+    keys = eq.grouped(x.k, H)
+    assert sorted(found) == list(range(tokens))
+    for j in {0, tokens // 2, max(0, tokens - 2), tokens - 1}:
+        expected = torch.einsum("hkj,hj->hk", transitions(x, j, tokens - 1), keys[j])
+        assert (found[j] - expected).abs().max() < 1e-12
+    start = transitions(x, -1, tokens - 1)
+    assert (rest - start).abs().max() < 1e-12
+    state = torch.einsum("thk,th,thv->hkv", torch.stack([found[j] for j in range(tokens)]), x.beta, x.v)
+    assert (state + rest @ x.state - rule(x)[3]).abs().max() < 1e-11
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_survival_never_exceeds_what_decay_alone_leaves(run, layer):
+    ds = deltanet.survival(run, layer=layer)
+    assert ds.survival.dims == ("head", "source") and ds.survival.shape == (9, len(run))
+    assert float((ds.survival - ds.decay_only).max()) < 1e-6
+    assert float(ds.survival.isel(source=-1).min()) > 1 - 1e-5, "of the last key nothing is gone yet"
+    assert (ds.survival < 0.9 * ds.decay_only).any(), "later tokens erased something"
+    assert ds.attrs["parity"] < 1e-5
+
+
+def test_survival_at_a_token_does_not_know_what_comes_later(lab):
+    whole, cut = lab.trace(IDS), lab.trace(IDS[:60])
+    a, b = deltanet.survival(whole, layer=3, token=59, heads=[7, 2]), deltanet.survival(cut, layer=3, heads=[7, 2])
+    assert a.source.values.tolist() == list(range(60)) and int(a.token) == 59
+    assert abs(a.survival.values - b.survival.values).max() < 1e-5
+
+
+def test_without_later_writes_only_decay_is_left(lab):
+    with lab.edit(deltanet.never_write(layer=1, tokens=range(50, len(IDS)))):
+        run = lab.trace(IDS)
+    ds = deltanet.survival(run, layer=1).sel(source=49)
+    assert abs(ds.survival - ds.decay_only).max() < 1e-5 * float(ds.decay_only.max())
+    curve = deltanet.forgetting(run, layer=1, source=49)
+    assert float(curve.removed.max()) < 1e-6
+    assert abs(curve.survival - curve.decay_only).max() < 1e-5
+
+
+@pytest.mark.parametrize("source", [0, 30, 63, -2, -1])
+def test_forgetting_ends_where_survival_and_the_recall_card_stand(run, source):
+    curve = deltanet.forgetting(run, layer=3, source=source)
+    left = deltanet.survival(run, layer=3).isel(source=source)
+    card = deltanet.recall(run, layer=3, source=source)
+    last = curve.isel(token=-1)
+    assert abs(last.survival.values - left.survival.values).max() < 1e-5
+    assert abs(last.signal.values - card.signal.values).max() < 1e-5
+    assert abs(last.recall.values - card.recall.values).max() < 1e-4
+    assert int(curve.token[0]) == int(curve.source) == int(card.stored)
+
+
+def test_forgetting_is_what_the_states_say(run):
+    """At every token: the state, asked for the stored key; and what the rule itself leaves of that key."""
+    j = 25
+    curve = deltanet.forgetting(run, layer=1, source=j)
+    x = readings.inputs(run, 1)
+    held = deltanet.memory(run, layer=1, tokens=range(j, len(run))).state.values
+    key = eq.grouped(x.k, 9)[j]
+    said = torch.einsum("thkv,hk->thv", torch.from_numpy(held), key)
+    expected = torch.cosine_similarity(said, x.v[j][None], dim=-1)
+    assert (torch.from_numpy(curve.recall.values).T - expected).abs().max() < 1e-4
+    drop = curve.survival.values[:, :-1] - curve.survival.values[:, 1:]
+    decayed = curve.survival.values[:, :-1] * (1 - curve.decay_only.values[:, 1:] / curve.decay_only.values[:, :-1])
+    assert (drop <= decayed + curve.removed.values[:, 1:] + 1e-5).all(), "what is gone decayed or was erased"
+
+
+def test_half_life_says_which_of_the_two_it_is(lab):
+    run = lab.trace(IDS)
+    ds = deltanet.half_life(run, layer=1)
+    mean = deltanet.memory(run, layer=1).keep
+    import numpy as np
+
+    expected = np.log(2) / -np.log(mean.values).mean(0)
+    assert abs(ds.decay_only.values / expected - 1).max() < 1e-4
+    assert (ds.with_erasure <= ds.decay_only.where(ds.decay_only < 60, 1e9) + 8).all()
+    left = deltanet.survival(run, layer=1).survival.isel(source=slice(None, None, -1)).values
+    for line, age in zip(left, ds.with_erasure.values, strict=True):
+        if age < 130:
+            assert np.median(line[int(age) - 2 : int(age) + 3]) < 0.5
+
+
+# ------------------------------------------------------------------------------------------------ recall cards
+
+
+def test_the_card_adds_up_to_what_the_state_says(run):
+    ds = deltanet.recall(run, layer=3, source=[5, 60, -1])
+    assert ds.contribution.dims == ("step", "head", "source") and ds.attrs["rebuilt"] < 1e-5
+    assert ds.stored_text.values.tolist()[0] == run.tokens[5]
+
+
+def test_contributions_are_the_stored_key_times_what_each_token_left():
+    x = draw()
+    t, j = T - 1, 70
+    weights, rest = eq.implied(x.q, x.k, x.v, g=x.g, beta=x.beta, rows=[t], queries=x.k[[j]])
+    keys = eq.grouped(x.k, H)
+    for i in (0, 64, 70, 71, T - 1):
+        p = x.beta[i, :, None] * torch.einsum("hkj,hj->hk", transitions(x, i, t), keys[i])
+        assert (weights[:, 0, i] - (keys[j] * p).sum(-1)).abs().max() < 1e-12
+    said = torch.einsum("hs,shv->hv", weights[:, 0], x.v) + torch.einsum("hk,hkv->hv", rest[:, 0], x.state)
+    assert (said - torch.einsum("hkv,hk->hv", rule(x)[3], keys[j])).abs().max() < 1e-11
+
+
+def test_orthonormal_keys_are_recalled_without_crosstalk():
+    x = draw(tokens=DK)
+    keys = torch.eye(DK, dtype=torch.float64)[:, None].expand(DK, HK, DK)
+    weights, _ = eq.implied(
+        x.q, keys, x.v, g=0 * x.g, beta=torch.ones_like(x.beta), rows=[DK - 1] * DK, queries=keys.contiguous()
+    )
+    assert (weights - torch.eye(DK, dtype=torch.float64)).abs().max() < 1e-12
+
+
+def test_a_source_after_the_token_is_refused(lab):
+    run = lab.trace(IDS[:20])
+    with pytest.raises(InputError, match="(?s)source out of range.*15.*0 to 10"):
+        deltanet.recall(run, layer=1, source=15, token=10)
+    with pytest.raises(InputError, match="one token at a time"):
+        deltanet.forgetting(run, layer=1, source=[1, 2])
+
+
+# ------------------------------------------------------------------------------------------------------ spectra
+
+
+def test_ranks_have_their_limits():
+    r = torch.Generator().manual_seed(0)
+    state = torch.randn(7, DK, DV, generator=r, dtype=torch.float64)
+    stable, effective = deltanet.ranks(torch.linalg.svdvals(state))
+    assert (stable >= 1).all() and (stable <= effective + 1e-12).all() and (effective <= DK).all()
+    one = torch.linalg.svdvals(torch.outer(torch.arange(1.0, 5), torch.arange(1.0, 8)))
+    assert [round(float(rank), 5) for rank in deltanet.ranks(one)] == [1, 1]
+    even = torch.ones(DK)
+    assert [round(float(rank), 5) for rank in deltanet.ranks(even)] == [DK, DK]
+    assert all(torch.isfinite(rank) for rank in deltanet.ranks(torch.zeros(4)))
+
+
+def test_spectrum_is_that_of_the_states(run):
+    ds = deltanet.spectrum(run, layer=1, tokens=[3, 64, -1], heads=[8, 0])
+    held = deltanet.memory(run, layer=1, tokens=[3, 64, -1]).state.values[:, [8, 0]]
+    expected = torch.linalg.svdvals(torch.from_numpy(held))
+    assert abs(ds.singular.values - expected.numpy()).max() < 1e-5 * float(expected.max())
+    assert abs((ds.singular**2).sum("mode") - ds.state_norm**2).max() < 1e-4 * float(ds.state_norm.max() ** 2)
+    assert ((ds.stable_rank <= ds.effective_rank + 1e-4) & (ds.stable_rank >= 1 - 1e-6)).all()
+    assert ds.singular.shape == (3, 2, 10) and ds["head"].values.tolist() == [8, 0]
+    whole = deltanet.spectrum(run, layer=1)
+    assert whole.token.size <= 64 and int(whole.token[-1]) == int(run.positions[-1])
+
+
+def test_equal_prompts_do_not_differ_and_others_do(lab):
+    a, b = lab.trace(IDS), lab.trace(torch.cat([tiny.ids(40, seed=3), IDS[40:]]))
+    same, other = deltanet.state_difference(a, a, layer=3), deltanet.state_difference(a, b, layer=3, heads=[4, 1])
+    assert float(same.difference.max()) == 0 and float(same.readout.max()) == 0 and float(same.angle.max()) < 0.1
+    assert other["head"].values.tolist() == [4, 1] and float(other.difference.min()) > 1e-4
+    assert (other.angle.diff("mode") >= -1e-3).all()
+    held = [deltanet.memory(one, layer=3).state.values[[4, 1]] for one in (a, b)]
+    import numpy as np
+
+    gap = np.linalg.norm((held[0] - held[1]).reshape(2, -1), axis=1) / np.linalg.norm(held[1].reshape(2, -1), axis=1)
+    assert abs(other.difference.values - gap).max() < 1e-4
+
+
+# ------------------------------------------------------------------------------------------------------- ledger
+
+
+def test_ledger_energy_and_surprise(run):
+    ds = deltanet.ledger(run, layer=3, heads=[2, 6])
+    size = readings.inputs(run, 3).k.norm(dim=-1)[:, [0, 2]].numpy()
+    start = run.start.state.get(3)
+    before = [0, 0] if start is None else start[[2, 6]].flatten(1).norm(dim=1).tolist()
+    energy = ds.state_norm.values**2
+    old = [[b**2 for b in before], *energy[:-1]]
+    predicted = ds.keep.values**2 * old + 2 * ds.write.values * ds.agreement.values
+    predicted = predicted + (ds.write.values * size * ds.error.values) ** 2
+    assert abs(predicted - energy).max() < 1e-5 * energy.max()
+    assert abs(ds.energy.values - (energy - old)).max() < 1e-5 * energy.max()
+    value = readings.inputs(run, 3).v[:, [2, 6]].norm(dim=-1).numpy()
+    assert abs(ds.surprise.values * value - ds.error.values).max() < 1e-5
+
+
+# -------------------------------------------------------------------------------------- everything, everywhere
+
+READINGS = {
+    "survival": lambda run, layer: deltanet.survival(run, layer=layer),
+    "forgetting": lambda run, layer: deltanet.forgetting(run, layer=layer, source=10),
+    "half_life": lambda run, layer: deltanet.half_life(run, layer=layer),
+    "recall": lambda run, layer: deltanet.recall(run, layer=layer, source=10),
+    "spectrum": lambda run, layer: deltanet.spectrum(run, layer=layer),
+    "ledger": lambda run, layer: deltanet.ledger(run, layer=layer),
+    "state_difference": lambda run, layer: deltanet.state_difference(run, run, layer=layer),
+}
+
+
+@pytest.mark.parametrize("name", ["survival", "forgetting", "recall", "spectrum", "ledger"])
+def test_a_warm_cache_gives_the_readings_of_the_whole_run(lab, name):
+    cache = lab.cache()
+    lab.trace(IDS[:40], cache=cache)
+    warm, whole = lab.trace(IDS[40:], cache=cache), lab.trace(IDS)
+    make = {
+        "survival": lambda run, shift: deltanet.survival(run, layer=3),
+        "forgetting": lambda run, shift: deltanet.forgetting(run, layer=3, source=50 + shift),
+        "recall": lambda run, shift: deltanet.recall(run, layer=3, source=50 + shift),
+        "spectrum": lambda run, shift: deltanet.spectrum(run, layer=3, tokens=[5 + shift, -1]),
+        "ledger": lambda run, shift: deltanet.ledger(run, layer=3),
+    }[name]
+    a, b = make(warm, 0), make(whole, 40)
+    for axis in ("token", "source"):
+        if axis in a.dims:
+            b = b.sel({axis: a[axis].values})
+    for variable in a.data_vars:
+        scale = float(abs(b[variable]).max()) or 1.0
+        assert float(abs(a[variable].values - b[variable].values).max()) < 3e-4 * scale, variable
+
+
+@pytest.mark.parametrize("name", READINGS)
+def test_readings_of_a_16_bit_model_and_of_batch_rows(name):
+    lab = tiny.make_lab(tiny.model(dtype=torch.bfloat16))
+    for run in (lab.trace(IDS[:70]), *lab.trace([IDS[:33], IDS[:70]])):
+        for layer in lab.spec.deltanet_layers:
+            READINGS[name](run, layer)
+        assert max(run.parity.values()) < 1e-2
+
+
+@pytest.mark.parametrize("name", READINGS)
+def test_an_attention_layer_has_no_memory_to_read(lab, name):
+    with pytest.raises(LayerError, match="(?s)layer 2 is a gated attention layer.*0, 1, 3.*try: attention"):
+        READINGS[name](lab.trace(IDS[:20]), 2)

@@ -1,0 +1,196 @@
+"""Operations on a memory: the response is the predicted one, gates are what they were set to, patches add up."""
+
+import pytest
+import tiny
+import torch
+from test_deltanet_memory import draw, rule, transitions
+
+from labkit import deltanet
+from labkit.deltanet import equation as eq
+from labkit.deltanet import operate, readings
+from labkit.errors import InputError, LayerError
+
+IDS = tiny.ids(90)
+LAYER, HEADS, AT = 1, [7, 2], 40
+
+
+def state_at(run, token):
+    return torch.from_numpy(deltanet.memory(run, layer=LAYER, tokens=token).state.values)
+
+
+def edits(run):
+    """(edit, change of the state of the chosen heads) for every operation on a state."""
+    old = state_at(run, AT)[HEADS]
+    r = torch.Generator().manual_seed(5)
+    new = torch.randn(old.shape, generator=r)
+    place = dict(layer=LAYER, at=AT, head=HEADS)
+    yield "replace", deltanet.replace_state(new, **place), new - old
+    yield "blend", deltanet.replace_state(new, share=0.3, **place), 0.3 * (new - old)
+    yield "empty", deltanet.replace_state(0.0, **place), -old
+    change, _ = operate._association(run, LAYER, 12, 30, HEADS)
+    yield "associate", deltanet.associate(run, source=12, value=30, **place), change(old[None])[0]
+    for sense in ("value", "write"):
+        gone, _, _ = operate.forgotten(run, source=12, sense=sense, **place)
+        yield f"forget {sense}", deltanet.forget(run, source=12, sense=sense, **place), -gone
+
+
+@pytest.mark.parametrize("case", range(6))
+@pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
+def test_the_measured_response_within_the_layer_is_the_predicted_one(lab, case, warm):
+    def trace(*held):
+        with lab.edit(*held):
+            if not warm:
+                return lab.trace(IDS)
+            cache = lab.cache()
+            lab.trace(IDS[:25], cache=cache)
+            return lab.trace(IDS[25:], cache=cache)
+
+    whole, run = lab.trace(IDS), trace()
+    name, change, delta = list(edits(whole))[case]
+    changed, at = trace(change), AT - (25 if warm else 0)
+    predicted = deltanet.response(run, delta, layer=LAYER, at=at, head=HEADS)
+    found = deltanet.measured(run, changed, layer=LAYER, at=at, head=HEADS)
+    scale = float(abs(predicted.predicted).max())
+    assert scale > 1e-3, f"{name} does something"
+    assert float(abs(found.measured - predicted.predicted).max()) < 2e-5 * max(1, scale), name
+    others = [head for head in range(9) if head not in HEADS]
+    still = deltanet.measured(run, changed, layer=LAYER, at=at, head=others)
+    # The edited prompt is split after the token, so the kernel's chunks lie elsewhere: equal to rounding.
+    assert float(abs(still.measured).max()) < 1e-5 < 0.01 * scale, "the other heads read what they read before"
+    assert float(abs(changed.logits - run.logits).max()) > 1e-4, "and it propagates"
+
+
+def test_after_an_association_the_state_says_the_new_value(lab):
+    run = lab.trace(IDS)
+    with lab.edit(deltanet.associate(run, layer=LAYER, source=12, value=30, at=AT, head=HEADS)):
+        cache = lab.cache()
+        lab.trace(IDS[: AT + 1], cache=cache)
+    x = readings.inputs(run, LAYER)
+    key = eq.grouped(x.k, 9)[12, HEADS]
+    said = torch.einsum("hkv,hk->hv", cache.layers[LAYER].recurrent_states[0][0, HEADS], key)
+    assert (said - x.v[30, HEADS]).abs().max() < 1e-5 * x.v[30].abs().max() + 1e-5
+
+
+def test_both_senses_of_forgetting_are_what_the_rule_would_have_left():
+    """Value erased: the rule with v_j = 0. Write undone: the rule with β_j = 0, its decay still there."""
+    x = draw(tokens=70)
+    j = 31
+    keys = eq.grouped(x.k, 6)
+    phi = transitions(x, j, 69)
+    rest = torch.einsum("hkj,hj->hk", phi, keys[j])
+    whole = rule(x)[3]
+    value = x.v.clone()
+    value[j] = 0
+    erased = whole - torch.einsum("hk,hv->hkv", rest, x.beta[j, :, None] * x.v[j])
+    assert (erased - rule(x, v=value)[3]).abs().max() < 1e-12
+    beta = x.beta.clone()
+    beta[j] = 0
+    errors = rule(x)[2]
+    undone = whole - torch.einsum("hk,hv->hkv", rest, x.beta[j, :, None] * errors[j])
+    assert (undone - rule(x, beta=beta)[3]).abs().max() < 1e-12
+    assert (erased - undone).abs().max() > 1e-3, "they differ: the token also erased older content"
+
+
+def test_gates_are_clamped_to_what_was_asked(lab):
+    run = lab.trace(IDS)
+    held = [
+        deltanet.clamp_keep(run, layer=LAYER, value=0.25, head=[2, 5], tokens=range(10, 20)),
+        deltanet.clamp_write(layer=LAYER, value=0.75, head=3),
+        deltanet.clamp_keep(run, layer=LAYER, value=1, head=8),
+        deltanet.clamp_write(layer=LAYER, value=0, head=0),
+    ]
+    with lab.edit(*held):
+        ds = deltanet.memory(lab.trace(IDS), layer=LAYER)
+    free = deltanet.memory(run, layer=LAYER)
+    assert abs(ds.keep.sel(head=[2, 5], token=range(10, 20)) - 0.25).max() < 1e-5
+    assert ds.keep.sel(head=[2, 5], token=range(10)).identical(free.keep.sel(head=[2, 5], token=range(10)))
+    assert abs(ds.write.sel(head=3) - 0.75).max() < 1e-6
+    assert (ds.keep.sel(head=8) == 1).all() and (ds.write.sel(head=0) == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda run: deltanet.clamp_keep(run, layer=1, value=0), "(?s)decay gate lies above 0.*got: 0"),
+        (lambda run: deltanet.clamp_write(layer=1, value=1), "(?s)write strength.*got: 1"),
+        (lambda run: deltanet.forget(run, layer=1, source=3, sense="both"), "(?s)unknown sense.*'value' or 'write'"),
+        (lambda run: deltanet.forget(run, layer=1, source=50, at=30), "(?s)source out of range.*0 to 30"),
+        (lambda run: deltanet.response(run, 0.0, layer=1, at=-1), "(?s)nothing comes after.*at most 88"),
+        (lambda run: deltanet.associate(run, layer=1, source=3, value=99, at=5), "(?s)token out of range.*99"),
+    ],
+)
+def test_misuse(lab, make, message):
+    with pytest.raises(InputError, match=message):
+        make(lab.trace(IDS))
+
+
+@pytest.mark.parametrize("name", ["associate", "forget", "response", "measured", "clamp_keep"])
+def test_an_attention_layer_has_no_memory_to_operate_on(lab, name):
+    run = lab.trace(IDS)
+    calls = {
+        "associate": lambda: deltanet.associate(run, layer=2, source=1, value=2, at=3),
+        "forget": lambda: deltanet.forget(run, layer=2, source=1),
+        "response": lambda: deltanet.response(run, 0.0, layer=2, at=3),
+        "measured": lambda: deltanet.measured(run, run, layer=2, at=3),
+        "clamp_keep": lambda: deltanet.clamp_keep(run, layer=2, value=0.5),
+    }
+    with pytest.raises(LayerError, match="layer 2 is a gated attention layer"):
+        calls[name]()
+
+
+# ------------------------------------------------------------------------------------------------------ patching
+
+CLEAN, OTHER, SUFFIX = tiny.ids(33), torch.cat([tiny.ids(12, seed=9), tiny.ids(33)[12:]]), tiny.ids(3, seed=4)
+
+
+def test_a_patched_branch_is_the_restored_cache_with_one_state_exchanged(lab):
+    ds = deltanet.patch_states(lab, CLEAN, OTHER, SUFFIX, score=(5, 9), heads=[8, 3], batch=4)
+    assert ds.score.shape == (3, 2) and ds.layer.values.tolist() == [0, 1, 3]
+    snaps = []
+    for prefix in (CLEAN, OTHER):
+        cache = lab.cache()
+        lab.trace(prefix, cache=cache)
+        snaps.append(lab.snapshot(cache))
+    for layer in (0, 3):
+        for head in (8, 3):
+            cache = lab.restore(snaps[1])
+            cache.layers[layer].recurrent_states[0][:, head] = snaps[0].state[layer][:, head]
+            logits = lab.trace(SUFFIX, cache=cache).logits[0]
+            assert abs(float(ds.score.sel(layer=layer, head=head)) - float(logits[5] - logits[9])) < 1e-4
+    ends = [lab.trace(torch.cat([prefix, SUFFIX])).logits[0] for prefix in (CLEAN, OTHER)]
+    for name, logits in zip(("clean", "other"), ends, strict=True):
+        assert abs(ds.attrs[name] - float(logits[5] - logits[9])) < 1e-3
+    span = ds.attrs["clean"] - ds.attrs["other"]
+    assert abs(ds.effect - (ds.score - ds.attrs["other"]) / span).max() < 1e-5
+
+
+def test_patching_with_ones_own_state_changes_nothing(lab):
+    score = lambda logits: logits[:, 5]  # noqa: E731
+    ds = deltanet.patch_states(lab, CLEAN, CLEAN, SUFFIX, score=score, window=True)
+    assert float(abs(ds.score - ds.attrs["clean"]).max()) < 1e-5 and ds.effect.isnull().all()
+
+
+def test_exchanging_everything_gives_the_clean_prompt(lab):
+    """All states, windows, keys and values of the clean prefix: the other prefix is forgotten."""
+    cache = lab.cache()
+    lab.trace(CLEAN, cache=cache)
+    snap = lab.snapshot(cache)
+    cold = lab.trace(torch.cat([CLEAN, SUFFIX])).logits
+    stacked = snap.stacked(3)
+    with torch.no_grad():
+        out = lab.model(SUFFIX[None].expand(3, -1), past_key_values=lab.restore(stacked)).logits[:, -1]
+    assert (out - cold).abs().max() < 2e-4 * cold.abs().max()
+    assert snap.state[0].shape[0] == 1, "the snapshot is as it was"
+
+
+def test_misuse_of_patching(lab):
+    with pytest.raises(LayerError, match="(?s)only Gated DeltaNet layers.*\\[2\\].*edit.swap"):
+        deltanet.patch_states(lab, CLEAN, OTHER, SUFFIX, score=(5, 9), layers=[2])
+    with pytest.raises(InputError, match="the same token"):
+        deltanet.patch_states(lab, CLEAN, OTHER, SUFFIX, score=(5, 5))
+    cache = lab.cache()
+    lab.trace(CLEAN, cache=cache)
+    with pytest.raises(InputError, match="(?s)one row can be stacked.*n=0"):
+        lab.snapshot(cache).stacked(0)
+
+
