@@ -30,8 +30,8 @@ def edits(run):
     change, _ = operate._association(run, LAYER, 12, 30, HEADS)
     yield "associate", deltanet.associate(run, source=12, value=30, **place), change(old[None])[0]
     for sense in ("value", "write"):
-        gone, _, _ = operate.forgotten(run, source=12, sense=sense, **place)
-        yield f"forget {sense}", deltanet.forget(run, source=12, sense=sense, **place), -gone
+        gone, _, _ = operate.forgotten(run, source=37, sense=sense, **place)
+        yield f"forget {sense}", deltanet.forget(run, source=37, sense=sense, **place), -gone
 
 
 @pytest.mark.parametrize("case", range(6))
@@ -192,5 +192,3 @@ def test_misuse_of_patching(lab):
     lab.trace(CLEAN, cache=cache)
     with pytest.raises(InputError, match="(?s)one row can be stacked.*n=0"):
         lab.snapshot(cache).stacked(0)
-
-

@@ -16,6 +16,8 @@ def probes():
         deltanet.gates(),
         deltanet.norms(),
         deltanet.ledger_sums(layers=[1, 3]),
+        deltanet.spectra(layers=[1, 3]),
+        deltanet.rows(tokens=[250, 70], layers=[3]),
         stream.capture("resid_post", tokens=[5, 200, 299], layers=[0, 2]),
     ]
 
@@ -47,6 +49,27 @@ def test_blocks_equal_the_means_and_sums_of_the_readings(lab):
     assert abs(ds.resid_post.sel(layer=2).values - kept).max() < 2e-4
 
 
+def test_spectra_stand_where_chunks_end_and_rows_are_exact(lab):
+    run = lab.trace(IDS)
+    ds = lab.stream(IDS, probes=[*deltanet.saturation(layers=[1, 3]), deltanet.rows(tokens=[250, 70])], chunk=128)
+    assert ds.step_token.values.tolist() == [127, 255, 299]
+    for layer in (1, 3):
+        whole = deltanet.spectrum(run, layer=layer, tokens=[127, 255, 299])
+        for name, mine in (
+            ("effective_rank", "effective_rank"),
+            ("stable_rank", "stable_rank"),
+            ("end_norm", "state_norm"),
+        ):
+            assert abs(ds[name].sel(layer=layer).values - whole[mine].values).max() < 1e-3, name
+        surprise = deltanet.ledger(run, layer=layer).surprise.values
+        assert abs(ds.surprise.sel(layer=layer).values[0] - surprise[:64].mean(0)).max() < 1e-4
+        for token in (70, 250):
+            row = deltanet.implied_row(run, layer=layer, token=token).weight.values
+            mine = ds.weight.sel(layer=layer, token=token)
+            assert abs(mine.values[:, : token + 1] - row[:, : token + 1]).max() < 1e-5
+            assert float(abs(mine.isel(source=slice(token + 1, None))).max() if token < 250 else 0) == 0
+
+
 def test_block_of_one_gives_every_token(lab):
     ds = lab.stream(IDS[:100], probes=[deltanet.gates(layers=[3], block=1)], chunk=64)
     whole = deltanet.memory(lab.trace(IDS[:100]), layer=3)
@@ -55,7 +78,8 @@ def test_block_of_one_gives_every_token(lab):
 
 
 def test_the_chunk_does_not_show(lab):
-    a, b = (lab.stream(IDS, probes=probes(), chunk=chunk) for chunk in (64, 256))
+    made = lambda: [probe for probe in probes() if "Spectrum" not in type(probe).__name__]  # noqa: E731
+    a, b = (lab.stream(IDS, probes=made(), chunk=chunk) for chunk in (64, 256))
     xarray.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
@@ -134,6 +158,7 @@ def test_a_checkpoint_of_another_request_is_refused(lab, tmp_path):
         ([deltanet.gates(block=48)], dict(chunk=64), InputError, "(?s)whole blocks.*chunk 64"),
         ([deltanet.gates(), deltanet.norms(block=32)], {}, InputError, "share their block"),
         ([deltanet.gates(layers=[2])], {}, LayerError, "(?s)Gated DeltaNet layers.*\\[2\\].*stream.capture"),
+        ([deltanet.rows(tokens=[3], layers=[4])], {}, LayerError, "(?s)Gated DeltaNet layers.*\\[4\\]"),
         ([stream.capture("k", tokens=[1], layers=[1])], {}, InputError, "(?s)no seam 'k'.*\\[1\\]"),
         ([stream.capture("scores", tokens=[1])], {}, InputError, "(?s)unknown seam.*scores.*resid_post"),
     ],

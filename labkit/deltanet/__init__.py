@@ -27,7 +27,7 @@ from labkit.deltanet.operate import (
     response,
 )
 from labkit.deltanet.patch import patch_states
-from labkit.deltanet.probes import gates, ledger_sums, norms
+from labkit.deltanet.probes import gates, ledger_sums, norms, rows, saturation, spectra, surprise
 from labkit.deltanet.readings import implied_attention, implied_row, inputs, memory
 from labkit.deltanet.recall import recall
 from labkit.deltanet.remains import forgetting, half_life, survival
@@ -58,10 +58,14 @@ __all__ = [
     "recall",
     "replace_state",
     "response",
+    "rows",
+    "saturation",
     "scan",
+    "spectra",
     "spectrum",
     "state_difference",
     "step",
+    "surprise",
     "survival",
     "unit",
 ]

@@ -41,7 +41,6 @@ def ledger(run, *, layer, heads=None):
         reads.append(part.flat(part.out, count))
     facts = proof(run, layer, "deltanet.ledger", torch.cat(reads), run.seams[layer, "read"])
     found = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
-    found["surprise"] = found["error"] / x.v.norm(dim=-1).clamp(min=1e-30)
     found["energy"] = found["state_norm"].square().diff(dim=0, prepend=start[None].square())
     values = {name: (("token", "head"), value[:, heads]) for name, value in found.items()}
     return label(values, coords={**axis(run, "token"), "head": heads}, attrs=facts)

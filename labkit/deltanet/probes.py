@@ -1,17 +1,40 @@
-"""Online probes of the DeltaNet layers for `Lab.stream`: gates, norms and the write / erase / decay ledger.
+"""Online probes of the DeltaNet layers for `Lab.stream`: gates, norms, ledger, spectra, saturation, exact rows.
 
 Each chunk's inputs are recomputed from its seams and walked by the chunk form, starting from the very state that the
-model's cache held; no T x key x value object is formed. Results are reduced over blocks of tokens.
+model's cache held; no T x key x value object is formed. Per-token numbers are reduced over blocks of tokens, spectra
+are taken where a chunk ends. An exact row needs the key, decay and write strength of every earlier token: those are kept in
+host memory, key_heads·dk + 2·heads float32 numbers a token and layer, and walked back when the stream ends.
 """
 
 import torch
 
+from labkit.deltanet.equation import implied
 from labkit.deltanet.readings import inputs, per_token, tiles
-from labkit.errors import LayerError
+from labkit.deltanet.spectrum import ranks
+from labkit.errors import InputError, LayerError
 from labkit.notation import label, select
 from labkit.stream import Probe
 
 NEEDED = ("qkv", "a", "b", "read")
+
+
+def watched(layers, spec):
+    """The DeltaNet layers among these; None is all of them.
+
+    Raises:
+        LayerError: one is not a DeltaNet layer.
+    """
+    if layers is None:
+        return spec.deltanet_layers
+    chosen = tuple(select(layers, spec.layers, "layer"))
+    if wrong := [layer for layer in chosen if spec.kind(layer) != "deltanet"]:
+        raise LayerError(
+            "this probe watches Gated DeltaNet layers",
+            got=f"layers {wrong}",
+            expected=list(spec.deltanet_layers),
+            hint="stream.capture keeps seams of attention layers",
+        )
+    return chosen
 
 
 class DeltaNetProbe(Probe):
@@ -22,22 +45,14 @@ class DeltaNetProbe(Probe):
         how: "mean" or "sum" over each block.
     """
 
+    blocks = True
+
     def __init__(self, names, how, *, layers=None, block=64):
         super().__init__(layers=layers, block=block)
         self.names, self.how = names, how
 
     def needs(self, spec):
-        if self.asked is None:
-            self.layers = spec.deltanet_layers
-        else:
-            self.layers = tuple(select(self.asked, spec.layers, "layer"))
-            if wrong := [layer for layer in self.layers if spec.kind(layer) != "deltanet"]:
-                raise LayerError(
-                    "this probe watches Gated DeltaNet layers",
-                    got=f"layers {wrong}",
-                    expected=list(spec.deltanet_layers),
-                    hint="stream.capture keeps seams of attention layers",
-                )
+        self.layers = watched(self.asked, spec)
         return dict.fromkeys(self.layers, NEEDED if set(self.names) - {"keep", "write"} else ("qkv", "a", "b"))
 
     def signature(self):
@@ -81,6 +96,78 @@ class DeltaNetProbe(Probe):
         return label(values, coords=coords, attrs=facts)
 
 
+class SpectrumProbe(Probe):
+    """Norm and ranks of the states where each chunk ends: (step, layer, head)."""
+
+    def needs(self, spec):
+        self.layers = watched(self.asked, spec)
+        return dict.fromkeys(self.layers, NEEDED)
+
+    def eat(self, run):
+        held = []
+        for layer in self.layers:
+            x = inputs(run, layer)
+            for first, count, part in tiles(x):
+                read, seam = part.flat(part.out, count), run.seams[layer, "read"][first : first + count]
+                run.prove(layer, "deltanet.spectra", read, seam)
+            held.append(torch.linalg.svdvals(part.state))
+        singular = torch.stack(held)
+        stable, effective = ranks(singular)
+        self.add("stable_rank", stable[None])
+        self.add("effective_rank", effective[None])
+        self.add("end_norm", singular.square().sum(-1).sqrt()[None])
+        self.add("last", run.positions[-1:])
+
+    def result(self, model):
+        last = self.column("last")
+        names = ("stable_rank", "effective_rank", "end_norm")
+        values = {name: (("step", "layer", "head"), self.column(name)) for name in names}
+        coords = {"step": range(len(last)), "step_token": ("step", last), "layer": list(self.layers)}
+        coords["head"] = range(values["end_norm"][1].shape[2])
+        return label(values, coords=coords, attrs={"model": model, "reading": "deltanet.spectra"})
+
+
+class RowProbe(Probe):
+    """Exact implied rows of chosen tokens over all their sources: (token, layer, head, source)."""
+
+    def __init__(self, tokens, *, layers=None):
+        super().__init__(layers=layers, block=1)
+        self.tokens = sorted(int(t) for t in tokens)
+        if not self.tokens or self.tokens[0] < 0:
+            raise InputError("rows of which tokens?", got=self.tokens, expected="absolute positions, 0 and above")
+
+    def needs(self, spec):
+        self.layers = watched(self.asked, spec)
+        return dict.fromkeys(self.layers, NEEDED)
+
+    def signature(self):
+        return [*super().signature(), list(self.tokens)]
+
+    def eat(self, run):
+        first = run.start.length
+        here = [t - first for t in self.tokens if first <= t < first + len(run)]
+        keep = max(0, min(len(run), self.tokens[-1] + 1 - first))
+        for layer in self.layers:
+            x = inputs(run, layer)
+            for name, part in (("k", x.k), ("g", x.g), ("beta", x.beta)):
+                self.add(f"{layer}.{name}", part[:keep])
+            self.add(f"{layer}.q", x.q[here])
+        self.add("at", run.positions[here])
+
+    def result(self, model):
+        at = self.column("at")
+        rows = []
+        for layer in self.layers:
+            k, g, beta, q = (self.column(f"{layer}.{name}") for name in ("k", "g", "beta", "q"))
+            empty = k.new_zeros(len(k), beta.shape[1], 1)
+            rows.append(implied(k, k, empty, g=g, beta=beta, rows=at, queries=q)[0].transpose(0, 1))
+        found = torch.stack(rows, 1)
+        coords = {"token": at, "layer": list(self.layers)}
+        coords |= {"head": range(found.shape[2]), "source": range(found.shape[3])}
+        facts = {"model": model, "reading": "deltanet.rows"}
+        return label({"weight": (("token", "layer", "head", "source"), found)}, coords=coords, attrs=facts)
+
+
 def gates(*, layers=None, block=64):
     """A probe of decay gate α (`keep`) and write strength β (`write`), block means."""
     return DeltaNetProbe(("keep", "write"), "mean", layers=layers, block=block)
@@ -94,3 +181,26 @@ def norms(*, layers=None, block=64):
 def ledger_sums(*, layers=None, block=64):
     """A probe of how much decay removed, erasing removed and writing added, summed over each block."""
     return DeltaNetProbe(("decayed", "erased", "written"), "sum", layers=layers, block=block)
+
+
+def surprise(*, layers=None, block=64):
+    """A probe of what saturates: ‖S‖, surprise ‖e‖/‖v‖ and write strength β, block means."""
+    return DeltaNetProbe(("state_norm", "surprise", "write"), "mean", layers=layers, block=block)
+
+
+def spectra(*, layers=None):
+    """A probe of stable and effective rank and norm (`end_norm`) of every state where a chunk ends."""
+    return SpectrumProbe(layers=layers)
+
+
+def saturation(*, layers=None, block=64):
+    """The probes that show a state filling up over long text: `surprise` and `spectra`, for `probes=`."""
+    return [surprise(layers=layers, block=block), spectra(layers=layers)]
+
+
+def rows(*, tokens, layers=None):
+    """A probe of the exact implied rows of chosen absolute tokens: weight (token, layer, head, source).
+
+    Host memory grows by 4·(key_heads·dk + 2·heads) bytes a token and layer (8.6 kB for a layer of the 27B).
+    """
+    return RowProbe(tokens, layers=layers)

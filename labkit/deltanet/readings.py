@@ -82,16 +82,18 @@ def per_token(x, part, first, tokens, before):
     norm = flat(part.norms())
     recalled, error = flat(part.recalled.norm(dim=-1)), flat(part.error.norm(dim=-1))
     length = x.k[span].norm(dim=-1).repeat_interleave(write.shape[1] // x.k.shape[1], 1)
+    size = x.v[span].norm(dim=-1)
     return {
         "keep": keep,
         "write": write,
         "recalled": recalled,
         "error": error,
+        "surprise": error / size.clamp(min=1e-30),
         "agreement": flat((part.recalled * part.error).sum(-1)),
         "state_norm": norm,
         "decayed": (1 - keep) * torch.cat([before[None], norm[:-1]]),
         "erased": write * length * recalled,
-        "written": write * length * x.v[span].norm(dim=-1),
+        "written": write * length * size,
     }
 
 
@@ -106,8 +108,8 @@ def memory(run, *, layer, tokens=None):
 
     Returns:
         Dataset over (token, head): keep α, write β, norms of the recalled value, the error, the read (`out`) and the
-        state, `agreement` r·e, and the ledger `decayed`, `erased`, `written`; and `state` (head, key, value), with
-        coordinate `state_token`.
+        state, `surprise` ‖e‖/‖v‖, `agreement` r·e, and the ledger `decayed`, `erased`, `written`; and `state`
+        (head, key, value), with coordinate `state_token`.
 
     Raises:
         LayerError, SeamError, ParityError, InputError.

@@ -6,7 +6,6 @@ from labkit import cache as _cache
 from labkit import passes
 from labkit.errors import InputError, LabError
 from labkit.notation import label
-from labkit.stream.probe import Capture
 from labkit.stream.store import Store
 from labkit.trace import Recorder, Run, Seams, Start, parameters_of
 
@@ -44,7 +43,7 @@ def run(lab, ids, *, probes, chunk=2048, progress=False, checkpoint=None, every=
         raise InputError("nothing to watch", got="no probes", hint="probes=[deltanet.gates()]")
     if bad := [probe.block for probe in probes if chunk % probe.block]:
         raise InputError("a chunk must hold whole blocks", got=f"chunk {chunk}, blocks {bad}", expected="a multiple")
-    if len(blocks := {probe.block for probe in probes if not isinstance(probe, Capture)}) > 1:
+    if len(blocks := {probe.block for probe in probes if probe.blocks}) > 1:
         raise InputError("probes of one stream share their block", got=sorted(blocks), expected="one block size")
     lab._admit(len(ids))
     wanted = {}

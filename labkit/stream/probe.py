@@ -10,14 +10,17 @@ from labkit.trace import SEAMS
 class Probe:
     """Base of online probes: named rows that grow chunk by chunk.
 
-    A subclass sets `layers` in `needs`, adds rows in `eat` and turns them into a dataset in `result`.
+    A subclass sets `layers` in `needs`, adds rows in `eat` and turns them into a dataset in `result`. `blocks` says
+    whether its dataset has the axis `block`.
 
     Args:
         layers: layers to watch; None for all that fit the probe.
         block: rows are reduced over so many tokens, so that results stay small at a million tokens; 1 keeps all.
     """
 
-    def __init__(self, *, layers=None, block=64):
+    blocks = False
+
+    def __init__(self, *, layers=None, block=1):
         if block < 1:
             raise InputError("a block holds at least one token", got=block)
         self.asked, self.block = layers, block

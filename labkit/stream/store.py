@@ -24,6 +24,7 @@ class Store:
             "edits": [repr(edit) for edit in lab._edits],
         }
         self.written, self.pieces, self.logits = 0, [], None
+        self.rows = {}  # (probe, name) -> rows that are written
 
     def resume(self):
         """(cache, tokens done): empty, or as the last checkpoint left it.
@@ -50,18 +51,20 @@ class Store:
         parts = {name: {} for name in ("keys", "values", "conv", "state")}
         for piece in self.pieces:
             for key, value in load_file(self.folder / piece).items():
-                name, layer = key.split("/")
-                parts[name].setdefault(int(layer), []).append(value)
+                name, place, *rest = key.split("/")
+                if name == "probe":
+                    self.probes[int(place)].rows.setdefault(rest[0], []).append(value)
+                    self.rows[int(place), rest[0]] = self.rows.get((int(place), rest[0]), 0) + len(value)
+                else:
+                    parts[name].setdefault(int(place), []).append(value)
         for name in ("keys", "values"):
             parts[name] = {layer: torch.cat(rows, 2).to(self.lab.device) for layer, rows in parts[name].items()}
         for key, value in held.items():
             kind, *rest = key.split("/")
             if kind in ("conv", "state"):
                 parts[kind][int(rest[0])] = value.to(self.lab.device)
-            elif kind == "logits":
-                self.logits = value
             else:
-                self.probes[int(rest[0])].rows[rest[1]] = [value]
+                self.logits = value
         snap = _cache.Snapshot(self.written, **parts, ids=self.ids[: self.written])
         return self.lab.restore(snap), self.written
 
@@ -80,8 +83,12 @@ class Store:
                     grown[f"{name}/{index}"] = getattr(layer, name)[:, :, self.written : done]
         tensors = {f"conv/{layer}": conv for layer, (conv, _) in held.items()}
         tensors |= {f"state/{layer}": state for layer, (_, state) in held.items()}
-        for i, probe in enumerate(self.probes):
-            tensors |= {f"probe/{i}/{name}": probe.column(name) for name in probe.rows}
+        for i, probe in enumerate(self.probes):  # only the rows since the last checkpoint
+            for name in probe.rows:
+                column, known = probe.column(name), self.rows.get((i, name), 0)
+                if len(column) > known:
+                    grown[f"probe/{i}/{name}"] = column[known:]
+                self.rows[i, name] = len(column)
         if logits is not None:
             tensors["logits"] = logits
         for name, group in ((piece, grown), (states, tensors)):
