@@ -1,4 +1,4 @@
-"""Laws of what a state holds: what is left of stored keys, recall cards, spectra, ledger; cold and warm; both dtypes."""
+"""Laws of what a state holds: what is left of keys, recall cards, spectra, ledger; cold and warm, both dtypes."""
 
 import pytest
 import tiny

@@ -2,8 +2,8 @@
 
 Each chunk's inputs are recomputed from its seams and walked by the chunk form, starting from the very state that the
 model's cache held; no T x key x value object is formed. Per-token numbers are reduced over blocks of tokens, spectra
-are taken where a chunk ends. An exact row needs the key, decay and write strength of every earlier token: those are kept in
-host memory, key_heads·dk + 2·heads float32 numbers a token and layer, and walked back when the stream ends.
+are taken where a chunk ends. An exact row needs the key, decay and write strength of every earlier token: those are
+kept in host memory, key_heads·dk + 2·heads float32 numbers a token and layer, and walked back when the stream ends.
 """
 
 import torch

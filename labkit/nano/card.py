@@ -13,8 +13,8 @@ HEAD = """# nano
 A hybrid of eight layers (D D D A D D D A) for laptops and tests: Gated DeltaNet with 2 query/key and 6 value heads
 (keys of 24, values of 32 channels), gated attention with 12 query heads over 2 key/value heads of 64 channels, a
 quarter of them rotary (base 2,000), hidden 128, window {window} tokens, {parameters:,} parameters and a
-multi-token-prediction layer of {ahead:,} more. The class is `Qwen3_5ForCausalLM` of transformers, unmodified; the multi-token-prediction layer
-lies beside it under the tensor names of the published checkpoints.
+multi-token-prediction layer of {ahead:,} more. The class is `Qwen3_5ForCausalLM` of transformers, unmodified; the
+multi-token-prediction layer lies beside it under the tensor names of the published checkpoints.
 
 Trained from nothing on generated text: facts (` fox red`, ` fox is red`) among sentences, facts that change, lists and
 what stood where in them, repeated rows, chat sessions with thinking and tools, a small grammar, and docstrings of the
@@ -50,7 +50,7 @@ def write(path, runs):
     text += "later.\n\n"
     text += _table(parts["chat"], twin)
     text += (
-        "\n## Two tokens ahead\n\nHow often the multi-token-prediction layer names the very token that the model itself "
+        "\n## Two tokens ahead\n\nHow often the multi-token-prediction layer names the token that the model itself "
         "would say next but one.\n\n" + _table(parts["ahead"], twin)
     )
     text += "\n## Beyond the window\n\nPrompts fill one, two and four windows; facts lie anywhere in them.\n\n"

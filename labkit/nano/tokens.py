@@ -11,9 +11,9 @@ import pathlib
 import sysconfig
 
 KEYS = tuple(
-    "fox whale crow lion bear wolf deer frog swan mole hawk crab goat seal duck hare lynx toad wren moth newt ibex "
-    "puma owl bat elk eel ant bee cat dog hen pig cow ram ewe yak emu gnu ape cod jay kite lark lamb mouse otter panda rook "
-    "snail snake stork tiger trout viper wasp zebra camel eagle goose horse sheep shrimp beaver".split()
+    "fox whale crow lion bear wolf deer frog swan mole hawk crab goat seal duck hare lynx toad wren moth newt "
+    "ibex puma owl bat elk eel ant bee cat dog hen pig cow ram ewe yak emu gnu ape cod jay kite lark lamb mouse "
+    "otter panda rook snail snake stork tiger trout viper wasp zebra camel eagle goose horse sheep shrimp beaver".split()
 )
 VALUES = tuple("red blue green gold black white pink gray brown purple orange silver yellow violet amber teal".split())
 ORDINALS = tuple("first second third fourth fifth sixth seventh eighth".split())
