@@ -20,7 +20,7 @@ import dataclasses
 
 import torch
 
-CHUNK = 64
+CHUNK = 32  # of the fast path; the kernels of models cut at 64, which changes nothing but rounding
 
 
 def unit(x):
@@ -71,7 +71,6 @@ class Chunks:
         q, k: [key_head, chunk, C, key]; v, recalled, error, out: [head, chunk, C, value].
         beta, decay: [head, chunk, C]; decay is the cumulated g within the chunk.
         pair: [head, chunk, C, C], exp(decay_i - decay_j) for i ≥ j, else 0.
-        system: [head, chunk, C, C], the unit lower triangular M.
         entry: [head, chunk, key, value], the state before each chunk.
         state: [head, key, value], the state after the last chunk.
     """
@@ -82,7 +81,6 @@ class Chunks:
     beta: torch.Tensor
     decay: torch.Tensor
     pair: torch.Tensor
-    system: torch.Tensor
     entry: torch.Tensor
     recalled: torch.Tensor
     error: torch.Tensor
@@ -137,9 +135,10 @@ def chunks(q, k, v, *, g, beta, state=None, chunk=CHUNK, outputs=True):
 
     With c the cumulated g, D_ij = exp(c_i - c_j) for i ≥ j, and entry state S:
 
-        M = I + tril(diag(β)(K Kᵀ ⊙ D), -1)
-        U = M⁻¹ diag(β) V - M⁻¹ diag(β eᶜ) K S                 net writes
-        R = diag(eᶜ) K S + tril(K Kᵀ ⊙ D, -1) U                what the memory says
+        W = (I + tril(diag(β)(K Kᵀ ⊙ D), -1))⁻¹ diag(β)
+        X = V - diag(eᶜ) K S                                   errors but for the chunk's own writes
+        U = W X                                                net writes
+        E = X - tril(K Kᵀ ⊙ D, -1) U                           errors
         O = diag(eᶜ) Q̃ S + (Q̃ Kᵀ ⊙ D) U                       reads
         S ← e^{c_C} S + (diag(e^{c_C - c}) K)ᵀ U
 
@@ -148,35 +147,44 @@ def chunks(q, k, v, *, g, beta, state=None, chunk=CHUNK, outputs=True):
     """
     heads = v.shape[1]
     q, k, v, g, beta = (cut(x, chunk) for x in (q, k, v, g, beta))
-    decay = g.cumsum(-1)
-    pair = decay[..., :, None] - decay[..., None, :]
-    above = torch.ones(chunk, chunk, dtype=torch.bool, device=v.device).triu(1)
-    pair = pair.masked_fill_(above, float("-inf")).exp_()
-
-    similar = spread(k @ k.transpose(-1, -2), pair)  # diagonal included; the solver ignores it
-    system = beta[..., None] * similar
+    decay, pair, similar, inverse = couplings(k, g, beta)
+    solver = inverse * beta[..., None, :]
     grown = decay.exp()[..., None]
-    fed = spread(k, grown)
-    solved = torch.linalg.solve_triangular(
-        system, beta[..., None] * torch.cat([v, fed], -1), upper=False, unitriangular=True
-    )
-    own, taken = solved.split([v.shape[-1], k.shape[-1]], -1)
-    left = spread(k, (decay[..., -1:] - decay).exp()[..., None])
+    fed, left = spread(k, grown), spread(k, (decay[..., -1:] - decay).exp()[..., None]).transpose(-1, -2)
     total = decay[..., -1].exp()[..., None, None]
 
     state = v.new_zeros(heads, k.shape[-1], v.shape[-1]) if state is None else state.to(v)
-    entry, write = [], []
+    entry, bare, write = [], [], []
     for n in range(v.shape[1]):
         entry.append(state)
-        write.append(own[:, n] - taken[:, n] @ state)
-        state = total[:, n] * state + left[:, n].transpose(-1, -2) @ write[-1]
-    entry, write = torch.stack(entry, 1), torch.stack(write, 1)
+        bare.append(v[:, n] - fed[:, n] @ state)
+        write.append(solver[:, n] @ bare[-1])
+        state = torch.baddbmm(total[:, n] * state, left[:, n], write[-1])
+    entry, bare, write = (torch.stack(part, 1) for part in (entry, bare, write))
 
-    recalled = fed @ entry + similar.tril_(-1) @ write
+    error = bare - similar.tril_(-1) @ write
     out = None
     if outputs:
         out = spread(q, grown) @ entry + spread(q @ k.transpose(-1, -2), pair) @ write
-    return Chunks(q, k, v, beta, decay, pair, system, entry, recalled, v - recalled, out, state)
+    return Chunks(q, k, v, beta, decay, pair, entry, v - error, error, out, state)
+
+
+def couplings(k, g, beta):
+    """How the tokens of each chunk act on each other, from cut k, g and β.
+
+    Returns:
+        (c, D, K Kᵀ ⊙ D with its diagonal, (I + tril(diag(β)(K Kᵀ ⊙ D), -1))⁻¹), see `chunks`: [head, chunk, C] and
+        three times [head, chunk, C, C].
+    """
+    size = k.shape[2]
+    decay = g.cumsum(-1)
+    pair = decay[..., :, None] - decay[..., None, :]
+    above = torch.ones(size, size, dtype=torch.bool, device=k.device).triu(1)
+    pair = pair.masked_fill_(above, float("-inf")).exp_()
+    similar = spread(k @ k.transpose(-1, -2), pair)
+    identity = torch.eye(size, dtype=k.dtype, device=k.device).expand_as(similar)
+    inverse = torch.linalg.solve_triangular(beta[..., None] * similar, identity, upper=False, unitriangular=True)
+    return decay, pair, similar, inverse
 
 
 def implied_row(q, k, v, *, g, beta, token):
@@ -198,7 +206,7 @@ def implied_row(q, k, v, *, g, beta, token):
     return row, x
 
 
-def implied(q, k, v, *, g, beta, rows=None, heads=None, chunk=CHUNK, form="value", queries=None):
+def implied(q, k, v, *, g, beta, rows=None, heads=None, chunk=64, form="value", queries=None):
     """Exact rows of the implied attention, for any number of query tokens: O(rows · T · dk), no T x dk x dv object.
 
     o_t = Σ_j A_tj v_j + S_0ᵀ x_t. Inside the query's own chunk A = (Q̃Kᵀ ⊙ D) M⁻¹ diag(β); what is left of the query

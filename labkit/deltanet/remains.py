@@ -15,12 +15,12 @@ one key is the delta rule itself, started at k_j with all values zero. Gated Del
 
 import torch
 
-from labkit.deltanet.equation import CHUNK, chunks, cut, grouped, spread
+from labkit.deltanet.equation import CHUNK, chunks, couplings, cut, grouped, spread
 from labkit.deltanet.readings import axis, inputs, proof, tiles
 from labkit.errors import InputError
 from labkit.notation import label, select
 
-TILE = 2048  # tokens whose matrices are held at once
+TILE = 512  # tokens whose matrices are held at once
 
 
 def left(k, *, g, beta, tile=TILE, chunk=CHUNK):
@@ -38,12 +38,10 @@ def left(k, *, g, beta, tile=TILE, chunk=CHUNK):
     for first in range((len(k) - 1) // tile * tile, -1, -tile):
         count = min(tile, len(k) - first)
         span = slice(first, first + count)
-        keys, decay, write = cut(k[span], chunk), cut(g[span], chunk).cumsum(-1), cut(beta[span], chunk)
-        gap = decay[..., :, None] - decay[..., None, :]
-        later = torch.ones(chunk, chunk, dtype=torch.bool, device=k.device).triu(1)
-        system = write[..., None] * spread(keys @ keys.transpose(-1, -2), gap.masked_fill_(later, -torch.inf).exp_())
+        keys, write = cut(k[span], chunk), cut(beta[span], chunk)
+        decay, _, _, inverse = couplings(keys, cut(g[span], chunk), write)
         decayed = spread(keys, (decay[..., -1:] - decay).exp()[..., None])
-        inside = torch.linalg.solve_triangular(system.transpose(-1, -2), decayed, upper=True, unitriangular=True)
+        inside = inverse.transpose(-1, -2) @ decayed
         scaled = spread(keys, (write * decay.exp())[..., None])
         whole = decay[..., -1].exp()[..., None, None] * torch.eye(wide, dtype=k.dtype, device=k.device)
         whole = whole - inside.transpose(-1, -2) @ scaled

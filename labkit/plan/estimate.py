@@ -218,12 +218,12 @@ def _implied_scratch(lab, tokens, heads, rows):
 
 
 def _memory_scratch(lab, tokens):
-    # Counted on seven shapes of the chunk form; within 5 % there.
+    # Counted on seven shapes and three lengths of the chunk form in tiles of 512, of which two live at once; within 10 %.
     spec = lab.spec
-    tile = min(tokens, 2048)
-    chunked = 4 * tile * spec.heads * (2.1 * spec.dk + 5.1 * spec.dv + 4.3 * 64)
-    entries = 4 * -(-tile // 64) * spec.heads * spec.dk * spec.dv * 1.7
-    return _inputs_bytes(spec, tokens) + int(chunked + entries) + 4 * tokens * spec.heads * (spec.dv + 10)
+    tile = min(tokens, 1024)
+    chunked = tile * spec.heads * (0.5 * spec.dk + 1.95 * spec.dv + 3.3 * 32)
+    entries = 1.4 * -(-tile // 32) * spec.heads * spec.dk * spec.dv
+    return _inputs_bytes(spec, tokens) + int(4 * (chunked + entries + 2.3 * tokens * spec.heads * spec.dv))
 
 
 def _cheaper_trace(lab, tokens, layers):
