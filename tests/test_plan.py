@@ -42,6 +42,17 @@ def test_trace(shaped, tokens, keep):
     within(planned.kept, kept)
 
 
+@pytest.mark.parametrize("chunk", [128, 512])
+def test_chunks_and_streams(shaped, chunk):
+    ids = tiny.ids(1024)
+    shaped.trace(ids[:3])
+    peak, _, _ = measure.peak(lambda: shaped.trace(ids, chunk=chunk))
+    within(shaped.plan(tokens=1024, chunk=chunk).peak, peak)
+    probes = [deltanet.gates(), deltanet.norms()]
+    peak, _, _ = measure.peak(lambda: shaped.stream(ids, probes=probes, chunk=chunk))
+    within(shaped.plan(tokens=1024, want="stream", chunk=chunk).peak, peak)
+
+
 @pytest.mark.parametrize(
     ("want", "read"),
     [

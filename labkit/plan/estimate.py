@@ -118,7 +118,8 @@ def _walk(lab, tokens, wanted, at_once):
 
 def _mixer_scratch(spec, kind, tokens, each):
     if kind == "deltanet":
-        rule = spec.heads * (6 * spec.dk + 5 * spec.dv + 2 * 64 + 8) * 4
+        wide, pairs = 6 * spec.dk + 5 * spec.dv + 2 * 64, 3 * spec.dk + 2 * spec.dv + 4 * 64  # its two highest moments
+        rule = spec.heads * (max(wide, pairs) + 8) * 4
         return -(-tokens // 64) * 64 * rule + tokens * spec.conv_channels * each
     # Rotated queries and keys, gate, mixed values, opened gate and their product.
     return tokens * each * (5 * spec.query_heads + spec.kv_heads) * spec.head_dim
@@ -131,9 +132,12 @@ def _trace(lab, tokens, wanted, chunk, logits, *, offload=False):
     rotary = 2 * tokens * spec.rotary_dim * each
     cached = tokens * len(spec.attention_layers) * 2 * spec.kv_heads * spec.head_dim * each if chunk else 0
     joined = kept if chunk and chunk < tokens else 0  # pieces and their concatenation live together for a moment
+    if offload:
+        alive, kept, joined = 0, 0, 0
+    held, scratch = max((alive, scratch), (kept + joined, 0), key=sum)
     parts = {
-        "seams": (0 if offload else max(alive, kept)) + joined,
-        "scratch of one layer": scratch if not joined else 0,
+        "seams": held,
+        "scratch of one layer": scratch,
         "keys and values": cached,
         "rotary and logits": rotary + logits * spec.vocab * each,
     }
@@ -153,16 +157,17 @@ def _stream(lab, tokens, layers, chunk):
     spec, each = lab.spec, dtype_bytes(lab.dtype)
     wanted = dict.fromkeys(layers or spec.deltanet_layers, NEEDS["deltanet.memory"])
     at_once = min(chunk, tokens)
-    _, (alive, scratch) = _walk(lab, at_once, wanted, at_once)
+    kept, (alive, scratch) = _walk(lab, at_once, wanted, at_once)
     cached = tokens * len(spec.attention_layers) * 2 * spec.kv_heads * spec.head_dim * each
     mask = at_once * tokens if chunk < tokens else 0
     repeated = tokens * 2 * spec.query_heads * spec.head_dim * each if chunk < tokens else 0
-    parts = {
-        "keys and values": cached,
-        "seams of one chunk": alive,
-        "scratch of one layer": scratch,
-        "mask and repeated keys": mask + repeated,
-    }
+    state = 4 * spec.heads * spec.dk * spec.dv + spec.conv_channels * spec.conv * each
+    held = state * (2 * len(spec.deltanet_layers) + len(wanted))  # in the cache, for an interrupt, and shown to probes
+    scratch = max(scratch, _mixer_scratch(spec, "attention", at_once, each) + repeated)
+    model = {"seams of one chunk": alive, "scratch of one layer": scratch, "attention mask": mask}
+    probes = {"seams of one chunk": kept, "scratch of the probes": _memory_scratch(lab, at_once)}
+    parts = max(model, probes, key=lambda part: sum(part.values()))
+    parts = {"keys and values": cached, "states": held, **parts}
     free, where = card.budget(lab.device)
     return Plan("stream", tokens, parts, 0, free, where, prefill_flops(spec, tokens)["total"])
 

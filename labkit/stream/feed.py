@@ -89,6 +89,7 @@ def run(lab, ids, *, probes, chunk=2048, progress=False, checkpoint=None, every=
                     for probe, size in zip(probes, sizes, strict=True):
                         probe.rows = {name: rows[: size[name]] for name, rows in probe.rows.items() if name in size}
                     raise
+                del shown, seams, rotary, start  # not to be held through the next forward pass
                 logits = found[0, 0] if last else logits
                 done, held = a + len(part), _states(cache)
                 bar.update(len(part))
