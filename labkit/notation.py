@@ -34,6 +34,12 @@ AXES = {
     "channel": "channel of any other vector",
     "vocab": "entry of the vocabulary",
     "pair": "rotary pair",
+    "other_head": "a second query head, compared with the first",
+    "source_block": "block of consecutive sources",
+    "bin": "distance from 2^bin - 1 up to 2^(bin+1) - 2 tokens back",
+    "segment": "part of the prompt",
+    "link": "one of the strongest weights, largest first",
+    "term": "one of several quantities shown together",
     "mode": "singular direction of a state, strongest first",
     "block": "block of consecutive tokens",
     "step": "step of a sweep or of training",
@@ -57,6 +63,7 @@ class Quantity:
 
 
 GDN = "arXiv 2412.06464"
+GQA = "arXiv 2505.06708"
 QUANTITIES = {
     "keep": Quantity("α", "decay gate: share of the state kept", "fraction", "fraction", f"{GDN} eq. 10"),
     "write": Quantity("β", "write strength", "fraction", "fraction", f"{GDN} eq. 10"),
@@ -91,6 +98,19 @@ QUANTITIES = {
     "readout": Quantity("‖ΔSᵀq‖", "what the difference of two states says to a query", "norm", "positive", GDN),
     "predicted": Quantity("δo", "predicted change of what the head reads", "norm", "signed", GDN),
     "measured": Quantity("δo", "measured change of what the head reads", "norm", "signed", GDN),
+    "logit": Quantity("s", "softmax logit, before the softmax", "1", "signed", "arXiv 1706.03762 eq. 1"),
+    "contribution_norm": Quantity("‖c‖", "norm of what a source adds to the residual stream", "norm", "positive", GQA),
+    "similarity": Quantity(
+        "Σmin", "overlap of two heads' attention, mean over rows", "fraction", "fraction", "this run"
+    ),
+    "entropy": Quantity("H", "entropy of the attention row", "nat", "positive", "arXiv 1706.03762"),
+    "support": Quantity("e^H", "sources the attention row is spread over", "tokens", "positive", "arXiv 1706.03762"),
+    "sink": Quantity("sink", "attention mass on the first sources", "fraction", "fraction", "arXiv 2309.17453"),
+    "local": Quantity("local", "attention mass on the last sources", "fraction", "fraction", "arXiv 1706.03762"),
+    "distance": Quantity("d", "mean distance of what is attended to", "tokens", "positive", "arXiv 1706.03762"),
+    "histogram": Quantity("P(d)", "attention mass by distance", "fraction", "fraction", "arXiv 1706.03762"),
+    "pooled": Quantity("P", "attention mass of a block, mean over rows", "fraction", "fraction", "arXiv 1706.03762"),
+    "mass": Quantity("P", "attention mass on a part of the prompt", "fraction", "fraction", "arXiv 1706.03762"),
     "effect": Quantity("Δ", "change that an intervention causes", "1", "signed", "this run"),
 }
 

@@ -51,7 +51,7 @@ def test_gate_is_the_mean_of_the_sigmoid(lab):
 def test_tiles_do_not_show(lab, monkeypatch):
     run = lab.trace(IDS)
     whole = attention.pattern(run, layer=2).weight.values
-    monkeypatch.setattr(attention, "TILE", 7)
+    monkeypatch.setattr(attention.readings, "TILE", 7)
     assert abs(attention.pattern(run, layer=2).weight.values - whole).max() < 1e-6
 
 

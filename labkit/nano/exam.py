@@ -60,6 +60,16 @@ def among(draw, room, size, facts, asked, sentences=True):
     return tasks.mixed(draw, facts, filler[:-1]) + "\n" + asked
 
 
+def listed(draw, room, size, words, asked):
+    """A list with sentences between its items that fill the room; then the question."""
+    left, filler = room - len(words) - 2 - size(asked), []
+    while left > 0:
+        other = text.sentence(draw)
+        left -= size(other)
+        filler.append(other)
+    return " list" + tasks.mixed(draw, [f" {word}" for word in words], filler[:-1]) + " end" + asked
+
+
 def recall(draw, room, size, *, facts=16):
     """Different keys among sentences, all of the room; one is asked for."""
     keys = draw.sample(KEYS, facts)
@@ -114,16 +124,14 @@ def earlier(draw, room, size, *, items=8):
     words = draw.sample(KEYS, items)
     i, j = sorted(draw.sample(range(items), 2))
     one, two = draw.sample((words[i], words[j]), 2)
-    lines = [f" list {words[0]}", *(f" {word}" for word in words[1:-1]), f" {words[-1]} end"]
-    return among(draw, room, size, lines, f" earlier {one} {two}").replace("\n", ""), f" {words[i]}"
+    return listed(draw, room, size, words, f" earlier {one} {two}"), f" {words[i]}"
 
 
 def ordinal(draw, room, size, *, items=8):
     """A list with sentences between its items; the third, say."""
     words = draw.sample(KEYS, items)
     i = draw.randrange(items)
-    lines = [f" list {words[0]}", *(f" {word}" for word in words[1:-1]), f" {words[-1]} end"]
-    return among(draw, room, size, lines, f" {tasks.ORDINALS[i]}").replace("\n", ""), f" {words[i]}"
+    return listed(draw, room, size, words, f" {tasks.ORDINALS[i]}"), f" {words[i]}"
 
 
 def induction(draw, room, size):

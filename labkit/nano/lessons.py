@@ -15,13 +15,14 @@ from labkit.nano import chat, tasks, text
 @dataclasses.dataclass(frozen=True)
 class Lesson:
     """Rows of up to `room` tokens, `batch` of them a step, from `tasks`: pairs (name, options), each as likely as any
-    other; it is over when every task of it is right on the share `holds` of its answers.
+    other. It is over when every task of it is right on the share `holds` of its answers, or after `most` tokens.
     """
 
     room: int
     batch: int
     tasks: tuple
-    holds: float = 0.95
+    holds: float = 0.9
+    most: float = 2e6
 
 
 def _pairs(**options):
@@ -32,15 +33,17 @@ FEW = dict(keys=12, values=8, distinct=12, styles=("plain",), ends=("",), overwr
 MANY = FEW | dict(keys=64, values=16)
 PLAIN = (("story", {}), ("docstrings", {}))
 LESSONS = (
-    Lesson(32, 16, (_pairs(**FEW),)),
-    Lesson(64, 16, (_pairs(**MANY),), holds=0.9),
-    Lesson(96, 12, (_pairs(overwrite=0.05), *PLAIN), holds=0.9),
-    Lesson(128, 12, (_pairs(distinct=24), ("scattered", dict(facts=6)), ("copy", {}), *PLAIN), holds=0.9),
+    Lesson(32, 16, (_pairs(**FEW),), holds=0.95),
+    Lesson(64, 16, (_pairs(**MANY),)),
+    Lesson(96, 12, (_pairs(overwrite=0.05), *PLAIN)),
+    Lesson(
+        128, 12, (_pairs(distinct=24), ("scattered", dict(facts=6)), ("copy", {}), ("order", {}), *PLAIN), most=1.5e6
+    ),
     Lesson(
         192,
         10,
         (
-            _pairs(distinct=24),
+            _pairs(distinct=24, overwrite=0.15),
             ("scattered", dict(facts=12)),
             ("order", dict(items=8)),
             ("values", {}),
@@ -48,22 +51,25 @@ LESSONS = (
             ("copy", {}),
             *PLAIN,
         ),
-        holds=0.9,
+        most=1.5e6,
     ),
     Lesson(
         512,
         6,
         (
-            _pairs(distinct=24, overwrite=0.15),
+            _pairs(distinct=24, overwrite=0.2),
             ("scattered", {}),
             ("scattered", dict(facts=3)),
             ("order", {}),
+            ("order", dict(items=8)),
             ("values", {}),
+            ("chat", {}),
             ("chat", {}),
             ("copy", {}),
             *PLAIN,
         ),
         holds=2.0,  # the last one goes on
+        most=float("inf"),
     ),
 )
 

@@ -24,11 +24,14 @@ MEMORY = 0.98  # of the running accuracies
 
 @dataclasses.dataclass
 class Progress:
-    """Where training stands; saved with the weights. `held` is the running accuracy of each (lesson, task)."""
+    """Where training stands; saved with the weights. `begun` is the token at which its lesson began, `held` the running
+    accuracy of each (lesson, task).
+    """
 
     step: int = 0
     tokens: int = 0
     lesson: int = 0
+    begun: int = 0
     held: dict = dataclasses.field(default_factory=dict)
 
 
@@ -74,10 +77,10 @@ class Training:
             while self.at.tokens < self.total:
                 facts = self.step()
                 log.write(json.dumps(facts) + "\n")
+                log.flush()
                 bar.update(facts["new"])
                 bar.set_postfix(lesson=self.at.lesson, loss=f"{facts['loss']:.3f}", **self._shown())
                 if self.at.step % save_every == 0 or self.at.tokens >= self.total:
-                    log.flush()
                     self.save()
         return self
 
@@ -115,8 +118,9 @@ class Training:
                 self.at.held[name] = MEMORY * self.at.held.get(name, 0.0) + (1 - MEMORY) * share
         lesson = self.lessons[self.at.lesson]
         wanted = {(self.at.lesson, name) for name, _ in lesson.tasks} - {(self.at.lesson, n) for n in SILENT}
-        if all(self.at.held.get(name, 0.0) >= lesson.holds for name in wanted):
-            self.at.lesson += 1
+        learnt = all(self.at.held.get(name, 0.0) >= lesson.holds for name in wanted)
+        if learnt or self.at.tokens - self.at.begun > lesson.most:
+            self.at.lesson, self.at.begun = self.at.lesson + 1, self.at.tokens
 
     def _shown(self):
         return {name: f"{share:.2f}" for (lesson, name), share in self.at.held.items() if lesson == self.at.lesson}

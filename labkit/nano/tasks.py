@@ -104,7 +104,7 @@ def pairs(
     return "".join(text)
 
 
-def scattered(draw, room, size, *, facts=16, overwrite=0.3, styles=("plain", "is"), asked=16):
+def scattered(draw, room, size, *, facts=16, overwrite=0.5, styles=("plain", "is"), asked=16):
     """Facts in sentences about other things; some keys get another value later; asked in any order at the end."""
     form = FACTS[draw.choice(styles)]
     each = size(form.format(key="fox", value=" red") + ".")
@@ -140,39 +140,57 @@ def mixed(draw, ordered, loose):
 # -------------------------------------------------------------------------------------------------------- order
 
 
-def order(draw, room, size, *, items=12, gap=0.5, kinds=("ordinal", "last", "after", "before", "earlier", "later")):
-    """A list, then questions about places in it; with `gap`, sentences part the items or the questions from them."""
-    count = draw.randint(4, max(4, min(items, room // 6)))
+def order(draw, room, size, *, items=12, kinds=("ordinal", "last", "after", "before", "earlier", "later")):
+    """Lists, each followed by a few questions of one kind about places in it, none asked twice.
+
+    Sentences part the items or the questions from them, so that what is asked may lie far back.
+    """
+    text, left = [], room
+    while left >= 24:
+        one = _listed(draw, min(left, draw.choice((48, 96, 192, left))), size, items, draw.choice(kinds))
+        text.append(one)
+        left -= size(one.replace(OPEN, "").replace(CLOSE, ""))
+    return "".join(text)
+
+
+def _listed(draw, room, size, items, kind):
+    count = draw.randint(4, max(4, min(items, room // 8)))
     words = draw.sample(KEYS, count)
-    questions = []
-    used = 3 + count
-    kinds = kinds if count >= 8 else [kind for kind in kinds if kind != "ordinal"]
-    while used < room * 0.55:
-        kind = draw.choice(kinds)
-        i = draw.randrange(count - 1)
-        j = draw.randrange(i + 1, count)
-        one, two = draw.sample((words[i], words[j]), 2)
-        text = {
-            "ordinal": lambda i=i: f" {ORDINALS[i % 8]}{answer(' ' + words[i % 8])}",
-            "last": lambda: f" last{answer(' ' + words[-1])}",
-            "after": lambda i=i: f" after {words[i]}{answer(' ' + words[i + 1])}",
-            "before": lambda i=i: f" before {words[i + 1]}{answer(' ' + words[i])}",
-            "earlier": lambda i=i, one=one, two=two: f" earlier {one} {two}{answer(' ' + words[i])}",
-            "later": lambda j=j, one=one, two=two: f" later {one} {two}{answer(' ' + words[j])}",
-        }[kind]()
-        questions.append(text)
-        used += len(text.split())
-    left, filler = room - used - 1, []
+    spread = draw.random() < 0.5  # sentences between the items; else between list and questions
+    asked = [question(kind, words, i, j, draw.random() < 0.5) for i, j in _places(draw, kind, count)]
+    asked = asked[: max(1, min(8, (room - count - 3) // 5))]
+    left, filler = room - count - 2 - 4 * len(asked), []
     while left > 0:
         other = sentence(draw)
         left -= size(other)
         filler.append(other)
-    filler = filler[:-1]
-    head = [f" {word}" for word in words]
-    if draw.random() < gap:  # sentences between the items, so that places lie far apart
-        return " list" + mixed(draw, head, filler) + " end" + "".join(questions)
-    cut = draw.randint(0, len(filler))
-    return " list" + "".join(head) + " end" + "".join(filler[:cut]) + "".join(questions)
+    head, filler = [f" {word}" for word in words], filler[:-1]
+    body = mixed(draw, head, filler) if spread else "".join(head)
+    return " list" + body + " end" + ("" if spread else "".join(filler)) + "".join(asked)
+
+
+def _places(draw, kind, count):
+    """Pairs of places a question may be about, in random order, none twice."""
+    if kind in ("earlier", "later"):
+        places = [(i, j) for i in range(count) for j in range(i + 1, count)]
+    else:
+        places = [(i, i + 1) for i in range(min(count - 1, len(ORDINALS)))]
+    draw.shuffle(places)
+    return places[:1] if kind == "last" else places
+
+
+def question(kind, words, i, j, swapped=False):
+    """A question about items i < j of a list, with its answer."""
+    pair = f"{words[j]} {words[i]}" if swapped else f"{words[i]} {words[j]}"
+    asked, right = {
+        "ordinal": (ORDINALS[min(i, len(ORDINALS) - 1)], words[i]),
+        "last": ("last", words[-1]),
+        "after": (f"after {words[i]}", words[j]),
+        "before": (f"before {words[j]}", words[i]),
+        "earlier": (f"earlier {pair}", words[i]),
+        "later": (f"later {pair}", words[j]),
+    }[kind]
+    return f" {asked}{answer(' ' + right)}"
 
 
 def values(draw, room, size, *, keys=4, most=4):

@@ -11,9 +11,10 @@ import pathlib
 import sysconfig
 
 KEYS = tuple(
-    "fox whale crow lion bear wolf deer frog swan mole hawk crab goat seal duck hare lynx toad wren moth newt "
-    "ibex puma owl bat elk eel ant bee cat dog hen pig cow ram ewe yak emu gnu ape cod jay kite lark lamb mouse "
-    "otter panda rook snail snake stork tiger trout viper wasp zebra camel eagle goose horse sheep shrimp beaver".split()
+    "fox whale crow lion bear wolf deer frog swan mole hawk crab goat seal duck hare lynx toad wren moth "
+    "newt ibex puma owl bat elk eel ant bee cat dog hen pig cow ram ewe yak emu gnu ape cod jay kite lark "
+    "lamb mouse otter panda rook snail snake stork tiger trout viper wasp zebra camel eagle goose horse "
+    "sheep shrimp beaver".split()
 )
 VALUES = tuple("red blue green gold black white pink gray brown purple orange silver yellow violet amber teal".split())
 ORDINALS = tuple("first second third fourth fifth sixth seventh eighth".split())
@@ -23,9 +24,9 @@ VERBS = tuple("grinds bakes rules plants sails heals teaches paints hunts sings 
 THINGS = tuple("flour bread land corn boats people children walls game songs cloth clay".split())
 TIMES = tuple("morning evening winter summer spring autumn".split())
 OTHER = tuple(
-    "the a is in on at of and it to so no then now every near what which colour look up pick for one list end last "
-    "after before earlier later noted sees likes feeds rests goes with by door house cup ring coat boat stone I need "
-    "tool said".split()
+    "the a is in on at of and it to so no then now every near what which colour look up pick for one list "
+    "end last after before earlier later noted sees likes feeds rests goes with by door house cup ring "
+    "coat boat stone I need tool said".split()
 )
 WORDS = (*KEYS, *VALUES, *ORDINALS, *PEOPLE, *PLACES, *VERBS, *THINGS, *TIMES, *OTHER)
 SPECIAL = (

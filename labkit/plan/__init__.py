@@ -2,8 +2,8 @@
 
 The peak is found by walking the layers as the model does: at each layer, the seams kept so far plus the scratch of
 that layer's largest moment. Scratch of the delta rule is that of transformers' chunk rule in PyTorch, per token and
-head 8 + max(6·dk + 5·dv + 2·64, 3·dk + 2·dv + 4·64) float32 numbers; fused kernels need less. `tests/test_plan.py` holds the estimate against
-counted bytes.
+head 8 + max(6·dk + 5·dv + 2·64, 3·dk + 2·dv + 4·64) float32 numbers; fused kernels need less. `tests/test_plan.py`
+holds the estimate against counted bytes.
 
 A request whose peak is above the budget (free accelerator memory, or available host memory) is refused.
 

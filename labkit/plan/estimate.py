@@ -223,7 +223,7 @@ def _implied_scratch(lab, tokens, heads, rows):
 
 
 def _memory_scratch(lab, tokens):
-    # Counted on seven shapes and three lengths of the chunk form in tiles of 512, of which two live at once; within 10 %.
+    # Counted on seven shapes and three lengths, in tiles of 512, of which two live at once; within 10 % there.
     spec = lab.spec
     tile = min(tokens, 1024)
     chunked = tile * spec.heads * (0.5 * spec.dk + 1.95 * spec.dv + 3.3 * 32)
