@@ -1,4 +1,4 @@
-"""`python -m labkit.nano train | evaluate | export`."""
+"""`python -m labkit.nano train | evaluate | export`; `evaluate` writes the model card too."""
 
 import argparse
 import pathlib
@@ -29,7 +29,6 @@ def _parser():
     parser.add_argument("--threads", type=int, default=1, help="of torch; more only wait for each other (default: 1)")
     parser.add_argument("--samples", type=int, default=1000, help="evaluate: questions per row (default: %(default)s)")
     parser.add_argument("--other", metavar="FOLDER", help="evaluate: a measured training to show beside this one")
-    parser.add_argument("--card", default=FOLDER / "README.md", type=pathlib.Path, help="evaluate: where it is written")
     return parser
 
 
@@ -54,10 +53,12 @@ def _evaluate(options):
     model, mtp = recipe.trained(folder)
     asked = exam.Exam(model, mtp, deck, samples=options.samples)
     parts = exam.examine(asked, lambda result: print(f"{result.name:56} {card.shown(result)}", flush=True))
-    facts = card.facts_of(model, mtp, held["progress"], held["seed"])
-    card.dump(folder / "exam.json", facts, parts)
-    others = [card.load(pathlib.Path(options.other) / "exam.json")] if options.other else []
-    card.write(options.card, [(facts, parts), *others])
+    runs = [(card.facts_of(model, mtp, held["progress"], held["seed"]), parts)]
+    card.dump(folder / "exam.json", runs)
+    if options.other:
+        runs += card.load(pathlib.Path(options.other) / "exam.json")[:1]
+    card.dump(FOLDER / "exam.json", runs)
+    card.write(FOLDER / "README.md", runs)
 
 
 def _export(options):

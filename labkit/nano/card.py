@@ -97,16 +97,25 @@ def _grid(results, titles, columns, *, windows=False):
     return "\n".join(lines) + "\n"
 
 
-def dump(path, facts, parts):
-    """Results as JSON, so that the card can be written again without measuring."""
-    plain = {part: [dataclasses.asdict(result) for result in results] for part, results in parts.items()}
-    pathlib.Path(path).write_text(json.dumps({"facts": facts, "parts": plain}, indent=1) + "\n", encoding="utf-8")
+def dump(path, runs):
+    """Results of one or two trainings as JSON, from which the card can be written again."""
+    plain = [
+        {
+            "facts": facts,
+            "parts": {part: [dataclasses.asdict(result) for result in results] for part, results in parts.items()},
+        }
+        for facts, parts in runs
+    ]
+    pathlib.Path(path).write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
 
 
 def load(path):
-    """(facts, parts) that `dump` wrote."""
+    """The runs `[(facts, parts)]` that `dump` wrote."""
     held = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    return held["facts"], {part: [Result(**result) for result in results] for part, results in held["parts"].items()}
+    return [
+        (run["facts"], {part: [Result(**one) for one in results] for part, results in run["parts"].items()})
+        for run in held
+    ]
 
 
 def facts_of(model, mtp, progress, seed):

@@ -262,8 +262,8 @@ def yarn(model, factor):
 def without(model, kind):
     """The model without its mixers of one kind, "linear_attention" or "full_attention", while the block lasts."""
     with contextlib.ExitStack() as scope:
-        for layer in model.model.layers:
-            if layer.layer_type == kind:
+        for layer, its in zip(model.model.layers, model.config.layer_types, strict=True):
+            if its == kind:
                 mixer = layer.linear_attn if kind == "linear_attention" else layer.self_attn
                 scope.callback(mixer.register_forward_hook(_nothing).remove)
         yield

@@ -4,6 +4,7 @@ One seed, one thread and one machine repeat every number; other machines diverge
 checkpoint is stored and never trained again by a test.
 """
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -89,9 +90,10 @@ class Training:
         last = self.at.lesson == len(self.lessons) - 1
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * min(1, (self.at.step + 1) / WARM, (1 - self.at.tokens / self.total) / COOL)
-        names, ids, answers, real = self.deck.batch(self.at.lesson)
-        ids, answers, real = (part.to(self.device) for part in (ids, answers, real))
-        hidden = self.model.model(ids, use_cache=False).last_hidden_state
+        names, *parts = self.deck.batch(self.at.lesson)
+        ids, answers, real, heard = (part.to(self.device) for part in parts)
+        with silenced(self.model, heard):
+            hidden = self.model.model(ids, use_cache=False).last_hidden_state
         logits = self.model.lm_head(hidden[:, :-1]).float()
         loss = _weighed(logits, ids[:, 1:], answers[:, 1:], real[:, 1:])
         whole = loss
@@ -119,7 +121,8 @@ class Training:
         lesson = self.lessons[self.at.lesson]
         wanted = {(self.at.lesson, name) for name, _ in lesson.tasks} - {(self.at.lesson, n) for n in SILENT}
         learnt = all(self.at.held.get(name, 0.0) >= lesson.holds for name in wanted)
-        if learnt or self.at.tokens - self.at.begun > lesson.most:
+        overdue = self.at.tokens - self.at.begun > lesson.most
+        if (learnt or overdue) and self.at.lesson + 1 < len(self.lessons):
             self.at.lesson, self.at.begun = self.at.lesson + 1, self.at.tokens
 
     def _shown(self):
@@ -147,6 +150,21 @@ class Training:
 def plain_text(tokenizer, texts=None):
     """Token ids of all docstrings, a blank line after each."""
     return [i for passage in texts or tokens.corpus() for i in tokenizer.encode(passage + "\n\n").ids]
+
+
+@contextlib.contextmanager
+def silenced(model, heard):
+    """The model with the attention mixers of rows whose `heard` [batch] is 0 silenced, while the block lasts."""
+
+    def soften(module, args, output):
+        return (output[0] * heard[:, None, None], *output[1:])
+
+    with contextlib.ExitStack() as scope:
+        if not heard.all():
+            for layer in model.model.layers:
+                if hasattr(layer, "self_attn"):
+                    scope.callback(layer.self_attn.register_forward_hook(soften).remove)
+        yield
 
 
 SILENT = ("story", "docstrings")  # tasks without answers
