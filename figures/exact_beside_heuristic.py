@@ -26,10 +26,11 @@ def data(lab):
     found = {(layer, head): read(layer, head, "heuristic") for layer in layers for head in heads}
     worst = max(found, key=lambda place: found[place].attrs["relative_error"])
     exact = read(*worst, "value")
-    maps = exact.rename(weight="exact").assign(heuristic=found[worst].weight).isel(head=0)
+    maps = exact.rename(weight="exact").assign(heuristic=found[worst].weight).isel(head=0, drop=True)
     errors = [[found[layer, head].attrs["relative_error"] for head in heads] for layer in layers]
     facts = {"long_name": "error of the reads rebuilt by the shortcut", "units": "share of their norm", "symbol": "ε"}
-    maps = maps.assign(error=(("layer", "key_head"), errors, facts | {"scale": "positive", "source": "this figure"}))
+    maps = maps.assign(error=(("layer", "head"), errors, facts | {"scale": "positive", "source": "this figure"}))
+    maps = maps.assign_coords(layer=list(layers), head=list(heads)).assign_attrs(head=worst[1])
     return maps.assign(wrong=float(found[worst].attrs["relative_error"]), right=float(exact.attrs["relative_error"]))
 
 
@@ -37,5 +38,5 @@ def draw(ds):
     """Both maps side by side, with the error of each above it."""
     left = f"exact: reads rebuilt to {float(ds.right):.0e}"
     right = f"without removal: reads off by {float(ds.wrong):.0%}"
-    title = f"Layer {ds.attrs['layer']}, head {int(ds['head'])}: what the shortcut without removal gets wrong"
+    title = f"Layer {ds.attrs['layer']}, head {ds.attrs['head']}: what the shortcut without removal gets wrong"
     return plot.maps((ds, "exact", left), (ds, "heuristic", right), title=title)

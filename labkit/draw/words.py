@@ -89,10 +89,14 @@ def short(text, width):
 
 
 def entries(array, dim):
-    """`(text, part)` of each entry along a dim; None gives the whole array once, without text."""
+    """`(text, part)` of each entry along a dim; None gives the whole array once, without text.
+
+    An entry that is a number is named with its dim, `head 3`; one that is a word stands for itself.
+    """
     if dim is None:
         return [(None, array)]
-    names = [f"{escape(dim)} {text}" for text in words(array, dim)]
+    spoken = values(array, dim).dtype.kind in "UO"
+    names = [text if spoken else f"{escape(dim)} {text}" for text in words(array, dim)]
     return [(text, array.isel({dim: i})) for i, text in enumerate(names)]
 
 

@@ -1,0 +1,39 @@
+"""A state fills up: its effective rank rises with what it has read, and levels off below what it could hold
+
+Effective rank of every state after every eighth token of a text of facts and sentences: the number of directions it
+really uses, out of the 24 that a key of nano has. One small figure per DeltaNet layer, one line per value head.
+
+Look at how soon a line stops rising. Heads with short memories level off at once, since what they hold is always the
+last few tokens; heads with long memories go on. Lines that fall back to one, or that reach 24, would refute the title.
+
+Source: effective rank, Roy and Vetterli 2007; rank over time in a hybrid, arXiv 2602.02195.
+"""
+
+import random
+
+import xarray
+
+from labkit import deltanet
+from labkit import draw as plot
+from labkit.nano import tasks
+
+TOKENS, EVERY = 384, 8
+
+
+def data(lab):
+    """effective_rank (layer, head, token)."""
+    size = lambda text: len(lab.encode(text))  # noqa: E731
+    text = tasks.scattered(random.Random(0), TOKENS + 60, size, facts=24)
+    ids = lab.encode(text.replace(tasks.OPEN, "").replace(tasks.CLOSE, ""))[:TOKENS]
+    run = lab.trace(ids, keep=["qkv", "a", "b", "read"])
+    layers, at = lab.spec.deltanet_layers, range(EVERY - 1, TOKENS, EVERY)
+    found = [deltanet.spectrum(run, layer=layer, tokens=at)[["effective_rank"]] for layer in layers]
+    held = xarray.concat(found, "layer", combine_attrs="drop_conflicts").assign_coords(layer=list(layers))
+    return held.drop_vars("token_text").transpose("layer", "head", "token").assign_attrs(reading="deltanet.spectrum")
+
+
+def draw(ds):
+    """Small multiples over layers."""
+    last = ds.effective_rank.isel(token=-1)
+    title = f"At the end the states of nano use {float(last.min()):.1f} to {float(last.max()):.1f} of 24 directions"
+    return plot.lines(ds, "effective_rank", x="token", color="head", facet="layer", title=title)

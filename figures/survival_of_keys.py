@@ -1,0 +1,39 @@
+"""What erases a stored key is later tokens more than time: in nano survival lies below what decay alone would leave
+
+For every value head, how much of each token's key is left in the state at the end of the prompt. The upper line is what
+decay alone would have left; the lower one is exact, with everything that later tokens erased taken off. The gap between
+the two is overwriting. The layer shown is the one with the widest gap.
+
+Look for heads whose upper line stays high while the lower falls: they would keep, and are made to forget. Two lines on
+top of each other in every head would refute the title.
+
+Source: Gated DeltaNet, arXiv 2412.06464, section 3.
+"""
+
+import xarray
+
+from labkit import deltanet
+from labkit import draw as plot
+
+PROMPT = (
+    " fox red. whale blue. crow green. lion gold. bear black. wolf white. fox pink. crow gray. swan teal. bear red."
+)
+
+
+def data(lab):
+    """left (term, head, source) of the layer where erasing took most, and gap over (layer, head)."""
+    run = lab.trace(PROMPT)
+    found = [deltanet.survival(run, layer=layer) for layer in lab.spec.deltanet_layers]
+    gap = xarray.concat([(ds.decay_only - ds.survival).mean("source") for ds in found], "layer", coords="minimal")
+    gap = gap.assign_coords(layer=list(lab.spec.deltanet_layers))
+    ds = found[int(gap.mean("head").argmax("layer"))]
+    lines = xarray.concat([ds.decay_only, ds.survival], "term", coords="minimal", compat="override")
+    lines = lines.assign_coords(term=["decay alone", "with erasing"]).assign_attrs(ds.survival.attrs)
+    return lines.rename("left").to_dataset().assign(gap=gap).assign_attrs(ds.attrs)
+
+
+def draw(ds):
+    """One small figure per head, two lines each."""
+    gap = float(ds.gap.sel(layer=ds.attrs["layer"]).mean())
+    title = f"Layer {ds.attrs['layer']}: erasing takes {gap:.0%} of every stored key on average, beyond decay"
+    return plot.lines(ds, "left", x="source", color="term", facet="head", title=title)
