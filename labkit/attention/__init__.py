@@ -1,9 +1,29 @@
-"""Gated attention layers: exact softmax maps of any rows and heads with the output gate, recomputed from the seams.
+"""Gated attention layers: exact softmax maps with the output gate, at any length, recomputed from the seams.
 
-In this folder: `readings` (the map itself), `summaries` (what its rows say, at any length, without the map).
+In this folder:
+
+    readings    the map itself, of any rows and heads
+    summaries   what its rows say, without the map
+    heads       what sources add after the output projection; how alike heads are
+    kinds       what kind of head a head is
+    probes      the summaries online, for `lab.stream`
 """
 
+from labkit.attention.heads import contribution, similarity
+from labkit.attention.kinds import classes, scores
+from labkit.attention.probes import watch
 from labkit.attention.readings import inputs, pattern, rotate, weights
 from labkit.attention.summaries import summary
 
-__all__ = ["inputs", "pattern", "rotate", "summary", "weights"]
+__all__ = [
+    "classes",
+    "contribution",
+    "inputs",
+    "pattern",
+    "rotate",
+    "scores",
+    "similarity",
+    "summary",
+    "watch",
+    "weights",
+]

@@ -185,17 +185,10 @@ def checked(run, layer, x, heads, at, most=64):
 
 def dataset(seen, at, names, facts):
     """The labelled result of a `Summary` whose rows were at these absolute positions."""
-    here = ("query_head", "block")
-    values = {name: (here, seen.means(name, at)) for name in ("entropy", "sink", "local", "distance")}
-    low, high = seen.extremes("entropy", at)
-    rows = torch.cat(seen.rows["entropy"], 1).double().exp()
-    support = torch.zeros(len(rows), seen.blocks, dtype=torch.float64).index_add_(1, at // seen.block, rows)
-    values |= {"entropy_low": (here, low), "entropy_high": (here, high), "support": (here, support / seen.counts)}
-    if "gate" in seen.rows:
-        values["gate"] = (here, seen.means("gate", at))
+    here, found = ("query_head", "block"), reduced(seen, at)
+    deep = {"histogram": ("bin",), "pooled": ("source_block",)}
+    values = {name: ((*here, *deep.get(name, ())), value) for name, value in found.items()}
     count = seen.counts.double()[:, None]
-    values["histogram"] = (("query_head", "block", "bin"), seen.histogram / count)
-    values["pooled"] = (("query_head", "block", "source_block"), seen.pooled / count)
     starts = torch.arange(seen.blocks) * seen.block
     coords = {"query_head": list(seen.heads), "block": range(seen.blocks), "block_start": ("block", starts)}
     coords |= {"source_block": range(seen.blocks), "bin": range(len(seen.edges) - 1)}
@@ -217,6 +210,19 @@ def dataset(seen, at, names, facts):
     for name in ("entropy_low", "entropy_high"):
         data[name].attrs = dict(data["entropy"].attrs)
     return data
+
+
+def reduced(seen, at):
+    """`{name: [head, block, ...]}`: means of the rows of each block, NaN where none was taken."""
+    found = {
+        name: seen.means(name, at) for name in ("entropy", "sink", "local", "distance", "gate") if name in seen.rows
+    }
+    found["entropy_low"], found["entropy_high"] = seen.extremes("entropy", at)
+    rows = torch.cat(seen.rows["entropy"], 1).double().exp()
+    support = torch.zeros(len(rows), seen.blocks, dtype=torch.float64).index_add_(1, at // seen.block, rows)
+    found["support"] = support / seen.counts
+    count = seen.counts.double()[:, None]
+    return found | {"histogram": seen.histogram / count, "pooled": seen.pooled / count}
 
 
 def chosen(rows, length):
