@@ -21,7 +21,7 @@ from labkit.attention.readings import inputs, weights
 from labkit.errors import InputError
 from labkit.notation import label, select
 
-TILE = 64  # rows at once
+TILE, ELEMENTS = 64, 2**24  # rows at once; weights of one group of heads at once
 
 
 def bins(length):
@@ -65,62 +65,78 @@ class Summary:
             gate: [row, query_head, value], opened.
         """
         shared, scale = q.shape[1] // k.shape[1], q.shape[-1] ** -0.5 if scale is None else scale
-        for a in range(0, len(at), TILE):
-            tile = slice(a, a + TILE)
-            part = at[tile].to(q.device)
+        at, home = at.to(q.device), at.to(q.device) // self.block
+        groups = {}  # kv head -> places in self.heads of the query heads that read it
+        for i, head in enumerate(self.heads):
+            groups.setdefault(head // shared, []).append(i)
+        a = 0
+        while a < len(at):
+            fit = ELEMENTS // (max(map(len, groups.values())) * (int(at[a]) + TILE))
+            tile = slice(a, a + max(1, min(TILE, fit)))
+            a = tile.stop
+            part = at[tile]
             free, seen = int(part[0]) + 1, int(part[-1]) + 1
-            hidden = torch.arange(free, seen, device=q.device)[None] > part[:, None]
-            found = {name: [] for name in ("entropy", "sink", "local", "distance", "gate")}
-            for i, head in enumerate(self.heads):
-                logits = (q[tile, head] * scale).float() @ k[:seen, head // shared].float().T
-                logits[:, free:].masked_fill_(hidden, -torch.inf)
+            hidden = torch.arange(free, seen, device=q.device) > part[:, None]
+            found = {}
+            for kv_head, places in groups.items():
+                asked = q[tile, [self.heads[i] for i in places]].transpose(0, 1) * scale
+                logits = asked.float() @ k[:seen, kv_head].float().T  # [head, row, source]
+                logits[..., free:].masked_fill_(hidden, -torch.inf)
                 logits -= logits.logsumexp(-1, keepdim=True)
                 p = logits.exp()
-                logits[:, free:].masked_fill_(hidden, 0.0)  # there p is 0
-                found["entropy"].append(-(p * logits).sum(-1))
-                self._reduce(i, p, part, seen, found)
+                logits[..., free:].masked_fill_(hidden, 0.0)  # there p is 0
+                rows = {"entropy": -(p * logits).sum(-1)} | self._reduce(places, p, part, home[tile])
                 if gate is not None:
-                    found["gate"].append(gate[tile, head].float().mean(-1))
-            for name, pieces in found.items():
-                if pieces:
-                    self.rows.setdefault(name, []).append(torch.stack(pieces).cpu())
-            self.counts.index_add_(0, part.cpu() // self.block, torch.ones(len(part)))
+                    opened = gate[tile, [self.heads[i] for i in places]]
+                    rows["gate"] = opened.float().mean(-1).T
+                for name, value in rows.items():
+                    whole = found.setdefault(name, value.new_empty(len(self.heads), *value.shape[1:]))
+                    whole[places] = value
+            for name, value in found.items():
+                self.rows.setdefault(name, []).append(value)
+        self.counts.index_add_(0, home.cpu(), torch.ones(len(at)))
 
-    def _reduce(self, i, p, at, seen, found):
-        rows, block = len(at), self.block
-        count = -(-seen // block)
-        padded = torch.nn.functional.pad(p, (0, count * block - seen))
-        masses = padded.view(rows, count, block).sum(-1)  # exact block masses of every row
-        home = at // block
-        self.pooled[i, :, :count].index_add_(0, home.cpu(), masses.double().cpu())
-        found["sink"].append(p[:, : self.sink].sum(-1))
+    def _reduce(self, places, p, at, home):
+        """Row statistics `{name: [head, row, ...]}` of p [head, row, source]; pools, distances and links on the way."""
+        heads, rows, seen = p.shape
+        count = -(-seen // self.block)
+        if count * self.block > seen:
+            masses = torch.nn.functional.pad(p, (0, count * self.block - seen))
+        else:
+            masses = p
+        masses = masses.view(heads, rows, count, self.block).sum(-1)  # exact block masses of every row
+        self.pooled = self.pooled.to(p.device)
+        self.histogram = self.histogram.to(p.device)
+        pooled = p.new_zeros(heads, self.blocks, count, dtype=torch.float64).index_add_(1, home, masses.double())
+        self.pooled[places, :, :count] += pooled
         upto = torch.nn.functional.pad(p.double().cumsum(-1), (1, 0))
+        whole = upto.gather(2, (at + 1)[None, :, None].expand(heads, -1, 1))
         edges = torch.tensor(self.edges, device=p.device)
-        start = (at[:, None] + 1 - edges[None]).clamp(min=0)  # sources from here on are nearer than the edge
-        nearer = upto.gather(1, (at[:, None] + 1).expand(-1, 1)) - upto.gather(1, start)
-        self.histogram[i].index_add_(0, home.cpu(), nearer.diff(dim=1).cpu())
-        near = (at[:, None] + 1 - self.local).clamp(min=0)
-        found["local"].append((upto.gather(1, at[:, None] + 1) - upto.gather(1, near))[:, 0].float())
-        places = torch.arange(seen, device=p.device, dtype=p.dtype)
-        found["distance"].append(at.to(p.dtype) - p @ places)
+        start = (at[:, None] + 1 - edges).clamp(min=0)  # sources from here on are nearer than the edge
+        nearer = (whole - upto.gather(2, start.expand(heads, -1, -1))).diff(dim=-1)
+        self.histogram[places] += nearer.new_zeros(heads, self.blocks, len(edges) - 1).index_add_(1, home, nearer)
+        near = (at + 1 - self.local).clamp(min=0)[None, :, None].expand(heads, -1, 1)
+        found = {"sink": p[..., : self.sink].sum(-1), "local": (whole - upto.gather(2, near))[..., 0].float()}
+        found["distance"] = at.to(p.dtype) - p @ torch.arange(seen, device=p.device, dtype=p.dtype)
         if self.links:
             mass, where = p.topk(min(self.links, seen), dim=-1)
-            short = self.links - mass.shape[1]
-            self.top.append((i, at.cpu(), *(torch.nn.functional.pad(y, (0, short)).cpu() for y in (mass, where))))
+            pad = (0, self.links - mass.shape[-1])
+            mass, where = torch.nn.functional.pad(mass, pad), torch.nn.functional.pad(where, pad)
+            self.top += [(i, at, mass[n], where[n]) for n, i in enumerate(places)]
         if self.segments is not None:
-            held = p.new_zeros(rows, int(self.segments.max()) + 1)
-            held.index_add_(1, self.segments[:seen].to(p.device), p)
-            found.setdefault("segments", []).append(held)
+            held = p.new_zeros(heads, rows, int(self.segments.max()) + 1)
+            found["segments"] = held.index_add_(2, self.segments[:seen].to(p.device), p)
+        return found
 
     def means(self, name, at):
         """[head, block] mean of a row statistic over the rows of each block, NaN where none was taken."""
-        rows = torch.cat(self.rows[name], 1).double()
+        rows = torch.cat(self.rows[name], 1).cpu().double()
         held = torch.zeros(len(rows), self.blocks, dtype=torch.float64).index_add_(1, at // self.block, rows)
         return held / self.counts.double()
 
     def extremes(self, name, at):
         """[head, block] smallest and largest value of a row statistic over the rows of each block."""
-        rows = torch.cat(self.rows[name], 1)
+        rows = torch.cat(self.rows[name], 1).cpu()
         places = (at // self.block).expand_as(rows)
         blank = torch.full((len(rows), self.blocks), float("nan"))
         return [blank.scatter_reduce(1, places, rows, kind, include_self=False) for kind in ("amin", "amax")]
@@ -130,7 +146,7 @@ class Summary:
         kept = []
         for i in range(len(self.heads)):
             parts = [(at[:, None].expand_as(mass), mass, where) for j, at, mass, where in self.top if j == i]
-            token, mass, where = (torch.cat(column).flatten() for column in zip(*parts, strict=True))
+            token, mass, where = (torch.cat(column).flatten().cpu() for column in zip(*parts, strict=True))
             best = mass.topk(min(self.links, len(mass))).indices
             kept.append((mass[best], token[best], where[best]))
         return [torch.stack(column) for column in zip(*kept, strict=True)]
@@ -200,7 +216,7 @@ def dataset(seen, at, names, facts):
         values |= {"link_token": (("query_head", "link"), token), "link_source": (("query_head", "link"), source)}
     if names is not None:
         held = torch.zeros(len(seen.heads), seen.blocks, len(names), dtype=torch.float64)
-        rows = torch.cat(seen.rows["segments"], 1).double()
+        rows = torch.cat(seen.rows["segments"], 1).cpu().double()
         values["mass"] = (("query_head", "block", "segment"), held.index_add_(1, at // seen.block, rows) / count)
         coords["segment"] = names
     values = {
@@ -218,11 +234,11 @@ def reduced(seen, at):
         name: seen.means(name, at) for name in ("entropy", "sink", "local", "distance", "gate") if name in seen.rows
     }
     found["entropy_low"], found["entropy_high"] = seen.extremes("entropy", at)
-    rows = torch.cat(seen.rows["entropy"], 1).double().exp()
+    rows = torch.cat(seen.rows["entropy"], 1).cpu().double().exp()
     support = torch.zeros(len(rows), seen.blocks, dtype=torch.float64).index_add_(1, at // seen.block, rows)
     found["support"] = support / seen.counts
     count = seen.counts.double()[:, None]
-    return found | {"histogram": seen.histogram / count, "pooled": seen.pooled / count}
+    return found | {"histogram": seen.histogram.cpu() / count, "pooled": seen.pooled.cpu() / count}
 
 
 def chosen(rows, length):
