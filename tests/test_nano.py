@@ -11,7 +11,7 @@ import torch
 import labkit as lk
 from labkit import nano
 from labkit.errors import InputError
-from labkit.nano import card, chat, exam, export, lessons, mtp, recipe, shape, tasks, text, tokens
+from labkit.nano import card, chat, exam, export, lessons, mtp, questions, recipe, shape, tasks, text, tokens
 
 
 @pytest.fixture(scope="module")
@@ -425,7 +425,14 @@ def asked(tokenizer):
 
 @pytest.mark.parametrize(
     "question",
-    [exam.recall, exam.overwritten, exam.first_value, exam.earlier, exam.ordinal, exam.induction],
+    [
+        questions.recall,
+        questions.overwritten,
+        questions.first_value,
+        questions.earlier,
+        questions.ordinal,
+        questions.induction,
+    ],
 )
 def test_questions_fill_the_room_and_ask_for_one_word(deck, question):
     for room in (300, 512, 2048):
@@ -433,17 +440,17 @@ def test_questions_fill_the_room_and_ask_for_one_word(deck, question):
         for _ in range(5):
             prompt, value = question(draw, room, deck.reader.size)
             assert deck.reader.size(prompt) <= room and deck.reader.size(value) == 1
-            if question is not exam.induction:
+            if question is not questions.induction:
                 assert deck.reader.size(prompt) > room - 40
 
 
 def test_a_needle_lies_where_it_should(deck):
-    for depth in range(exam.DEPTHS):
-        prompt, value = exam.needle(random.Random(depth), 512, deck.reader.size, depth=depth)
+    for depth in range(questions.DEPTHS):
+        prompt, value = questions.needle(random.Random(depth), 512, deck.reader.size, depth=depth)
         key = re.search(r"\n (\w+)", prompt)[1]
         fact = re.search(rf" {key}(?: is)?{value}\.", prompt)
         place = deck.reader.size(prompt[: fact.start()]) / 512
-        assert abs(place - (depth + 0.5) / exam.DEPTHS) < 0.08
+        assert abs(place - (depth + 0.5) / questions.DEPTHS) < 0.08
         assert value.strip() in tokens.VALUES
 
 
@@ -476,8 +483,8 @@ def test_yarn_is_a_scope(asked):
 def test_the_stored_weights_answer(asked):
     """On questions of a seed that no training and no card used."""
     asked.seed = 77
-    assert asked.ask("recall", exam.recall).share >= 0.9
-    assert asked.ask("needle", exam.needle, depth=3).share >= 0.9
+    assert asked.ask("recall", questions.recall).share >= 0.9
+    assert asked.ask("needle", questions.needle, depth=3).share >= 0.9
     assert asked.converse("kept", preserve=True).share >= 0.8
     assert asked.converse("stripped", preserve=False).share <= 0.25
 
@@ -504,7 +511,7 @@ def test_the_card_meets_its_targets():
         found = {result.name: result.share for results in parts.values() for result in results}
         assert found["recall, 16 facts among sentences"] >= 0.95
         assert found["overwritten key, last value counts"] >= 0.90
-        assert min(found[f"needle, depth {n + 1} of {exam.DEPTHS}"] for n in range(exam.DEPTHS)) >= 0.95
+        assert min(found[f"needle, depth {n + 1} of {questions.DEPTHS}"] for n in range(questions.DEPTHS)) >= 0.95
         assert found["asked about earlier thinking, preserved"] >= 0.90
         stripped = next(r for r in parts["chat"] if "stripped" in r.name)
         assert stripped.interval[0] <= exam.COLOUR <= stripped.interval[1] + 0.02

@@ -5,7 +5,7 @@
     python -m labkit.nano export      weights, tokenizer, configs and checksums into this folder
 
 In this folder: `tokens` (words and tokenizer), `text`, `tasks` and `chat` (the generated data), `lessons` (the
-curriculum), `shape` and `mtp` (the model), `recipe` (training), `exam` (the questions), `card`, `export`.
+curriculum), `shape` and `mtp` (the model), `recipe` (training), `questions`, `exam`, `card`, `export`.
 """
 
 import pathlib

@@ -28,6 +28,9 @@ def _parser():
     parser.add_argument("--device", default=None, help="train: default is the accelerator if there is one")
     parser.add_argument("--threads", type=int, default=1, help="of torch; more only wait for each other (default: 1)")
     parser.add_argument("--samples", type=int, default=1000, help="evaluate: questions per row (default: %(default)s)")
+    parser.add_argument(
+        "--parts", default="window,chat,ahead,long,knocked", help="evaluate: these alone, and no card (default: all)"
+    )
     parser.add_argument("--other", metavar="FOLDER", help="evaluate: a measured training to show beside this one")
     return parser
 
@@ -39,6 +42,7 @@ def _train(options):
 
 
 def _evaluate(options):
+    """Measure what the folder's `exam` has not yet; with all parts measured, write the card."""
     import random
 
     import torch
@@ -51,14 +55,22 @@ def _evaluate(options):
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     deck = lessons.Deck(tokenizer, recipe.plain_text(tokenizer), random.Random(0))
     model, mtp = recipe.trained(folder)
-    asked = exam.Exam(model, mtp, deck, samples=options.samples)
-    parts = exam.examine(asked, lambda result: print(f"{result.name:56} {card.shown(result)}", flush=True))
-    runs = [(card.facts_of(model, mtp, held["progress"], held["seed"]), parts)]
-    card.dump(folder / "exam.json", runs)
-    if options.other:
-        runs += card.load(pathlib.Path(options.other) / "exam.json")[:1]
-    card.dump(FOLDER / "exam.json", runs)
-    card.write(FOLDER / "README.md", runs)
+    facts, parts = card.facts_of(model, mtp, held["progress"], held["seed"]), options.parts.split(",")
+    known = {part: card.measured(folder, part, facts) for part in exam.PARTS}
+
+    def note(part, result):
+        known[part].append(result)
+        card.dump(card.place(folder, part), [(facts, {part: known[part]})])
+        print(f"{result.name:56} {card.shown(result)}", flush=True)
+
+    done = {(part, result.name) for part, results in known.items() for result in results}
+    exam.examine(exam.Exam(model, mtp, deck, samples=options.samples), parts, done, note)
+    if parts == list(exam.PARTS):
+        runs = [(facts, known)]
+        if options.other:
+            runs.append(card.collected(options.other))
+        card.dump(FOLDER / "exam.json", runs)
+        card.write(FOLDER / "README.md", runs)
 
 
 def _export(options):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 
+from labkit.errors import InputError
 from labkit.nano import tokens
 from labkit.nano.exam import Result
 from labkit.nano.shape import WINDOW
@@ -54,15 +55,14 @@ def write(path, runs):
         "would say next but one.\n\n" + _table(parts["ahead"], twin)
     )
     text += "\n## Beyond the window\n\nPrompts fill one, two and four windows; facts lie anywhere in them.\n\n"
-    text += _grid(
-        parts["long"], ("length", "YaRN factor"), {"1": "no scaling", "2": "YaRN 2", "4": "YaRN 4"}, windows=True
-    )
+    scalings = {"1": "no scaling", "2": "YaRN 2", "4": "YaRN 4"}
+    text += _grid(_beside(parts, "long", "1 | 1"), scalings, windows=True)
     text += "\n## Who carries it\n\nAll mixers of one kind replaced by nothing, in the window.\n\n"
-    names = {"None": "whole model", "linear_attention": "no D mixers", "full_attention": "no A mixers"}
-    text += _grid(parts["knocked"], ("", ""), names)
+    names = {"": "whole model", "linear_attention": "no D mixers", "full_attention": "no A mixers"}
+    text += _grid(_beside(parts, "knocked", ""), names)
     text += (
         "\nMade by `python -m labkit.nano train`, measured by `python -m labkit.nano evaluate`. Licence: Apache-2.0.\n"
-        "Tasks and curriculum: `labkit/nano/tasks.py`, `chat.py`, `lessons.py`; questions: `exam.py`.\n"
+        "Tasks and curriculum: `labkit/nano/tasks.py`, `chat.py`, `lessons.py`; questions: `questions.py`.\n"
     )
     pathlib.Path(path).write_text(text, encoding="utf-8")
 
@@ -83,7 +83,14 @@ def shown(result):
     return f"{result.share:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def _grid(results, titles, columns, *, windows=False):
+def _beside(parts, part, plain):
+    """The results of a grid and, named alike, those of the untouched model in its window."""
+    tasks = {result.name.split(" | ")[0] for result in parts[part]}
+    whole = [r for r in parts["window"] if r.name in tasks]
+    return [dataclasses.replace(r, name=f"{r.name} | {plain}") for r in whole] + parts[part]
+
+
+def _grid(results, columns, *, windows=False):
     """Rows by task (and length), columns by what was done to the model, from names `task | row | column`."""
     cells = {}
     for result in results:
@@ -116,6 +123,27 @@ def load(path):
         (run["facts"], {part: [Result(**one) for one in results] for part, results in run["parts"].items()})
         for run in held
     ]
+
+
+def place(folder, part):
+    """Where the results of one part lie in a training folder."""
+    return pathlib.Path(folder) / f"exam-{part}.json"
+
+
+def measured(folder, part, facts):
+    """Results of a part that lie in a training folder and are of its weights as they are now."""
+    if not place(folder, part).exists():
+        return []
+    ((then, parts),) = load(place(folder, part))
+    return parts[part] if then == facts else []
+
+
+def collected(folder):
+    """(facts, parts) of all parts that were measured of a training."""
+    found = [load(path)[0] for path in sorted(pathlib.Path(folder).glob("exam-*.json"))]
+    if not found:
+        raise InputError("nothing was measured of this training", got=folder, hint="python -m labkit.nano evaluate")
+    return found[0][0], {part: results for _, parts in found for part, results in parts.items()}
 
 
 def facts_of(model, mtp, progress, seed):

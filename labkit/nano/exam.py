@@ -1,22 +1,26 @@
 """What nano can do, measured on questions from seeds that no training draws: greedy answers, counted.
 
-Every row is a task with a prompt and one right answer. Rows of the first part lie in the window; those of the second
-ask the same at twice and four times its length, with and without YaRN; those of the third take all mixers of one kind
-away.
+Every row of the card is a task with many prompts and one right answer to each (`labkit.nano.questions`). The parts:
+
+    window     prompts that fill the window            long      the same at 1, 2 and 4 windows, with and without YaRN
+    chat       conversations, thinking kept or not     knocked   the same without the mixers of one kind
+    ahead      the multi-token-prediction layer
 """
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import random
+from functools import partial
 
 import torch
 
-from labkit.nano import chat, tasks, text
+from labkit.errors import InputError
+from labkit.nano import questions, text
 from labkit.nano.shape import WINDOW
-from labkit.nano.tokens import KEYS, VALUES
+from labkit.nano.tokens import VALUES
 
-DEPTHS = 8
 COLOUR = 1 / len(VALUES)
 
 
@@ -47,122 +51,16 @@ def wilson(right, n, z=1.96):
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-# ------------------------------------------------------------------------------------------------ the questions
-
-
-def among(draw, room, size, facts, asked, sentences=True):
-    """Facts in order among sentences that fill the room; then the question. `asked` is its text."""
-    left, filler = room - size(asked) - sum(map(size, facts)) - 1, []
-    while sentences and left > 0:
-        other = text.sentence(draw)
-        left -= size(other)
-        filler.append(other)
-    return tasks.mixed(draw, facts, filler[:-1]) + "\n" + asked
-
-
-def listed(draw, room, size, words, asked):
-    """A list with sentences between its items that fill the room; then the question."""
-    left, filler = room - len(words) - 2 - size(asked), []
-    while left > 0:
-        other = text.sentence(draw)
-        left -= size(other)
-        filler.append(other)
-    return " list" + tasks.mixed(draw, [f" {word}" for word in words], filler[:-1]) + " end" + asked
-
-
-def recall(draw, room, size, *, facts=16):
-    """Different keys among sentences, all of the room; one is asked for."""
-    keys = draw.sample(KEYS, facts)
-    said = [(key, draw.choice(VALUES)) for key in keys]
-    key, value = draw.choice(said)
-    form = tasks.FACTS[draw.choice(("plain", "is"))]
-    lines = [form.format(key=k, value=f" {v}") + "." for k, v in said]
-    return among(draw, room, size, lines, form.format(key=key, value="")), f" {value}"
-
-
-def overwritten(draw, room, size, *, facts=8):
-    """One key gets a second, different value somewhere after its first; the last counts."""
-    keys = draw.sample(KEYS, facts)
-    said = [(key, draw.choice(VALUES)) for key in keys]
-    at = draw.randrange(facts)
-    key, old = said[at]
-    value = draw.choice([v for v in VALUES if v != old])
-    said.insert(draw.randint(at + 1, facts), (key, value))
-    form = tasks.FACTS[draw.choice(("plain", "is"))]
-    lines = [form.format(key=k, value=f" {v}") + "." for k, v in said]
-    return among(draw, room, size, lines, form.format(key=key, value="")), f" {value}"
-
-
-def needle(draw, room, size, *, depth):
-    """A single fact at one of `DEPTHS` depths of the room, sentences before and after it."""
-    key, value = draw.choice(KEYS), draw.choice(VALUES)
-    form = tasks.FACTS[draw.choice(("plain", "is"))]
-    fact, asked = form.format(key=key, value=f" {value}") + ".", form.format(key=key, value="")
-    left = room - size(fact) - size(asked) - 1
-    before, after = [], []
-    place = left * (depth + 0.5) / DEPTHS
-    while left > 0:
-        other = text.sentence(draw)
-        (before if sum(map(size, before)) < place else after).append(other)
-        left -= size(other)
-    return "".join(before) + fact + "".join(after[:-1]) + "\n" + asked, f" {value}"
-
-
-def first_value(draw, room, size, *, which="first"):
-    """Two keys with three values each, mixed; the first or last value of one is asked for."""
-    keys = draw.sample(KEYS, 2)
-    said = [(key, value) for key in keys for value in draw.sample(VALUES, 3)]
-    draw.shuffle(said)
-    key = draw.choice(keys)
-    own = [value for k, value in said if k == key]
-    lines = [f" {k} {v}." for k, v in said]
-    return among(draw, room, size, lines, f" {which} {key}"), f" {own[0 if which == 'first' else -1]}"
-
-
-def earlier(draw, room, size, *, items=8):
-    """A list with sentences between its items; which of two came first?"""
-    words = draw.sample(KEYS, items)
-    i, j = sorted(draw.sample(range(items), 2))
-    one, two = draw.sample((words[i], words[j]), 2)
-    return listed(draw, room, size, words, f" earlier {one} {two}"), f" {words[i]}"
-
-
-def ordinal(draw, room, size, *, items=8):
-    """A list with sentences between its items; the third, say."""
-    words = draw.sample(KEYS, items)
-    i = draw.randrange(items)
-    return listed(draw, room, size, words, f" {tasks.ORDINALS[i]}"), f" {words[i]}"
-
-
-def induction(draw, room, size):
-    """A row of random words, then its beginning again; the next word is asked for."""
-    row = [draw.choice(KEYS + VALUES) for _ in range(24)]
-    at = draw.randint(2, 23)
-    return "".join(f" {w}" for w in row) + "." + "".join(f" {w}" for w in row[:at]), f" {row[at]}"
-
-
-def decided(draw, preserve):
-    """(messages, key, value): something decided in thinking, two to five other turns, then the question about it."""
-    keys = draw.sample(KEYS, 6)
-    value = draw.choice(VALUES)
-    messages = chat.decide(draw, keys[0], value)
-    for key in keys[1 : draw.randint(3, 6)]:
-        messages += draw.choice((chat.decide, chat.tell, chat.look))(draw, key, draw.choice(VALUES))
-    return messages + [chat.user(draw.choice(chat.ASK).format(key=keys[0]))], keys[0], value
-
-
-# -------------------------------------------------------------------------------------------------- asking them
-
-
 class Exam:
     """Asks a model.
 
     Args:
         model, mtp: from a training folder or a checkpoint.
         deck: `lessons.Deck`, for its tokenizer and template. samples: per row. seed: of the questions.
+        batch: prompts of one window that are read at once; of longer ones so many fewer.
     """
 
-    def __init__(self, model, mtp, deck, *, samples=1000, seed=10_000, batch=50):
+    def __init__(self, model, mtp, deck, *, samples=1000, seed=10_000, batch=8):
         self.model, self.mtp, self.deck = model.eval(), mtp.eval(), deck
         self.samples, self.seed, self.batch = samples, seed, batch
 
@@ -170,9 +68,9 @@ class Exam:
         """Ask `samples` times, count right next tokens; a `Result`."""
         draw = random.Random(f"{self.seed}/{name}")
         size, encode = self.deck.reader.size, self.deck.reader.tokenizer.encode
-        right = 0
-        for first in range(0, self.samples, self.batch):
-            asked = [question(draw, room, size, **options) for _ in range(min(self.batch, self.samples - first))]
+        right, batch = 0, max(1, self.batch * WINDOW // room)
+        for first in range(0, self.samples, batch):
+            asked = [question(draw, room, size, **options) for _ in range(min(batch, self.samples - first))]
             found = self._next([encode(prompt).ids for prompt, _ in asked])
             right += sum(int(one) == encode(value).ids[0] for one, (_, value) in zip(found, asked, strict=True))
         return Result(name, right, self.samples, chance)
@@ -187,9 +85,9 @@ class Exam:
         """A question about an earlier turn's thinking; right if the generated answer says the value."""
         draw = random.Random(f"{self.seed}/{name}")
         encode = self.deck.reader.tokenizer.encode
-        right = 0
-        for first in range(0, self.samples, self.batch):
-            asked = [decided(draw, preserve) for _ in range(min(self.batch, self.samples - first))]
+        right, batch = 0, 4 * self.batch
+        for first in range(0, self.samples, batch):
+            asked = [questions.decided(draw, preserve) for _ in range(min(batch, self.samples - first))]
             texts = [self.deck.render(m, preserve, add_generation_prompt=True) for m, _, _ in asked]
             for said, (_, key, value) in zip(self._continue([encode(t).ids for t in texts]), asked, strict=True):
                 right += f"the {key} is {value}." in said.rpartition("</think>")[2]
@@ -275,47 +173,78 @@ def _nothing(module, args, output):
 
 # --------------------------------------------------------------------------------------------------- all of them
 
-LONG = (
-    ("recall, 16 facts", recall, COLOUR, {}),
-    ("overwritten key, last value", overwritten, COLOUR, {}),
-    ("first of three values", first_value, COLOUR, {}),
-    ("which came earlier", earlier, 0.5, {}),
-)
-KNOCKED = (*LONG, ("nth item of a list", ordinal, 1 / 8, {}), ("next word of a repeated row", induction, None, {}))
+RECALL = ("recall, 16 facts among sentences", questions.recall, COLOUR, {})
+OVERWRITTEN = ("overwritten key, last value counts", questions.overwritten, COLOUR, {})
+FIRST = ("first of three values", questions.first_value, COLOUR, {})
+EARLIER = ("which came earlier", questions.earlier, 0.5, {})
+NTH = ("nth item of a list", questions.ordinal, 1 / 8, {})
+REPEATED = ("next word of a repeated row", questions.induction, None, {})
+NEEDLES = [
+    (f"needle, depth {depth + 1} of {questions.DEPTHS}", questions.needle, COLOUR, {"depth": depth})
+    for depth in range(questions.DEPTHS)
+]
+LAST = ("last of three values", questions.first_value, COLOUR, {"which": "last"})
+SHOWN = {
+    "window": [RECALL, OVERWRITTEN, *NEEDLES, FIRST, LAST, EARLIER, NTH, REPEATED],
+    "long": [RECALL, OVERWRITTEN, EARLIER],
+    "knocked": [RECALL, OVERWRITTEN, FIRST, EARLIER, NTH, REPEATED],
+}
+PARTS = ("window", "chat", "ahead", "long", "knocked")
 
 
-def examine(exam, say=lambda result: None):
-    """Every row of the card: `{part: [Result, ...]}`; `say` is told each as it comes."""
-    parts = {}
+def examine(exam, parts=PARTS, done=(), say=lambda part, result: None):
+    """Measure rows of the card: `{part: [Result, ...]}`.
 
-    def note(part, result):
-        parts.setdefault(part, []).append(result)
-        say(result)
+    Args:
+        exam: `Exam`.
+        parts: which; rows named in `done`, (part, name), are left out.
+        say: told (part, result) as each comes.
+    """
+    found = {}
+    for part in parts:
+        for name, ask in _rows(exam, part):
+            if (part, name) not in done:
+                result = ask()
+                found.setdefault(part, []).append(result)
+                say(part, result)
+    return found
 
-    note("window", exam.ask("recall, 16 facts among sentences", recall))
-    note("window", exam.ask("overwritten key, last value counts", overwritten))
-    for depth in range(DEPTHS):
-        note("window", exam.ask(f"needle, depth {depth + 1} of {DEPTHS}", needle, depth=depth))
-    note("window", exam.ask("first of three values", first_value))
-    note("window", exam.ask("last of three values", first_value, which="last"))
-    note("window", exam.ask("which came earlier", earlier, chance=0.5))
-    note("window", exam.ask("nth item of a list", ordinal, chance=1 / 8))
-    note("window", exam.ask("next word of a repeated row", induction, chance=None))
-    note("chat", exam.converse("asked about earlier thinking, preserved", preserve=True))
-    note("chat", exam.converse("asked about earlier thinking, stripped", preserve=False))
-    size = exam.deck.reader.size
-    stories = lambda draw: exam.deck.reader.read(text.story(draw, 256, size))[0]  # noqa: E731
-    held_out = lambda draw: text.passage(draw, 256, exam.deck.held_out)  # noqa: E731
-    note("ahead", exam.acceptance("sentences of the grammar", stories))
-    note("ahead", exam.acceptance("docstrings kept from training", held_out))
-    for times in (1, 2, 4):
-        for factor in (1, 2, 4):
-            with yarn(exam.model, factor):
-                for name, question, chance, options in LONG:
-                    title = f"{name} | {times} | {factor}"
-                    note("long", exam.ask(title, question, room=times * WINDOW, chance=chance, **options))
-    for kind in (None, "linear_attention", "full_attention"):
-        with without(exam.model, kind):
-            for name, question, chance, options in KNOCKED:
-                note("knocked", exam.ask(f"{name} | {kind}", question, chance=chance, **options))
-    return parts
+
+def _rows(exam, part):
+    """(name, function that measures it) of every row of a part."""
+    if part == "window":
+        for name, question, chance, options in SHOWN[part]:
+            yield name, partial(exam.ask, name, question, chance=chance, **options)
+    elif part == "chat":
+        for kept in ("preserved", "stripped"):
+            name = f"asked about earlier thinking, {kept}"
+            yield name, partial(exam.converse, name, preserve=kept == "preserved")
+    elif part == "ahead":
+        size = exam.deck.reader.size
+        stories = lambda draw: exam.deck.reader.read(text.story(draw, 256, size))[0]  # noqa: E731
+        held_out = lambda draw: text.passage(draw, 256, exam.deck.held_out)  # noqa: E731
+        for name, rows in (("sentences of the grammar", stories), ("docstrings kept from training", held_out)):
+            yield name, partial(exam.acceptance, name, rows)
+    elif part == "long":
+        for times, factor, (task, *row) in itertools.product((1, 2, 4), (1, 2, 4), SHOWN[part]):
+            if (times, factor) != (1, 1):
+                name = f"{task} | {times} | {factor}"
+                yield name, partial(_longer, exam, name, row, times, factor)
+    elif part == "knocked":
+        for kind, (task, *row) in itertools.product(("linear_attention", "full_attention"), SHOWN[part]):
+            name = f"{task} | {kind}"
+            yield name, partial(_knocked, exam, name, row, kind)
+    else:
+        raise InputError("unknown part of the exam", got=part, expected=", ".join(PARTS))
+
+
+def _longer(exam, title, row, times, factor):
+    question, chance, options = row
+    with yarn(exam.model, factor):
+        return exam.ask(title, question, room=times * WINDOW, chance=chance, **options)
+
+
+def _knocked(exam, title, row, kind):
+    question, chance, options = row
+    with without(exam.model, kind):
+        return exam.ask(title, question, chance=chance, **options)

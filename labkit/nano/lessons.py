@@ -42,9 +42,7 @@ LESSONS = (
     Lesson(32, 16, (_pairs(**FEW),), holds=0.95, silenced=0.0),
     Lesson(64, 16, (_pairs(**MANY),)),
     Lesson(96, 12, (_pairs(overwrite=0.05), *PLAIN)),
-    Lesson(
-        128, 12, (_pairs(distinct=24), ("scattered", dict(facts=6)), ("copy", {}), ("order", {}), *PLAIN), most=1.5e6
-    ),
+    Lesson(128, 12, (_pairs(distinct=24), ("scattered", dict(facts=6)), ("copy", {}), ("order", {}), *PLAIN), most=1e6),
     Lesson(
         192,
         10,
@@ -57,7 +55,7 @@ LESSONS = (
             ("copy", {}),
             *PLAIN,
         ),
-        most=1.5e6,
+        most=1e6,
     ),
     Lesson(
         512,

@@ -1,0 +1,111 @@
+"""The questions of the exam: each draws a prompt that fills a room of so many tokens, and the one right answer.
+
+A question is `(draw, room, size, **options) -> (prompt, answer)`: a local `random.Random`, the room in tokens, and a
+function that counts the tokens of a text. The right answer is the next token of the prompt.
+"""
+
+from labkit.nano import chat, tasks, text
+from labkit.nano.tokens import KEYS, VALUES
+
+DEPTHS = 8
+
+
+def among(draw, room, size, facts, asked, sentences=True):
+    """Facts in order among sentences that fill the room; then the question. `asked` is its text."""
+    left, filler = room - size(asked) - sum(map(size, facts)) - 1, []
+    while sentences and left > 0:
+        other = text.sentence(draw)
+        left -= size(other)
+        filler.append(other)
+    return tasks.mixed(draw, facts, filler[:-1]) + "\n" + asked
+
+
+def listed(draw, room, size, words, asked):
+    """A list with sentences between its items that fill the room; then the question."""
+    left, filler = room - len(words) - 2 - size(asked), []
+    while left > 0:
+        other = text.sentence(draw)
+        left -= size(other)
+        filler.append(other)
+    return " list" + tasks.mixed(draw, [f" {word}" for word in words], filler[:-1]) + " end" + asked
+
+
+def recall(draw, room, size, *, facts=16):
+    """Different keys among sentences, all of the room; one is asked for."""
+    keys = draw.sample(KEYS, facts)
+    said = [(key, draw.choice(VALUES)) for key in keys]
+    key, value = draw.choice(said)
+    form = tasks.FACTS[draw.choice(("plain", "is"))]
+    lines = [form.format(key=k, value=f" {v}") + "." for k, v in said]
+    return among(draw, room, size, lines, form.format(key=key, value="")), f" {value}"
+
+
+def overwritten(draw, room, size, *, facts=8):
+    """One key gets a second, different value somewhere after its first; the last counts."""
+    keys = draw.sample(KEYS, facts)
+    said = [(key, draw.choice(VALUES)) for key in keys]
+    at = draw.randrange(facts)
+    key, old = said[at]
+    value = draw.choice([v for v in VALUES if v != old])
+    said.insert(draw.randint(at + 1, facts), (key, value))
+    form = tasks.FACTS[draw.choice(("plain", "is"))]
+    lines = [form.format(key=k, value=f" {v}") + "." for k, v in said]
+    return among(draw, room, size, lines, form.format(key=key, value="")), f" {value}"
+
+
+def needle(draw, room, size, *, depth):
+    """A single fact at one of `DEPTHS` depths of the room, sentences before and after it."""
+    key, value = draw.choice(KEYS), draw.choice(VALUES)
+    form = tasks.FACTS[draw.choice(("plain", "is"))]
+    fact, asked = form.format(key=key, value=f" {value}") + ".", form.format(key=key, value="")
+    left = room - size(fact) - size(asked) - 1
+    before, after = [], []
+    place = left * (depth + 0.5) / DEPTHS
+    while left > 0:
+        other = text.sentence(draw)
+        (before if sum(map(size, before)) < place else after).append(other)
+        left -= size(other)
+    return "".join(before) + fact + "".join(after[:-1]) + "\n" + asked, f" {value}"
+
+
+def first_value(draw, room, size, *, which="first"):
+    """Two keys with three values each, mixed; the first or last value of one is asked for."""
+    keys = draw.sample(KEYS, 2)
+    said = [(key, value) for key in keys for value in draw.sample(VALUES, 3)]
+    draw.shuffle(said)
+    key = draw.choice(keys)
+    own = [value for k, value in said if k == key]
+    lines = [f" {k} {v}." for k, v in said]
+    return among(draw, room, size, lines, f" {which} {key}"), f" {own[0 if which == 'first' else -1]}"
+
+
+def earlier(draw, room, size, *, items=8):
+    """A list with sentences between its items; which of two came first?"""
+    words = draw.sample(KEYS, items)
+    i, j = sorted(draw.sample(range(items), 2))
+    one, two = draw.sample((words[i], words[j]), 2)
+    return listed(draw, room, size, words, f" earlier {one} {two}"), f" {words[i]}"
+
+
+def ordinal(draw, room, size, *, items=8):
+    """A list with sentences between its items; the third, say."""
+    words = draw.sample(KEYS, items)
+    i = draw.randrange(items)
+    return listed(draw, room, size, words, f" {tasks.ORDINALS[i]}"), f" {words[i]}"
+
+
+def induction(draw, room, size):
+    """A row of random words, then its beginning again; the next word is asked for."""
+    row = [draw.choice(KEYS + VALUES) for _ in range(24)]
+    at = draw.randint(2, 23)
+    return "".join(f" {w}" for w in row) + "." + "".join(f" {w}" for w in row[:at]), f" {row[at]}"
+
+
+def decided(draw, preserve):
+    """(messages, key, value): something decided in thinking, two to five other turns, then the question about it."""
+    keys = draw.sample(KEYS, 6)
+    value = draw.choice(VALUES)
+    messages = chat.decide(draw, keys[0], value)
+    for key in keys[1 : draw.randint(3, 6)]:
+        messages += draw.choice((chat.decide, chat.tell, chat.look))(draw, key, draw.choice(VALUES))
+    return messages + [chat.user(draw.choice(chat.ASK).format(key=keys[0]))], keys[0], value
