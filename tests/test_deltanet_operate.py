@@ -5,7 +5,7 @@ import tiny
 import torch
 from test_deltanet_memory import draw, rule, transitions
 
-from labkit import deltanet
+from labkit import deltanet, edit
 from labkit.deltanet import equation as eq
 from labkit.deltanet import operate, readings
 from labkit.errors import InputError, LayerError
@@ -164,6 +164,21 @@ def test_a_patched_branch_is_the_restored_cache_with_one_state_exchanged(lab):
     assert abs(ds.effect - (ds.score - ds.attrs["other"]) / span).max() < 1e-5
 
 
+def test_heads_patched_together(lab):
+    """One place alone is `patch_states`; all places and all windows, without attention, are the clean prompt."""
+    alone = deltanet.patch_states(lab, CLEAN, OTHER, SUFFIX, score=(5, 9))
+    every = [(layer, head) for layer in lab.spec.deltanet_layers for head in range(lab.spec.heads)]
+    sets = [[], [(3, 8)], [(0, 1), (1, 0), (3, 8)], every]
+    ds = deltanet.patch_together(lab, CLEAN, OTHER, SUFFIX, score=(5, 9), sets=sets, batch=3)
+    assert float(abs(ds.score[0] - ds.attrs["other"])) < 1e-4
+    assert float(abs(ds.score[1] - alone.score.sel(layer=3, head=8))) < 1e-4
+    assert len(set(ds.score.values.round(5).tolist())) == 4
+    silent = [edit.scale("mixer_out", layer=layer, factor=0) for layer in lab.spec.attention_layers]
+    with lab.edit(*silent):
+        ds = deltanet.patch_together(lab, CLEAN, OTHER, SUFFIX, score=(5, 9), sets=[every], window=True)
+    assert abs(float(ds.effect[0]) - 1) < 1e-4
+
+
 def test_patching_with_ones_own_state_changes_nothing(lab):
     score = lambda logits: logits[:, 5]  # noqa: E731
     ds = deltanet.patch_states(lab, CLEAN, CLEAN, SUFFIX, score=score, window=True)
@@ -188,6 +203,8 @@ def test_misuse_of_patching(lab):
         deltanet.patch_states(lab, CLEAN, OTHER, SUFFIX, score=(5, 9), layers=[2])
     with pytest.raises(InputError, match="the same token"):
         deltanet.patch_states(lab, CLEAN, OTHER, SUFFIX, score=(5, 5))
+    with pytest.raises(InputError, match=r"(?s)no such .layer, head. with a state.*\[\(2, 0\), \(0, 99\)\].*0, 1, 3"):
+        deltanet.patch_together(lab, CLEAN, OTHER, SUFFIX, score=(5, 9), sets=[[(0, 1), (2, 0)], [(0, 99)]])
     cache = lab.cache()
     lab.trace(CLEAN, cache=cache)
     with pytest.raises(InputError, match="(?s)one row can be stacked.*n=0"):

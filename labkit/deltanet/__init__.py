@@ -26,7 +26,7 @@ from labkit.deltanet.operate import (
     replace_state,
     response,
 )
-from labkit.deltanet.patch import patch_states
+from labkit.deltanet.patch import patch_states, patch_together
 from labkit.deltanet.probes import gates, ledger_sums, norms, rows, saturation, spectra, surprise
 from labkit.deltanet.readings import implied_attention, implied_row, inputs, memory
 from labkit.deltanet.recall import recall
@@ -54,6 +54,7 @@ __all__ = [
     "never_write",
     "norms",
     "patch_states",
+    "patch_together",
     "ranks",
     "recall",
     "replace_state",

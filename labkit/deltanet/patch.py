@@ -43,22 +43,52 @@ def patch_states(lab, clean, other, suffix, *, score, layers=None, heads=None, w
             hint="edit.swap at the seams 'k' and 'v' patches an attention layer",
         )
     heads = select(heads, spec.heads, "head")
+    sets = [[(layer, head)] for layer in layers for head in heads]
+    found, effect, ends = _swept(lab, clean, other, suffix, score, sets, window, batch)
+    facts = {"model": lab.name, "reading": "deltanet.patch_states"} | ends
+    shape = len(layers), len(heads)
+    values = {"score": (("layer", "head"), found.view(shape)), "effect": (("layer", "head"), effect.view(shape))}
+    return label(values, coords={"layer": layers, "head": heads}, attrs=facts)
+
+
+@torch.no_grad()
+def patch_together(lab, clean, other, suffix, *, score, sets, window=False, batch=64):
+    """The effect of several heads' states at once, as `patch_states` has it for one.
+
+    Args:
+        sets: sets of places, each a list of (layer, head) whose states are swapped in the same branch. A set and the
+            set of all other heads say whether the first is enough for the answer, and whether the answer needs it.
+
+    Returns:
+        Dataset: `score` and `effect` over step, one per set.
+
+    Raises:
+        InputError: a place that is no head with a state.
+    """
+    known = {(layer, head) for layer in lab.spec.deltanet_layers for head in range(lab.spec.heads)}
+    sets = [[tuple(place) for place in places] for places in sets]
+    if wrong := [place for places in sets for place in places if place not in known]:
+        raise InputError("no such (layer, head) with a state", got=wrong, expected=f"layers {lab.spec.deltanet_layers}")
+    found, effect, ends = _swept(lab, clean, other, suffix, score, sets, window, batch)
+    facts = {"model": lab.name, "reading": "deltanet.patch_together"} | ends
+    values = {"score": (("step",), found), "effect": (("step",), effect)}
+    return label(values, coords={"step": range(len(sets))}, attrs=facts)
+
+
+def _swept(lab, clean, other, suffix, score, sets, window, batch):
+    """(score and effect of every set [branch], scores of the two unpatched prompts)."""
     judge = _difference(*score) if isinstance(score, tuple | list) else score
     suffix = lab.encode(suffix)
     snaps = [_read(lab, prefix) for prefix in (clean, other)]
     ends = [float(judge(_branches(lab, snap, suffix, 1, ()))[0]) for snap in snaps]
-    places = [(layer, head) for layer in layers for head in heads]
     scores = []
-    for first in range(0, len(places), batch):
-        chosen = places[first : first + batch]
-        swaps = [(row, layer, head) for row, (layer, head) in enumerate(chosen)]
+    for first in range(0, len(sets), batch):
+        chosen = sets[first : first + batch]
+        swaps = [(row, *place) for row, places in enumerate(chosen) for place in places]
         scores.append(judge(_branches(lab, snaps[1], suffix, len(chosen), swaps, snaps[0], window)).float().cpu())
-    found = torch.cat(scores).view(len(layers), len(heads))
-    span = ends[0] - ends[1]
+    found, span = torch.cat(scores), ends[0] - ends[1]
     effect = (found - ends[1]) / span if span else found * float("nan")
-    facts = {"model": lab.name, "reading": "deltanet.patch_states", "clean": ends[0], "other": ends[1]}
-    values = {"score": (("layer", "head"), found), "effect": (("layer", "head"), effect)}
-    return label(values, coords={"layer": layers, "head": heads}, attrs=facts)
+    return found, effect, {"clean": ends[0], "other": ends[1]}
 
 
 def _difference(right, wrong):
