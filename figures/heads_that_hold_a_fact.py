@@ -5,7 +5,8 @@ into the second, and the question is read from there. The effect is the share of
 (0) to the first one's (1) that this one state goes, in the difference of the two answers' logits. Attention layers are
 silenced, so that only states can carry the fact; means over many pairs of prompts.
 
-Look for the few dark cells. If every head moved the answer a little, or none did, the title would be wrong.
+Look for the few dark cells. The title says how far they go together, and how far all other heads go: if every head
+moved the answer a little, or the others moved it as far, the claim would be wrong.
 
 Source: activation patching, arXiv 2404.15255; here of recurrent states, `deltanet.patch_states`.
 """
@@ -17,42 +18,43 @@ import xarray
 
 from labkit import deltanet, edit
 from labkit import draw as plot
-from labkit.nano.tokens import KEYS, VALUES
+from labkit.nano import questions
 
-PAIRS, FACTS = 40, 4
+PAIRS, LEAST = 60, 0.1
 
 
 def data(lab):
-    """effect (layer, head), mean over pairs, and half its 95 % interval."""
-    draw_, found = random.Random(0), []
+    """effect (layer, head), mean over pairs; together and others, that of the found heads and of all others."""
+    pairs = [questions.contrast(random.Random(n)) for n in range(PAIRS)]
     silent = [edit.scale("mixer_out", layer=layer, factor=0) for layer in lab.spec.attention_layers]
+
+    def patched(reading, clean, other, asked, *answers, **options):
+        ids = [int(lab.encode(answer)[0]) for answer in answers]
+        return reading(lab, clean, other, asked, score=ids, **options).effect
+
     with lab.edit(*silent):
-        for _ in range(PAIRS):
-            clean, other, key, right, wrong = pair(draw_, lab)
-            found.append(deltanet.patch_states(lab, clean, other, f" {key}", score=(right, wrong)).effect)
-    effects = xarray.concat(found, "step")
-    mean = effects.mean("step").assign_attrs(found[0].attrs | {"long_name": "share of the way to the other answer"})
-    half = 1.96 * effects.std("step") / np.sqrt(PAIRS)
-    facts = {"reading": "deltanet.patch_states", "model": lab.name}
-    return xarray.Dataset({"effect": mean, "half": half}, attrs=facts)
+        found = xarray.concat([patched(deltanet.patch_states, *pair) for pair in pairs], "step")
+        mean = found.mean("step").assign_attrs(found.attrs | {"long_name": "share of the way to the other answer"})
+        places = [(int(mean.layer[i]), int(mean["head"][j])) for i, j in np.argwhere(mean.values >= LEAST)]
+        every = [(layer, head) for layer in lab.spec.deltanet_layers for head in range(lab.spec.heads)]
+        sets = [places, [place for place in every if place not in places]]
+        both = xarray.concat([patched(deltanet.patch_together, *pair, sets=sets) for pair in pairs], "call")
+    held = {"effect": mean, "half": _half(found, "step"), "holders": mean >= LEAST}
+    held |= {"together": both.isel(step=0, drop=True).mean(), "others": both.isel(step=1, drop=True).mean()}
+    held |= {
+        "together_half": _half(both.isel(step=0, drop=True), "call"),
+        "others_half": _half(both.isel(step=1, drop=True), "call"),
+    }
+    return xarray.Dataset(held, attrs={"reading": "deltanet.patch_states", "model": lab.name})
 
 
-def pair(draw_, lab):
-    """Two prompts that differ in the value of one key, the key, and the two values as token ids."""
-    keys = draw_.sample(KEYS[:32], FACTS)
-    values = [draw_.choice(VALUES) for _ in keys]
-    at = draw_.randrange(FACTS)
-    new = draw_.choice([value for value in VALUES if value != values[at]])
-    other = [*values[:at], new, *values[at + 1 :]]
-    text = lambda chosen: "".join(f" {key} {value}." for key, value in zip(keys, chosen, strict=True))  # noqa: E731
-    ids = [int(lab.encode(f" {value}")[0]) for value in (values[at], new)]
-    return text(values), text(other), keys[at], *ids
+def _half(samples, along):
+    return 1.96 * samples.std(along) / np.sqrt(samples.sizes[along])
 
 
 def draw(ds):
     """A map of layers and heads."""
-    best = ds.isel(ds.effect.argmax(("layer", "head")))
-    place = f"layer {int(best.layer)}, head {int(best['head'])}"
-    half = float(best.half)
-    title = f"The state of {place} alone goes {float(best.effect):.0%} ± {half:.0%} of the way to the other answer"
+    count, others = int(ds.holders.sum()), int((~ds.holders).sum())
+    pair = f"{float(ds.together):.0%} ± {float(ds.together_half):.0%}", f"{float(ds.others):.0%}"
+    title = f"{count} states together go {pair[0]} of the way to the other answer, the other {others} go {pair[1]}"
     return plot.heatmap(ds, "effect", x="head", y="layer", title=title)

@@ -1,12 +1,12 @@
-"""When a key is given a new value its old one can no longer be recalled, although the key decayed no faster
+"""A key that comes back with another value takes the old one's place: it erases more of it than all decay does
 
-A state is asked, after every token, for the key of the fox. The first line says how well the answer agrees with the
-first value (cosine), the second with the second value, from the token on that stored it. The head shown is the one in
-which the second value takes most from the recall of the first.
+What is left of the first fact about the fox, token by token: of what the state said for that key, the share that is
+still the old value's own, and the same for the second value from the token on that stored it. A fact is stored at the
+full stop behind it. The dotted line is what decay alone would have left of the first. The head shown is the one in
+which the second fact stands out most among all tokens that erase the first.
 
-Look at the step where the second value arrives: the first line falls within that one token, the second starts high.
-Later facts about other keys move both lines less. A first line that falls slowly would mean decay, and refute the
-title.
+Look at the token where the second value arrives: the first line falls in one step, while decay goes on as before.
+A first line that followed the dotted one would mean decay, and refute the title.
 
 Source: Gated DeltaNet, arXiv 2412.06464, section 3.
 """
@@ -17,32 +17,34 @@ from labkit import deltanet
 from labkit import draw as plot
 
 PROMPT = " fox red. whale blue. crow green. lion gold. fox white. bear black. wolf pink. swan teal."
-FIRST, SECOND = 1, 13  # tokens of the two values of the fox
+FIRST, SECOND = 2, 14  # the full stops behind the two values of the fox
 
 
 def data(lab):
-    """recall (term, token) of one head, named by the coordinates layer and head."""
+    """left (term, token) of one head, named by the coordinates layer and head."""
     run = lab.trace(PROMPT)
     old = {layer: deltanet.forgetting(run, layer=layer, source=FIRST) for layer in lab.spec.deltanet_layers}
-    kept = {layer: ds.recall.sel(token=SECOND - 1) - ds.recall.sel(token=SECOND + 1) for layer, ds in old.items()}
-    layer = max(kept, key=lambda one: float(kept[one].max()))
-    head = int(kept[layer].argmax("head"))
-    new = deltanet.forgetting(run, layer=layer, source=SECOND, heads=head)
-    pair = [old[layer].isel(head=head), new.isel(head=0)]
-    curves = xarray.concat([ds.recall for ds in pair], "term", join="outer", coords="minimal", compat="override")
-    curves = curves.assign_coords(term=["first value", "second value"]).assign_attrs(pair[0].recall.attrs)
-    decay = float(pair[0].decay_only.sel(token=SECOND) / pair[0].decay_only.sel(token=SECOND - 1))
-    texts = ("token", [run.tokens[t] for t in curves.token.values])
-    held = curves.rename("recall").to_dataset().assign_coords(token_text=texts)
-    return held.assign(decay=decay).assign_attrs(pair[0].attrs)
+    out = {
+        layer: ds.removed.sel(token=SECOND) - ds.removed.drop_sel(token=SECOND).max("token")
+        for layer, ds in old.items()
+    }
+    layer = max(out, key=lambda one: float(out[one].max()))
+    head = int(out[layer].argmax("head"))
+    first = old[layer].isel(head=head)
+    second = deltanet.forgetting(run, layer=layer, source=SECOND, heads=head).isel(head=0)
+    shares = [first.signal / first.signal[0], first.decay_only, second.signal / second.signal[0]]
+    curves = xarray.concat(shares, "term", join="outer", coords="minimal", compat="override")
+    curves = curves.assign_coords(term=["first value", "first value, decay alone", "second value"])
+    facts = {"long_name": "share of what was stored", "units": "share", "symbol": "", "scale": "unit"}
+    held = curves.rename("left").assign_attrs(facts).to_dataset().drop_vars(("source", "token_text"), errors="ignore")
+    held = held.assign_coords(token_text=("token", [run.tokens[t] for t in curves.token.values]), source=FIRST)
+    return held.assign(erased=first.removed.sel(token=SECOND)).assign_attrs(first.attrs)
 
 
 def draw(ds):
-    """Two curves over the tokens."""
-    first = ds.recall.sel(term="first value")
-    before, after = float(first.sel(token=SECOND - 1)), float(first.sel(token=SECOND))
+    """Three curves over the tokens."""
     where = f"Layer {ds.attrs['layer']}, head {int(ds['head'])}"
-    title = (
-        f"{where}: one token takes the old value from {before:.2f} to {after:.2f}; its decay is {float(ds.decay):.2f}"
-    )
-    return plot.lines(ds, "recall", x="token", color="term", title=title)
+    before, after = (float(ds.left.sel(term="first value", token=t)) for t in (SECOND - 1, SECOND))
+    decay = float(ds.left.sel(term="first value, decay alone").isel(token=-1))
+    title = f"{where}: one token takes the old value from {before:.0%} to {after:.0%}; decay would leave {decay:.0%}"
+    return plot.lines(ds, "left", x="token", color="term", title=title)

@@ -49,6 +49,8 @@ def test_the_measured_response_within_the_layer_is_the_predicted_one(lab, case, 
     name, change, delta = list(edits(whole))[case]
     changed, at = trace(change), AT - (25 if warm else 0)
     predicted = deltanet.response(run, delta, layer=LAYER, at=at, head=HEADS)
+    by_edit = deltanet.response(run, change, layer=LAYER)
+    assert float(abs(by_edit.predicted - predicted.predicted).max()) < 1e-5, "an edit says itself what it changes"
     found = deltanet.measured(run, changed, layer=LAYER, at=at, head=HEADS)
     scale = float(abs(predicted.predicted).max())
     assert scale > 1e-3, f"{name} does something"
@@ -115,6 +117,11 @@ def test_gates_are_clamped_to_what_was_asked(lab):
         (lambda run: deltanet.clamp_write(layer=1, value=1), "(?s)write strength.*got: 1"),
         (lambda run: deltanet.forget(run, layer=1, source=3, sense="both"), "(?s)unknown sense.*'value' or 'write'"),
         (lambda run: deltanet.forget(run, layer=1, source=50, at=30), "(?s)source out of range.*0 to 30"),
+        (lambda run: deltanet.response(run, 0.0, layer=1), "the token after which it happens"),
+        (
+            lambda run: deltanet.response(run, deltanet.replace_state(0.0, layer=0, at=5), layer=1),
+            "(?s)of another layer.*got: +0",
+        ),
         (lambda run: deltanet.response(run, 0.0, layer=1, at=-1), "(?s)nothing comes after.*at most 88"),
         (lambda run: deltanet.associate(run, layer=1, source=3, value=99, at=5), "(?s)token out of range.*99"),
     ],
@@ -209,3 +216,11 @@ def test_misuse_of_patching(lab):
     lab.trace(CLEAN, cache=cache)
     with pytest.raises(InputError, match="(?s)one row can be stacked.*n=0"):
         lab.snapshot(cache).stacked(0)
+
+
+def test_an_edit_before_a_warm_run_has_no_response_in_it(lab):
+    cache = lab.cache()
+    lab.trace(IDS[:25], cache=cache)
+    run = lab.trace(IDS[25:], cache=cache)
+    with pytest.raises(InputError, match="(?s)before the run begins.*got: +7.*from 25 on"):
+        deltanet.response(run, deltanet.replace_state(0.0, layer=LAYER, at=7), layer=LAYER)

@@ -144,31 +144,45 @@ def forgotten(run, *, layer, source, at=-1, head=None, sense="value"):
     return torch.einsum("hk,hv->hkv", rest, put)[heads], heads, t
 
 
-def response(run, change, *, layer, at, head=None):
+def response(run, change, *, layer, at=None, head=None):
     """How the layer's reads change when the state after a token changes, everything else in the layer frozen.
 
     Args:
         run: the unchanged run.
-        change: Δ [head, key, value] of the chosen heads.
+        change: Δ [head, key, value] of the chosen heads; or an edit of this layer's state (`associate`, `forget`,
+            `replace_state`), which says itself where it happens and to which heads.
         at: the token after which the state changes, relative to the run's first.
 
     Returns:
         Dataset: `predicted` δo (head, token, value) for the tokens after `at`.
 
     Raises:
-        LayerError, SeamError, ParityError; InputError: nothing comes after the token.
+        LayerError, SeamError, ParityError; InputError: nothing comes after the token, an edit of another layer.
     """
     run.require(layer, "deltanet", "deltanet.response", "edit.swap")
     x = inputs(run, layer)
+    known = isinstance(change, edit.StateEdit)
+    if known:
+        if change.layer != layer:
+            raise InputError("this edit is of another layer", got=change.layer, expected=layer)
+        at, head = change.at - int(run.positions[0]), change.heads
+        if at < 0:
+            raise InputError(
+                "this edit happens before the run begins", got=change.at, expected=f"from {int(run.positions[0])} on"
+            )
+    elif at is None:
+        raise InputError("a change of the state needs the token after which it happens", hint="at=")
     heads = select(head, run.spec.heads, "head")
     (t,) = select(at, len(run), "token")
     if t + 1 == len(run):
         raise InputError("nothing comes after this token", got=at, expected=f"at most {len(run) - 2}")
-    state = x.v.new_zeros(run.spec.heads, run.spec.dk, run.spec.dv)
-    state[heads] = torch.as_tensor(change).to(state)
-    parts, reads = [], []
-    for _, count, part in tiles(x):
+    parts, reads, held = [], [], None
+    for first, count, part in tiles(x):
         reads.append(part.flat(part.out, count))
+        if first <= t < first + count:
+            held = part.state_after(t - first)[heads]
+    state = x.v.new_zeros(run.spec.heads, run.spec.dk, run.spec.dv)
+    state[heads] = change.change(held[None])[0] - held if known else torch.as_tensor(change).to(state)
     facts = proof(run, layer, "deltanet.response", torch.cat(reads), run.seams[layer, "read"])
     for a in range(t + 1, len(run), TILE):
         b = min(a + TILE, len(run))

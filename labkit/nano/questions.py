@@ -109,3 +109,21 @@ def decided(draw, preserve):
     for key in keys[1 : draw.randint(3, 6)]:
         messages += draw.choice((chat.decide, chat.tell, chat.look))(draw, key, draw.choice(VALUES))
     return messages + [chat.user(draw.choice(chat.ASK).format(key=keys[0]))], keys[0], value
+
+
+def contrast(draw, *, facts=4):
+    """Two prompts that state the same facts but one, for patching.
+
+    Returns:
+        clean, other: the two texts. asked: the question, to follow either. right, wrong: the answers, as text, after
+        the clean and after the other one.
+    """
+    keys = draw.sample(KEYS, facts)
+    values = [draw.choice(VALUES) for _ in keys]
+    at = draw.randrange(facts)
+    new = draw.choice([value for value in VALUES if value != values[at]])
+    clean, other = (
+        "".join(f" {key} {value}." for key, value in zip(keys, chosen, strict=True))
+        for chosen in (values, [*values[:at], new, *values[at + 1 :]])
+    )
+    return clean, other, f" {keys[at]}", f" {values[at]}", f" {new}"
