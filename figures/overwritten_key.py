@@ -35,7 +35,7 @@ def data(lab):
     shares = [first.signal / first.signal[0], first.decay_only, second.signal / second.signal[0]]
     curves = xarray.concat(shares, "term", join="outer", coords="minimal", compat="override")
     curves = curves.assign_coords(term=["first value", "first value, decay alone", "second value"])
-    facts = {"long_name": "share of what was stored", "units": "share", "symbol": "", "scale": "unit"}
+    facts = {"long_name": "share of what was stored", "units": "share", "symbol": "left", "scale": "fraction"}
     held = curves.rename("left").assign_attrs(facts).to_dataset().drop_vars(("source", "token_text"), errors="ignore")
     held = held.assign_coords(token_text=("token", [run.tokens[t] for t in curves.token.values]), source=FIRST)
     return held.assign(erased=first.removed.sel(token=SECOND)).assign_attrs(first.attrs)

@@ -141,6 +141,15 @@ def test_three_heads_become_small_maps_and_many_become_a_slider(ds):
     assert fig.layout.coloraxis.cmax == pytest.approx(top), "one colour range for all steps"
 
 
+def test_a_slider_can_start_elsewhere(ds):
+    first, last = (draw.frames(ds.isel(token=slice(-3, None)), along="token", y="head", start=n) for n in (0, -1))
+    assert (first.layout.sliders[0].active, last.layout.sliders[0].active) == (0, 2)
+    np.testing.assert_array_equal(last.data[0].z, first.frames[2].data[0].z)
+    assert len(last.frames) == 3 and not np.array_equal(last.data[0].z, first.data[0].z, equal_nan=True)
+    with pytest.raises(InputError, match="(?s)token out of range.*0 to 2"):
+        draw.frames(ds.isel(token=slice(-3, None)), along="token", y="head", start=3)
+
+
 def test_a_state_is_small_maps_of_heads_with_a_slider_over_tokens(ds):
     chosen = states(ds)
     fig = draw.heatmap(chosen, "state")

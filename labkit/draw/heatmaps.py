@@ -13,11 +13,12 @@ from labkit.draw.grid import grid, height, link, room
 from labkit.draw.theme import BLANK, INK, Figure, colours, finish
 from labkit.draw.words import axis, check_dims, entries, escape, left_over, named, variable, words
 from labkit.errors import InputError
+from labkit.notation import select
 
 FACETS = 8  # more small maps than this become a slider
 
 
-def heatmap(ds, name="weight", *, x=None, y=None, facet=None, slider=None, title=None):
+def heatmap(ds, name="weight", *, x=None, y=None, facet=None, slider=None, start=0, title=None):
     """Maps of one variable; a third dim becomes small maps (up to 8) or a slider, a fourth the other of the two.
 
     Args:
@@ -25,18 +26,20 @@ def heatmap(ds, name="weight", *, x=None, y=None, facet=None, slider=None, title
         x, y: dims; None takes the last and the one before.
         facet: dim of small maps with common axes and colours.
         slider: dim of a slider inside the figure, which works in a saved notebook or page, offline.
+        start: entry of the slider that is shown at first; -1 is the last.
         title: a claim; None names layer and reading.
 
     Raises:
-        InputError: no such variable or dim, dims left over, or more than a million cells.
+        InputError: no such variable or dim, no such entry, dims left over, or more than a million cells.
     """
     array = variable(ds, name)
     x, y, facet, slider = _places(array, x, y, facet, slider)
     array = array.transpose(*(dim for dim in (slider, facet) if dim), y, x)
     stages = entries(array, slider)
-    heads = [text for text, _ in entries(stages[0][1], facet)]
+    (start,) = select(start, len(stages), slider or "start")
+    heads = [text for text, _ in entries(stages[start][1], facet)]
     fig, places, columns = grid(heads)
-    for place, trace in zip(places, _traces(stages[0][1], facet, y, x), strict=True):
+    for place, trace in zip(places, _traces(stages[start][1], facet, y, x), strict=True):
         fig.add_trace(trace, **place)
     fig.update_layout(coloraxis=_scale(array), plot_bgcolor=BLANK)
     fig.update_xaxes(axis(array, x, **room(facet, columns)))
@@ -44,17 +47,18 @@ def heatmap(ds, name="weight", *, x=None, y=None, facet=None, slider=None, title
     link(fig, places, columns)
     if slider is not None:
         fig.frames = [_frame(part, facet, y, x, str(i)) for i, (_, part) in enumerate(stages)]
-        fig.update_layout(sliders=[_slide(array, slider, below=100 if f"{x}_text" in array.coords else 60)])
+        below = 100 if f"{x}_text" in array.coords else 60
+        fig.update_layout(sliders=[_slide(array, slider, below=below) | {"active": start}])
     return finish(fig, ds, title, height=height(places) + (140 if slider else 0), above=36 if facet else 12)
 
 
-def frames(ds, name="weight", *, along, x=None, y=None, title=None):
+def frames(ds, name="weight", *, along, x=None, y=None, start=0, title=None):
     """`heatmap` with a slider along a dim: layers, heads, steps.
 
     Raises:
         InputError: as `heatmap`.
     """
-    return heatmap(ds, name, x=x, y=y, slider=along, title=title)
+    return heatmap(ds, name, x=x, y=y, slider=along, start=start, title=title)
 
 
 def maps(*panels, slider=None, title=None):
