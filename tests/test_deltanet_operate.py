@@ -171,6 +171,26 @@ def test_a_patched_branch_is_the_restored_cache_with_one_state_exchanged(lab):
     assert abs(ds.effect - (ds.score - ds.attrs["other"]) / span).max() < 1e-5
 
 
+def test_patching_along_the_tokens(lab):
+    """Before the prompts differ nothing changes; afterwards each place is the cache with one state exchanged."""
+    other, cut = torch.cat([CLEAN[:10], tiny.ids(4, seed=9), CLEAN[14:]]), 20
+    options = dict(score=(5, 9), layers=[3], heads=[1, 8])
+    ds = deltanet.patch_states(lab, CLEAN, other, SUFFIX, tokens=[9, cut, -1], **options)
+    assert ds.score.dims == ("token", "layer", "head") and ds.token.values.tolist() == [9, cut, 32]
+    assert float(abs(ds.effect[0]).max()) < 1e-4
+    last = deltanet.patch_states(lab, CLEAN, other, SUFFIX, **options)
+    assert float(abs(ds.score[-1] - last.score).max()) < 1e-5
+    caches = []
+    for prefix in (CLEAN, other):
+        cache = lab.cache()
+        lab.trace(prefix[: cut + 1], cache=cache)
+        caches.append(cache)
+    caches[1].layers[3].recurrent_states[0][:, 8] = caches[0].layers[3].recurrent_states[0][:, 8]
+    logits = lab.trace(torch.cat([other[cut + 1 :], SUFFIX]), cache=caches[1]).logits[-1]
+    assert abs(float(ds.score.sel(token=cut, layer=3, head=8)) - float(logits[5] - logits[9])) < 1e-4
+    assert abs(float(ds.effect.sel(token=cut, layer=3, head=8))) > 1e-3, "and it does something"
+
+
 def test_heads_patched_together(lab):
     """One place alone is `patch_states`; all places and all windows, without attention, are the clean prompt."""
     alone = deltanet.patch_states(lab, CLEAN, OTHER, SUFFIX, score=(5, 9))

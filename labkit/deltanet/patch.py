@@ -10,10 +10,11 @@ import torch
 
 from labkit.errors import InputError, LayerError
 from labkit.notation import label, select
+from labkit.trace import texts
 
 
 @torch.no_grad()
-def patch_states(lab, clean, other, suffix, *, score, layers=None, heads=None, window=False, batch=64):
+def patch_states(lab, clean, other, suffix, *, score, layers=None, heads=None, tokens=None, window=False, batch=64):
     """The effect of each head's state.
 
     Args:
@@ -23,6 +24,8 @@ def patch_states(lab, clean, other, suffix, *, score, layers=None, heads=None, w
         score: `(logits [branch, vocab]) -> [branch]`, or a pair (right, wrong) of token ids, whose logit difference is
             taken.
         layers: DeltaNet layers; None for all. heads: value heads; None for all.
+        tokens: after which token of the prefixes the states are exchanged; what follows it in `other` is then read
+            before the suffix. An int, or several for a leading token axis; None for the last.
         window: also take the clean convolution window of the layer, with every head.
         batch: branches that run together.
 
@@ -31,7 +34,7 @@ def patch_states(lab, clean, other, suffix, *, score, layers=None, heads=None, w
         state goes; scores of the two unpatched prompts in `attrs["clean"]` and `attrs["other"]`.
 
     Raises:
-        InputError: an empty part, a layer or head out of range. LayerError: a layer without a state.
+        InputError: an empty part, a layer, head or token out of range. LayerError: a layer without a state.
     """
     spec = lab.spec
     layers = list(spec.deltanet_layers) if layers is None else select(layers, spec.layers, "layer")
@@ -44,11 +47,14 @@ def patch_states(lab, clean, other, suffix, *, score, layers=None, heads=None, w
         )
     heads = select(heads, spec.heads, "head")
     sets = [[(layer, head)] for layer in layers for head in heads]
-    found, effect, ends = _swept(lab, clean, other, suffix, score, sets, window, batch)
-    facts = {"model": lab.name, "reading": "deltanet.patch_states"} | ends
-    shape = len(layers), len(heads)
-    values = {"score": (("layer", "head"), found.view(shape)), "effect": (("layer", "head"), effect.view(shape))}
-    return label(values, coords={"layer": layers, "head": heads}, attrs=facts)
+    sweep = _Sweep(lab, clean, other, suffix, score, window, batch)
+    at = select(-1 if tokens is None else tokens, sweep.length, "token")
+    found = torch.stack([sweep.scores(sets, after=t) for t in at]).view(-1, len(layers), len(heads))
+    dims, ids = ("token", "layer", "head"), lab.encode(other)[at]
+    coords = {"token": at, "token_text": ("token", list(texts(lab.tokenizer, ids))), "layer": layers, "head": heads}
+    facts = {"model": lab.name, "reading": "deltanet.patch_states"} | sweep.ends
+    data = label({"score": (dims, found), "effect": (dims, sweep.effect(found))}, coords=coords, attrs=facts)
+    return data.isel(token=0, drop=tokens is None) if tokens is None or isinstance(tokens, int) else data
 
 
 @torch.no_grad()
@@ -69,46 +75,61 @@ def patch_together(lab, clean, other, suffix, *, score, sets, window=False, batc
     sets = [[tuple(place) for place in places] for places in sets]
     if wrong := [place for places in sets for place in places if place not in known]:
         raise InputError("no such (layer, head) with a state", got=wrong, expected=f"layers {lab.spec.deltanet_layers}")
-    found, effect, ends = _swept(lab, clean, other, suffix, score, sets, window, batch)
-    facts = {"model": lab.name, "reading": "deltanet.patch_together"} | ends
-    values = {"score": (("step",), found), "effect": (("step",), effect)}
+    sweep = _Sweep(lab, clean, other, suffix, score, window, batch)
+    found = sweep.scores(sets, after=sweep.length - 1)
+    facts = {"model": lab.name, "reading": "deltanet.patch_together"} | sweep.ends
+    values = {"score": (("step",), found), "effect": (("step",), sweep.effect(found))}
     return label(values, coords={"step": range(len(sets))}, attrs=facts)
 
 
-def _swept(lab, clean, other, suffix, score, sets, window, batch):
-    """(score and effect of every set [branch], scores of the two unpatched prompts)."""
-    judge = _difference(*score) if isinstance(score, tuple | list) else score
-    suffix = lab.encode(suffix)
-    snaps = [_read(lab, prefix) for prefix in (clean, other)]
-    ends = [float(judge(_branches(lab, snap, suffix, 1, ()))[0]) for snap in snaps]
-    scores = []
-    for first in range(0, len(sets), batch):
-        chosen = sets[first : first + batch]
-        swaps = [(row, *place) for row, places in enumerate(chosen) for place in places]
-        scores.append(judge(_branches(lab, snaps[1], suffix, len(chosen), swaps, snaps[0], window)).float().cpu())
-    found, span = torch.cat(scores), ends[0] - ends[1]
-    effect = (found - ends[1]) / span if span else found * float("nan")
-    return found, effect, {"clean": ends[0], "other": ends[1]}
+class _Sweep:
+    """Two prefixes, read once, and the scores of branches of the second with states of the first."""
+
+    def __init__(self, lab, clean, other, suffix, score, window, batch):
+        self.lab, self.window, self.batch = lab, window, batch
+        self.judge = _difference(*score) if isinstance(score, tuple | list) else score
+        self.prefixes, self.suffix = [lab.encode(prefix) for prefix in (clean, other)], lab.encode(suffix)
+        self.length = min(map(len, self.prefixes))
+        self.whole = [self._read(prefix) for prefix in self.prefixes]
+        ends = [float(self.judge(self._branches(snap, self.suffix, 1, ()))[0]) for snap in self.whole]
+        self.ends = dict(zip(("clean", "other"), ends, strict=True))
+
+    def scores(self, sets, after):
+        """Score of every set [branch], its states exchanged after a token; the last one means after all of both."""
+        if after == self.length - 1:
+            (source, snap), rest = self.whole, self.suffix
+        else:
+            source, snap = (self._read(prefix[: after + 1]) for prefix in self.prefixes)
+            rest = torch.cat([self.prefixes[1][after + 1 :], self.suffix])
+        scores = []
+        for first in range(0, len(sets), self.batch):
+            chosen = sets[first : first + self.batch]
+            swaps = [(row, *place) for row, places in enumerate(chosen) for place in places]
+            scores.append(self.judge(self._branches(snap, rest, len(chosen), swaps, source)).float().cpu())
+        return torch.cat(scores)
+
+    def effect(self, score):
+        """Share of the way from the other prompt (0) to the clean one (1); NaN if both say the same."""
+        clean, other = self.ends["clean"], self.ends["other"]
+        return (score - other) / (clean - other) if clean != other else score * float("nan")
+
+    def _read(self, prefix):
+        cache = self.lab.cache()
+        self.lab.trace(prefix, layers=[0], keep=["resid_pre"], cache=cache)
+        return self.lab.snapshot(cache)
+
+    def _branches(self, snap, suffix, n, swaps, source=None):
+        """Logits [branch, vocab] after the suffix, from n branches of a snapshot with some states exchanged."""
+        stack = snap.stacked(n)
+        for row, layer, head in swaps:
+            stack.state[layer][row, head] = source.state[layer][0, head]
+            if self.window:
+                stack.conv[layer][row] = source.conv[layer][0]
+        ids, cache = suffix[None].expand(n, -1).to(self.lab.device), self.lab.restore(stack)
+        return self.lab.model(input_ids=ids, past_key_values=cache, logits_to_keep=1).logits[:, -1].float()
 
 
 def _difference(right, wrong):
     if right == wrong:
         raise InputError("the right and the wrong answer are the same token", got=right)
     return lambda logits: logits[:, right] - logits[:, wrong]
-
-
-def _read(lab, prefix):
-    cache = lab.cache()
-    lab.trace(prefix, layers=[0], keep=["resid_pre"], cache=cache)
-    return lab.snapshot(cache)
-
-
-def _branches(lab, snap, suffix, n, swaps, source=None, window=False):
-    """Logits [branch, vocab] after the suffix, from n branches of a snapshot with some states swapped."""
-    stack = snap.stacked(n)
-    for row, layer, head in swaps:
-        stack.state[layer][row, head] = source.state[layer][0, head]
-        if window:
-            stack.conv[layer][row] = source.conv[layer][0]
-    ids = suffix[None].expand(n, -1).to(lab.device)
-    return lab.model(input_ids=ids, past_key_values=lab.restore(stack), logits_to_keep=1).logits[:, -1].float()
