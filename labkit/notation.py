@@ -99,6 +99,7 @@ QUANTITIES = {
     "predicted": Quantity("δo", "predicted change of what the head reads", "norm", "signed", GDN),
     "measured": Quantity("δo", "measured change of what the head reads", "norm", "signed", GDN),
     "logit": Quantity("s", "softmax logit, before the softmax", "1", "signed", "arXiv 1706.03762 eq. 1"),
+    "value_norm": Quantity("‖v‖", "norm of the source's value", "norm", "positive", "arXiv 2004.10102"),
     "contribution_norm": Quantity("‖c‖", "norm of what a source adds to the residual stream", "norm", "positive", GQA),
     "similarity": Quantity(
         "Σmin", "overlap of two heads' attention, mean over rows", "fraction", "fraction", "this run"

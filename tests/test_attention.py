@@ -48,6 +48,24 @@ def test_gate_is_the_mean_of_the_sigmoid(lab):
     assert abs(ds.gate.values - raw.sigmoid().mean(-1).T.numpy()).max() < 1e-6
 
 
+def test_logits_and_value_norms(lab, monkeypatch):
+    """s = ⟨q, k⟩/√d in float64, -inf after the token; a warm run has the sources of its cache as well."""
+    monkeypatch.setattr(attention.readings, "TILE", 5)
+    whole, cache = lab.trace(IDS), lab.cache()
+    lab.trace(IDS[:20], cache=cache)
+    for run, first in ((whole, 0), (lab.trace(IDS[20:], cache=cache), 20)):
+        rows = [40 - first, 3, 17]
+        ds = attention.pattern(run, layer=4, heads=[4, 1], rows=rows, logits=True)
+        x = attention.inputs(run, 4)
+        for i, head in enumerate((4, 1)):
+            for n, t in enumerate(rows):
+                s = x.k[: first + t + 1, head // 3].double() @ x.q[t, head].double() / 16**0.5
+                assert abs(ds.logit.values[i, n, : first + t + 1] - s.numpy()).max() < 1e-5
+                assert (ds.logit.values[i, n, first + t + 1 :] == -float("inf")).all()
+            assert abs(ds.value_norm.values[i] - x.v[:, head // 3].norm(dim=-1).numpy()).max() < 1e-5
+        assert "logit" not in attention.pattern(run, layer=4, rows=0)
+
+
 def test_tiles_do_not_show(lab, monkeypatch):
     run = lab.trace(IDS)
     whole = attention.pattern(run, layer=2).weight.values

@@ -141,6 +141,25 @@ def test_three_heads_become_small_maps_and_many_become_a_slider(ds):
     assert fig.layout.coloraxis.cmax == pytest.approx(top), "one colour range for all steps"
 
 
+def test_the_hover_tells_other_variables(ds):
+    """In small maps and in every step of a slider, each cell's own, and the names are escaped."""
+    size = ds.weight.isel(token=0, drop=True) * 3  # (head, source)
+    more = ds.assign(size=size.assign_attrs(symbol="<b>"))
+    for options in ({"facet": "head"}, {"slider": "head"}, {"slider": "token", "y": "head"}):
+        fig = draw.heatmap(more, hover=["size", "keep"], **options)
+        shown = fig.data[0]
+        assert shown.customdata.shape == (*shown.z.shape, 2)
+        assert "<br>&lt;b&gt; %{customdata[0]:.4g}" in shown.hovertemplate and "customdata[1]" in shown.hovertemplate
+    fig = draw.heatmap(more, hover=["size", "keep"], slider="head")
+    for i, frame in enumerate(fig.frames):
+        told, seen = frame.data[0].customdata, ~np.isnan(frame.data[0].z)
+        expected = np.broadcast_to(size.values[i], seen.shape)
+        np.testing.assert_allclose(told[..., 0][seen], expected[seen], rtol=1e-6)
+        np.testing.assert_allclose(told[3, 0, 1], ds.keep.transpose("head", "token").values[i, 3], rtol=1e-6)
+    with pytest.raises(InputError, match="(?s)'keep' has dims that the map lacks.*token"):
+        draw.heatmap(more, "size", hover=["keep"])
+
+
 def test_a_slider_can_start_elsewhere(ds):
     first, last = (draw.frames(ds.isel(token=slice(-3, None)), along="token", y="head", start=n) for n in (0, -1))
     assert (first.layout.sliders[0].active, last.layout.sliders[0].active) == (0, 2)

@@ -54,13 +54,14 @@ def inputs(run, layer):
     return Inputs(q, k, v, run.seams[layer, "gate"].sigmoid())
 
 
-def weights(x, *, rows, heads, first=0):
+def weights(x, *, rows, heads, first=0, logits=None):
     """Softmax weights of these rows and heads, and what they mix, tile by tile; no source after a tile is touched.
 
     Args:
         x: `Inputs`.
         rows: tokens of the run; `first` is the number of sources before the run's first token.
         heads: query heads.
+        logits: [query_head, row, source], where s is written to; -inf where there is nothing to read.
 
     Returns:
         (P [query_head, row, source], P v [row, query_head, value]), float32.
@@ -81,13 +82,15 @@ def weights(x, *, rows, heads, first=0):
             for i in (i for i, head in enumerate(heads) if head // shared == kv_head):
                 scores = queries[tile, heads[i]].float() @ keys.T
                 scores[:, free:].masked_fill_(hidden, float("-inf"))
+                if logits is not None:
+                    logits[i, tile, :seen], logits[i, tile, seen:] = scores, float("-inf")
                 found[i, tile, :seen] = weight = torch.softmax(scores, -1)
                 torch.matmul(weight, values, out=mixed[tile, i])
         found[:, tile, seen:] = 0
     return found, mixed
 
 
-def pattern(run, *, layer, heads=None, rows=None):
+def pattern(run, *, layer, heads=None, rows=None, logits=False):
     """The softmax map of a gated attention layer and its output gate.
 
     Args:
@@ -95,10 +98,12 @@ def pattern(run, *, layer, heads=None, rows=None):
         layer: an attention layer.
         heads: query heads; None for all.
         rows: reading tokens, relative to the run's first; None for all. Memory heads·rows·T·4 bytes.
+        logits: also the logits s before the softmax, which take as much again.
 
     Returns:
         Dataset: weight (query_head, token, source), rows sum to 1; gate (query_head, token), the mean over the head's
-        channels of σ(gate): a head with mass and a closed gate contributes nothing.
+        channels of σ(gate): a head with mass and a closed gate contributes nothing; value_norm (query_head, source),
+        ‖v‖ of the kv head it reads; on request logit (query_head, token, source), -inf after the token.
 
     Raises:
         LayerError, SeamError, ParityError, InputError.
@@ -107,13 +112,22 @@ def pattern(run, *, layer, heads=None, rows=None):
     heads = select(heads, run.spec.query_heads, "query_head")
     rows = select(rows, len(run), "token")
     x = inputs(run, layer)
-    found, mixed = weights(x, rows=rows, heads=heads, first=run.start.length)
+    asked = x.q.new_empty(len(heads), len(rows), len(x.k), dtype=torch.float32) if logits else None
+    found, mixed = weights(x, rows=rows, heads=heads, first=run.start.length, logits=asked)
     gate = x.gate[rows][:, heads].float()
     error, tolerance = run.prove(layer, "attention.pattern", mixed * gate, run.seams[layer, "gated"][rows][:, heads])
     known = run.start.length
     texts = ["·"] * known + list(run.tokens)
+    maps, norms = ("query_head", "token", "source"), x.v.float().norm(dim=-1).T
+    values = {"weight": (maps, found), "gate": (("query_head", "token"), gate.mean(-1).T)}
+    values["value_norm"] = (
+        ("query_head", "source"),
+        norms[[h * run.spec.kv_heads // run.spec.query_heads for h in heads]],
+    )
+    if logits:
+        values["logit"] = maps, asked
     data = label(
-        {"weight": (("query_head", "token", "source"), found), "gate": (("query_head", "token"), gate.mean(-1).T)},
+        values,
         coords={
             "query_head": heads,
             "token": run.positions[rows],

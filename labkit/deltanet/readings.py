@@ -147,8 +147,8 @@ def implied_attention(run, *, layer, heads=None, form="value"):
             common shortcut that ignores what later tokens erased; not exact, carries its own error in `attrs`).
 
     Returns:
-        Dataset: weight (head, token, source). Memory heads·T²·4 bytes; `attrs["relative_error"]` is the error of
-        rebuilding the model's reads from these weights.
+        Dataset: weight (head, token, source), memory heads·T²·4 bytes; value_norm (head, source), of what is weighted.
+        `attrs["relative_error"]` is the error of rebuilding the model's reads from these weights.
 
     Raises:
         LayerError, SeamError, ParityError, InputError.
@@ -186,7 +186,9 @@ def _implied(run, layer, heads, token, form, reading, instead):
         facts = proof(run, layer, reading, rebuilt, seam)
         facts["relative_error"] = float((rebuilt - seam.float()).norm() / seam.float().norm())
     coords = {**axis(run, "token", rows), **axis(run, "source"), "head": heads}
-    return label({"weight": (("head", "token", "source"), weights)}, coords=coords, attrs=facts | {"form": form})
+    values = {"weight": (("head", "token", "source"), weights)}
+    values["value_norm"] = ("head", "source"), acted.norm(dim=-1).T
+    return label(values, coords=coords, attrs=facts | {"form": form})
 
 
 def proof(run, layer, reading, recomputed, seam):

@@ -18,7 +18,7 @@ from labkit.notation import select
 FACETS = 8  # more small maps than this become a slider
 
 
-def heatmap(ds, name="weight", *, x=None, y=None, facet=None, slider=None, start=0, title=None):
+def heatmap(ds, name="weight", *, x=None, y=None, facet=None, slider=None, start=0, hover=(), title=None):
     """Maps of one variable; a third dim becomes small maps (up to 8) or a slider, a fourth the other of the two.
 
     Args:
@@ -27,6 +27,7 @@ def heatmap(ds, name="weight", *, x=None, y=None, facet=None, slider=None, start
         facet: dim of small maps with common axes and colours.
         slider: dim of a slider inside the figure, which works in a saved notebook or page, offline.
         start: entry of the slider that is shown at first; -1 is the last.
+        hover: other variables of `ds` whose values are shown under the pointer; they may lack some of the dims.
         title: a claim; None names layer and reading.
 
     Raises:
@@ -35,30 +36,33 @@ def heatmap(ds, name="weight", *, x=None, y=None, facet=None, slider=None, start
     array = variable(ds, name)
     x, y, facet, slider = _places(array, x, y, facet, slider)
     array = array.transpose(*(dim for dim in (slider, facet) if dim), y, x)
-    stages = entries(array, slider)
+    beside = [_spread(variable(ds, other), array) for other in hover]
+    stages = _parts(slider, array, beside)
     (start,) = select(start, len(stages), slider or "start")
-    heads = [text for text, _ in entries(stages[start][1], facet)]
-    fig, places, columns = grid(heads)
-    for place, trace in zip(places, _traces(stages[start][1], facet, y, x), strict=True):
-        fig.add_trace(trace, **place)
+    first = _parts(facet, *stages[start][1:])
+    fig, places, columns = grid([text for text, *_ in first])
+    for place, (_, part, more) in zip(places, first, strict=True):
+        fig.add_trace(_map(part, y, x, "coloraxis", more), **place)
     fig.update_layout(coloraxis=_scale(array), plot_bgcolor=BLANK)
     fig.update_xaxes(axis(array, x, **room(facet, columns)))
     fig.update_yaxes(axis(array, y, room=13 if facet else 24, width=9), showgrid=False, autorange="reversed")
     link(fig, places, columns)
     if slider is not None:
-        fig.frames = [_frame(part, facet, y, x, str(i)) for i, (_, part) in enumerate(stages)]
+        for i, (_, *stage) in enumerate(stages):
+            data = [_moved(part, "coloraxis", more) for _, part, more in _parts(facet, *stage)]
+            fig.frames += (go.Frame(data=data, traces=list(range(len(data))), name=str(i)),)
         below = 100 if f"{x}_text" in array.coords else 60
         fig.update_layout(sliders=[_slide(array, slider, below=below) | {"active": start}])
     return finish(fig, ds, title, height=height(places) + (140 if slider else 0), above=36 if facet else 12)
 
 
-def frames(ds, name="weight", *, along, x=None, y=None, start=0, title=None):
+def frames(ds, name="weight", *, along, x=None, y=None, start=0, hover=(), title=None):
     """`heatmap` with a slider along a dim: layers, heads, steps.
 
     Raises:
         InputError: as `heatmap`.
     """
-    return heatmap(ds, name, x=x, y=y, slider=along, start=start, title=title)
+    return heatmap(ds, name, x=x, y=y, slider=along, start=start, hover=hover, title=title)
 
 
 def maps(*panels, slider=None, title=None):
@@ -151,29 +155,37 @@ def _places(array, x, y, facet, slider):
     return x, y, facet, slider
 
 
-def _map(array, y, x, coloraxis):
-    hover = f"{escape(y)} %{{y}}<br>{escape(x)} %{{x}}<br>{named(array)} %{{z:.4g}}<extra></extra>"
-    return go.Heatmap(z=_cells(array, y, x), coloraxis=coloraxis, hovertemplate=hover)
+def _spread(other, array):
+    """A variable of the hover on the dims of the map."""
+    if wrong := [dim for dim in other.dims if dim not in array.dims]:
+        hint = "choose an entry with ds.isel(...)"
+        raise InputError(f"{other.name!r} has dims that the map lacks", got=wrong, expected=array.dims, hint=hint)
+    return other.broadcast_like(array).transpose(*array.dims)
 
 
-def _traces(array, facet, y, x):
-    return [_map(part, y, x, "coloraxis") for _, part in entries(array, facet)]
+def _parts(dim, array, beside):
+    """(text, part, parts of what is beside it) of each entry along a dim, or of the whole."""
+    found = entries(array, dim)
+    return [
+        (text, part, [b if dim is None else b.isel({dim: i}) for b in beside]) for i, (text, part) in enumerate(found)
+    ]
 
 
-def _frame(array, facet, y, x, name):
-    parts = [part.transpose(y, x) for _, part in entries(array, facet)]
-    data = [_moved(part, "coloraxis") for part in parts]
-    return go.Frame(data=data, traces=list(range(len(parts))), name=name)
+def _map(array, y, x, coloraxis, beside=()):
+    more = "".join(f"<br>{named(other)} %{{customdata[{i}]:.4g}}" for i, other in enumerate(beside))
+    hover = f"{escape(y)} %{{y}}<br>{escape(x)} %{{x}}<br>{named(array)} %{{z:.4g}}{more}<extra></extra>"
+    return go.Heatmap(_moved(array, coloraxis, beside), hovertemplate=hover)
 
 
-def _moved(array, coloraxis):
+def _moved(array, coloraxis, beside=()):
     """What of a map changes in a step of the slider."""
-    return {"type": "heatmap", "z": _cells(array, *array.dims), "coloraxis": coloraxis}
+    data = {"type": "heatmap", "z": _cells(array), "coloraxis": coloraxis}
+    return data | {"customdata": np.stack([_cells(other) for other in beside], -1)} if beside else data
 
 
-def _cells(array, y, x):
+def _cells(array):
     """float32 values, a copy; what a token cannot have read is NaN."""
-    cells = np.array(array.transpose(y, x), dtype=np.float32)
+    (y, x), cells = array.dims, np.array(array, dtype=np.float32)
     if {y, x} == {"token", "source"} <= set(array.coords):
         later = array["source"].values[None, :] > array["token"].values[:, None]
         cells[later if y == "token" else later.T] = np.nan
