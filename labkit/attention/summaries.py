@@ -208,7 +208,7 @@ def dataset(seen, at, names, facts):
     starts = torch.arange(seen.blocks) * seen.block
     coords = {"query_head": list(seen.heads), "block": range(seen.blocks), "block_start": ("block", starts)}
     coords |= {"source_block": range(seen.blocks), "bin": range(len(seen.edges) - 1)}
-    coords |= {"bin_text": ("bin", [f"{a:,}" if b - a == 1 else f"{a:,} to {b - 1:,}" for a, b in _pairs(seen.edges)])}
+    coords |= {"bin_text": ("bin", [f"{a:,}" if b - a == 1 else f"{a:,}–{b - 1:,}" for a, b in _pairs(seen.edges)])}
     coords["rows_taken"] = ("block", seen.counts.int())
     if seen.links:
         mass, token, source = seen.strongest()

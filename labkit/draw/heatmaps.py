@@ -65,35 +65,41 @@ def frames(ds, name="weight", *, along, x=None, y=None, start=0, hover=(), title
     return heatmap(ds, name, x=x, y=y, slider=along, start=start, hover=hover, title=title)
 
 
-def maps(*panels, slider=None, title=None):
+def maps(*panels, slider=None, start=0, title=None):
     """Different maps next to each other, each with its own colours: `maps((ds, name, subtitle), ...)`.
 
     Each variable must have two dims; zooming into one zooms into all when their axes say the same. With `slider`, a
-    dim that any of them may have as a third, one slider moves all that have it.
+    dim that any of them may have as a third, one slider moves all that have it. `start` is as for `heatmap`; a fourth
+    entry of a panel, a list of variables, is its `hover`.
 
     Raises:
         InputError: no panel, one that is not a map, or a slider that none has or that runs over different entries.
     """
     if not panels:
         raise InputError("nothing to draw", hint="maps((ds, 'weight', 'subtitle'), ...)")
-    arrays = [variable(ds, name) for ds, name, _ in panels]
+    arrays = [variable(ds, name) for ds, name, *_ in panels]
+    beside = []
+    for (ds, _, _, *more), array in zip(panels, arrays, strict=True):
+        beside.append([_spread(variable(ds, other), array) for others in more for other in others])
     count = _common(arrays, slider)
-    first = [_at(array, slider, 0) for array in arrays]
+    (start,) = select(start, count, slider or "start")
+    first = [_at(array, slider, start) for array in arrays]
     for array in first:
         if array.ndim != 2:
             raise InputError("a map has two dims", got=array.dims, hint="choose the others with ds.isel(...)")
     downs = {tuple(words(array, array.dims[0])) for array in first}
     rights = {tuple(words(array, array.dims[1])) for array in first}
-    heads = [_wrapped(text, 108 // len(panels)) for *_, text in panels]
+    heads = [_wrapped(panel[2], 108 // len(panels)) for panel in panels]
     gap = 0.05 if len(downs) == 1 else 0.14
     fig = Figure(make_subplots(1, len(panels), subplot_titles=heads, horizontal_spacing=gap))
     for n, (whole, array) in enumerate(zip(arrays, first, strict=True), 1):
         y, x = array.dims
-        fig.add_trace(_map(array, y, x, f"coloraxis{n}"), 1, n)
+        more = [_at(other, slider, start) for other in beside[n - 1]]
+        fig.add_trace(_map(array, y, x, f"coloraxis{n}", more), 1, n)
         left, right = fig.layout["xaxis" if n == 1 else f"xaxis{n}"].domain
         fig.update_layout({f"coloraxis{n}": _below(_scale(whole), left, right)})
         fig.update_xaxes(axis(array, x, room=44 // len(panels), angle=-45), col=n)
-        fig.update_yaxes(axis(array, y, room=24), showgrid=False, autorange="reversed", col=n)
+        fig.update_yaxes(axis(array, y, room=24), showgrid=False, autorange="reversed", title_standoff=6, col=n)
         if n > 1 and len(downs) == 1:
             fig.update_yaxes(matches="y", title=None, showticklabels=False, col=n)
         if n > 1 and len(rights) == 1:
@@ -104,9 +110,10 @@ def maps(*panels, slider=None, title=None):
     if slider is not None:
         moving = [n for n, array in enumerate(arrays) if slider in array.dims]
         for i in range(count):
-            data = [_moved(_at(arrays[n], slider, i), fig.data[n].coloraxis) for n in moving]
+            at = lambda array, i=i: _at(array, slider, i)  # noqa: E731
+            data = [_moved(at(arrays[n]), fig.data[n].coloraxis, list(map(at, beside[n]))) for n in moving]
             fig.frames += (go.Frame(data=data, traces=moving, name=str(i)),)
-        fig.update_layout(sliders=[_slide(arrays[moving[0]], slider, below=120)])
+        fig.update_layout(sliders=[_slide(arrays[moving[0]], slider, below=120) | {"active": start}])
     return fig.update_layout(margin={"b": 165 + tall}, plot_bgcolor=BLANK)
 
 
@@ -186,9 +193,9 @@ def _moved(array, coloraxis, beside=()):
 def _cells(array):
     """float32 values, a copy; what a token cannot have read is NaN."""
     (y, x), cells = array.dims, np.array(array, dtype=np.float32)
-    if {y, x} == {"token", "source"} <= set(array.coords):
-        later = array["source"].values[None, :] > array["token"].values[:, None]
-        cells[later if y == "token" else later.T] = np.nan
+    if {"token", "source"} <= set(array.coords) and array["token"].dims in ((), (y,), (x,)):
+        source, token = (array[name].broadcast_like(array).transpose(y, x).values for name in ("source", "token"))
+        cells[source > token] = np.nan
     return cells
 
 

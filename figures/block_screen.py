@@ -1,0 +1,48 @@
+"""Where every head reads from, both kinds on one screen, token by token
+
+For the reading token under the slider: left, the exact implied weights of all value heads of the DeltaNet layers,
+signed; right, the softmax weights of all query heads of the attention layers times their mean output gate. Columns are
+the tokens that are read from; under the pointer stand the norm of the value and, on the right, the gate.
+
+Move the slider to a key that was stated before, like the last token. Look for heads of either kind that put weight on
+the fact about it, and for heads that only ever read their neighbours. Heads that all read alike would make this screen
+pointless.
+
+Source: Gated DeltaNet, arXiv 2412.06464, section 3; output gate, arXiv 2505.06708.
+"""
+
+import xarray
+
+from labkit import attention, deltanet
+from labkit import draw as plot
+from labkit.notation import QUANTITIES
+
+PROMPT = " fox red. whale blue. crow green. lion gold. crow green. fox"
+
+
+def data(lab):
+    """implied (token, head, source) of all DeltaNet heads, gated (token, query_head, source) of all attention heads."""
+    run, spec = lab.trace(PROMPT), lab.spec
+    left = [_named(deltanet.implied_attention(run, layer=layer), layer, "head") for layer in spec.deltanet_layers]
+    right = [_named(attention.pattern(run, layer=layer), layer, "query_head") for layer in spec.attention_layers]
+    left = xarray.concat(left, "head", combine_attrs="drop_conflicts").rename(weight="implied", value_norm="held_norm")
+    right = xarray.concat(right, "query_head", combine_attrs="drop_conflicts")
+    gated = (right.weight * right.gate).assign_attrs(vars(QUANTITIES["gated"]))
+    held = left.assign(gated=gated, gate=right.gate, value_norm=right.value_norm)
+    held = held.transpose("token", "head", "query_head", "source")
+    return held.assign_attrs(model=lab.name, reading="deltanet.implied_attention and attention.pattern")
+
+
+def _named(ds, layer, dim):
+    return ds.assign_coords({dim: [f"L{layer} h{int(head)}" for head in ds[dim]]})
+
+
+def draw(ds):
+    """Two maps with one slider over the reading tokens."""
+    return plot.maps(
+        (ds, "implied", "DeltaNet layers: implied weight", ["held_norm"]),
+        (ds, "gated", "attention layers: weight times gate", ["value_norm", "gate"]),
+        slider="token",
+        start=-1,
+        title="Where every head reads from, token by token",
+    )

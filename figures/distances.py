@@ -1,0 +1,39 @@
+"""How far back a head looks is its own: some stay with the last tokens, others go back by hundreds
+
+Attention mass by distance, in bins that double: 0, 1 to 2, 3 to 6, and so on, mean over all reading tokens of a text of
+448 tokens. One row per query head.
+
+Look along the rows: a head whose mass lies in the first bins is local, one with mass in the last bins looks far back.
+Rows of one shape in both layers would refute the title.
+
+Source: distance histograms without the T x T map, this project's `attention.summary`.
+"""
+
+import random
+
+import xarray
+
+from labkit import attention
+from labkit import draw as plot
+from labkit.nano import tasks
+
+TOKENS = 448
+
+
+def data(lab):
+    """histogram (layer, query_head, bin) and mean distance (layer, query_head)."""
+    size = lambda text: len(lab.encode(text))  # noqa: E731
+    text = tasks.scattered(random.Random(1), TOKENS, size)
+    run = lab.trace(text.replace(tasks.OPEN, "").replace(tasks.CLOSE, ""), keep=["q", "k", "v", "gate", "gated"])
+    layers = list(lab.spec.attention_layers)
+    found = [attention.summary(run, layer=layer, block=len(run)) for layer in layers]
+    held = xarray.concat([ds[["histogram", "distance"]] for ds in found], "layer", combine_attrs="drop_conflicts")
+    held = held.isel(block=0, drop=True).drop_vars(("block_start", "rows_taken"), errors="ignore")
+    return held.assign_coords(layer=layers).assign_attrs(reading="attention.summary")
+
+
+def draw(ds):
+    """One map per layer, heads down and distances right."""
+    low, high = float(ds.distance.min()), float(ds.distance.max())
+    title = f"Mean distance of what a head attends to: from {low:.0f} to {high:.0f} tokens"
+    return plot.heatmap(ds, "histogram", x="bin", y="query_head", facet="layer", title=title)

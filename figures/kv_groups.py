@@ -1,0 +1,45 @@
+"""Query heads that share keys and values still look at different things
+
+Six query heads of nano read one key/value head. For every pair of query heads of a layer: the overlap of their softmax
+rows, Σ min(p, p'), mean over the tokens of a text of facts and sentences; 1 means the same map.
+
+Look at the squares of six along the diagonal, heads that share keys and values. If sharing made heads alike, these
+squares would stand out from the rest. The title says by how much they do.
+
+Source: grouped-query attention, arXiv 2305.13245; overlap, this project's `attention.similarity`.
+"""
+
+import random
+
+import numpy as np
+import xarray
+
+from labkit import attention
+from labkit import draw as plot
+from labkit.nano import tasks
+
+TOKENS = 192
+
+
+def data(lab):
+    """similarity (layer, query_head, other_head), and its mean within and between the groups of a kv head."""
+    size = lambda text: len(lab.encode(text))  # noqa: E731
+    text = tasks.scattered(random.Random(0), TOKENS, size, facts=8)
+    run = lab.trace(text.replace(tasks.OPEN, "").replace(tasks.CLOSE, ""), keep=["q", "k", "v", "gate", "gated"])
+    layers = list(lab.spec.attention_layers)
+    found = [attention.similarity(run, layer=layer, rows=None) for layer in layers]
+    held = xarray.concat(found, "layer", combine_attrs="drop_conflicts").assign_coords(layer=layers)
+    group = np.arange(lab.spec.query_heads) * lab.spec.kv_heads // lab.spec.query_heads
+    same, other = group[:, None] == group[None, :], ~np.eye(len(group), dtype=bool)
+    mean = lambda mask: ("layer", held.similarity.values[:, mask].mean(1))  # noqa: E731
+    held = held.assign(within=mean(same & other), between=mean(~same))
+    return held.drop_vars("kv_head").assign_attrs(reading="attention.similarity")
+
+
+def draw(ds):
+    """One map per layer."""
+    said = [
+        f"layer {int(at)}: {float(ds.within[i]):.2f} and {float(ds.between[i]):.2f}" for i, at in enumerate(ds.layer)
+    ]
+    title = f"Overlap within a group and between groups, {'; '.join(said)}"
+    return plot.heatmap(ds, "similarity", x="other_head", y="query_head", facet="layer", title=title)

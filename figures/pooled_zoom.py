@@ -1,0 +1,64 @@
+"""A long map stays readable when it is pooled, and its fine structure is still there when one looks closer
+
+The softmax map of one query head over a long text, pooled into 32 by 32 blocks; each step of the slider shows a quarter
+of the last, down to single tokens at the end of the text. A cell is the exact attention mass of a block of sources,
+mean over a block of reading tokens, compared with a head that spreads its attention evenly: each unit is a factor of
+two, green above, brown below. No map of all pairs is ever formed.
+
+Look for columns: blocks that all later tokens go back to. A head that attends evenly would be blank at every level.
+
+Source: exact pooled maps, this project's `attention.summary`.
+"""
+
+import random
+
+import numpy as np
+import xarray
+
+from labkit import attention
+from labkit import draw as plot
+from labkit.nano import tasks
+
+CELLS, LEVELS, MOST = 32, (16, 4, 1), 4  # cells each way; tokens per cell of each level; largest lift shown
+LENGTH = CELLS * LEVELS[0]
+
+
+def data(lab):
+    """lift (step, block, source_block): the last 32 blocks of each level, of the head that reaches furthest."""
+    size = lambda words: len(lab.encode(words))  # noqa: E731
+    text = tasks.scattered(random.Random(2), LENGTH + 32, size).replace(tasks.OPEN, "").replace(tasks.CLOSE, "")
+    run = lab.trace(lab.encode(text)[-LENGTH:], keep=["q", "k", "v", "gate", "gated"])
+    spans = {layer: attention.summary(run, layer=layer, block=LENGTH).distance for layer in lab.spec.attention_layers}
+    layer = max(spans, key=lambda one: float(spans[one].max()))
+    head = int(spans[layer].isel(block=0).argmax("query_head"))
+    stages = []
+    for block in LEVELS:
+        ds = attention.summary(run, layer=layer, heads=head, block=block).pooled.isel(query_head=0)
+        lift = np.log2(np.maximum(ds.values, 1e-6) / even(LENGTH, block))[-CELLS:, -CELLS:].clip(-MOST, MOST)
+        stages.append(xarray.DataArray(lift, dims=("block", "source_block")))
+    facts = {
+        "symbol": "log₂ lift",
+        "long_name": "attention mass over that of an even head",
+        "units": "",
+        "scale": "signed",
+    }
+    held = xarray.concat(stages, "step").rename("lift").assign_attrs(facts).to_dataset()
+    held = held.assign_coords(block=range(CELLS), source_block=range(CELLS))
+    said = [f"last {CELLS * block}, {block} a cell" if block > 1 else f"last {CELLS}, one a cell" for block in LEVELS]
+    held = held.assign_coords(step=said).assign_attrs(layer=layer, query_head=head, model=lab.name)
+    return held.assign_attrs(reading="attention.summary")
+
+
+def even(length, block):
+    """Pooled map of a head that reads every source alike; NaN where there is none to read."""
+    weight = np.tril(np.ones((length, length))) / np.arange(1, length + 1)[:, None]
+    pooled = weight.reshape(length // block, block, length // block, block).sum(3).mean(1)
+    return np.where(pooled > 0, pooled, np.nan)
+
+
+def draw(ds):
+    """One map with a slider over the zoom levels."""
+    title = (
+        f"Layer {ds.attrs['layer']}, query head {ds.attrs['query_head']}: the end of {LENGTH} tokens, closer and closer"
+    )
+    return plot.frames(ds, "lift", along="step", x="source_block", y="block", title=title)
