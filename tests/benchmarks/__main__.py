@@ -9,7 +9,7 @@ import argparse
 import importlib
 import json
 
-PARTS = ("spine", "memory")
+PARTS = ("spine", "memory", "look")
 
 
 def main():

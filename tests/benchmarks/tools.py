@@ -10,6 +10,7 @@ import sys
 import time
 
 HERE = pathlib.Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))  # the tiny models of the tests
 SIZES = dict(
     vocab_size=4096,
     hidden_size=512,
