@@ -172,7 +172,7 @@ def half_life(run, *, layer, heads=None):
     x = inputs(run, layer)
     heads = select(heads, run.spec.heads, "head")
     found = survival(run, layer=layer, heads=heads)
-    by_age = torch.from_numpy(found.survival.values)[:, ::1].flip(1)  # from the newest source to the oldest
+    by_age = torch.from_numpy(found.survival.values).flip(1)  # from the newest source to the oldest
     ages = [_crossing(line) for line in by_age]
     decay = torch.log(torch.tensor(2.0)) / (-x.g.mean(0)[heads]).clamp(min=1e-12)
     facts = {key: found.attrs[key] for key in ("model", "layer", "parity", "tolerance")}

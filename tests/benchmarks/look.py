@@ -28,7 +28,7 @@ def summary_memory():
 
     `with_trace` counts the forward pass and what the trace keeps as well, which eager attention has beside its maps.
     """
-    ours, whole, theirs = (fresh(f"look.{name}", 4096) for name in ("summary_peak", "whole_peak", "eager_peak"))
+    ours, whole, theirs = (fresh(name, 4096) for name in ("look.summary_peak", "look.whole_peak", "spine.eager_peak"))
     return dict(ratio=ours / theirs, with_trace=whole / theirs, ours_MiB=ours / 2**20, eager_MiB=theirs / 2**20)
 
 
@@ -57,12 +57,6 @@ def summary_peak(tokens):
 def whole_peak(tokens):
     lab, ids = ready(tokens)
     return peak(lambda: summaries(lab, ids))
-
-
-def eager_peak(tokens):
-    lab, ids = ready(tokens)
-    lab.model.set_attn_implementation("eager")
-    return peak(lambda: forward(lab, ids, output_attentions=True))
 
 
 def streamed(tokens):

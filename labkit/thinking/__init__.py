@@ -1,0 +1,30 @@
+"""Thinking in conversations: the template's rules, what every token of a prompt is, where two prompts part and why.
+
+In this folder:
+
+    rules        from messages to a prompt, in the family's variants
+    spans        the kind of every token
+    divergence   the first difference of two prompts, with its cause
+"""
+
+from labkit.thinking.divergence import CAUSES, Divergence, divergence, shared
+from labkit.thinking.rules import KINDS, VARIANTS, Piece, last_query, pieces, render
+from labkit.thinking.spans import Prompt, Span, rendered, spans, variant_of
+
+__all__ = [
+    "CAUSES",
+    "KINDS",
+    "VARIANTS",
+    "Divergence",
+    "Piece",
+    "Prompt",
+    "Span",
+    "divergence",
+    "last_query",
+    "pieces",
+    "render",
+    "rendered",
+    "shared",
+    "spans",
+    "variant_of",
+]

@@ -1,0 +1,159 @@
+"""Where two prompts part, and why: the reason by name, with the first pair of tokens that differ.
+
+What was cached can be used up to the first token that differs. Which change of the conversation that token comes from
+is read off its place in the template (rules: `labkit.thinking.rules`) and off what stands at both sides:
+
+    none               nothing differs: one continues the other
+    thinking stripped  the cached turn has its thinking, the new prompt drops it
+    thinking added     the other way round
+    reasoning dropped  the client did not send the reasoning back: an empty block in its place
+    empty thinking     an empty block as a model writes it, two single newlines, and as the template does, one token
+    white space        the template trims what the model wrote
+    tool call          arguments were written anew: order of keys, numbers, newlines
+    retokenised        the same text in other tokens
+    system block       anything before the first turn: date, tools, effort, system text
+    template           the frame around turns differs: another version or variant
+    compaction         turns were replaced by fewer tokens
+    edited             the text of a turn is another
+"""
+
+import dataclasses
+import os
+
+from labkit.errors import InputError
+
+CAUSES = (
+    "none",
+    "thinking stripped",
+    "thinking added",
+    "reasoning dropped",
+    "empty thinking",
+    "white space",
+    "tool call",
+    "retokenised",
+    "system block",
+    "template",
+    "compaction",
+    "edited",
+)
+HEAD = "<|im_start|>assistant\n"
+LOOK, CUT = 400, 8  # tokens that are read at each side; last signs of a text, which may be half a token
+
+
+@dataclasses.dataclass(frozen=True)
+class Divergence:
+    """The first place where two sequences of tokens differ.
+
+    Attributes:
+        position: how many tokens they share.
+        cause: one of `CAUSES`.
+        pair: the two token ids there, None where one has ended; texts: the same, decoded.
+        before: what both share just before; after: the two texts from there on.
+    """
+
+    position: int
+    cause: str
+    pair: tuple
+    texts: tuple
+    before: str
+    after: tuple
+
+    def __str__(self):
+        if self.cause == "none":
+            return f"nothing differs; {self.position:,} tokens are shared"
+        pair = f"{self.texts[0]!r} became {self.texts[1]!r}"
+        return f"{self.cause} at token {self.position:,}: {pair}, after {self.before!r}"
+
+
+def shared(a, b):
+    """How many tokens two sequences have in common at their beginning."""
+    low = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        low += 1
+    return low
+
+
+def divergence(a, b, tokenizer=None):
+    """Compare what was cached, or the prompt before, with the next prompt.
+
+    Args:
+        a, b: token ids, `Prompt`s, or texts.
+        tokenizer: to decode ids and encode texts; needed unless both are texts, which are then compared by characters.
+
+    Returns:
+        `Divergence`.
+
+    Raises:
+        InputError: ids without a tokenizer.
+    """
+    a, b = (_ids(one, tokenizer) for one in (a, b))
+    decode = (lambda part: part) if isinstance(a, str) else (lambda part: tokenizer.decode(list(part)))
+    if isinstance(a, str):
+        at = len(os.path.commonprefix([a, b]))
+    else:
+        at = shared(a, b)
+    sides = [decode(one[at : at + LOOK]) for one in (a, b)]
+    past = decode(a[max(0, at - LOOK) : at])
+    begun = "<|im_end|>" in decode(a[:at]) or not decode(a[:12]).startswith("<|im_start|>system")
+    ended = at in (len(a), len(b))
+    cause = "none" if ended else _cause(past, *sides, begun, len(a) - at, len(b) - at)
+    pair = tuple(one[at] if at < len(one) else None for one in (a, b))
+    texts = tuple("" if token is None else decode([token]) if not isinstance(a, str) else token for token in pair)
+    return Divergence(at, cause, pair, texts, past[-40:], tuple(side[:80] for side in sides))
+
+
+def _ids(one, tokenizer):
+    if hasattr(one, "ids"):
+        one = one.ids
+    if isinstance(one, str):
+        return one if tokenizer is None else tokenizer(one, add_special_tokens=False)["input_ids"]
+    if tokenizer is None:
+        raise InputError("ids need a tokenizer to be read", got="ids alone", hint="divergence(a, b, tokenizer)")
+    return [int(i) for i in one]
+
+
+def _cause(past, old, new, begun, left_old, left_new):
+    """The reason, from the shared text before and the two texts after; `begun` if the system block is over."""
+    if not begun:
+        return "system block"
+    alike = _alike(old, new, left_old <= LOOK)
+    turn = past.rpartition("<|im_start|>")[2]
+    starts = [side.lstrip("\n").startswith("<think>") for side in (old, new)]
+    if ("<think>" in turn and "</think>" not in turn) or (turn.startswith("assistant") and all(starts)):
+        return _in_thinking(turn.rpartition("<think>")[2], old, new) or alike or "edited"
+    if turn == "assistant\n" and starts[0] != starts[1]:
+        return "thinking stripped" if starts[0] else "thinking added"
+    if alike:
+        return alike
+    if (
+        turn.startswith("assistant")
+        and "</tool_call>" not in turn.rpartition("<tool_call>")[2]
+        and "<tool_call>" in turn
+    ):
+        return "tool call"
+    if "\n" not in turn and _alike(_bare(old), _bare(new), False):
+        return "template"
+    return "compaction" if left_new < left_old / 2 else "edited"
+
+
+def _in_thinking(inside, old, new):
+    """What became of a block of thinking, if one side closes it without a word; else None."""
+    closed = tuple((inside + side).lstrip("\n ").startswith("</think>") for side in (old, new))
+    names = {(True, True): "empty thinking", (False, True): "reasoning dropped", (True, False): "thinking added"}
+    return names.get(closed)
+
+
+def _alike(old, new, ended):
+    """Whether two texts go on alike, in other tokens or but for white space; `ended`: the first is shown to its end."""
+    without = ["".join(side.split()) for side in (old, new)]
+    for name, (a, b) in {"retokenised": (old, new), "white space": without}.items():
+        common = len(os.path.commonprefix([a, b]))
+        if common == len(a) if ended else common >= max(24, min(len(a), len(b)) - CUT):
+            return name
+    return None
+
+
+def _bare(text):
+    return text.replace("<|im_start|>", "").replace("<|im_end|>", "").replace("\n", "")

@@ -1,0 +1,258 @@
+"""How a conversation becomes a prompt: the family's chat template as rules, in four variants.
+
+    3.5          thinking of turns before the last question is dropped, always
+    3.5-nothink  the same (checkpoints up to 2B); thinks only if `enable_thinking` is true
+    3.6          dropped unless `preserve` is true
+    3.8          kept unless `preserve` is given and not true; asks for a reasoning effort in the system block
+
+The rules are those of the templates that ship with the checkpoints (copies: huggingface/trl, `trl/chat_templates/`
+`qwen3_5_think`, `qwen3_5_nothink`, `qwen3_6`, `qwen3_8`, Apache-2.0), which `render` repeats to the character. A
+tokenizer that has a template is asked instead: `thinking.prompt`. Every character has a kind, so that spans need no
+parsing and text that looks like a tag cannot pass for one.
+"""
+
+import dataclasses
+import json
+
+from labkit.errors import InputError
+
+VARIANTS = ("3.5", "3.5-nothink", "3.6", "3.8")
+KINDS = ("frame", "system", "user", "think", "answer", "call", "tool", "open")
+BEGIN, END = "<|im_start|>", "<|im_end|>\n"
+EMPTY = "<think>\n\n</think>\n\n"
+EFFORTS = {
+    "xhigh": "Reasoning effort is set to xhigh. Please think carefully through the task, validate key assumptions, "
+    "consider plausible alternatives, and prioritize correctness, consistency, and clarity in the final answer.",
+    "medium": "",
+    "low": "Reasoning effort is set to low. Keep your thinking brief and focused, moving directly to the conclusion "
+    "without unnecessary elaboration.",
+}
+TOOLS_HEAD = "# Tools\n\nYou have access to the following functions:\n\n<tools>"
+TOOLS_FOOT = """
+</tools>
+
+If you choose to call a function ONLY reply in the following format with NO suffix:
+
+<tool_call>
+<function=example_function_name>
+<parameter=example_parameter_1>
+value_1
+</parameter>
+<parameter=example_parameter_2>
+This is the value for the second parameter
+that can span
+multiple lines
+</parameter>
+</function>
+</tool_call>
+
+<IMPORTANT>
+Reminder:
+- Function calls MUST follow the specified format: an inner <function=...></function> block must be nested within \
+<tool_call></tool_call> XML tags
+- Required parameters MUST be specified
+- You may provide optional reasoning for your function call in natural language BEFORE the function call, but NOT after
+- If there is no function call available, answer the question like normal with your current knowledge and do not tell \
+the user about function calls
+</IMPORTANT>"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """A stretch of a rendered prompt.
+
+    Attributes:
+        text: as it stands in the prompt.
+        kind: one of `KINDS`: "frame" is what the template adds around turns, "open" the generation prompt.
+        message: index of the message it comes from; -1 for what belongs to none.
+    """
+
+    text: str
+    kind: str
+    message: int = -1
+
+
+def render(messages, *, variant="3.6", preserve=None, **options):
+    """The prompt of a conversation as text.
+
+    Args:
+        messages: OpenAI messages: role, content, for assistants also `reasoning_content` and `tool_calls`.
+        variant: one of `VARIANTS`.
+        preserve: whether thinking of earlier turns is kept; None is the variant's own default.
+        options: see `pieces`.
+
+    Raises:
+        InputError: where the template would raise, and with the message that it is about.
+    """
+    return "".join(piece.text for piece in pieces(messages, variant=variant, preserve=preserve, **options))
+
+
+def pieces(
+    messages,
+    *,
+    variant="3.6",
+    preserve=None,
+    enable_thinking=None,
+    tools=None,
+    add_generation_prompt=True,
+    reasoning_effort=None,
+):
+    """The same as a list of `Piece`; their texts joined are the prompt.
+
+    Args:
+        messages, variant, preserve: as for `render`.
+        enable_thinking: what the generation prompt opens with; None is the variant's own default.
+        tools: JSON schemas of functions, for the system block.
+        add_generation_prompt: whether the assistant's next turn is opened.
+        reasoning_effort: "xhigh", "medium" or "low", of variant 3.8 alone.
+    """
+    if variant not in VARIANTS:
+        raise InputError("no such variant of the template", got=variant, expected=", ".join(VARIANTS))
+    if not messages:
+        raise InputError("no messages", got=messages, expected="a list of at least one message of role user")
+    effort = _effort(variant, enable_thinking, reasoning_effort)
+    last = last_query(messages)
+    kept = preserve is True or (variant == "3.8" and preserve is None)
+    if variant.startswith("3.5"):
+        kept = False
+    found = _head(messages, tools, effort, variant)
+    for i, message in enumerate(messages):
+        role, body = message.get("role"), said(message, i)
+        if role == "system":
+            if i:
+                raise InputError("a system message stands first or nowhere", got=f"message {i}")
+        elif role == "user":
+            found += _around("user", [Piece(body.strip(), "user", i)], i)
+        elif role == "assistant":
+            found += _around("assistant", _reply(message, body.strip(), i, kept or i > last, variant), i)
+        elif role == "tool":
+            found += _observed(messages, i, body.strip())
+        else:
+            raise InputError("no such role", got=role, expected="system, user, assistant, tool", hint=f"message {i}")
+    if add_generation_prompt:
+        thinks = enable_thinking is True if variant == "3.5-nothink" else enable_thinking is not False
+        found += [Piece(f"{BEGIN}assistant\n", "open"), Piece("<think>\n" if thinks else EMPTY, "open")]
+    return [piece for piece in found if piece.text]
+
+
+def last_query(messages):
+    """Index of the last message that a person wrote: role user, and not just an observation in `<tool_response>` tags.
+
+    Raises:
+        InputError: there is none.
+    """
+    for i in range(len(messages) - 1, -1, -1):
+        if messages[i].get("role") == "user":
+            text = said(messages[i], i).strip()
+            if not (text.startswith("<tool_response>") and text.endswith("</tool_response>")):
+                return i
+    raise InputError("no user query among the messages", got=f"{len(messages)} messages", expected="one of role user")
+
+
+def said(message, i):
+    """The content of a message as text, pads in the place of pictures.
+
+    Raises:
+        InputError: content of an unknown type; a picture in the system message.
+    """
+    content = message.get("content")
+    if content is None or isinstance(content, str):
+        return content or ""
+    if not isinstance(content, list | tuple):
+        raise InputError("content of unknown type", got=type(content).__name__, expected="str, None, a list of items")
+    parts = []
+    for item in content:
+        for pad, names in (("image", ("image", "image_url")), ("video", ("video",))):
+            if item.get("type") == pad or any(name in item for name in names):
+                if message.get("role") == "system":
+                    raise InputError("a system message holds no pictures", got=pad, hint=f"message {i}")
+                parts.append(f"<|vision_start|><|{pad}_pad|><|vision_end|>")
+                break
+        else:
+            if "text" not in item:
+                raise InputError("an item of unknown type", got=sorted(item), expected="text, image or video")
+            parts.append(item["text"])
+    return "".join(parts)
+
+
+def split_thinking(message, body, variant):
+    """(reasoning, answer) of an assistant's message; a tag inside the text counts if no reasoning is given apart."""
+    reasoning = message.get("reasoning_content")
+    if isinstance(reasoning, str):
+        return reasoning.strip(), body
+    if variant != "3.8" and "</think>" in body:
+        parts = body.split("</think>")
+        return parts[0].rstrip("\n").split("<think>")[-1].lstrip("\n").strip(), parts[-1].lstrip("\n")
+    return "", body
+
+
+def _head(messages, tools, effort, variant):
+    system = messages[0] if messages[0].get("role") == "system" else None
+    text = said(system, 0).strip() if system else ""
+    parts = [effort] if effort else []
+    if tools and isinstance(tools, list | tuple):
+        parts.append(TOOLS_HEAD + "".join("\n" + as_json(tool) for tool in tools) + TOOLS_FOOT)
+    at = 0 if system else -1
+    if not parts and not (system and (text or variant != "3.8")):
+        return []
+    parts += [text] if text else []
+    return [Piece(f"{BEGIN}system\n", "frame", at), Piece("\n\n".join(parts), "system", at), Piece(END, "frame", at)]
+
+
+def _around(role, inside, i):
+    return [Piece(f"{BEGIN}{role}\n", "frame", i), *inside, Piece(END, "frame", i)]
+
+
+def _reply(message, body, i, kept, variant):
+    reasoning, answer = split_thinking(message, body, variant)
+    found = [Piece(f"<think>\n{reasoning}\n</think>\n\n", "think", i)] if kept else []
+    found.append(Piece(answer, "answer", i))
+    calls = message.get("tool_calls") or []
+    for n, call in enumerate(calls if isinstance(calls, list | tuple) else []):
+        gap = "\n" if n else ("\n\n" if answer.strip() else "")
+        found.append(Piece(gap + _call(call.get("function") or call, i, variant), "call", i))
+    return found
+
+
+def _call(call, i, variant):
+    arguments = call.get("arguments", {})
+    if variant == "3.8" and arguments == "":
+        arguments = {}
+    if not isinstance(arguments, dict):
+        raise InputError(
+            "arguments of a tool call must be a mapping",
+            got=arguments,
+            expected="{name: value}",
+            hint=f"json.loads them first (message {i}, {call.get('name')})",
+        )
+    lines = [f"<tool_call>\n<function={call['name']}>\n"]
+    for name, value in arguments.items():
+        plain = not isinstance(value, dict | list | tuple) if variant.startswith("3.5") else isinstance(value, str)
+        lines.append(f"<parameter={name}>\n{str(value) if plain else as_json(value)}\n</parameter>\n")
+    return "".join([*lines, "</function>\n</tool_call>"])
+
+
+def _observed(messages, i, body):
+    """One result of a tool; a run of them is one block of the user's."""
+    before = messages[i - 1].get("role") if i else "tool"  # as in the templates: at the very start no header is written
+    after = messages[i + 1].get("role") if i + 1 < len(messages) else None
+    found = [Piece(f"{BEGIN}user", "frame", i)] if before != "tool" else []
+    found.append(Piece(f"\n<tool_response>\n{body}\n</tool_response>", "tool", i))
+    return found + ([Piece(END, "frame", i)] if after != "tool" else [])
+
+
+def _effort(variant, enable_thinking, asked):
+    if variant != "3.8":
+        if asked is not None:
+            raise InputError("only variant 3.8 knows a reasoning effort", got=f"variant {variant}, {asked!r}")
+        return ""
+    if enable_thinking is False:
+        return ""
+    if (asked or "xhigh") not in EFFORTS:
+        raise InputError("no such reasoning effort", got=asked, expected=", ".join(EFFORTS))
+    return EFFORTS[asked or "xhigh"]
+
+
+def as_json(value):
+    """JSON as the templates write it: keys in their order, letters unescaped."""
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,301 @@
+"""Prompts are the template's to the character; every token has a kind; every divergence has a name."""
+
+import pytest
+
+import labkit as lk
+from labkit import thinking
+from labkit.errors import InputError
+from labkit.thinking import rules
+
+ASK = {"role": "user", "content": " first? "}
+SAID = {"role": "assistant", "reasoning_content": "\nhm\n", "content": "one"}
+NEXT = {"role": "user", "content": "second?"}
+CALL = {"type": "function", "function": {"name": "look", "arguments": {"b": 2, "a": "x\ny", "c": [True, None]}}}
+TURN1 = "<|im_start|>user\nfirst?<|im_end|>\n<|im_start|>assistant\n"
+TURN2 = "<|im_start|>user\nsecond?<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return lk.load("nano").tokenizer
+
+
+# ------------------------------------------------------------------------------------------------------ rendering
+
+
+@pytest.mark.parametrize(
+    ("variant", "preserve", "kept"),
+    [
+        ("3.5", None, False),
+        ("3.5", True, False),
+        ("3.6", None, False),
+        ("3.6", True, True),
+        ("3.6", False, False),
+        ("3.6", "true", False),  # only the boolean counts
+        ("3.6", 1, False),
+        ("3.8", None, True),
+        ("3.8", True, True),
+        ("3.8", False, False),
+    ],
+)
+def test_thinking_of_an_earlier_turn(variant, preserve, kept):
+    text = thinking.render([ASK, SAID, NEXT], variant=variant, preserve=preserve)
+    block = "<think>\nhm\n</think>\n\n" if kept else ""
+    system = f"<|im_start|>system\n{rules.EFFORTS['xhigh']}<|im_end|>\n" if variant == "3.8" else ""
+    assert text == system + TURN1 + block + "one<|im_end|>\n" + TURN2 + "<think>\n"
+
+
+def test_a_tool_loop_keeps_its_thinking_and_an_observation_as_user_text_ends_it():
+    loop = [ASK, SAID | {"tool_calls": [CALL]}, {"role": "tool", "content": " 7 "}, {"role": "tool", "content": "8"}]
+    text = thinking.render(loop)
+    call = "\n\n<tool_call>\n<function=look>\n<parameter=b>\n2\n</parameter>\n<parameter=a>\nx\ny\n</parameter>\n"
+    call += "<parameter=c>\n[true, null]\n</parameter>\n</function>\n</tool_call><|im_end|>\n"
+    seen = "<|im_start|>user\n<tool_response>\n7\n</tool_response>\n<tool_response>\n8\n</tool_response><|im_end|>\n"
+    assert text == TURN1 + "<think>\nhm\n</think>\n\none" + call + seen + "<|im_start|>assistant\n<think>\n"
+    wrapped = [ASK, SAID, {"role": "user", "content": "<tool_response>7</tool_response>"}]
+    bare = [ASK, SAID, {"role": "user", "content": "7"}]
+    assert [thinking.last_query(one) for one in (loop, wrapped, bare)] == [0, 0, 2]
+    assert "hm" in thinking.render(wrapped) and "hm" not in thinking.render(bare)
+
+
+@pytest.mark.parametrize(
+    ("variant", "text"),
+    [
+        ("3.5", "<parameter=b>\n2\n</parameter>\n<parameter=t>\nTrue\n</parameter>\n<parameter=n>\nNone\n</parameter>"),
+        ("3.6", "<parameter=b>\n2\n</parameter>\n<parameter=t>\ntrue\n</parameter>\n<parameter=n>\nnull\n</parameter>"),
+    ],
+)
+def test_arguments_that_are_no_text(variant, text):
+    call = {"name": "f", "arguments": {"b": 2, "t": True, "n": None}}
+    shown = thinking.render([ASK, {"role": "assistant", "content": "", "tool_calls": [call, call]}], variant=variant)
+    assert text in shown and shown.count("</tool_call>\n<tool_call>") == 1
+    assert "</think>\n\n<tool_call>" in shown, "nothing said: no blank line before the call"
+
+
+def test_inline_thinking_is_split_but_in_variant_3_8():
+    inline = {"role": "assistant", "content": "<think>a<think>\nb\n</think>\n\nc</think>\nd"}
+    assert "<think>\nb\n</think>\n\nd<|im_end|>" in thinking.render([ASK, inline])
+    whole = thinking.render([ASK, inline], variant="3.8")
+    assert "<think>\n\n</think>\n\n<think>a<think>\nb\n</think>\n\nc</think>\nd<|im_end|>" in whole
+    apart = inline | {"reasoning_content": ""}
+    assert "<think>\n\n</think>\n\n<think>a<think>" in thinking.render([ASK, apart]), "given apart, text stays whole"
+
+
+@pytest.mark.parametrize(
+    ("variant", "enable", "opened"),
+    [
+        ("3.5", None, "<think>\n"),
+        ("3.5-nothink", None, rules.EMPTY),
+        ("3.5-nothink", True, "<think>\n"),
+        ("3.6", False, rules.EMPTY),
+        ("3.8", False, rules.EMPTY),
+        ("3.8", None, "<think>\n"),
+    ],
+)
+def test_how_the_next_turn_is_opened(variant, enable, opened):
+    text = thinking.render([ASK], variant=variant, enable_thinking=enable)
+    assert text.endswith("<|im_start|>assistant\n" + opened)
+    assert thinking.render([ASK], variant=variant, add_generation_prompt=False).endswith("first?<|im_end|>\n")
+
+
+def test_the_system_block():
+    system, tool = {"role": "system", "content": " be brief "}, {"name": "ü<", "b": 1, "a": [2]}
+    assert thinking.render([system, ASK]).startswith("<|im_start|>system\nbe brief<|im_end|>\n")
+    assert thinking.render([{"role": "system", "content": ""}, ASK]).startswith("<|im_start|>system\n<|im_end|>\n")
+    empty = thinking.render([{"role": "system", "content": ""}, ASK], variant="3.8", reasoning_effort="medium")
+    assert empty.startswith("<|im_start|>user"), "3.8 omits an empty one"
+    text = thinking.render([system, ASK], tools=[tool])
+    assert '<tools>\n{"name": "ü<", "b": 1, "a": [2]}\n</tools>\n\nIf you choose' in text, (
+        "keys in order, signs as they are"
+    )
+    assert text.split("<|im_end|>")[0].endswith("</IMPORTANT>\n\nbe brief")
+    low = thinking.render([system, ASK], variant="3.8", reasoning_effort="low", tools=[tool])
+    assert low.startswith("<|im_start|>system\nReasoning effort is set to low.") and "elaboration.\n\n# Tools" in low
+
+
+def test_pictures_become_pads():
+    content = [{"type": "image"}, {"type": "text", "text": "what?"}, {"type": "video", "video": "x.mp4"}]
+    pads = ["<|vision_start|><|image_pad|><|vision_end|>", "<|vision_start|><|video_pad|><|vision_end|>"]
+    assert pads[0] + "what?" + pads[1] in thinking.render([{"role": "user", "content": content}])
+
+
+@pytest.mark.parametrize(
+    ("messages", "options", "message"),
+    [
+        ([], {}, "no messages"),
+        ([SAID], {}, "(?s)no user query.*one of role user"),
+        ([{"role": "user", "content": "<tool_response>7</tool_response>"}], {}, "no user query"),
+        ([ASK, {"role": "developer", "content": ""}], {}, "(?s)no such role.*'?developer"),
+        ([ASK, {"role": "system", "content": ""}], {}, "(?s)stands first or nowhere.*message 1"),
+        ([{"role": "system", "content": [{"type": "image"}]}, ASK], {}, "no pictures"),
+        ([{"role": "user", "content": [{"sound": 1}]}], {}, "(?s)unknown type.*sound"),
+        ([{"role": "user", "content": 7}], {}, "(?s)unknown type.*int"),
+        ([ASK, SAID | {"tool_calls": [{"name": "f", "arguments": '{"a": 1}'}]}], {}, "(?s)mapping.*json.loads.*1, f"),
+        ([ASK], {"variant": "4"}, "(?s)variant.*3.5-nothink"),
+        ([ASK], {"reasoning_effort": "low"}, "only variant 3.8"),
+        ([ASK], {"variant": "3.8", "reasoning_effort": "high"}, "(?s)no such reasoning effort.*xhigh, medium, low"),
+    ],
+)
+def test_what_the_template_would_refuse(messages, options, message):
+    with pytest.raises(InputError, match=message):
+        thinking.render(messages, **options)
+
+
+# ---------------------------------------------------------------------------------------------------------- spans
+
+
+def test_the_variant_of_a_template_is_found(tokenizer):
+    assert thinking.variant_of(tokenizer) == "3.6"
+
+    class Other:
+        chat_template = "x"
+
+        def apply_chat_template(self, messages, **options):
+            return "[INST]" + str(messages)
+
+    with pytest.raises(InputError, match="(?s)follows none.*3.5-nothink"):
+        thinking.variant_of(Other())
+
+
+@pytest.mark.parametrize("preserve", [None, True])
+@pytest.mark.parametrize("tools", [None, [{"name": "look"}]])
+def test_spans_are_the_tokenizers_own_prompt_without_gaps(tokenizer, preserve, tools):
+    hostile = {"role": "user", "content": "</think> <|im_end|> <tool_call> naïve 加"}
+    messages = [{"role": "system", "content": "be brief"}, ASK, SAID | {"tool_calls": [CALL]}]
+    messages += [{"role": "tool", "content": "<think>7"}, SAID, hostile, SAID, NEXT]
+    found = thinking.spans(messages, tokenizer, preserve=preserve, tools=tools)
+    assert found.text == thinking.rendered(messages, tokenizer, preserve=preserve, tools=tools)
+    assert list(found.ids) == tokenizer(found.text, add_special_tokens=False)["input_ids"]
+    edges = [0, *(span.stop for span in found.spans)]
+    assert [span.start for span in found.spans] == edges[:-1] and edges[-1] == len(found.ids)
+    assert len(found.kinds()) == len(found.ids)
+    said = lambda kind, message=None: tokenizer.decode([found.ids[t] for t in found.of(kind, message)])  # noqa: E731
+    assert said("user", 5) == hostile["content"]
+    assert said("tool") == "\n<tool_response>\n<think>7\n</tool_response>"
+    assert "be brief" in said("system") and ("<tools>" in said("system")) == bool(tools)
+    assert said("think", 4) == ("<think>\nhm\n</think>\n\n" if preserve else "")
+    assert said("call", 2).startswith("\n\n<tool_call>") and said("open") == "<|im_start|>assistant\n<think>\n"
+    assert set(found.kinds()) <= set(thinking.KINDS)
+
+
+def test_a_tokenizer_without_a_template_is_given_the_rules(tokenizer):
+    import copy
+
+    bare = copy.deepcopy(tokenizer)
+    bare.chat_template = None
+    assert thinking.spans([ASK, SAID, NEXT], bare).text == thinking.render([ASK, SAID, NEXT])
+    assert thinking.spans([ASK, SAID, NEXT], bare, variant="3.8").text.startswith("<|im_start|>system\nReasoning")
+    with pytest.raises(InputError, match="does not follow these rules"):
+        thinking.spans([ASK, SAID, NEXT], tokenizer, variant="3.8")
+
+
+# ----------------------------------------------------------------------------------------------------- divergence
+
+
+def cached(tokenizer, messages, generated, **options):
+    """The ids in the cache after a turn: the prompt, and what was generated but for its last token."""
+    ids = thinking.spans(messages, tokenizer, **options).ids
+    return [*ids, *tokenizer(generated, add_special_tokens=False)["input_ids"][:-1]]
+
+
+CASES = {
+    "thinking, strip": ("hm\n</think>\n\none<|im_end|>", SAID, {}, "thinking stripped"),
+    "preserve, passed back": ("hm\n</think>\n\none<|im_end|>", SAID, {"preserve": True}, "none"),
+    "preserve, inline": (
+        "hm\n</think>\n\none<|im_end|>",
+        {"role": "assistant", "content": "<think>\nhm\n</think>\n\none"},
+        {"preserve": True},
+        "none",
+    ),
+    "preserve, dropped by the client": (
+        "hm\n</think>\n\none<|im_end|>",
+        {"role": "assistant", "content": "one"},
+        {"preserve": True},
+        "reasoning dropped",
+    ),
+    "preserve, a space before the end": ("hm\n</think>\n\none <|im_end|>", SAID, {"preserve": True}, "white space"),
+    "preserve, another newline": ("hm\n\n</think>\n\none<|im_end|>", SAID, {"preserve": True}, "white space"),
+    "preserve, empty as a model writes it": (
+        "\n</think>\n\none<|im_end|>",
+        SAID | {"reasoning_content": ""},
+        {"preserve": True},
+        "empty thinking",
+    ),
+    "not thinking, strip": (
+        "one<|im_end|>",
+        SAID | {"reasoning_content": ""},
+        {"enable_thinking": False},
+        "thinking stripped",
+    ),
+    "not thinking, preserve": (
+        "one<|im_end|>",
+        SAID | {"reasoning_content": ""},
+        {"enable_thinking": False, "preserve": True},
+        "none",
+    ),
+    "preserve, another answer": (
+        "hm\n</think>\n\nsomething else entirely<|im_end|>",
+        SAID,
+        {"preserve": True},
+        "edited",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_turn_one_in_the_cache_against_the_prompt_of_turn_two(tokenizer, case):
+    generated, message, options, cause = CASES[case]
+    before = cached(tokenizer, [ASK], generated, **options)
+    after = thinking.spans([ASK, message, NEXT], tokenizer, **options)
+    found = thinking.divergence(before, after, tokenizer)
+    assert found.cause == cause, str(found)
+    same = [x == y for x, y in zip(before, after.ids, strict=False)]
+    assert found.position == (same.index(False) if False in same else len(same))
+    if cause == "none":
+        assert found.position == len(before), "the whole cache is a prefix"
+    else:
+        assert found.pair == (before[found.position], after.ids[found.position])
+        assert cause in str(found) and f"{found.position:,}" in str(found)
+
+
+def test_stripping_differs_right_after_the_assistants_header(tokenizer):
+    before = cached(tokenizer, [ASK], "hm\n</think>\n\none<|im_end|>")
+    found = thinking.divergence(before, thinking.spans([ASK, SAID, NEXT], tokenizer), tokenizer)
+    assert found.position == len(thinking.spans([ASK], tokenizer).ids) - 2 and found.before.endswith("assistant\n")
+
+
+def test_causes_that_the_client_makes(tokenizer):
+    system = lambda day: {"role": "system", "content": f"today is {day}"}  # noqa: E731
+    say = lambda *messages, **options: thinking.spans(list(messages), tokenizer, **options)  # noqa: E731
+    part = lambda a, b: thinking.divergence(a, b, tokenizer).cause  # noqa: E731
+    assert part(say(system("monday"), ASK), say(system("tuesday"), ASK)) == "system block"
+    assert part(say(system("monday"), ASK), say(system("monday"), ASK, tools=[{"name": "f"}])) == "system block"
+    call = lambda arguments: SAID | {"tool_calls": [{"name": "f", "arguments": arguments}]}  # noqa: E731
+    assert part(say(ASK, call({"a": 1, "b": 2})), say(ASK, call({"b": 2, "a": 1}))) == "tool call"
+    assert part(say(ASK, call({"a": 1.0})), say(ASK, call({"a": 1}))) == "tool call"
+    long = [{"role": "user", "content": f"question {n} " + "about the fox " * 12} for n in range(12)]
+    assert part(say(*long), say(long[0], {"role": "user", "content": "in short: nothing"})) == "compaction"
+    assert part(say(ASK, SAID, NEXT), say(ASK, SAID, {"role": "user", "content": "third?"})) == "edited"
+    assert part(say(ASK, SAID, NEXT), say(ASK, SAID, NEXT, preserve=True)) == "thinking added"
+    text = say(ASK).text
+    ids = [i for sign in text[-9:] for i in tokenizer(sign, add_special_tokens=False)["input_ids"]]
+    apart = tokenizer(text[:-9], add_special_tokens=False)["input_ids"]
+    assert thinking.divergence([*apart, *ids], say(ASK), tokenizer).cause in ("retokenised", "none")
+
+
+def test_text_in_other_tokens(tokenizer):
+    ids = list(thinking.spans([{"role": "user", "content": "the fox sees the whale every morning"}], tokenizer).ids)
+    at = next(n for n, i in enumerate(ids) if tokenizer.decode([i]) == " whale")
+    split = (
+        tokenizer(" ", add_special_tokens=False)["input_ids"]
+        + tokenizer("whale", add_special_tokens=False)["input_ids"]
+    )
+    found = thinking.divergence([*ids[:at], *split, *ids[at + 1 :]], ids, tokenizer)
+    assert (found.cause, found.position) == ("retokenised", at)
+
+
+def test_divergence_of_texts_and_misuse(tokenizer):
+    found = thinking.divergence(thinking.render([ASK]), thinking.render([NEXT]))
+    assert found.cause == "edited" and found.texts == ("f", "s")
+    with pytest.raises(InputError, match="(?s)ids need a tokenizer"):
+        thinking.divergence([1, 2], [1, 3])
