@@ -30,10 +30,13 @@ _MODULES = (
     "errors",
     "notation",
     "plan",
+    "reuse",
     "spec",
     "stream",
+    "thinking",
+    "trace",
+    "zoo",
 )
-_MODULES += ("trace", "zoo")
 
 __all__ = [*_PLACES, *_MODULES]
 

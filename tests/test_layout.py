@@ -11,7 +11,7 @@ PACKAGE = ROOT / "labkit"
 RANKS = [
     ("errors",),
     ("notation", "nano", "prompts"),
-    ("spec",),
+    ("spec", "thinking"),
     ("trace",),
     ("cache",),
     ("edit", "plan"),
@@ -19,7 +19,7 @@ RANKS = [
     ("stream",),
     ("lab",),
     ("zoo",),
-    ("deltanet", "attention", "doctor"),
+    ("deltanet", "attention", "reuse", "doctor"),
     ("draw",),
     ("__init__",),
     ("__main__",),

@@ -108,7 +108,7 @@ def _ids(one, tokenizer):
     if hasattr(one, "ids"):
         one = one.ids
     if isinstance(one, str):
-        return one if tokenizer is None else tokenizer(one, add_special_tokens=False)["input_ids"]
+        return one if tokenizer is None else tokenizer(one, add_special_tokens=False, verbose=False)["input_ids"]
     if tokenizer is None:
         raise InputError("ids need a tokenizer to be read", got="ids alone", hint="divergence(a, b, tokenizer)")
     return [int(i) for i in one]

@@ -74,7 +74,7 @@ def spans(messages, tokenizer, *, variant=None, **options):
     text = "".join(piece.text for piece in found)
     if not getattr(tokenizer, "is_fast", False):
         raise InputError("offsets need a fast tokenizer", got=type(tokenizer).__name__, hint="AutoTokenizer gives one")
-    coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     edges = list(itertools.accumulate(len(piece.text) for piece in found))
     homes = [bisect.bisect_right(edges, start) for start, _ in _settled(coded["offset_mapping"])]
     runs, at = [], 0

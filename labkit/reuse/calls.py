@@ -1,0 +1,144 @@
+"""From a session to the calls of the model: what was read, what was written, and where its marks are.
+
+Every assistant message is one call. Its prompt is the conversation before it, rendered under a policy:
+
+    strip      thinking of turns before the last question is dropped
+    preserve   all thinking stays
+    drop       the client does not send reasoning back, though the template would keep it
+
+What was generated is the assistant's message as it continues the open prompt, up to its end token. Messages that carry
+`prompt_ids` or `completion_ids` are taken at their word. Tokens of a message are encoded once: special tokens part the
+text, so that the tokens of a prompt are those of its messages in a row.
+"""
+
+import bisect
+import dataclasses
+
+import numpy as np
+
+from labkit.errors import InputError
+from labkit.thinking import rules
+
+POLICIES = ("strip", "preserve", "drop")
+PARTING = ("<|im_start|>", "<|im_end|>", "<tool_response>", "</tool_response>", "<think>", "</think>")
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One call of the model.
+
+    Attributes:
+        prompt, generated: token ids, int32.
+        turn: how many questions of the user there were, from 1. message: index of the message that was generated.
+        before_think: tokens of the prompt before the opening of the thinking block.
+        last_user: tokens up to the assistant's header after the last question: where stripping will cut.
+        thinking: tokens of the generated thinking block.
+    """
+
+    prompt: np.ndarray
+    generated: np.ndarray
+    turn: int
+    message: int
+    before_think: int
+    last_user: int
+    thinking: int
+
+
+def calls(messages, tokenizer, *, policy="strip", variant="3.6", tools=None, enable_thinking=None):
+    """The calls of a session, one after the other.
+
+    Args:
+        messages: OpenAI messages, of all turns.
+        tokenizer: of transformers, with the family's special tokens.
+        policy: one of `POLICIES`.
+        variant, tools, enable_thinking: of `thinking.render`.
+
+    Yields:
+        `Call`.
+
+    Raises:
+        InputError: no assistant message, an unknown policy, a tokenizer without the family's special tokens.
+    """
+    if policy not in POLICIES:
+        raise InputError("no such policy", got=policy, expected=", ".join(POLICIES))
+    replies = [i for i, message in enumerate(messages) if message.get("role") == "assistant"]
+    if not replies:
+        raise InputError("a session without calls", got=f"{len(messages)} messages", expected="an assistant message")
+    encode = Encoder(tokenizer)
+    questions = [i for i, message in enumerate(messages) if _asks(message, i)]
+    sent = [_forgetful(message) for message in messages] if policy == "drop" else messages
+    options = dict(variant=variant, preserve=policy != "strip", tools=tools, enable_thinking=enable_thinking)
+    for i in replies:
+        found = rules.pieces(sent[:i], **options)
+        parts = _by_message(found)
+        rows = [encode(text) for _, text in parts]
+        turn = bisect.bisect_left(questions, i)
+        up_to = sum(len(row) for (at, _), row in zip(parts, rows, strict=True) if at <= questions[turn - 1])
+        head, opened = (encode(piece.text) for piece in found[-2:])
+        prompt = np.concatenate([*rows, head, opened])
+        generated, thinking = _generated(encode, messages[i], i, found[-1].text, options)
+        if messages[i].get("prompt_ids") is not None:
+            prompt = np.asarray(messages[i]["prompt_ids"], np.int32)
+        yield Call(
+            prompt,
+            generated,
+            turn=turn,
+            message=i,
+            before_think=len(prompt) - len(opened),
+            last_user=up_to + len(head),
+            thinking=thinking,
+        )
+
+
+class Encoder:
+    """Token ids of texts, each text encoded once."""
+
+    def __init__(self, tokenizer):
+        known = tokenizer.get_added_vocab()
+        if missing := [word for word in PARTING if word not in known]:
+            raise InputError("a tokenizer without the family's special tokens", got=f"no {missing[0]}")
+        self.tokenizer, self.known = tokenizer, {}
+
+    def __call__(self, text):
+        if text not in self.known:
+            ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+            self.known[text] = np.array(ids, np.int32)
+        return self.known[text]
+
+
+def _asks(message, i):
+    """Whether a person wrote this message (see `rules.last_query`)."""
+    if message.get("role") != "user":
+        return False
+    text = rules.said(message, i).strip()
+    return not (text.startswith("<tool_response>") and text.endswith("</tool_response>"))
+
+
+def _by_message(pieces):
+    """(message, text) of a prompt's pieces but for the generation prompt, joined message by message."""
+    joined = []
+    for piece in pieces[:-2]:
+        if joined and joined[-1][0] == piece.message:
+            joined[-1][1] += piece.text
+        else:
+            joined.append([piece.message, piece.text])
+    return [tuple(pair) for pair in joined]
+
+
+def _generated(encode, message, i, opened, options):
+    """(token ids of what the model wrote, how many of them are its thinking block)."""
+    if message.get("completion_ids") is not None:
+        return np.asarray(message["completion_ids"], np.int32), 0
+    ask = {"role": "user", "content": "?"}
+    written = rules.pieces([ask, message], **(options | {"preserve": True, "tools": None}), add_generation_prompt=False)
+    own = [piece for piece in written if piece.message == 1][1:-1]  # without the header and the end
+    text = "".join(piece.text for piece in own) + "<|im_end|>"
+    thought = next((piece.text for piece in own if piece.kind == "think"), "")
+    if opened == rules.EMPTY:  # the prompt has closed the block already
+        return encode(text[len(thought) :]), 0
+    return encode(text.removeprefix("<think>\n")), len(encode(thought.removeprefix("<think>\n"))) if thought else 0
+
+
+def _forgetful(message):
+    """An assistant's message as a client sends it back that keeps no reasoning."""
+    return {name: value for name, value in message.items() if name != "reasoning_content"}

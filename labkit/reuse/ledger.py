@@ -1,0 +1,255 @@
+"""The ledger: what every call of a session could reuse, what it recomputed, and what that cost.
+
+For call j with prompt x_j, generated g_j, and y_j = x_j ‖ g_j without its last token, which is sampled and not read:
+
+    shared      max over earlier i of LCP(x_j, y_i), the common beginning
+    attention   min(shared down to a whole block, |x_j| - 1)       what keys and values alone would allow
+    state       the deepest snapshot on that path, at most |x_j| - 1  what a hybrid can use: a state cannot be cut
+    recomputed  |x_j| - state, of a hybrid; |x_j| - attention of a model with attention alone
+    penalty     attention - state
+
+A snapshot is saved at a position only if the call computes it, and serves from the next call on. Prefill FLOPs and
+seconds, decode seconds and bytes are those of the cost card (`labkit.spec`): lower bounds at batch 1. Nothing here runs
+a model.
+"""
+
+import math
+
+import numpy as np
+
+from labkit.errors import InputError
+from labkit.notation import label
+from labkit.reuse.calls import Call, calls
+from labkit.reuse.tree import Tree
+from labkit.spec import compute, memory, read
+
+SCHEMES = ("live", "end", "prompt_end", "before_think", "last_user", "branch", "none")
+COLUMNS = (
+    "prompt generated thinking shared attention state recomputed penalty prefill_flops prefill_seconds decode_seconds "
+    "kv_bytes dead_bytes snapshots snapshot_bytes window"
+).split()
+
+
+def replay(
+    messages,
+    *,
+    policy="strip",
+    snapshots="end+before_think",
+    spec=None,
+    tokenizer=None,
+    variant="3.6",
+    tools=None,
+    enable_thinking=None,
+    block=1,
+    slots=None,
+    budget=None,
+    attention_only=False,
+    gpu="H200",
+    dtype="bfloat16",
+    quantize=None,
+    kv_dtype=None,
+    progress=False,
+):
+    """Account for a session, call by call.
+
+    Args:
+        messages: OpenAI messages with `reasoning_content`; or a list of `reuse.Call`, already rendered.
+        policy: "strip", "preserve" or "drop" (a client that does not send reasoning back).
+        snapshots: where states are saved: names of `SCHEMES` or "every k" with a number k, joined by "+".
+        spec: `labkit.spec.Spec` of the model whose costs are counted; None is Qwen3.6-27B.
+        tokenizer: None takes that of nano, whose counts are not those of a real checkpoint.
+        variant, tools, enable_thinking: of `thinking.render`.
+        block: tokens of a block of keys and values that is reused whole; 1 for token-exact engines.
+        slots: 1 keeps the last sequence alone; None keeps every sequence.
+        budget: bytes that snapshots may take; the one that was of no use longest is dropped.
+        attention_only: count as if every layer were attention: reuse is what keys and values allow.
+        gpu, dtype, quantize, kv_dtype: of the cost card.
+        progress: show a bar.
+
+    Returns:
+        Dataset over call: `COLUMNS`, in tokens, FLOPs, seconds, bytes and shares of the window; `turn`.
+
+    Raises:
+        InputError: an unknown policy, scheme, GPU; no calls; a block or budget that is not positive.
+    """
+    spec = read("Qwen3.6-27B") if spec is None else spec
+    marks = _schemes(snapshots)
+    each = memory.snapshot_bytes(spec, dtype)
+    if block < 1 or slots not in (None, 1):
+        raise InputError(
+            "cannot account like this", got=f"block {block}, slots {slots}", expected="block 1 or more, 1 slot"
+        )
+    keep = None if budget is None else int(budget // each)
+    if budget is not None and keep < 1:
+        raise InputError("the budget holds not one snapshot", got=f"{budget:,} bytes", expected=f"{each:,} or more")
+    if messages and isinstance(messages[0], Call):
+        session = list(messages)
+    else:
+        tokenizer = _nanos() if tokenizer is None else tokenizer
+        options = dict(policy=policy, variant=variant, tools=tools, enable_thinking=enable_thinking)
+        session = calls(messages, tokenizer, **options)
+    rows, tree, paths = [], Tree(keep), []
+    cost = _Cost(spec, gpu, dtype, quantize, kv_dtype)
+    for j, call in enumerate(_bar(session, progress)):
+        rows.append(_account(tree, j, call, marks, block, slots, attention_only) | cost.of(call))
+        paths.append((call.turn, len(tree.order)))
+    if not rows:
+        raise InputError("a session without calls", got="none", expected="at least one")
+    found = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    found |= cost.prefill(found["prompt"], found["prompt"] - found["recomputed"])
+    tree.match(np.concatenate([call.prompt, call.generated[:-1]]), len(rows) - 1)  # the last path may still go on
+    if slots is None:
+        found |= _bytes(tree, len(rows), cost.kv)
+    else:
+        live = found["prompt"] + found["generated"] - 1
+        found |= {"kv_bytes": live * cost.kv, "dead_bytes": np.zeros(len(rows))}
+    held = np.array([count for _, count in paths])
+    found |= {"snapshots": held, "snapshot_bytes": held * each}
+    facts = {"policy": policy, "snapshots": snapshots, "model": spec.name, "gpu": str(cost.gpu.name), "block": block}
+    values = {name: (("call",), found[name]) for name in COLUMNS}
+    coords = {"call": np.arange(len(rows)), "turn": ("call", [turn for turn, _ in paths])}
+    return label(values, coords=coords, attrs=facts | {"reading": "reuse.replay"})
+
+
+def _account(tree, j, call, marks, block, slots, attention_only):
+    """Look up one call in the tree, put it in, and save the snapshots that it passes."""
+    prompt = call.prompt
+    cached = np.concatenate([prompt, call.generated[:-1]])
+    shared, node = tree.match(prompt, j)
+    most = len(prompt) - 1
+    attention = min(shared // block * block, most)
+    state = attention if attention_only else tree.best(node, min(shared, most))
+    if slots == 1:
+        tree.only(node)
+    if "live" in marks and tree.live is not None:
+        tree.drop(*tree.live)
+    end = tree.add(cached, j, tree.match(cached))
+    for depth in _positions(marks, call, len(cached), state, shared):
+        tree.snapshot(end, depth)
+    tree.live = (end, len(cached))
+    return {
+        "prompt": len(prompt),
+        "generated": len(call.generated),
+        "thinking": call.thinking,
+        "shared": shared,
+        "attention": attention,
+        "state": state,
+        "recomputed": len(prompt) - state,
+        "penalty": attention - state,
+    }
+
+
+def _positions(marks, call, length, state, shared):
+    """Depths at which a call saves its state: those that it computes."""
+    found = set()
+    for mark in marks:
+        if mark in ("live", "end"):
+            found.add(length)
+        elif mark == "prompt_end":
+            found.add(len(call.prompt))
+        elif mark in ("before_think", "last_user"):
+            found.add(getattr(call, mark))
+        elif mark == "branch":
+            found |= {length, shared}
+        elif isinstance(mark, int):
+            found.update(range(mark * (state // mark + 1), length + 1, mark))
+    return sorted(depth for depth in found if state < depth <= length)
+
+
+class _Cost:
+    """Costs of calls on one card."""
+
+    def __init__(self, spec, gpu, dtype, quantize, kv_dtype):
+        self.spec, self.gpu, self.kv_dtype = spec, compute.find_gpu(gpu), kv_dtype or dtype
+        self.options = dict(dtype=dtype, quantize=quantize)
+        self.kv = memory.kv_bytes_per_token(spec, self.kv_dtype)
+
+    def of(self, call):
+        """Decode time of the generated tokens, each read with everything before it; share of the window."""
+        begin, count = len(call.prompt), len(call.generated)
+        middle = begin + (count - 1) / 2  # bytes are linear in the length
+        seconds = count * compute.decode_seconds(self.spec, middle, self.gpu, kv_dtype=self.kv_dtype, **self.options)
+        return {"decode_seconds": seconds, "window": (begin + count) / self.spec.window}
+
+    def prefill(self, tokens, cached):
+        """FLOPs and seconds of reading prompts of which a part is cached."""
+        pairs = list(zip(tokens.tolist(), cached.tolist(), strict=True))
+        flops = [compute.prefill_flops(self.spec, n, cached=c)["total"] for n, c in pairs]
+        seconds = [compute.prefill_seconds(self.spec, n, self.gpu, cached=c, **self.options) for n, c in pairs]
+        return {"prefill_flops": np.array(flops), "prefill_seconds": np.array(seconds)}
+
+
+def _bytes(tree, count, kv):
+    """Bytes of all cached tokens after each call, and of those that no later call reaches."""
+    born, dead = np.zeros(count + 1), np.zeros(count + 1)
+    for node in tree.nodes():
+        born[node.born] += len(node.tokens)
+        if node.used < count - 1:
+            dead[node.used] += len(node.tokens)
+    return {"kv_bytes": born.cumsum()[:count] * kv, "dead_bytes": dead.cumsum()[:count] * kv}
+
+
+def _schemes(text):
+    """The parts of a scheme: names, and numbers for "every k"."""
+    found = []
+    for part in str(text).split("+"):
+        name = part.strip()
+        count = name.removeprefix("every").strip()
+        if name in SCHEMES:
+            found.append(name)
+        elif name.startswith("every") and count.isdigit() and int(count):
+            found.append(int(count))
+        else:
+            raise InputError(
+                "no such snapshot scheme", got=part.strip(), expected=f"{', '.join(SCHEMES)} or every k, joined by +"
+            )
+    return [one for one in found if one != "none"]
+
+
+def _nanos():
+    from tokenizers import Tokenizer
+
+    from labkit import nano
+    from labkit.nano import tokens
+
+    return tokens.wrapped(Tokenizer.from_file(str(nano.FOLDER / "tokenizer.json")))
+
+
+def _bar(session, progress):
+    if not progress:
+        return session
+    from tqdm.auto import tqdm
+
+    return tqdm(session, unit="call")
+
+
+def break_even_turn(spec, *, visible, generated, thinking, position, gpu="H200", dtype="bfloat16", rate=None):
+    """The turn after which preserving costs more time than stripping saves, for uniform turns.
+
+    Preserved thinking is read again at every decode step; stripping reads the visible tokens of every turn once more:
+
+        U* = 2 v (a + b p) BW / (g κ R F)
+
+    Args:
+        visible: v, tokens of a turn that stay visible. generated: g, tokens generated per turn. thinking: R, of them
+            thinking. position: p, mean length of the context.
+        rate: F in FLOP/s; None is the card's peak.
+
+    Returns:
+        turns, a float; infinite without thinking.
+    """
+    card = compute.find_gpu(gpu)
+    flops = compute.linear_flops(spec) + compute.core_flops(spec) + compute.pair_flops(spec) * position
+    rate = compute.rates(card, dtype)[0] * 1e12 if rate is None else rate
+    read = generated * memory.kv_bytes_per_token(spec, dtype) * thinking * rate
+    return 2 * visible * flops * card.bandwidth * 1e12 / read if read else math.inf
+
+
+def break_even_shortening(strip, preserve):
+    """The share of generated tokens that preserving must save to take no more time than stripping; 0 if it need not.
+
+    Args:
+        strip, preserve: two ledgers of one session.
+    """
+    seconds = [float((ds.prefill_seconds + ds.decode_seconds).sum()) for ds in (strip, preserve)]
+    return max(0.0, (seconds[1] - seconds[0]) / float(preserve.decode_seconds.sum()))

@@ -1,0 +1,108 @@
+"""What engines do, as arguments of `replay`: where they keep states, in which blocks, for how many sequences.
+
+Each preset names the source that says so and the day it was read. Defaults of engines move quickly: read them again
+before quoting. What a preset leaves out (scheduling, speculation, other users) is not counted.
+"""
+
+import dataclasses
+
+from labkit.errors import InputError
+from labkit.spec import memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """One way in which an engine keeps what it computed.
+
+    Attributes:
+        name; snapshots, block, slots, attention_only: arguments of `replay`; `block` 0 is the engine's own block, from
+            the shape of the model.
+        budget: bytes that snapshots may take, or a number of snapshots if below 1,000.
+        source: where it is documented. read: when. says: in a sentence.
+    """
+
+    name: str
+    snapshots: str
+    source: str
+    read: str
+    says: str
+    block: int = 1
+    slots: int | None = None
+    budget: int | None = None
+    attention_only: bool = False
+
+    def options(self, spec):
+        """The arguments of `replay` for a model."""
+        block = self.block or memory.engine_block(spec)
+        each = memory.snapshot_bytes(spec)
+        budget = self.budget * each if self.budget is not None and self.budget < 1000 else self.budget
+        snapshots = self.snapshots.format(block=block)
+        return dict(
+            snapshots=snapshots, block=block, slots=self.slots, budget=budget, attention_only=self.attention_only
+        )
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            "attention-only",
+            "none",
+            "a model without recurrent layers",
+            "2026-11-25",
+            "keys and values can be cut anywhere: the best that any hybrid can reach",
+            attention_only=True,
+        ),
+        Preset(
+            "transformers",
+            "live",
+            "transformers 5.17, cache_utils.py",
+            "2026-11-25",
+            "one cache goes on as long as the prompt continues it; no snapshots",
+            slots=1,
+        ),
+        Preset(
+            "sglang",
+            "branch",
+            "SGLang docs, hybrid_cache_checkpoints, level 2; sgl-project/sglang#11214, #14792",
+            "2026-11-25",
+            "states at request ends and at forks, usable from the next visit",
+        ),
+        Preset(
+            "vllm-align",
+            "every {block}",
+            "vllm-project/vllm config/cache.py, mamba_cache_mode align; #45238, #49574",
+            "2026-11-25",
+            "states and keys at block edges, the block as long as one layer's state; every edge is kept here, the "
+            "engine keeps fewer: an upper bound of what it can reuse",
+            block=0,
+        ),
+        Preset(
+            "llama.cpp",
+            "last_user+every 8192",
+            "llama.cpp PRs #16382, #22929, #23814, #24176: --ctx-checkpoints 32, minimal step 8,192",
+            "2026-11-25",
+            "one slot; checkpoints at user messages and every 8,192 tokens, at most 32",
+            slots=1,
+            budget=32,
+        ),
+        Preset(
+            "mlx-lm",
+            "end+before_think",
+            "ml-explore/mlx-lm server.py, models/cache.py (d78bf58)",
+            "2026-11-25",
+            "whole caches in a trie: before the thinking tail of the prompt, and at the end of a generation",
+        ),
+    )
+}
+
+
+def preset(name, spec):
+    """The arguments of `replay` that stand for an engine: `replay(messages, spec=spec, **preset("mlx-lm", spec))`.
+
+    Raises:
+        InputError: no such preset.
+    """
+    if name not in PRESETS:
+        raise InputError("no such preset", got=name, expected=", ".join(PRESETS))
+    return PRESETS[name].options(spec)

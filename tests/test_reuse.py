@@ -1,0 +1,320 @@
+"""The ledger equals brute force; closed forms, constants and every known trap show in the counters."""
+
+import random
+
+import numpy as np
+import pytest
+
+import labkit as lk
+from labkit import reuse, spec, thinking
+from labkit.errors import InputError
+from labkit.reuse.tree import Tree
+
+BIG = spec.read("Qwen3.6-27B")
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return lk.load("nano").tokenizer
+
+
+# ------------------------------------------------------------------------------------------------- brute force
+
+
+def lcp(a, b):
+    count = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        count += 1
+    return count
+
+
+def random_calls(seed, count=25):
+    """Calls over three tokens, so that sequences fork everywhere; some go on from an earlier one."""
+    draw, made, found = random.Random(seed), [[0]], []
+    for _ in range(count):
+        base = draw.choice(made)
+        cut = draw.randint(1, len(base))
+        prompt = base[:cut] + [draw.randrange(3) for _ in range(draw.randint(1, 6))]
+        generated = [draw.randrange(3) for _ in range(draw.randint(1, 5))]
+        made.append(prompt + generated[:-1])
+        marks = sorted(draw.sample(range(1, len(prompt) + 1), 2)) if len(prompt) > 1 else [1, 1]
+        arrays = [np.array(part, np.int32) for part in (prompt, generated)]
+        found.append(reuse.Call(*arrays, turn=1, message=0, before_think=marks[1], last_user=marks[0], thinking=0))
+    return found
+
+
+def brute(calls, marks, *, block=1, slots=None):
+    """The definitions, pair by pair."""
+    rows, cached, saved = [], [], []  # saved: (call, depth)
+    for j, call in enumerate(calls):
+        x = call.prompt.tolist()
+        y = x + call.generated.tolist()[:-1]
+        usable = range(j) if slots is None else range(max(0, j - 1), j)
+        shares = {i: lcp(x, cached[i]) for i in usable}
+        shared = max(shares.values(), default=0)
+        most = len(x) - 1
+        fitting = [p for i, p in saved if i in shares and p <= min(shares[i], most)]
+        state = max(fitting, default=0)
+        rows.append((len(x), shared, min(shared // block * block, most), state))
+        if "live" in marks:
+            saved = []
+        positions = set()
+        for mark in marks:
+            positions |= {
+                "live": {len(y)},
+                "end": {len(y)},
+                "prompt_end": {len(x)},
+                "before_think": {call.before_think},
+                "last_user": {call.last_user},
+                "branch": {len(y), shared},
+            }.get(mark, set(range(mark, len(y) + 1, mark)) if isinstance(mark, int) else set())
+        if slots == 1:  # the path goes on: what lies on its shared part stays
+            saved = [(j, p) for i, p in saved if p <= shared and i in shares and p <= shares[i]]
+        saved += [(j, p) for p in positions if state < p <= len(y)]
+        cached.append(y)
+    return rows
+
+
+SCHEMES = [
+    "live",
+    "end",
+    "prompt_end",
+    "before_think",
+    "last_user",
+    "branch",
+    "end+before_think",
+    "every 3",
+    "end+every 4",
+]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(("block", "slots"), [(1, None), (4, None), (1, 1)])
+def test_the_ledger_is_brute_force(scheme, block, slots):
+    marks = [int(part.removeprefix("every ")) if part.startswith("every") else part for part in scheme.split("+")]
+    for seed in range(12):
+        calls = random_calls(seed)
+        ds = reuse.replay(calls, snapshots=scheme, spec=BIG, block=block, slots=slots)
+        names = ("prompt", "shared", "attention", "state")
+        found = list(zip(*(ds[name].values.astype(int).tolist() for name in names), strict=True))
+        assert found == brute(calls, marks, block=block, slots=slots), (scheme, seed)
+        assert (ds.recomputed == ds.prompt - ds.state).all() and (ds.penalty == ds.attention - ds.state).all()
+
+
+def test_bytes_are_those_of_distinct_prefixes():
+    for seed in range(6):
+        calls = random_calls(seed)
+        ds = reuse.replay(calls, snapshots="end", spec=BIG)
+        seen, cached = set(), [(c.prompt.tolist() + c.generated.tolist()[:-1]) for c in calls]
+        for j, y in enumerate(cached):
+            seen |= {tuple(y[:n]) for n in range(1, len(y) + 1)}
+            assert int(ds.kv_bytes[j]) == len(seen) * 65_536
+            later = {tuple(c.prompt.tolist()[:n]) for c in calls[j + 1 :] for n in range(1, len(c.prompt) + 1)}
+            later |= {tuple(cached[-1][:n]) for n in range(1, len(cached[-1]) + 1)}
+            assert int(ds.dead_bytes[j]) == len(seen - later) * 65_536, j
+
+
+def test_a_budget_drops_what_was_of_no_use_longest():
+    calls = random_calls(3)
+    each = spec.memory.snapshot_bytes(BIG, "bfloat16")
+    free = reuse.replay(calls, snapshots="every 2", spec=BIG)
+    tight = reuse.replay(calls, snapshots="every 2", spec=BIG, budget=5 * each + 10)
+    assert int(tight.snapshots.max()) == 5 and int(free.snapshots.max()) > 20
+    assert float(tight.recomputed.sum()) > float(free.recomputed.sum())
+    assert float(tight.snapshot_bytes.max()) == 5 * each
+    tree = Tree(keep=2)
+    end = tree.add(np.arange(9), 0, tree.match(np.arange(9), 0))
+    for depth in (3, 5):
+        tree.snapshot(end, depth)
+    assert tree.best(end, 4) == 3, "used: now 5 is the older one"
+    tree.snapshot(end, 8)
+    assert [tree.best(end, limit) for limit in (7, 9)] == [3, 8]
+
+
+# ------------------------------------------------------------------------------------- sessions of the template
+
+
+@pytest.fixture(scope="module")
+def session():
+    return reuse.drawn(5, turns=5, calls=2, thinking=60, answer=30, result=80)
+
+
+@pytest.mark.parametrize("policy", ["strip", "preserve"])
+def test_prompts_are_the_rendered_ones(tokenizer, session, policy):
+    """Encoded message by message, the prompt of every call has the ids of the whole text."""
+    for call in reuse.calls(session, tokenizer, policy=policy):
+        text = thinking.render(session[: call.message], preserve=policy == "preserve")
+        assert call.prompt.tolist() == tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        head = tokenizer.decode(call.prompt[: call.before_think].tolist())
+        assert head.endswith("<|im_start|>assistant\n") and text == head + "<think>\n"
+        start = tokenizer.decode(call.prompt[: call.last_user].tolist())
+        assert start.endswith("<|im_start|>assistant\n") and start.count("?<|im_end|>") == call.turn
+        message = session[call.message]
+        said = tokenizer.decode(call.generated.tolist())
+        assert said.startswith(message["reasoning_content"] + "\n</think>\n\n") and said.endswith("<|im_end|>")
+        assert call.thinking == len(tokenizer(said.split("</think>")[0], add_special_tokens=False)["input_ids"]) + 2
+
+
+def test_end_and_before_think_together_recover_what_attention_could(tokenizer, session):
+    for policy in ("strip", "preserve"):
+        ds = reuse.replay(session, policy=policy, tokenizer=tokenizer)
+        ideal = reuse.replay(session, policy=policy, tokenizer=tokenizer, attention_only=True)
+        assert int(ds.recomputed.sum()) == int(ideal.recomputed.sum()) and int(ds.penalty.sum()) == 0
+    strip, preserve = (
+        reuse.replay(session, policy=p, tokenizer=tokenizer, snapshots="end") for p in ("strip", "preserve")
+    )
+    assert int(preserve.penalty.sum()) == 0 and int(strip.penalty.sum()) > 0
+    late = reuse.replay(session, tokenizer=tokenizer, snapshots="prompt_end")
+    early = reuse.replay(session, tokenizer=tokenizer, snapshots="before_think")
+    new = np.flatnonzero(np.diff(late.turn, prepend=1))
+    assert (late.penalty[new] > 0).all() and (early.penalty[new] == 0).all(), "two tokens too late, and in time"
+
+
+def test_stripping_reads_the_visible_tokens_of_finished_turns_once_more(tokenizer, session):
+    """Σ recomputed(strip) - Σ recomputed(preserve) = Σ visible tokens of finished turns, to a few tokens a boundary."""
+    total = [
+        int(reuse.replay(session, policy=policy, tokenizer=tokenizer).recomputed.sum())
+        for policy in ("strip", "preserve")
+    ]
+    prompt, visible = thinking.spans(session, tokenizer, preserve=False, add_generation_prompt=False), 0
+    last = thinking.last_query(session)
+    for span in prompt.spans:
+        if span.message < last and span.kind in ("answer", "call", "tool", "frame"):
+            visible += len(span)
+    turns = 5
+    assert abs(total[0] - total[1] - visible) <= 12 * turns
+
+
+def test_inside_one_turn_both_policies_are_the_same(tokenizer):
+    one = reuse.drawn(2, turns=1, calls=8)
+    assert sum(m["role"] == "assistant" for m in one) > 3
+    strip, preserve = (reuse.replay(one, policy=p, tokenizer=tokenizer) for p in ("strip", "preserve"))
+    assert (strip.prompt == preserve.prompt).all() and (strip.recomputed == preserve.recomputed).all()
+
+
+TURN = {"role": "user", "content": "what?"}
+REPLY = {"role": "assistant", "reasoning_content": "hm hm", "content": "that."}
+
+
+def wasted(messages, tokenizer, **options):
+    return int(reuse.replay(messages, tokenizer=tokenizer, snapshots="end", **options).recomputed[-1])
+
+
+def test_traps_flip_their_counters(tokenizer):
+    tool = {"role": "tool", "content": "7"}
+    call = REPLY | {"tool_calls": [{"name": "f", "arguments": {"a": 1}}]}
+    loop = [TURN, call, tool, call, tool, REPLY]
+    fine = wasted(loop, tokenizer)
+    assert fine < 20
+    as_user = [TURN, REPLY, {"role": "user", "content": "7"}, REPLY, {"role": "user", "content": "7"}, REPLY]
+    wrapped = [m | {"content": "<tool_response>7</tool_response>"} if m["content"] == "7" else m for m in as_user]
+    assert wasted(as_user, tokenizer) > wasted(wrapped, tokenizer) + 8, (
+        "observations as user messages move the question"
+    )
+    assert wasted(loop, tokenizer, policy="drop") > fine + 8, "reasoning not sent back, inside a loop"
+    empty = [m | {"reasoning_content": ""} if m["role"] == "assistant" else m for m in loop]
+    assert wasted(empty, tokenizer) > fine, "an empty block is written in other tokens than the template's"
+    spaced = [
+        m | {"completion_ids": _ids(tokenizer, "hm hm\n\n</think>\n\nthat.<|im_end|>")} if m is REPLY else m
+        for m in loop
+    ]
+    spaced += [TURN, REPLY]
+    plain = [*loop, TURN, REPLY]
+    assert wasted(spaced, tokenizer, policy="preserve") > wasted(plain, tokenizer, policy="preserve"), "trimmed"
+
+
+def _ids(tokenizer, text):
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def test_the_sampled_end_is_not_in_the_cache(tokenizer):
+    ds = reuse.replay([TURN, REPLY, TURN, REPLY], policy="preserve", tokenizer=tokenizer, snapshots="end")
+    assert int(ds.shared[1]) == int(ds.prompt[0] + ds.generated[0] - 1)
+
+
+# ------------------------------------------------------------------------------------------- costs and presets
+
+
+def test_constants_come_from_the_configuration():
+    assert spec.memory.kv_bytes_per_token(BIG) == 65_536
+    assert spec.memory.engine_block(BIG) == 784
+    options = {name: reuse.preset(name, BIG) for name in reuse.PRESETS}
+    assert options["vllm-align"]["snapshots"] == "every 784" and options["vllm-align"]["block"] == 784
+    assert options["llama.cpp"]["budget"] == 32 * spec.memory.snapshot_bytes(BIG)
+    state = spec.memory.snapshot_bytes(BIG, "float32", columns=3)
+    assert state == 149.625 * 2**20
+
+
+@pytest.mark.parametrize("name", reuse.PRESETS)
+def test_every_preset_replays_and_none_beats_the_ideal(tokenizer, session, name):
+    ds = reuse.replay(session, tokenizer=tokenizer, spec=BIG, **reuse.preset(name, BIG))
+    ideal = reuse.replay(session, tokenizer=tokenizer, spec=BIG, attention_only=True)
+    assert (ds.recomputed >= ideal.recomputed).all()
+    found = reuse.PRESETS[name]
+    assert found.source and found.read.startswith("20") and found.says
+
+
+def test_costs_are_those_of_the_card(tokenizer):
+    ds = reuse.replay([TURN, REPLY, TURN, REPLY], tokenizer=tokenizer, spec=BIG, gpu="H200")
+    tokens, cached = int(ds.prompt[1]), int(ds.state[1])
+    assert float(ds.prefill_flops[1]) == pytest.approx(spec.compute.prefill_flops(BIG, tokens, cached=cached)["total"])
+    steps = [spec.compute.decode_seconds(BIG, tokens + t) for t in range(int(ds.generated[1]))]
+    assert float(ds.decode_seconds[1]) == pytest.approx(sum(steps), rel=1e-5)
+    assert float(ds.window[1]) == pytest.approx((tokens + int(ds.generated[1])) / 262_144)
+
+
+def test_break_even():
+    """v = 10k, g = 6k, R = 4k, p = 60k on an H200 at 560 TFLOP/s: about eight turns."""
+    turns = reuse.break_even_turn(BIG, visible=10_000, generated=6_000, thinking=4_000, position=60_000, rate=560e12)
+    assert 7 < turns < 9
+    assert reuse.break_even_turn(BIG, visible=10, generated=6, thinking=0, position=6) == float("inf")
+    calls = random_calls(1)
+    cheap, dear = (reuse.replay(calls, snapshots=s, spec=BIG) for s in ("every 1", "none"))
+    assert reuse.break_even_shortening(dear, cheap) == 0.0 and reuse.break_even_shortening(cheap, dear) > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"policy": "keep"}, "(?s)no such policy.*strip, preserve, drop"),
+        ({"snapshots": "often"}, "(?s)no such snapshot scheme.*often.*every k"),
+        ({"snapshots": "every 0"}, "no such snapshot scheme"),
+        ({"block": 0}, "(?s)block 0.*1 slot"),
+        ({"slots": 2}, "(?s)slots 2"),
+        ({"budget": 10}, "(?s)not one snapshot.*10 bytes"),
+        ({"gpu": "abacus"}, "unknown GPU"),
+    ],
+)
+def test_misuse(tokenizer, change, message):
+    with pytest.raises(InputError, match=message):
+        reuse.replay([TURN, REPLY], tokenizer=tokenizer, **change)
+
+
+def test_misuse_of_sessions(tokenizer):
+    with pytest.raises(InputError, match="(?s)without calls.*an assistant message"):
+        reuse.replay([TURN], tokenizer=tokenizer)
+    with pytest.raises(InputError, match="(?s)no such preset.*mlx-lm"):
+        reuse.preset("abacus", BIG)
+    with pytest.raises(InputError, match="a session has turns"):
+        reuse.drawn(turns=0)
+
+    class Other:
+        def get_added_vocab(self):
+            return {"<s>": 0}
+
+    with pytest.raises(InputError, match="(?s)special tokens.*no <.im_start.>"):
+        reuse.replay([TURN, REPLY], tokenizer=Other())
+
+
+def test_a_session_is_its_seed():
+    assert reuse.drawn(4) == reuse.drawn(4) != reuse.drawn(5)
+    assert (
+        sum(
+            thinking.last_query(reuse.drawn(4)[: i + 1]) == i
+            for i, m in enumerate(reuse.drawn(4))
+            if m["role"] == "user"
+        )
+        == 6
+    )
