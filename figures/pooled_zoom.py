@@ -26,7 +26,7 @@ LENGTH = CELLS * LEVELS[0]
 def data(lab):
     """lift (step, block, source_block): the last 32 blocks of each level, of the head that reaches furthest."""
     size = lambda words: len(lab.encode(words))  # noqa: E731
-    text = tasks.scattered(random.Random(2), LENGTH + 32, size).replace(tasks.OPEN, "").replace(tasks.CLOSE, "")
+    text = tasks.bare(tasks.scattered(random.Random(2), LENGTH + 32, size))
     run = lab.trace(lab.encode(text)[-LENGTH:], keep=["q", "k", "v", "gate", "gated"])
     spans = {layer: attention.summary(run, layer=layer, block=LENGTH).distance for layer in lab.spec.attention_layers}
     layer = max(spans, key=lambda one: float(spans[one].max()))

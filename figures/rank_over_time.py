@@ -24,7 +24,7 @@ def data(lab):
     """effective_rank (layer, head, token)."""
     size = lambda text: len(lab.encode(text))  # noqa: E731
     text = tasks.scattered(random.Random(0), TOKENS + 60, size, facts=24)
-    ids = lab.encode(text.replace(tasks.OPEN, "").replace(tasks.CLOSE, ""))[:TOKENS]
+    ids = lab.encode(tasks.bare(text))[:TOKENS]
     run = lab.trace(ids, keep=["qkv", "a", "b", "read"])
     layers, at = lab.spec.deltanet_layers, range(EVERY - 1, TOKENS, EVERY)
     found = [deltanet.spectrum(run, layer=layer, tokens=at)[["effective_rank"]] for layer in layers]

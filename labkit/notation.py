@@ -80,7 +80,7 @@ QUANTITIES = {
     "gate": Quantity("σ(g)", "output gate, mean over the head's channels", "fraction", "fraction", "arXiv 2505.06708"),
     "gated": Quantity("σ(g)·P", "attention weight times mean output gate", "fraction", "fraction", "arXiv 2505.06708"),
     "decayed": Quantity("‖(1-α)S‖", "norm of what decay removed", "norm", "positive", GDN),
-    "erased": Quantity("‖αβk r‖", "norm of what was erased to make room", "norm", "positive", GDN),
+    "erased": Quantity("‖βk r‖", "norm of what was erased to make room", "norm", "positive", GDN),
     "written": Quantity("‖βk v‖", "norm of what was written", "norm", "positive", GDN),
     "surprise": Quantity("‖e‖/‖v‖", "norm of the error over that of the value", "1", "positive", GDN),
     "energy": Quantity("Δ‖S‖²", "change of the state's squared norm", "norm²", "signed", GDN),

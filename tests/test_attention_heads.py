@@ -123,7 +123,8 @@ def test_the_summary_online_is_the_summary(lab, rows):
         ds = lab.stream(ids, probes=[attention.watch(block=64, rows=rows), deltanet.gates()], chunk=chunk)
         for layer in (2, 4):
             mine = ds.sel(layer=layer)
-            taken = None if rows is None else [t for t in range(300) if (63 - t % 64) % 12 == 0] + [299]
+            places = {63 - i * 64 // 5 for i in range(5)}
+            taken = None if rows is None else [t for t in range(300) if t % 64 in places or t == 299]
             whole = attention.summary(run, layer=layer, block=64, rows=taken)
             if rows is not None and chunk == 64:
                 assert mine.rows_taken.values.tolist() == whole.rows_taken.values.tolist()
@@ -162,3 +163,36 @@ def test_misuse_online(lab):
         lab.stream(IDS, probes=[attention.watch(layers=[1])])
     with pytest.raises(InputError, match="(?s)rows per block.*got: 65"):
         attention.watch(rows=65)
+
+
+def test_a_contribution_is_not_touched_by_an_edit_of_now(lab):
+    """The output projection is read, not run: an edit in force changes nothing of a run made before it."""
+    run = lab.trace(IDS)
+    before = attention.contribution(run, lab, layer=2)
+    with lab.edit(edit.scale("gated", layer=2, heads=[1], factor=0.0)):
+        lab.trace(IDS[:16])
+        after = attention.contribution(run, lab, layer=2)
+    assert (before.contribution_norm == after.contribution_norm).all() and float(before.contribution_norm[1].max()) > 0
+    assert before.weight.attrs["symbol"] == "P"
+
+
+def test_scores_are_made_where_the_seams_are(lab, monkeypatch):
+    """No vector of the CPU meets a tensor of the device: run on the meta device, which knows shapes alone."""
+    run = lab.trace(IDS)
+    x = attention.inputs(run, 2)
+    p, mixed = attention.weights(x, rows=range(70), heads=range(6))
+    there = [part.to("meta") for part in (p, mixed)]
+    moved = type(x)(*(part.to("meta") for part in (x.q, x.k, x.v, x.gate)))
+    monkeypatch.setattr(kinds, "inputs", lambda run, layer: moved)
+    monkeypatch.setattr(kinds, "weights", lambda *args, **options: there)
+    monkeypatch.setattr(type(run), "prove", lambda *args: (0.0, 1.0))
+    found = kinds._row(run, 2, 35)
+    assert {value.device.type for value in found.values()} == {"meta"} and found["local"].shape == (6,)
+
+
+def test_an_opened_window_loses_no_distance():
+    model = tiny.model()
+    model.config.max_position_embeddings = 4096
+    lab = tiny.make_lab(model)
+    ds = lab.stream(tiny.ids(1536), probes=[attention.watch(block=256, layers=[2])], chunk=512, progress=False)
+    assert float(abs(ds.histogram.sum("bin") - 1).max()) < 1e-5

@@ -170,3 +170,12 @@ def test_misuse(lab):
     with pytest.raises(InputError, match="(?s)token out of range.*25"):
         attention.summary(run, layer=2, rows=[25])
     assert math.isfinite(float(attention.summary(run, layer=2, rows=[7]).entropy.max()))
+
+
+@pytest.mark.parametrize(("rows", "length"), [(64, 127), (64, 191), (5, 5), (7, 100), (1, 9), (64, 10)])
+def test_rows_that_are_spaced_reach_back_to_the_beginning(rows, length):
+    at, said = module.chosen(rows, length)
+    assert len(at) == min(rows, length) == len(set(at)) and at[-1] == length - 1
+    gaps = [b - a for a, b in zip([-1, *at], at, strict=False)]
+    assert max(gaps) - min(gaps) <= 1, "evenly, from the first to the last"
+    assert said.startswith(f"{len(at):,} of {length:,}")

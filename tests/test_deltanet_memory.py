@@ -290,3 +290,42 @@ def test_readings_of_a_16_bit_model_and_of_batch_rows(name):
 def test_an_attention_layer_has_no_memory_to_read(lab, name):
     with pytest.raises(LayerError, match="(?s)layer 2 is a gated attention layer.*0, 1, 3.*try: attention"):
         READINGS[name](lab.trace(IDS[:20]), 2)
+
+
+def test_angles_of_states_of_low_rank(lab):
+    """One token: each state is one key, and there is one angle, that of the two keys."""
+    one, other = (lab.trace(torch.tensor([i])) for i in (5, 17))
+    ds = deltanet.state_difference(one, other, layer=0, modes=3)
+    keys = [deltanet.inputs(run, 0).k[0] for run in (one, other)]
+    cosine = torch.cosine_similarity(*keys, dim=-1).abs().repeat_interleave(3)
+    assert torch.allclose(torch.tensor(ds.angle.values[:, 0]), torch.rad2deg(torch.arccos(cosine)), atol=1e-2)
+    assert ds.angle.isel(mode=slice(1, None)).isnull().all()
+    same = deltanet.state_difference(lab.trace(IDS), lab.trace(IDS), layer=0)
+    assert float(same.angle.max()) < 1e-4, "small angles are not lost in a cosine"
+
+
+def test_survival_of_what_is_almost_gone(lab):
+    """Down to nothing, in steps that the norm of a fast form would lose: against the product of transitions."""
+    model = tiny.model()
+    with torch.no_grad():
+        model.model.layers[0].linear_attn.dt_bias.fill_(0.5)
+    lab = tiny.make_lab(model)
+    run = lab.trace(IDS)
+    x = deltanet.inputs(run, 0)
+    ds = deltanet.forgetting(run, layer=0, source=9, heads=[4])
+    stored = x.k[9, 4 // 3].double()
+    for n, t in enumerate(range(10, 40), 1):
+        k = x.k[t, 4 // 3].double()
+        stored = x.g[t, 4].double().exp() * (stored - x.beta[t, 4].double() * k * (k @ stored))
+        truth = float(stored.norm() / x.k[9, 4 // 3].double().norm())
+        assert abs(float(ds.survival[0, n]) - truth) < 1e-4 * truth + 1e-12, t
+    assert float(ds.survival[0, 30]) < 1e-4
+
+
+def test_half_lives_of_short_runs():
+    from labkit.deltanet.remains import _crossing
+
+    line = lambda *values: torch.tensor(values)  # noqa: E731
+    assert _crossing(line(1.0, 0.31)) == 1 and _crossing(line(1.0, 0.9, 0.8)) == float("inf")
+    assert _crossing(line(1.0, 0.4, 0.3, 0.2, 0.1, 0.0)) == 1
+    assert _crossing(line(1.0, 0.9, 0.1, 0.9, 0.9, 0.9, 0.1, 0.1, 0.1)) == 6, "one low neighbour is no half-life"

@@ -244,3 +244,47 @@ def test_an_edit_before_a_warm_run_has_no_response_in_it(lab):
     run = lab.trace(IDS[25:], cache=cache)
     with pytest.raises(InputError, match="(?s)before the run begins.*got: +7.*from 25 on"):
         deltanet.response(run, deltanet.replace_state(0.0, layer=LAYER, at=7), layer=LAYER)
+
+
+def test_a_slow_head_is_clamped_without_overflow():
+    model = tiny.model()
+    with torch.no_grad():
+        model.model.layers[0].linear_attn.A_log.fill_(-7.0)
+    lab = tiny.make_lab(model)
+    run = lab.trace(IDS)
+    for value in (0.5, 1e-3, 0.999):
+        with lab.edit(deltanet.clamp_keep(run, layer=0, value=value, head=1)):
+            changed = lab.trace(IDS)
+        keep = deltanet.memory(changed, layer=0).keep
+        assert abs(keep.isel(head=1) - value).max() < 1e-4 and bool(torch.isfinite(changed.logits).all())
+
+
+def test_the_response_is_that_of_a_state_alone(lab):
+    run, cache = lab.trace(IDS), lab.cache()
+    lab.trace(IDS[:40], cache=cache)
+    snap = lab.snapshot(cache)
+    with pytest.raises(InputError, match="(?s)convolution window.*with a window.*window=False"):
+        deltanet.response(run, edit.swap_state(snap, layer=LAYER, at=29), layer=LAYER)
+    deltanet.response(run, edit.swap_state(snap, layer=LAYER, at=29, window=False), layer=LAYER)
+    only = edit.StateEdit(LAYER, 29, None, None, lambda old: 0 * old)
+    with pytest.raises(InputError, match="(?s)with a window"):
+        deltanet.response(run, only, layer=LAYER)
+
+
+def test_patching_prefixes_of_different_length(lab):
+    """An explicit token is where the states are exchanged, also if one prefix ends there."""
+    clean, other, options = CLEAN[:6], OTHER[:9], dict(score=(5, 9), layers=[1], heads=[2])
+    ds = deltanet.patch_states(lab, clean, other, SUFFIX, tokens=5, **options).squeeze()
+    caches = []
+    for prefix in (clean, other):
+        cache = lab.cache()
+        lab.trace(prefix[:6], cache=cache)
+        caches.append(cache)
+    caches[1].layers[1].recurrent_states[0][:, 2] = caches[0].layers[1].recurrent_states[0][:, 2]
+    logits = lab.trace(torch.cat([other[6:], SUFFIX]), cache=caches[1]).logits[-1]
+    assert abs(float(ds.score) - float(logits[5] - logits[9])) < 1e-4 and int(ds.token) == 5
+    ends = deltanet.patch_states(lab, clean, other, SUFFIX, **options).squeeze()
+    assert abs(float(ends.score) - float(ds.score)) > 1e-3, "where each ends is another place"
+    long = tiny.ids(lab.window)
+    with pytest.raises(InputError, match="(?s)longer than the model's window"):
+        deltanet.patch_states(lab, long, OTHER, SUFFIX, score=(5, 9))

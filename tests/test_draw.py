@@ -213,6 +213,17 @@ def test_maps_zoom_together_only_if_their_axes_say_the_same(ds):
     assert (two.data[0].coloraxis, two.data[1].coloraxis) == ("coloraxis", "coloraxis2")
 
 
+def test_maps_of_different_axes_keep_both_titles(ds):
+    """Rows 0 to 2 of one kind of head beside rows 0 to 2 of another: alike in words, and not the same axis."""
+    other = ds.weight.isel(token=0, drop=True).rename(head="query_head").to_dataset(name="weight")
+    mine = ds.weight.isel(token=0, drop=True).to_dataset(name="weight")
+    fig = draw.maps((mine, "weight", "a"), (other, "weight", "b"))
+    assert (fig.layout.yaxis.title.text, fig.layout.yaxis2.title.text) == ("head", "query_head")
+    assert draw.maps((mine, "weight", "a"), (mine, "weight", "b")).layout.yaxis2.title.text is None
+    with pytest.raises(InputError, match="(?s)a panel is .ds, name, subtitle.*2 entries"):
+        draw.maps((mine, "weight"))
+
+
 def test_one_slider_moves_all_maps_that_have_it(ds):
     still = ds.isel(head=2)
     fig = draw.maps((ds, "weight", "left"), (still, "weight", "still"), (-ds, "weight", "right"), slider="head")

@@ -444,6 +444,15 @@ def test_questions_fill_the_room_and_ask_for_one_word(deck, question):
                 assert deck.reader.size(prompt) > room - 40
 
 
+def test_conversations_are_asked_without_marks(asked, monkeypatch):
+    seen = []
+    monkeypatch.setattr(exam.Exam, "_continue", lambda self, rows: seen.extend(rows) or ["the x is y."] * len(rows))
+    assert asked.converse("marks", preserve=True).right == 0, "what is said in thinking that never ends is no answer"
+    texts = [asked.deck.reader.tokenizer.decode(row, skip_special_tokens=False) for row in seen]
+    assert len(texts) == 60 and not any(sign in text for text in texts for sign in (tasks.OPEN, tasks.CLOSE))
+    assert any("tool said" in text for text in texts), "also those in which a tool answers"
+
+
 def test_a_needle_lies_where_it_should(deck):
     for depth in range(questions.DEPTHS):
         prompt, value = questions.needle(random.Random(depth), 512, deck.reader.size, depth=depth)

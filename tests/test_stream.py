@@ -159,6 +159,7 @@ def test_a_checkpoint_of_another_request_is_refused(lab, tmp_path):
         ([deltanet.gates(), deltanet.norms(block=32)], {}, InputError, "share their block"),
         ([deltanet.gates(layers=[2])], {}, LayerError, "(?s)Gated DeltaNet layers.*\\[2\\].*stream.capture"),
         ([deltanet.rows(tokens=[3], layers=[4])], {}, LayerError, "(?s)Gated DeltaNet layers.*\\[4\\]"),
+        ([deltanet.rows(tokens=[3, 300])], {}, InputError, "(?s)that the prompt does not have.*300.*below 300"),
         ([stream.capture("k", tokens=[1], layers=[1])], {}, InputError, "(?s)no seam 'k'.*\\[1\\]"),
         ([stream.capture("scores", tokens=[1])], {}, InputError, "(?s)unknown seam.*scores.*resid_post"),
     ],
@@ -166,6 +167,18 @@ def test_a_checkpoint_of_another_request_is_refused(lab, tmp_path):
 def test_misuse(lab, made, options, error, message):
     with pytest.raises(error, match=message):
         lab.stream(IDS, probes=made, **options)
+
+
+def test_rows_are_proven_against_the_model(lab):
+    from labkit.errors import ParityError
+
+    norm = lab.model.model.layers[1].linear_attn.norm
+    hook = norm.register_forward_pre_hook(lambda module, args: (1.5 * args[0], *args[1:]))
+    try:
+        with pytest.raises(ParityError, match="deltanet.rows"):
+            lab.stream(IDS, probes=[deltanet.rows(tokens=[5], layers=[1])], chunk=128)
+    finally:
+        hook.remove()
 
 
 def test_a_block_holds_a_token():

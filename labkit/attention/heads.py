@@ -4,11 +4,13 @@ A query head hands W_O (σ(gate_t) ⊙ Σ_j p_tj v_j) to the residual stream, so
 and its norm, not the weight, is what counts (arXiv 2004.10102; output gate: arXiv 2505.06708).
 """
 
+import dataclasses
+
 import torch
 
 from labkit.attention.readings import inputs, weights
 from labkit.errors import InputError
-from labkit.notation import label, select
+from labkit.notation import QUANTITIES, label, select
 from labkit.trace import decoder
 
 
@@ -46,7 +48,7 @@ def contribution(run, lab, *, layer, heads=None, rows=None):
     for i, head in enumerate(heads):
         basis = torch.zeros(wide, run.spec.query_heads * wide, dtype=lab.dtype, device=lab.device)
         basis[:, head * wide : (head + 1) * wide] = torch.eye(wide, dtype=lab.dtype, device=lab.device)
-        columns = out(basis).float().to(x.v.device)  # [value, channel]; also of packed weights
+        columns = out.forward(basis).float().to(x.v.device)  # [value, channel]; of packed weights too, no hook
         gram = columns @ columns.T
         values = x.v[:, head // shared].float()
         for t in range(len(rows)):
@@ -58,6 +60,7 @@ def contribution(run, lab, *, layer, heads=None, rows=None):
     facts = {"model": run.model, "layer": layer, "reading": "attention.contribution"}
     dims = ("query_head", "token", "source")
     data = label({"weight": (dims, found), "contribution_norm": (dims, norms)}, coords=coords, attrs=facts)
+    data.weight.attrs = dataclasses.asdict(QUANTITIES["pattern"])
     return data.assign_attrs(parity=error, tolerance=tolerance)
 
 

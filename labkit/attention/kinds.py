@@ -114,9 +114,10 @@ def _row(run, layer, length):
     x = inputs(run, layer)
     p, mixed = weights(x, rows=range(len(run)), heads=heads)
     run.prove(layer, "attention.scores", mixed * x.gate.float(), run.seams[layer, "gated"])
-    first, second = torch.arange(BEGIN, length), torch.arange(length + 1, 2 * length)
+    first = torch.arange(BEGIN, length, device=p.device)
+    second = torch.arange(length + 1, 2 * length, device=p.device)
     entropy = -(p * p.clamp(min=1e-30).log()).sum(-1)[:, first]
-    far = first[:, None] - torch.arange(p.shape[2])[None]
+    far = first[:, None] - torch.arange(p.shape[2], device=p.device)[None]
     near = ((far >= 0) & (far < NEAR) & (far != 1)).to(p)
     even = near.sum(-1) / (first + 1.0)
     return {

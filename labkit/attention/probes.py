@@ -12,6 +12,7 @@ from labkit.errors import InputError, LayerError
 from labkit.notation import label, select
 from labkit.stream import Probe
 
+BINS = 40  # more than any length has
 ROWS = ("entropy", "entropy_low", "entropy_high", "support", "sink", "local", "distance", "gate")
 
 
@@ -35,7 +36,7 @@ class WatchProbe(Probe):
                 expected=list(spec.attention_layers),
                 hint="deltanet.gates, deltanet.norms, deltanet.ledger_sums",
             )
-        self.layers, self.count = tuple(chosen), len(summaries.bins(spec.window)) - 1
+        self.layers = tuple(chosen)
         return dict.fromkeys(self.layers, ("q", "k", "v", "gate", "gated"))
 
     def signature(self):
@@ -45,8 +46,7 @@ class WatchProbe(Probe):
         heads, first = list(range(run.spec.query_heads)), run.start.length
         at = torch.arange(len(run))
         if self.rows_taken is not None:
-            step = self.block // self.rows_taken
-            at = at[(self.block - 1 - at % self.block) % step == 0]
+            at = at[torch.isin(at % self.block, torch.tensor(summaries.spaced(self.rows_taken, self.block)))]
             at = torch.cat([at, torch.tensor([len(run) - 1])]).unique()
         begin, end = first // self.block, -(-(first + len(run)) // self.block)
         held = {name: [] for name in (*ROWS, "histogram", "pooled")}
@@ -58,7 +58,7 @@ class WatchProbe(Probe):
             found = summaries.reduced(seen, at + first)
             for name in ROWS:
                 held[name].append(found[name][:, begin:end].T)
-            histogram = torch.nn.functional.pad(found["histogram"], (0, self.count - found["histogram"].shape[2]))
+            histogram = torch.nn.functional.pad(found["histogram"], (0, BINS - found["histogram"].shape[2]))
             held["histogram"].append(histogram[:, begin:end].transpose(0, 1))
             held["pooled"].append(found["pooled"][:, begin:end])
         for name in (*ROWS, "histogram"):
@@ -73,7 +73,8 @@ class WatchProbe(Probe):
         first = self.column("first")
         here = ("block", "layer", "query_head")
         values = {name: (here, self.column(name)) for name in ROWS}
-        values["histogram"] = ((*here, "bin"), self.column("histogram"))
+        bins = len(summaries.bins(int(first[-1]) + self.block)) - 1
+        values["histogram"] = ((*here, "bin"), self.column("histogram")[..., :bins])
         blocks, (layers, heads) = len(first), values["entropy"][1].shape[1:]
         pooled, flat, place = torch.zeros(blocks, layers, heads, blocks), self.column("pooled"), 0
         for n in range(blocks):
@@ -82,7 +83,7 @@ class WatchProbe(Probe):
             place += size
         values["pooled"] = ((*here, "source_block"), pooled)
         coords = {"block": range(blocks), "block_start": ("block", first), "layer": list(self.layers)}
-        coords |= {"query_head": range(heads), "source_block": range(blocks), "bin": range(self.count)}
+        coords |= {"query_head": range(heads), "source_block": range(blocks), "bin": range(bins)}
         coords["rows_taken"] = ("block", self.column("taken"))
         said = "all rows" if self.rows_taken is None else f"{self.rows_taken} rows a block, evenly spaced"
         return label(values, coords=coords, attrs={"model": model, "reading": "attention.watch", "rows": said})

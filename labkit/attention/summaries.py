@@ -248,11 +248,15 @@ def chosen(rows, length):
     if isinstance(rows, int):
         if rows < 1:
             raise InputError("at least one row is needed", got=rows)
-        step = max(1, length // rows)
-        at = list(range(length - 1, -1, -step))[:rows][::-1]
+        at = spaced(min(rows, length), length)
         return at, f"{len(at):,} of {length:,}, evenly spaced"
     at = sorted(set(select(rows, length, "token")))
     return at, f"{len(at):,} of {length:,}, chosen"
+
+
+def spaced(count, length):
+    """So many places below a length, evenly spaced, the last one included."""
+    return [length - 1 - i * length // count for i in range(count)][::-1]
 
 
 def _segments(segments, length):

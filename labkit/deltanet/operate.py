@@ -51,7 +51,8 @@ def clamp_keep(run, *, layer, value, head=None, tokens=None):
         return never_forget(layer=layer, head=head, tokens=tokens)
     heads = select(head, run.spec.heads, "head")
     rate = run.parameters[layer, "A_log"].float().exp()[heads]
-    wanted = torch.log(torch.expm1((-math.log(value) / rate).double())).float()
+    span = (-math.log(value) / rate).double()
+    wanted = (span + torch.log(-torch.expm1(-span))).float()  # ln(eˣ - 1) without overflow
     wanted = wanted - run.parameters[layer, "dt_bias"].float()[heads]
     change = lambda x, at: wanted.to(x).expand_as(x)  # noqa: E731
     return edit.function(change, seam="a", layer=layer, heads=heads, tokens=tokens, name="clamp_keep")
@@ -165,6 +166,12 @@ def response(run, change, *, layer, at=None, head=None):
     if known:
         if change.layer != layer:
             raise InputError("this edit is of another layer", got=change.layer, expected=layer)
+        if change.change is None or change.window is not None:
+            raise InputError(
+                "the response is that of a state; the convolution window enters before it",
+                got=f"{change} with a window" if change.window is not None else f"{change} without a state",
+                hint="swap_state(..., window=False), or compare two runs with deltanet.measured",
+            )
         at, head = change.at - int(run.positions[0]), change.heads
         if at < 0:
             raise InputError(

@@ -25,7 +25,7 @@ def patch_states(lab, clean, other, suffix, *, score, layers=None, heads=None, t
             taken.
         layers: DeltaNet layers; None for all. heads: value heads; None for all.
         tokens: after which token of the prefixes the states are exchanged; what follows it in `other` is then read
-            before the suffix. An int, or several for a leading token axis; None for the last.
+            before the suffix. An int, or several for a leading token axis; None for where each prefix ends.
         window: also take the clean convolution window of the layer, with every head.
         batch: branches that run together.
 
@@ -49,7 +49,8 @@ def patch_states(lab, clean, other, suffix, *, score, layers=None, heads=None, t
     sets = [[(layer, head)] for layer in layers for head in heads]
     sweep = _Sweep(lab, clean, other, suffix, score, window, batch)
     at = select(-1 if tokens is None else tokens, sweep.length, "token")
-    found = torch.stack([sweep.scores(sets, after=t) for t in at]).view(-1, len(layers), len(heads))
+    cuts = [None] if tokens is None else at
+    found = torch.stack([sweep.scores(sets, after=t) for t in cuts]).view(-1, len(layers), len(heads))
     dims, ids = ("token", "layer", "head"), lab.encode(other)[at]
     coords = {"token": at, "token_text": ("token", list(texts(lab.tokenizer, ids))), "layer": layers, "head": heads}
     facts = {"model": lab.name, "reading": "deltanet.patch_states"} | sweep.ends
@@ -76,7 +77,7 @@ def patch_together(lab, clean, other, suffix, *, score, sets, window=False, batc
     if wrong := [place for places in sets for place in places if place not in known]:
         raise InputError("no such (layer, head) with a state", got=wrong, expected=f"layers {lab.spec.deltanet_layers}")
     sweep = _Sweep(lab, clean, other, suffix, score, window, batch)
-    found = sweep.scores(sets, after=sweep.length - 1)
+    found = sweep.scores(sets, after=None)
     facts = {"model": lab.name, "reading": "deltanet.patch_together"} | sweep.ends
     values = {"score": (("step",), found), "effect": (("step",), sweep.effect(found))}
     return label(values, coords={"step": range(len(sets))}, attrs=facts)
@@ -90,13 +91,18 @@ class _Sweep:
         self.judge = _difference(*score) if isinstance(score, tuple | list) else score
         self.prefixes, self.suffix = [lab.encode(prefix) for prefix in (clean, other)], lab.encode(suffix)
         self.length = min(map(len, self.prefixes))
+        longest = max(map(len, self.prefixes)) + len(self.suffix)
+        if longest > lab.window:
+            raise InputError(
+                "longer than the model's window", got=f"{longest} tokens", expected=f"at most {lab.window}"
+            )
         self.whole = [self._read(prefix) for prefix in self.prefixes]
         ends = [float(self.judge(self._branches(snap, self.suffix, 1, ()))[0]) for snap in self.whole]
         self.ends = dict(zip(("clean", "other"), ends, strict=True))
 
     def scores(self, sets, after):
-        """Score of every set [branch], its states exchanged after a token; the last one means after all of both."""
-        if after == self.length - 1:
+        """Score of every set [branch], its states exchanged after a token; None means where each prefix ends."""
+        if after is None:
             (source, snap), rest = self.whole, self.suffix
         else:
             source, snap = (self._read(prefix[: after + 1]) for prefix in self.prefixes)

@@ -140,6 +140,12 @@ class RowProbe(Probe):
         self.layers = watched(self.asked, spec)
         return dict.fromkeys(self.layers, NEEDED)
 
+    def check(self, tokens):
+        if self.tokens[-1] >= tokens:
+            raise InputError(
+                "rows of tokens that the prompt does not have", got=self.tokens[-1], expected=f"below {tokens}"
+            )
+
     def signature(self):
         return [*super().signature(), list(self.tokens)]
 
@@ -149,6 +155,9 @@ class RowProbe(Probe):
         keep = max(0, min(len(run), self.tokens[-1] + 1 - first))
         for layer in self.layers:
             x = inputs(run, layer)
+            for begin, count, part in tiles(x) if keep else ():
+                seam = run.seams[layer, "read"][begin : begin + count]
+                run.prove(layer, "deltanet.rows", part.flat(part.out, count), seam)
             for name, part in (("k", x.k), ("g", x.g), ("beta", x.beta)):
                 self.add(f"{layer}.{name}", part[:keep])
             self.add(f"{layer}.q", x.q[here])

@@ -135,7 +135,7 @@ def forgetting(run, *, layer, source, heads=None):
         length = k.norm(dim=-1).repeat_interleave(count // k.shape[1], 1)
         rows.append(
             {
-                "size": flat(kept.norms()),
+                "size": flat(_vectors(kept).norm(dim=-1)),
                 "removed": beta * flat(kept.recalled)[..., 0].abs() * length,
                 "own": x.beta[j] * flat(kept.out)[..., 0],
                 "said": whole.flat(whole.out, b - a),
@@ -155,6 +155,12 @@ def forgetting(run, *, layer, source, heads=None):
     }
     coords = {"head": heads, **axis(run, "token", range(j, len(run))), "source": run.positions[j]}
     return label({name: (("head", "token"), y.T) for name, y in values.items()}, coords=coords, attrs=facts)
+
+
+def _vectors(part):
+    """Φ_t k after each token, [head, chunk, C, key], of a chunk form that was started at k with one value channel."""
+    carried = part.decay.exp()[..., None] * part.entry[..., 0][:, :, None]
+    return carried + part.pair @ spread(part.k, part.write)
 
 
 def half_life(run, *, layer, heads=None):
@@ -184,13 +190,13 @@ def half_life(run, *, layer, heads=None):
 
 
 def _crossing(line, window=5):
-    """First age whose running median is below one half; infinite if none is."""
+    """First age at which the median of `window` neighbours is below one half; infinite if it never is."""
     if len(line) < window:
-        smooth = line.median()[None]
+        smooth = line
     else:
-        smooth = line.unfold(0, window, 1).median(-1).values
+        smooth = torch.cat([line[:1].expand(window // 2), line]).unfold(0, window, 1).median(-1).values
     below = (smooth < 0.5).nonzero()
-    return float(below[0]) + (window // 2 if len(line) >= window else 0) if len(below) else float("inf")
+    return float(below[0]) if len(below) else float("inf")
 
 
 def _read(state, query):

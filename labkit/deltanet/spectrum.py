@@ -16,6 +16,8 @@ from labkit.deltanet.readings import inputs, proof, tiles
 from labkit.errors import InputError
 from labkit.notation import label, select
 
+SMALL = 1e-5  # singular values below this share of the largest span nothing
+
 
 def ranks(singular):
     """(stable rank, effective rank) from singular values [..., mode], largest first."""
@@ -82,7 +84,7 @@ def state_difference(run, other, *, layer, token=-1, heads=None, modes=4):
 
     Returns:
         Dataset: over head `difference` ‖S-S'‖/‖S'‖ and `readout` ‖(S-S')ᵀq̃‖ with the query of `other` at that token;
-        `angle` (head, mode) in degrees, smallest first.
+        `angle` (head, mode) in degrees, smallest first; NaN beyond the rank of a state.
 
     Raises:
         LayerError, SeamError, ParityError; InputError: runs of models of different shape.
@@ -98,12 +100,27 @@ def state_difference(run, other, *, layer, token=-1, heads=None, modes=4):
         pair.append(held[0])
         queries = grouped(inputs(one, layer).q[t : t + 1], run.spec.heads)[0]
     gap = pair[0] - pair[1]
-    keys = [torch.linalg.svd(state, full_matrices=False).U[..., :modes] for state in pair]
-    cosines = torch.linalg.svdvals(keys[0].transpose(-1, -2) @ keys[1]).clamp(max=1)
+    angles = torch.stack([_angles(*both, modes) for both in zip(*pair, strict=True)])
     values = {
         "difference": (("head",), gap.flatten(1).norm(dim=1) / pair[1].flatten(1).norm(dim=1).clamp(min=1e-30)),
         "readout": (("head",), torch.einsum("hkv,hk->hv", gap, queries).norm(dim=-1)),
-        "angle": (("head", "mode"), torch.rad2deg(torch.arccos(cosines))),
+        "angle": (("head", "mode"), angles),
     }
-    data = label(values, coords={"head": range(run.spec.heads), "mode": range(cosines.shape[-1])}, attrs=facts)
+    data = label(values, coords={"head": range(run.spec.heads), "mode": range(angles.shape[-1])}, attrs=facts)
     return data.isel(head=heads).assign_attrs(reading="deltanet.state_difference")
+
+
+def _angles(one, other, modes):
+    """Principal angles [modes] in degrees between the strongest key directions of two states; NaN beyond their ranks.
+
+    From sines as well as cosines, because a cosine near 1 says nothing about a small angle (Björck and Golub 1973).
+    """
+    found = []
+    for state in (one.double(), other.double()):
+        left, singular, _ = torch.linalg.svd(state, full_matrices=False)
+        found.append(left[:, : min(modes, int((singular > SMALL * singular[0]).sum()))])
+    a, b = sorted(found, key=lambda keys: -keys.shape[1])  # the wider one first: as many angles as the narrower has
+    cosines = torch.linalg.svdvals(a.T @ b)
+    sines = torch.linalg.svdvals(b - a @ (a.T @ b)).flip(0)
+    angles = torch.rad2deg(torch.atan2(sines, cosines)).float()
+    return torch.nn.functional.pad(angles, (0, modes - len(angles)), value=float("nan"))

@@ -77,6 +77,8 @@ def maps(*panels, slider=None, start=0, title=None):
     """
     if not panels:
         raise InputError("nothing to draw", hint="maps((ds, 'weight', 'subtitle'), ...)")
+    if short := [len(panel) for panel in panels if not 3 <= len(panel) <= 4]:
+        raise InputError("a panel is (ds, name, subtitle) or (ds, name, subtitle, hover)", got=f"{short[0]} entries")
     arrays = [variable(ds, name) for ds, name, *_ in panels]
     beside = []
     for (ds, _, _, *more), array in zip(panels, arrays, strict=True):
@@ -87,8 +89,7 @@ def maps(*panels, slider=None, start=0, title=None):
     for array in first:
         if array.ndim != 2:
             raise InputError("a map has two dims", got=array.dims, hint="choose the others with ds.isel(...)")
-    downs = {tuple(words(array, array.dims[0])) for array in first}
-    rights = {tuple(words(array, array.dims[1])) for array in first}
+    downs, rights = ({(array.dims[n], *words(array, array.dims[n])) for array in first} for n in (0, 1))
     heads = [_wrapped(panel[2], 108 // len(panels)) for panel in panels]
     gap = 0.05 if len(downs) == 1 else 0.14
     fig = Figure(make_subplots(1, len(panels), subplot_titles=heads, horizontal_spacing=gap))

@@ -47,7 +47,7 @@ def write(path, runs):
     text = HEAD.format(**words)
     twin = {result.name: result for results in other[1].values() for result in results} if other else {}
     text += "\n## In the window\n\n" + _table(parts["window"], twin)
-    text += "\n## Conversations\n\nSomething is decided in the thinking of one turn and asked for one to five turns "
+    text += "\n## Conversations\n\nSomething is decided in the thinking of one turn and asked for three to six turns "
     text += "later.\n\n"
     text += _table(parts["chat"], twin)
     text += (

@@ -5,7 +5,7 @@ preserved or stripped. Facts come three ways: decided in thinking (visible later
 the user, or read by a tool.
 """
 
-from labkit.nano.tasks import answer
+from labkit.nano.tasks import answer, bare
 from labkit.nano.tokens import KEYS, VALUES
 
 DECIDE = ("pick a colour for the {key}.", "now pick a colour for the {key}.")
@@ -89,6 +89,6 @@ def chat(draw, room, size, render, *, kinds=(decide, tell, look)):
     tools = TOOLS if draw.random() < 0.15 and room > 300 else None
     for turns in range(max(2, room // 36), 1, -1):
         text = render(session(draw, turns=turns, preserve=preserve, kinds=kinds), preserve, tools)
-        if size(text.replace("\x02", "").replace("\x03", "")) <= room:
+        if size(bare(text)) <= room:
             return text
     return render(session(draw, turns=2, preserve=preserve, kinds=(decide, tell)), preserve, None)

@@ -17,7 +17,7 @@ from functools import partial
 import torch
 
 from labkit.errors import InputError
-from labkit.nano import questions, text
+from labkit.nano import questions, tasks, text
 from labkit.nano.shape import WINDOW
 from labkit.nano.tokens import VALUES
 
@@ -88,9 +88,9 @@ class Exam:
         right, batch = 0, 4 * self.batch
         for first in range(0, self.samples, batch):
             asked = [questions.decided(draw, preserve) for _ in range(min(batch, self.samples - first))]
-            texts = [self.deck.render(m, preserve, add_generation_prompt=True) for m, _, _ in asked]
+            texts = [tasks.bare(self.deck.render(m, preserve, add_generation_prompt=True)) for m, _, _ in asked]
             for said, (_, key, value) in zip(self._continue([encode(t).ids for t in texts]), asked, strict=True):
-                right += f"the {key} is {value}." in said.rpartition("</think>")[2]
+                right += f"the {key} is {value}." in said.partition("</think>")[2]
         return Result(name, right, self.samples, chance)
 
     @torch.no_grad()

@@ -24,6 +24,11 @@ def answer(text):
     return f"{OPEN}{text}{CLOSE}"
 
 
+def bare(text):
+    """The text without the marks of its answers."""
+    return text.replace(OPEN, "").replace(CLOSE, "")
+
+
 class Reader:
     """From marked text to ids and answer mask.
 
@@ -120,7 +125,7 @@ def scattered(draw, room, size, *, facts=16, overwrite=0.5, styles=("plain", "is
     questions = draw.sample(keys, min(asked, count))
     tail = "".join(form.format(key=key, value=answer(f" {known[key]}")) + "." for key in questions)
     facts_ = [form.format(key=key, value=f" {value}") + "." for key, value in said]
-    left = room - size(tail.replace(OPEN, "").replace(CLOSE, "")) - each * len(facts_) - 2
+    left = room - size(bare(tail)) - each * len(facts_) - 2
     filler = []
     while left > 0:
         other = sentence(draw)
@@ -149,7 +154,7 @@ def order(draw, room, size, *, items=12, kinds=("ordinal", "last", "after", "bef
     while left >= 24:
         one = _listed(draw, min(left, draw.choice((48, 96, 192, left))), size, items, draw.choice(kinds))
         text.append(one)
-        left -= size(one.replace(OPEN, "").replace(CLOSE, ""))
+        left -= size(bare(one))
     return "".join(text)
 
 

@@ -36,7 +36,8 @@ def run(lab, ids, *, probes, chunk=2048, progress=False, checkpoint=None, every=
         Dataset: the probes' variables merged, and `logits` (vocab) of the last token.
 
     Raises:
-        InputError: no probes, a block that does not divide the chunk, a checkpoint of another request.
+        InputError: no probes, a block that does not divide the chunk, a checkpoint of another request, a probe of
+            tokens that the prompt does not have.
         Interrupted: on Ctrl-C; carries the dataset of the finished chunks.
     """
     if not probes:
@@ -48,6 +49,7 @@ def run(lab, ids, *, probes, chunk=2048, progress=False, checkpoint=None, every=
     lab._admit(len(ids))
     wanted = {}
     for probe in probes:
+        probe.check(len(ids))
         for layer, names in probe.needs(lab.spec).items():
             wanted.setdefault(layer, set()).update(names)
     wanted = {layer: sorted(names) for layer, names in sorted(wanted.items())}

@@ -31,6 +31,9 @@ class Probe:
         """Settle `self.layers` for this model; returns `{layer: seam names}`."""
         raise NotImplementedError
 
+    def check(self, tokens):
+        """Refuse a prompt of so many tokens that does not hold what is asked for; before anything runs."""
+
     def eat(self, run):
         """Look at one chunk."""
         raise NotImplementedError
