@@ -92,7 +92,7 @@ def test_environment_python_is_one_that_the_package_accepts():
     assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(python.partition("=")[2])
 
 
-@pytest.mark.parametrize("requirement", required("dev", "quant"), ids=str)
+@pytest.mark.parametrize("requirement", required("dev", "quant", "qwen"), ids=str)
 def test_constraints_satisfy_the_package(requirement):
     assert requirement.specifier.contains(PINS[canonicalize_name(requirement.name)])
 

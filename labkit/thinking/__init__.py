@@ -5,13 +5,13 @@ In this folder:
     rules        from messages to a prompt, in the family's variants
     spans        the kind of every token
     divergence   the first difference of two prompts, with its cause
-    tokenizer    the true vocabulary without a checkpoint
+    vocabulary   the true vocabulary without a checkpoint
 """
 
 from labkit.thinking.divergence import CAUSES, Divergence, divergence, shared
 from labkit.thinking.rules import KINDS, VARIANTS, Piece, last_query, pieces, render
 from labkit.thinking.spans import Prompt, Span, rendered, spans, variant_of
-from labkit.thinking.tokenizer import tokenizer
+from labkit.thinking.vocabulary import tokenizer
 
 __all__ = [
     "CAUSES",
