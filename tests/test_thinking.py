@@ -244,7 +244,8 @@ def test_merges_are_found_by_replay():
     assert module.last_merge(b"ab", rank) == (b"a", b"b") and module.last_merge(b"abc", rank) == (b"ab", b"c")
     assert module.last_merge(b"a", rank) is None and module.last_merge(b"xyzw", rank) is None
     made = module.built(tokens)
-    assert made("abcd", add_special_tokens=False)["input_ids"] == [256, 258], "the lower rank goes first: ab, then cd"
+    assert made("abcd", add_special_tokens=False)["input_ids"] == [257, 100], "ab, then abc, before cd"
+    assert made("bcd", add_special_tokens=False)["input_ids"] == [98, 258]
     assert len(module.letters()) == 256 == len(set(module.letters().values()))
 
 
