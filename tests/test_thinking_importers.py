@@ -1,0 +1,171 @@
+"""Recorded sessions become one format; what cannot be read is reported by its line and kept out."""
+
+import json
+
+import pytest
+
+from labkit import thinking
+from labkit.errors import InputError
+
+ASK, THOUGHT, RESULT, SAID = "why?", "let me look", "7", "because"
+CALL = {"type": "function", "function": {"name": "read", "arguments": {"path": "a"}}}
+EXPECTED = [
+    {"role": "user", "content": ASK},
+    {"role": "assistant", "content": "", "reasoning_content": THOUGHT, "tool_calls": [CALL]},
+    {"role": "tool", "content": RESULT},
+    {"role": "assistant", "content": SAID},
+]
+OPENAI = [
+    EXPECTED[0],
+    {
+        "role": "assistant",
+        "content": None,
+        "reasoning": THOUGHT,
+        "tool_calls": [{"id": "1", "type": "function", "function": {"name": "read", "arguments": '{"path": "a"}'}}],
+    },
+    {"role": "tool", "tool_call_id": "1", "content": RESULT},
+    {"role": "assistant", "content": SAID},
+]
+BLOCK = {"type": "tool_use", "id": "t", "name": "read", "input": {"path": "a"}}
+CLAUDE = [
+    {"type": "summary", "summary": "x", "sessionId": "s"},
+    {"type": "user", "sessionId": "s", "message": {"role": "user", "content": ASK}},
+    {"type": "assistant", "message": {"id": "m", "content": [{"type": "thinking", "thinking": THOUGHT}]}},
+    {"type": "assistant", "message": {"id": "m", "content": [BLOCK]}},
+    {"type": "user", "isSidechain": True, "message": {"role": "user", "content": "elsewhere"}},
+    {"type": "user", "message": {"content": [{"type": "tool_result", "content": [{"type": "text", "text": RESULT}]}]}},
+    {"type": "assistant", "message": {"id": "n", "content": [{"type": "text", "text": SAID}]}},
+]
+PI = [
+    {"type": "session", "id": "x"},
+    {"type": "message", "message": {"role": "user", "content": [{"type": "text", "text": ASK}]}},
+    {
+        "type": "message",
+        "message": {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": THOUGHT},
+                {"type": "toolCall", "id": "t", "name": "read", "arguments": {"path": "a"}},
+            ],
+        },
+    },
+    {"type": "message", "message": {"role": "toolResult", "content": [{"type": "text", "text": RESULT}]}},
+    {"type": "message", "message": {"role": "assistant", "content": [{"type": "text", "text": SAID}]}},
+]
+ATIF = {
+    "schema_version": "ATIF-v1.4",
+    "steps": [
+        {"step_id": 1, "source": "user", "message": ASK},
+        {
+            "step_id": 2,
+            "source": "agent",
+            "message": "",
+            "reasoning_content": THOUGHT,
+            "tool_calls": [{"tool_call_id": "t", "function_name": "read", "arguments": {"path": "a"}}],
+            "observation": {"results": [{"source_call_id": "t", "content": RESULT}]},
+        },
+        {"step_id": 3, "source": "agent", "message": SAID},
+    ],
+}
+
+
+def lines(rows):
+    return "\n".join(json.dumps(row) for row in rows)
+
+
+FILES = {
+    "openai, a line each": ("openai", lines(OPENAI)),
+    "openai, one list": ("openai", json.dumps(OPENAI)),
+    "openai, a log of requests": (
+        "openai",
+        lines(
+            [
+                {"request": {"messages": OPENAI[:1]}, "response": {"choices": [{"message": OPENAI[1]}]}},
+                {"request": {"messages": OPENAI[:3]}, "response": {"choices": [{"message": OPENAI[3]}]}},
+            ]
+        ),
+    ),
+    "claude-code": ("claude-code", lines(CLAUDE)),
+    "pi": ("pi", lines(PI)),
+    "atif": ("atif", json.dumps(ATIF, indent=1)),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_format_says_the_same(tmp_path, name):
+    form, text = FILES[name]
+    path = tmp_path / "session.jsonl"
+    path.write_text(text, encoding="utf-8")
+    for chosen in (None, form):
+        found = thinking.read_session(path, format=chosen)
+        core = [
+            {key: m[key] for key in ("role", "content", "reasoning_content", "tool_calls") if key in m}
+            for m in found.messages
+        ]
+        assert core == EXPECTED and found.format == form and found.problems == ()
+    assert f"4 messages, 2 calls ({form})" in str(found)
+    assert thinking.render(found.messages), "and the template takes it"
+
+
+def test_sharegpt(tmp_path):
+    turns = [
+        {"from": "human", "value": "a"},
+        {"from": "gpt", "value": "<think>b</think>c"},
+        {"from": "robot", "value": ""},
+    ]
+    path = tmp_path / "s.json"
+    path.write_text(json.dumps({"conversations": turns}))
+    found = thinking.read_session(path)
+    assert found.messages == [{"role": "user", "content": "a"}, {"role": "assistant", "content": "<think>b</think>c"}]
+    assert found.problems == ((1, "a turn from 'robot'"),)
+    assert "<think>\nb\n</think>\n\nc" in thinking.render(found.messages)
+
+
+def test_broken_lines_are_reported_and_kept_out(tmp_path):
+    rows = lines(OPENAI).split("\n")
+    rows[1:1] = ['{"role": "assist', "7", "", '{"role": "robot", "content": ""}']
+    path = tmp_path / "broken.jsonl"
+    path.write_text("\n".join(rows), encoding="utf-8")
+    found = thinking.read_session(path)
+    assert [m["role"] for m in found.messages] == ["user", "assistant", "tool", "assistant"]
+    assert [line for line, _ in found.problems] == [2, 3, 5]
+    assert "not JSON" in found.problems[0][1] and "int" in found.problems[1][1] and "'robot'" in found.problems[2][1]
+    assert "3 kept out" in str(found) and "line 2: not JSON" in str(found)
+
+
+def test_blocks_of_unknown_type_are_reported(tmp_path):
+    rows = [
+        CLAUDE[1],
+        {"type": "assistant", "message": {"id": "m", "content": [{"type": "hologram"}, {"type": "text", "text": "x"}]}},
+    ]
+    path = tmp_path / "s.jsonl"
+    path.write_text(lines([*rows, {"type": "user", "sessionId": "s"}]))
+    found = thinking.read_session(path)
+    assert found.messages[1]["content"] == "x"
+    assert found.problems == ((2, "a block of unknown type 'hologram'"), (3, "a user line without a message"))
+
+
+def test_arguments_that_are_no_mapping(tmp_path):
+    call = lambda arguments: {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": arguments}}]}  # noqa: E731
+    path = tmp_path / "s.json"
+    path.write_text(json.dumps([EXPECTED[0], call("{broken"), call(""), call([1]), call(None)]))
+    found = [m["tool_calls"][0]["function"]["arguments"] for m in thinking.read_session(path).messages[1:]]
+    assert found == [{"input": "{broken"}, {}, {"input": [1]}, {}]
+
+
+@pytest.mark.parametrize(
+    ("text", "format", "message"),
+    [
+        ("hello", None, "(?s)unknown format.*openai, claude-code"),
+        ('{"type": "x"}', None, "unknown format"),
+        (lines(OPENAI), "csv", "(?s)unknown format.*csv"),
+        ('{"role": "robot"}', "openai", "(?s)nothing in this session.*line 1, no message: role 'robot'"),
+    ],
+)
+def test_what_is_no_session(tmp_path, text, format, message):
+    path = tmp_path / "x.jsonl"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        thinking.read_session(path, format=format)
+    with pytest.raises(InputError, match="no such session"):
+        thinking.read_session(tmp_path / "none")
