@@ -1,4 +1,4 @@
-"""The `labkit` command: what a model costs, and whether the installed packages are sound.
+"""The `labkit` command: what a model costs, what a session could reuse, whether the installed packages are sound.
 
 Anything heavy is imported by the subcommand that needs it, so that `labkit --help` answers at once.
 """
@@ -49,6 +49,15 @@ def _parser():
     plan.add_argument("--dtype", default="bfloat16", help="of weights and activations; default: %(default)s")
     plan.add_argument("--quantize", help="nf4, int4, int8 or fp8; default: none")
     plan.set_defaults(run=_plan)
+
+    text = "what of a recorded session's cache could be used again, under both policies of thinking"
+    reuse = commands.add_parser("reuse", help=text, description=text)
+    reuse.add_argument("session", metavar="SESSION", help="JSON or JSONL: OpenAI, Claude Code, pi, ATIF, ShareGPT")
+    reuse.add_argument("--model", default="Qwen3.6-27B", help="whose costs are counted; default: %(default)s")
+    reuse.add_argument("--variant", default="3.6", help="of the chat template: 3.5, 3.6 or 3.8; default: %(default)s")
+    reuse.add_argument("--gpu", default="H200", help="for the times; default: %(default)s")
+    reuse.add_argument("--page", metavar="FILE", help="write an interactive page as well, which works offline")
+    reuse.set_defaults(run=_reuse)
     return parser
 
 
@@ -66,6 +75,35 @@ def _plan(options):
     card = found.card(tokens=options.tokens, gpu=options.gpu, dtype=options.dtype, quantize=options.quantize)
     print(found, card, sep="\n\n")
     return 0
+
+
+def _reuse(options):
+    from labkit import reuse, spec, thinking
+    from labkit.errors import BackendError
+
+    session = thinking.read_session(options.session)
+    print(session)
+    try:
+        tokenizer = thinking.tokenizer("qwen3.6")
+    except BackendError as error:
+        tokenizer = reuse.small_tokenizer()
+        print(f"counted with the small vocabulary of nano: {error.hint}")
+    found, more = spec.read(options.model), dict(variant=options.variant, tools=session.tools)
+    data = reuse.compare(session.messages, tokenizer, spec=found, gpu=options.gpu, **more)
+    parted = {policy: reuse.causes(session.messages, tokenizer, policy=policy, **more) for policy in data.step.values}
+    print("", reuse.as_text(data, parted), sep="\n")
+    if options.page:
+        _page(pathlib.Path(options.page), data)
+    return 0
+
+
+def _page(path, data):
+    from labkit import draw
+
+    title = "Tokens that are read again, by where states are saved"
+    figure = draw.bars(data, "recomputed", x="term", color="step", title=title)
+    path.write_text(figure.to_html(include_plotlyjs=True, full_html=True, config=draw.CONFIG), encoding="utf-8")
+    print(f"\nwritten to {path}")
 
 
 if __name__ == "__main__":

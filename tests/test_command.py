@@ -97,3 +97,31 @@ def test_doctor_gets_the_words_and_gives_the_status(monkeypatch):
     assert main(["doctor"]) == 3
     assert main(["doctor", "--verbose", "x"]) == 3
     assert heard == [[], ["--verbose", "x"]]
+
+
+def test_reuse_prints_both_policies_and_the_causes(capsys, tmp_path, monkeypatch):
+    from labkit import reuse, thinking
+
+    def absent(name):
+        raise labkit.errors.BackendError("not installed", hint='pip install "labkit[qwen]"')
+
+    monkeypatch.setattr(thinking, "tokenizer", absent)
+    path = tmp_path / "session.json"
+    session = reuse.drawn(2, turns=3, calls=1, thinking=30, result=30)
+    path.write_text(json.dumps(session))
+    page = tmp_path / "page.html"
+    assert main(["reuse", str(path), "--gpu", "H100", "--page", str(page)]) == 0
+    shown = capsys.readouterr().out
+    calls = sum(message["role"] == "assistant" for message in session)
+    assert f"{len(session)} messages, {calls} calls (openai)" in shown and "small vocabulary of nano: pip" in shown
+    ds = reuse.replay(session, snapshots="end", spec=labkit.spec.read("Qwen3.6-27B"), gpu="H100")
+    assert re.search(rf"strip +end +{int(ds.prompt.sum()):,} +{int(ds.recomputed.sum()):,} ", shown)
+    assert re.search(r"strip: between one call and the next, .*2 thinking stripped", shown)
+    assert re.search(rf"preserve: between one call and the next, {calls - 1} none", shown)
+    html = page.read_text(encoding="utf-8")
+    assert "recomputed" in html and not re.search(r'<(script|link)[^>]+(src|href)="?http', html)
+
+
+def test_reuse_of_what_is_no_session(capsys, tmp_path):
+    assert main(["reuse", str(tmp_path / "none.jsonl")]) == 1
+    assert "no such session" in capsys.readouterr().err

@@ -318,3 +318,35 @@ def test_a_session_is_its_seed():
         )
         == 6
     )
+
+
+def test_policies_and_schemes_side_by_side(tokenizer, session):
+    data = reuse.compare(session, tokenizer, policies=("strip", "drop"), schemes=("live", "every 64"), spec=BIG)
+    assert data.recomputed.dims == ("step", "term") and data.term.values.tolist() == [
+        "attention-only",
+        "live",
+        "every 64",
+    ]
+    one = reuse.replay(session, policy="drop", snapshots="every 64", tokenizer=tokenizer, spec=BIG)
+    row = data.sel(step="drop", term="every 64")
+    for name, how in (("recomputed", "sum"), ("prefill_seconds", "sum"), ("window", "max"), ("snapshot_bytes", "max")):
+        assert float(row[name]) == pytest.approx(float(getattr(one[name], how)()))
+    text = reuse.as_text(data, {"strip": reuse.causes(session, tokenizer)})
+    assert f"{int(row.recomputed):,}" in text and "thinking stripped" in text
+
+
+def test_causes_are_at_the_turns(tokenizer, session):
+    calls = list(reuse.calls(session, tokenizer))
+    found = reuse.causes(session, tokenizer)
+    new = [b.turn > a.turn for a, b in zip(calls, calls[1:], strict=False)]
+    assert [one.cause == "thinking stripped" for one in found] == new and sum(new) == 4
+    assert {one.cause for one in reuse.causes(session, tokenizer, policy="drop")} <= {"reasoning dropped"}
+
+
+def test_a_long_session_is_linear_in_its_tokens(tokenizer):
+    """200 calls and 400,000 tokens of prompts take no more lookups than the tokens they add."""
+    session = reuse.drawn(1, turns=20, calls=5, thinking=8, answer=8, result=12, question=6)
+    calls = list(reuse.calls(session, tokenizer, policy="preserve"))
+    ds = reuse.replay(calls, snapshots="end+before_think", spec=BIG)
+    unique = int(ds.kv_bytes[-1]) // 65_536
+    assert len(calls) > 80 and int(ds.prompt.sum()) > 20 * unique, "prompts are stored once"

@@ -85,7 +85,7 @@ def replay(
     if messages and isinstance(messages[0], Call):
         session = list(messages)
     else:
-        tokenizer = _nanos() if tokenizer is None else tokenizer
+        tokenizer = small_tokenizer() if tokenizer is None else tokenizer
         options = dict(policy=policy, variant=variant, tools=tools, enable_thinking=enable_thinking)
         session = calls(messages, tokenizer, **options)
     rows, tree, paths = [], Tree(keep), []
@@ -206,7 +206,8 @@ def _schemes(text):
     return [one for one in found if one != "none"]
 
 
-def _nanos():
+def small_tokenizer():
+    """The tokenizer of nano: the special tokens of the family with 2,560 words, for when there is no other."""
     from tokenizers import Tokenizer
 
     from labkit import nano
