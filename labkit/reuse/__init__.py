@@ -6,12 +6,14 @@ In this folder:
     calls      from a session to the calls of the model
     ledger     what each call reused, recomputed and cost
     presets    what engines do
+    play       the same in the real model, logits compared
     report     policies and schemes side by side, and why prompts part
     sessions   sessions drawn by a seed
 """
 
 from labkit.reuse.calls import POLICIES, Call, calls
 from labkit.reuse.ledger import COLUMNS, SCHEMES, break_even_shortening, break_even_turn, replay, small_tokenizer
+from labkit.reuse.play import cropped, play
 from labkit.reuse.presets import PRESETS, Preset, preset
 from labkit.reuse.report import as_text, causes, compare
 from labkit.reuse.sessions import drawn
@@ -32,7 +34,9 @@ __all__ = [
     "causes",
     "common",
     "compare",
+    "cropped",
     "drawn",
+    "play",
     "preset",
     "replay",
     "small_tokenizer",

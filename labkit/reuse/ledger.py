@@ -73,7 +73,7 @@ def replay(
         InputError: an unknown policy, scheme, GPU; no calls; a block or budget that is not positive.
     """
     spec = read("Qwen3.6-27B") if spec is None else spec
-    marks = _schemes(snapshots)
+    marks = schemes(snapshots)
     each = memory.snapshot_bytes(spec, dtype)
     if block < 1 or slots not in (None, 1):
         raise InputError(
@@ -124,7 +124,7 @@ def _account(tree, j, call, marks, block, slots, attention_only):
     if "live" in marks and tree.live is not None:
         tree.drop(*tree.live)
     end = tree.add(cached, j, tree.match(cached))
-    for depth in _positions(marks, call, len(cached), state, shared):
+    for depth in positions(marks, call, len(cached), state, shared):
         tree.snapshot(end, depth)
     tree.live = (end, len(cached))
     return {
@@ -139,7 +139,7 @@ def _account(tree, j, call, marks, block, slots, attention_only):
     }
 
 
-def _positions(marks, call, length, state, shared):
+def positions(marks, call, length, state, shared):
     """Depths at which a call saves its state: those that it computes."""
     found = set()
     for mark in marks:
@@ -189,7 +189,7 @@ def _bytes(tree, count, kv):
     return {"kv_bytes": born.cumsum()[:count] * kv, "dead_bytes": dead.cumsum()[:count] * kv}
 
 
-def _schemes(text):
+def schemes(text):
     """The parts of a scheme: names, and numbers for "every k"."""
     found = []
     for part in str(text).split("+"):

@@ -1,0 +1,136 @@
+"""The same session in the real model: its hybrid cache, real snapshots, tokens counted and timed, logits compared.
+
+`play` goes through the calls as the ledger does, but with the model: it resumes from the deepest snapshot that the
+prompt still agrees with, reads the rest, and reads the recorded answer as if it had generated it. What is resumed must
+give the logits of the cold run. `cropped` does what some engines did: it cuts keys and values back and leaves the
+states, which then remember tokens that are no longer there. The cache stays usable and is silently wrong.
+"""
+
+import dataclasses
+import time
+
+import numpy as np
+import torch
+
+from labkit.errors import InputError
+from labkit.notation import label
+from labkit.reuse.calls import Call, calls
+from labkit.reuse.ledger import positions, schemes
+from labkit.reuse.tree import common
+
+
+def play(
+    lab,
+    messages,
+    *,
+    policy="strip",
+    snapshots="end+before_think",
+    variant="3.6",
+    tools=None,
+    check=True,
+    progress=False,
+):
+    """Play a session through the model.
+
+    Args:
+        lab: `Lab` with a tokenizer of the family. messages: as for `replay`, or a list of `Call`.
+        policy, snapshots, variant, tools: as for `replay`; every sequence is kept, none is dropped.
+        check: also read every prompt cold and compare.
+        progress: show a bar.
+
+    Returns:
+        Dataset over call: `prompt`, `state` (tokens resumed), `recomputed`, `seconds` of reading the prompt; with
+        `check` also `cold_seconds`, `gap`, the largest difference of the logits after the prompt, and `same`, whether
+        the most likely next token is the same.
+
+    Raises:
+        InputError: a session that does not fit the window, and as `replay`.
+    """
+    marks = schemes(snapshots)
+    if messages and isinstance(messages[0], Call):
+        session = list(messages)
+    else:
+        session = list(calls(messages, lab.tokenizer, policy=policy, variant=variant, tools=tools))
+    longest = max(len(call.prompt) + len(call.generated) for call in session)
+    if longest > lab.window:
+        raise InputError(
+            "the session does not fit the window", got=f"{longest} tokens", expected=f"at most {lab.window}"
+        )
+    saved, rows, live, known = [], [], None, []
+    for call in _bar(session, progress):
+        most = len(call.prompt) - 1
+        agree = [(ids, snap) for ids, snap in saved if len(ids) <= most and common(ids, call.prompt) == len(ids)]
+        begin, snap = max(((len(ids), snap) for ids, snap in agree), default=(0, None), key=lambda pair: pair[0])
+        shared = max((common(ids, call.prompt) for ids in known), default=0)
+        saved = [one for one in saved if one is not live]
+        cached = np.concatenate([call.prompt, call.generated[:-1]])
+        stops = positions(marks, call, len(cached), begin, shared)
+        cache, started = lab.cache() if snap is None else lab.restore(snap), time.perf_counter()
+        logits = _read(lab, cached, begin, len(call.prompt), cache, stops, saved)
+        row = {"prompt": len(call.prompt), "state": begin, "recomputed": len(call.prompt) - begin}
+        row["seconds"] = time.perf_counter() - started
+        if len(cached) > len(call.prompt):
+            _read(lab, cached, len(call.prompt), len(cached), cache, stops, saved)
+        known.append(cached)
+        live = saved[-1] if "live" in marks else None
+        if check:
+            started = time.perf_counter()
+            cold = lab.trace(torch.from_numpy(call.prompt.astype(np.int64)), layers=[]).logits[-1]
+            row |= {"cold_seconds": time.perf_counter() - started, "gap": float((cold - logits).abs().max())}
+            row["same"] = bool(cold.argmax() == logits.argmax())
+        rows.append(row)
+    values = {name: (("call",), np.array([row[name] for row in rows])) for name in rows[0]}
+    coords = {"call": range(len(rows)), "turn": ("call", [call.turn for call in session])}
+    facts = {"model": lab.name, "reading": "reuse.play", "policy": policy, "snapshots": snapshots}
+    return label(values, coords=coords, attrs=facts)
+
+
+def cropped(lab, cached, prompt):
+    """What happens if keys and values are cut back to what a prompt shares with the cache, and the states are not.
+
+    Args:
+        cached: token ids in the cache. prompt: token ids of the next prompt.
+
+    Returns:
+        dict: `shared` tokens; `gap`, the largest difference of the logits after the prompt from those of a cold run;
+        `kl` KL(cold ‖ wrong) in nats; `same`, whether the most likely next token is the same.
+
+    Raises:
+        InputError: nothing to crop, or nothing shared.
+    """
+    cached, prompt = (np.asarray(one, np.int64) for one in (cached, prompt))
+    shared = common(cached, prompt)
+    shared = min(shared, len(prompt) - 1)
+    if not 0 < shared < len(cached):
+        raise InputError("nothing to crop", got=f"{shared} of {len(cached)} tokens shared", expected="a part of them")
+    cache = lab.cache()
+    lab.trace(torch.from_numpy(cached), layers=[], cache=cache)
+    snap = lab.snapshot(cache)
+    cut = {name: {i: part[:, :, :shared] for i, part in getattr(snap, name).items()} for name in ("keys", "values")}
+    wrong = lab.restore(dataclasses.replace(snap, length=shared, ids=None, **cut))
+    found = lab.trace(torch.from_numpy(prompt[shared:]), layers=[], cache=wrong).logits[-1]
+    cold = lab.trace(torch.from_numpy(prompt), layers=[]).logits[-1]
+    p, q = cold.log_softmax(-1), found.log_softmax(-1)
+    facts = {"shared": shared, "gap": float((cold - found).abs().max()), "kl": float((p.exp() * (p - q)).sum())}
+    return facts | {"same": bool(cold.argmax() == found.argmax())}
+
+
+def _read(lab, ids, begin, end, cache, stops, saved):
+    """Feed tokens `begin` to `end`, saving a snapshot at every stop on the way; the last logits."""
+    logits = None
+    for stop in [*(stop for stop in stops if begin < stop < end), end]:
+        if stop > begin:
+            part = torch.from_numpy(ids[begin:stop].astype(np.int64))
+            logits = lab.trace(part, layers=[], cache=cache).logits[-1]
+            begin = stop
+        if stop in stops:
+            saved.append((ids[:stop], lab.snapshot(cache)))
+    return logits
+
+
+def _bar(session, progress):
+    if not progress:
+        return session
+    from tqdm.auto import tqdm
+
+    return tqdm(session, unit="call")
