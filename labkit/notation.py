@@ -86,6 +86,8 @@ QUANTITIES = {
     "energy": Quantity("Δ‖S‖²", "change of the state's squared norm", "norm²", "signed", GDN),
     "survival": Quantity("s", "share of a stored key that is left", "fraction", "fraction", GDN),
     "decay_only": Quantity("Πα", "share that decay alone would have left", "fraction", "fraction", GDN),
+    "share": Quantity("⟨S', S⟩/‖S‖²", "share of the state that a part of the prompt wrote", "share", "signed", GDN),
+    "part_norm": Quantity("‖S'‖/‖S‖", "norm of what a part wrote over that of the state", "1", "positive", GDN),
     "removed": Quantity("Δs", "share of a stored key that this token erased", "fraction", "fraction", GDN),
     "age": Quantity("t½", "tokens after which half of a stored key is left", "tokens", "positive", GDN),
     "contribution": Quantity("c", "weight of the source's value in the recall of a key", "1", "signed", GDN),

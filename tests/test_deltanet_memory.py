@@ -132,6 +132,31 @@ def test_forgetting_is_what_the_states_say(run):
     assert (drop <= decayed + curve.removed.values[:, 1:] + 1e-5).all(), "what is gone decayed or was erased"
 
 
+def test_parts_of_a_state_add_up(lab):
+    """Against the states that the parts alone would write, and against a warm start."""
+    run, cache = lab.trace(IDS), lab.cache()
+    lab.trace(IDS[:50], cache=cache)
+    warm = lab.trace(IDS[50:], cache=cache)
+    names = ["a"] * 50 + ["b", "c"] * 44
+    whole = deltanet.written_by(run, layer=1, segments=names, token=130)
+    assert whole.segment.values.tolist() == ["a", "b", "c"] and float(abs(whole.share.sum("segment") - 1).max()) < 1e-5
+    x = deltanet.inputs(run, 1)
+    for n, name in enumerate("abc"):
+        mine = torch.tensor([one == name for one in names[:131]])
+        only = eq.scan(x.q[:131], x.k[:131], x.v[:131] * mine[:, None, None], g=x.g[:131], beta=x.beta[:131])[3]
+        full = eq.scan(x.q[:131], x.k[:131], x.v[:131], g=x.g[:131], beta=x.beta[:131])[3]
+        share = (only * full).sum((-1, -2)) / full.square().sum((-1, -2))
+        assert abs(whole.share.values[:, n] - share.numpy()).max() < 1e-4
+        ratio = only.flatten(1).norm(dim=1) / full.flatten(1).norm(dim=1)
+        assert abs(whole.part_norm.values[:, n] - ratio.numpy()).max() < 1e-4
+    rest = deltanet.written_by(warm, layer=1, segments=names[50:], token=80, heads=[7, 2])
+    assert rest.segment.values.tolist() == ["b", "c", "before"]
+    expected = whole.share.sel(head=[7, 2], segment=["b", "c", "a"]).values
+    assert abs(rest.share.values - expected).max() < 1e-4
+    with pytest.raises(InputError, match="(?s)one segment per token.*3 names.*131 tokens"):
+        deltanet.written_by(run, layer=1, segments="abc", token=130)
+
+
 def test_half_life_says_which_of_the_two_it_is(lab):
     run = lab.trace(IDS)
     ds = deltanet.half_life(run, layer=1)

@@ -5,7 +5,7 @@ In this folder, from the rule upwards:
     equation   step, scan, the chunk form, and the exact implied attention
     readings   memory, implied_attention, implied_row
     ledger     what decay, erasing and writing did at every token
-    remains    survival of stored keys, forgetting of one, half-lives
+    remains    survival of stored keys, parts of a state, forgetting of one key, half-lives
     recall     what the memory says when asked for a key, and who spoils it
     spectrum   singular values and ranks; difference of two states
     operate    edits of gates and states, and the response they must have
@@ -30,7 +30,7 @@ from labkit.deltanet.patch import patch_states, patch_together
 from labkit.deltanet.probes import gates, ledger_sums, norms, rows, saturation, spectra, surprise
 from labkit.deltanet.readings import implied_attention, implied_row, inputs, memory
 from labkit.deltanet.recall import recall
-from labkit.deltanet.remains import forgetting, half_life, survival
+from labkit.deltanet.remains import forgetting, half_life, survival, written_by
 from labkit.deltanet.spectrum import ranks, spectrum, state_difference
 
 __all__ = [
@@ -69,4 +69,5 @@ __all__ = [
     "surprise",
     "survival",
     "unit",
+    "written_by",
 ]

@@ -97,6 +97,50 @@ def survival(run, *, layer, token=-1, heads=None):
     return label(values, coords=coords, attrs=facts)
 
 
+def written_by(run, *, layer, segments, token=-1, heads=None):
+    """Which parts of a prompt a state consists of: what the tokens of each part wrote and is still there.
+
+    Args:
+        run: `Run` with the seams qkv, a, b and read of this layer.
+        segments: a name for every token of the run up to `token`, for example the kinds of `thinking.spans`.
+        token: relative to the run's first token. heads: value heads; None for all.
+
+    Returns:
+        Dataset over (head, segment): `share` ⟨S_part, S⟩/‖S‖², which sums to 1 and may be negative, and `part_norm`
+        ‖S_part‖/‖S‖, with S_part = Σ_{j in part} p_tj v_jᵀ. What a warm cache brought is the segment "before".
+
+    Raises:
+        LayerError, SeamError, ParityError; InputError: not one name per token.
+    """
+    run.require(layer, "deltanet", "deltanet.written_by", "attention.summary")
+    x = inputs(run, layer)
+    heads = select(heads, run.spec.heads, "head")
+    (t,) = select(_one(token, "written_by"), len(x.v), "token")
+    if len(segments) < t + 1:
+        raise InputError("one segment per token", got=f"{len(segments)} names", expected=f"{t + 1} tokens")
+    names = list(dict.fromkeys(str(name) for name in segments[: t + 1]))
+    place = torch.tensor([names.index(str(name)) for name in segments[: t + 1]], device=x.v.device)
+    k, v, g, beta = (y[: t + 1] for y in (x.k, x.v, x.g, x.beta))
+    parts = x.v.new_zeros(len(names), *(run.spec.heads, run.spec.dk, run.spec.dv))
+    for first, found in left(k, g=g, beta=beta):
+        if first is None:
+            if x.state is not None:
+                names, parts = [*names, "before"], torch.cat([parts, (found @ x.state)[None]])
+            break
+        span = slice(first, first + len(found))
+        member = torch.nn.functional.one_hot(place[span], len(parts)).to(found)
+        parts = parts + torch.einsum("tn,thk,th,thv->nhkv", member, found, beta[span], v[span])
+    state = parts.sum(0)
+    read = torch.einsum("hk,hkv->hv", grouped(x.q[t : t + 1], x.v.shape[1])[0], state)
+    facts = proof(run, layer, "deltanet.written_by", read[None], run.seams[layer, "read"][t : t + 1])
+    square = state.square().sum((-1, -2)).clamp(min=1e-30)
+    values = {
+        "share": (("head", "segment"), ((parts * state).sum((-1, -2)) / square)[:, heads].T),
+        "part_norm": (("head", "segment"), (parts.square().sum((-1, -2)) / square).sqrt()[:, heads].T),
+    }
+    return label(values, coords={"head": heads, "segment": names, "token": run.positions[t]}, attrs=facts)
+
+
 def forgetting(run, *, layer, source, heads=None):
     """What happens to one stored token: how much of it is left, who erased it, and whether it can still be recalled.
 
