@@ -37,8 +37,8 @@ def lines(ds, name, *, x="token", color=None, facet=None, title=None):
     return finish(fig, ds, title, height=height(places), above=36 if facet else 12)
 
 
-def bars(ds, name, *, x=None, color=None, title=None):
-    """A variable as bars along `x`, by default its last dim, grouped by `color`.
+def bars(ds, name, *, x=None, color=None, stacked=False, title=None):
+    """A variable as bars along `x`, by default its last dim, grouped by `color`, beside or on top of each other.
 
     Raises:
         InputError: no such variable or dim, dims left over, or more than a million values.
@@ -52,8 +52,9 @@ def bars(ds, name, *, x=None, color=None, title=None):
     for i, (text, part) in enumerate(entries(array, color)):
         trace = _trace(go.Bar, array, part, x, text, showlegend=color is not None)
         fig.add_trace(trace.update(marker={"color": SERIES[i % len(SERIES)]}))
+    fig.update_layout(barmode="stack" if stacked else "group")
     fig.update_xaxes(axis(array, x, **room(None, 1)))
-    fig.update_yaxes(title={"text": named(array)}, **_range(array))
+    fig.update_yaxes(title={"text": named(array)}, **({} if stacked else _range(array)))
     return finish(fig, ds, title)
 
 

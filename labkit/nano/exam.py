@@ -186,8 +186,8 @@ NEEDLES = [
 LAST = ("last of three values", questions.first_value, COLOUR, {"which": "last"})
 SHOWN = {
     "window": [RECALL, OVERWRITTEN, *NEEDLES, FIRST, LAST, EARLIER, NTH, REPEATED],
-    "long": [RECALL, OVERWRITTEN, EARLIER],
-    "knocked": [RECALL, OVERWRITTEN, FIRST, EARLIER, NTH, REPEATED],
+    "long": [RECALL, OVERWRITTEN],
+    "knocked": [RECALL, OVERWRITTEN, REPEATED],
 }
 PARTS = ("window", "chat", "ahead", "long", "knocked")
 

@@ -22,6 +22,7 @@ def export(folder, target=FOLDER):
     weights = {name: w.contiguous() for name, w in model.state_dict().items() if name != "lm_head.weight"}
     weights |= {f"mtp.{name}": w.contiguous() for name, w in mtp.state_dict().items()}
     save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+    (target / "model.safetensors").chmod(0o644)
     ids = {name: tokenizer.token_to_id(name) for name in ("<|im_end|>", "<|endoftext|>")}
     facts = config().to_diff_dict() | {
         "architectures": ["Qwen3_5ForCausalLM"],

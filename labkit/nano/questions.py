@@ -112,7 +112,7 @@ def decided(draw, preserve):
 
 
 def contrast(draw, *, facts=4):
-    """Two prompts that state the same facts but one, for patching.
+    """Two prompts that state the same facts but one, for patching; not the last, which convolutions still hold.
 
     Returns:
         clean, other: the two texts. asked: the question, to follow either. right, wrong: the answers, as text, after
@@ -120,7 +120,7 @@ def contrast(draw, *, facts=4):
     """
     keys = draw.sample(KEYS, facts)
     values = [draw.choice(VALUES) for _ in keys]
-    at = draw.randrange(facts)
+    at = draw.randrange(facts - 1)
     new = draw.choice([value for value in VALUES if value != values[at]])
     clean, other = (
         "".join(f" {key} {value}." for key, value in zip(keys, chosen, strict=True))
