@@ -26,6 +26,7 @@ def data(lab):
     sizes = np.array([[float(ds[name][-1]) / 2**30 for ds in found] for name in ("kv_bytes", "snapshot_bytes")])
     coords = {"step": ["keys and values", "snapshots"], "term": list(SCHEMES)}
     held = label({"gib": (("step", "term"), sizes)}, coords=coords, attrs=found[0].attrs)
+    held["term"].attrs["long_name"] = "where states are saved"
     held["gib"].attrs = {"symbol": "GiB", "long_name": "bytes held", "units": "", "scale": "positive"}
     return held.assign(worth=spec.memory.snapshot_tokens(spec.read("Qwen3.6-27B")))
 

@@ -36,6 +36,7 @@ def data(lab):
     values = {"lost": (dims, lost.mean(-1)), "half": (dims, 1.96 * lost.std(-1) / PROMPTS**0.5)}
     values["whole"] = (("gap",), whole.mean(-1))
     held = label(values, coords={"layer": list(cuts), "gap": list(DISTANCES)}, attrs={"model": lab.name})
+    held["gap"].attrs["long_name"], held["layer"].attrs["long_name"] = "tokens from fact to question", "taken away"
     facts = {"symbol": "lost", "long_name": "probability of the answer that is lost", "units": "1", "scale": "signed"}
     held["lost"].attrs = facts
     held["half"].attrs = facts | {"symbol": "±"}
@@ -48,7 +49,7 @@ def question(lab, draw, far):
     between = ""
     while size(between + (more := text.sentence(draw))) <= far:
         between += more
-    return lab.encode(f" {key} {value}.{between} {key}"), int(lab.encode(f" {value}")[0])
+    return lab.encode(f" {key} {value}.{between}\n {key}"), int(lab.encode(f" {value}")[0])
 
 
 def _chances(lab, asked, cut=()):

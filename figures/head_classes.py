@@ -32,6 +32,7 @@ def data(lab):
     score = stacked("").assign_coords(term=names).transpose("layer", "query_head", "term").assign_attrs(facts)
     spread = stacked("_spread").assign_coords(term=names).transpose("layer", "query_head", "term")
     spread = spread.assign_attrs(facts | {"symbol": "standard deviation"})
+    score["term"].attrs["long_name"] = "score"
     held = xarray.Dataset({"score": score, "spread": spread, "kind": found.kind})
     return held.assign_attrs(reading="attention.scores", model=lab.name)
 

@@ -20,7 +20,7 @@ from labkit import deltanet, edit
 from labkit import draw as plot
 from labkit.nano import questions
 
-PAIRS, LEAST = 60, 0.1
+PAIRS, LEAST = 40, 0.1
 
 
 def data(lab):

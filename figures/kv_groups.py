@@ -1,10 +1,10 @@
-"""Query heads that share keys and values still look at different things
+"""Query heads that share keys and values look at more of the same than others do, and are still no copies
 
 Six query heads of nano read one key/value head. For every pair of query heads of a layer: the overlap of their softmax
 rows, Σ min(p, p'), mean over the tokens of a text of facts and sentences; 1 means the same map.
 
 Look at the squares of six along the diagonal, heads that share keys and values. If sharing made heads alike, these
-squares would stand out from the rest. The title says by how much they do.
+squares would stand out from the rest and be as dark as the diagonal. The title says how far they do.
 
 Source: grouped-query attention, arXiv 2305.13245; overlap, this project's `attention.similarity`.
 """

@@ -2,11 +2,11 @@
 
 What is left of the first fact about the fox, token by token: of what the state said for that key, the share that is
 still the old value's own, and the same for the second value from the token on that stored it. A fact is stored at the
-full stop behind it. The dotted line is what decay alone would have left of the first. The head shown is the one in
+full stop behind it. The line above is what decay alone would have left of the first. The head shown is the one in
 which the second fact stands out most among all tokens that erase the first.
 
 Look at the token where the second value arrives: the first line falls in one step, while decay goes on as before.
-A first line that followed the dotted one would mean decay, and refute the title.
+A first line that followed that of decay would refute the title.
 
 Source: Gated DeltaNet, arXiv 2412.06464, section 3.
 """

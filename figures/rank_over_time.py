@@ -1,10 +1,10 @@
-"""A state fills up: its effective rank rises with what it has read, and levels off below what it could hold
+"""Heads that keep fill their states slowly, and none gets near what it could hold; heads that forget stay at one
 
 Effective rank of every state after every eighth token of a text of facts and sentences: the number of directions it
 really uses, out of the 24 that a key of nano has. One small figure per DeltaNet layer, one line per value head.
 
-Look at how soon a line stops rising. Heads with short memories level off at once, since what they hold is always the
-last few tokens; heads with long memories go on. Lines that fall back to one, or that reach 24, would refute the title.
+Look at how soon a line stops rising. Heads with short memories stay near one, since what they hold is always the last
+few tokens; heads with long memories go on. Lines that reach 24 would refute the title.
 
 Source: effective rank, Roy and Vetterli 2007; rank over time in a hybrid, arXiv 2602.02195.
 """

@@ -16,7 +16,7 @@ from labkit import deltanet
 from labkit import draw as plot
 
 PROMPT = " fox red. whale blue. crow green. fox gold."
-LAYER = 1
+LAYER = 4
 
 
 def data(lab):
@@ -32,7 +32,7 @@ def data(lab):
 
 
 def draw(ds):
-    """One map with a slider over the tokens."""
+    """One map with a slider over the tokens, the last one shown first."""
     where = f"Layer {ds.attrs['layer']}, head {int(ds['head'])}"
     title = f"{where}: {float(ds.share):.0%} of the change at the last value is one pattern"
-    return plot.frames(ds, "state", along="token", x="value", y="key", title=title)
+    return plot.frames(ds, "state", along="token", start=-1, x="value", y="key", title=title)

@@ -1,11 +1,10 @@
 """An answer that was only thought is lost with the thinking
 
 Conversations of nano in which a colour is decided in the thinking of one turn, never said, and asked for some turns
-later. How often the answer names it, with earlier thinking kept and dropped; the bars' ends are 95 % Wilson intervals,
-the dotted row is guessing.
+later. How often the answer names it, with earlier thinking kept and dropped, with 95 % Wilson intervals.
 
-Look at the second group. If the states or the answers had kept a trace of what was thought, it would lie above
-guessing.
+Look at the second bar: if the states or the answers had kept a trace of what was thought, it would lie above guessing,
+one in sixteen.
 
 Source: chat template of Qwen3.6 (huggingface/trl, chat_templates/qwen3_6.jinja); questions, `labkit.nano.questions`.
 """
@@ -20,11 +19,13 @@ from labkit.nano import questions, tasks
 from labkit.nano.exam import COLOUR, wilson
 from labkit.notation import label
 
-SESSIONS = 40
+SESSIONS = 24
+TIPPED = {"rtol": 0.0, "atol": 0.05, "reason": "one answer of 24 may tip on another processor"}
+TOLERANCE = {name: TIPPED for name in ("right", "low", "high")}
 
 
 def data(lab):
-    """right (term, step): share of right answers and the ends of its interval, with thinking kept and dropped."""
+    """right (term), the share of right answers with thinking kept and dropped; low and high, its interval."""
     rows = []
     for preserve in (True, False):
         draw_, right = random.Random(11), 0
@@ -35,16 +36,19 @@ def data(lab):
             text = lab.tokenizer.decode(said.ids[len(lab.encode(prompt)) :].tolist())
             right += f"the {key} is {value}." in text.partition("</think>")[2]
         rows.append([right / SESSIONS, *wilson(right, SESSIONS)])
-    coords = {"term": ["thinking kept", "thinking dropped"], "step": ["right", "low end", "high end"]}
-    held = label({"right": (("term", "step"), np.array(rows))}, coords=coords, attrs={"model": lab.name})
-    held["right"].attrs = {"symbol": "right", "units": "share", "scale": "fraction"}
+    values = {
+        name: (("term",), column) for name, column in zip(("right", "low", "high"), np.array(rows).T, strict=True)
+    }
+    held = label(values, coords={"term": ["thinking kept", "thinking dropped"]}, attrs={"model": lab.name})
+    held["right"].attrs = {"symbol": "right", "long_name": "share of right answers", "units": "", "scale": "fraction"}
+    held["term"].attrs["long_name"] = "earlier turns"
     return held.assign(chance=COLOUR).assign_attrs(reading="lab.generate")
 
 
 def draw(ds):
-    """Grouped bars."""
-    kept, dropped = (float(ds.right.sel(term=term, step="right")) for term in ds.term.values)
+    """Two bars with their intervals."""
+    kept, dropped = (float(ds.right.sel(term=term)) for term in ds.term.values)
     title = (
         f"Right {kept:.0%} of the time with thinking kept, {dropped:.0%} without; guessing is {float(ds.chance):.0%}"
     )
-    return plot.bars(ds, "right", x="term", color="step", title=title)
+    return plot.bars(ds, "right", x="term", interval=("low", "high"), title=title)

@@ -43,5 +43,5 @@ def data(lab):
 def draw(ds):
     """A map of layers and heads."""
     low, high = float(ds.share.min()), float(ds.share.max())
-    title = f"Thinking is {float(ds.tokens):.0%} of the tokens and {low:.0%} to {high:.0%} of a state"
+    title = f"Thinking is {float(ds.tokens):.0%} of the tokens and {max(low, 0):.0%} to {high:.0%} of a state"
     return plot.heatmap(ds, "share", x="head", y="layer", title=title)

@@ -41,6 +41,7 @@ def data(lab):
     names = [cause for cause in thinking.CAUSES if any(cause in one for one in found.values())]
     counts = np.array([[one[cause] for cause in names] for one in found.values()])
     held = label({"count": (("term", "mode"), counts)}, coords={"term": list(found), "mode": names})
+    held["term"].attrs["long_name"], held["mode"].attrs["long_name"] = "what the client does", "why the prompt parts"
     held["count"].attrs = {"symbol": "calls", "units": "", "scale": "positive"}
     return held.assign_attrs(reading="thinking.divergence", model=lab.name)
 

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from labkit.draw.grid import grid, height, link, room
-from labkit.draw.theme import SERIES, Figure, colours, finish, ink
+from labkit.draw.theme import INK, SERIES, Figure, colours, finish, ink
 from labkit.draw.words import axis, check_dims, entries, escape, left_over, named, variable, words
 from labkit.errors import InputError
 
@@ -37,8 +37,10 @@ def lines(ds, name, *, x="token", color=None, facet=None, title=None):
     return finish(fig, ds, title, height=height(places), above=36 if facet else 12)
 
 
-def bars(ds, name, *, x=None, color=None, stacked=False, title=None):
+def bars(ds, name, *, x=None, color=None, stacked=False, interval=None, title=None):
     """A variable as bars along `x`, by default its last dim, grouped by `color`, beside or on top of each other.
+
+    `interval` names two variables with the same dims, the ends of an interval that is drawn on each bar.
 
     Raises:
         InputError: no such variable or dim, dims left over, or more than a million values.
@@ -51,7 +53,13 @@ def bars(ds, name, *, x=None, color=None, stacked=False, title=None):
     fig = Figure()
     for i, (text, part) in enumerate(entries(array, color)):
         trace = _trace(go.Bar, array, part, x, text, showlegend=color is not None)
-        fig.add_trace(trace.update(marker={"color": SERIES[i % len(SERIES)]}))
+        trace.update(marker={"color": SERIES[i % len(SERIES)]})
+        if interval is not None:
+            ends = [variable(ds, end) if color is None else variable(ds, end).isel({color: i}) for end in interval]
+            low, high = (np.array(end.transpose(x), dtype=np.float32) for end in ends)
+            bar = {"type": "data", "symmetric": False, "array": high - trace.y, "arrayminus": trace.y - low}
+            trace.update(error_y=bar | {"color": INK, "thickness": 1.2})
+        fig.add_trace(trace)
     fig.update_layout(barmode="stack" if stacked else "group")
     fig.update_xaxes(axis(array, x, **room(None, 1)))
     fig.update_yaxes(title={"text": named(array)}, **({} if stacked else _range(array)))

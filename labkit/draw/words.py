@@ -109,7 +109,7 @@ def axis(array, dim, *, room, width=12, angle=None):
     texts = words(array, dim, width)
     chosen = range(0, count, max(1, -(-count // room)))
     properties = {
-        "title": {"text": escape(dim)},
+        "title": {"text": escape(array[dim].attrs.get("long_name", dim) if dim in array.coords else dim)},
         "tickvals": [i + round(count * 3e-4, 6) for i in chosen],
         "ticktext": [texts[i] for i in chosen],
         "tickformat": "d",
