@@ -1,8 +1,8 @@
 """A key that comes back with another value takes the old one's place: it erases more of it than all decay does
 
 What is left of the first fact about the fox, token by token: of what the state said for that key, the share that is
-still the old value's own, and the same for the second value from the token on that stored it. A fact is stored at the
-full stop behind it. The line above is what decay alone would have left of the first. The head shown is the one in
+still the old value's own, and the same for the second value from the token on that stored it. In nano a fact is stored
+at the token behind it. The line above is what decay alone would have left of the first. The head shown is the one in
 which the second fact stands out most among all tokens that erase the first.
 
 Look at the token where the second value arrives: the first line falls in one step, while decay goes on as before.
@@ -17,7 +17,7 @@ from labkit import deltanet
 from labkit import draw as plot
 
 PROMPT = " fox red. whale blue. crow green. lion gold. fox white. bear black. wolf pink. swan teal."
-FIRST, SECOND = 2, 14  # the full stops behind the two values of the fox
+FIRST, SECOND = 3, 15  # the tokens behind the two facts about the fox
 
 
 def data(lab):

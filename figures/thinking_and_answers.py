@@ -21,7 +21,7 @@ from labkit.notation import label
 
 SESSIONS = 24
 TIPPED = {"rtol": 0.0, "atol": 0.05, "reason": "one answer of 24 may tip on another processor"}
-TOLERANCE = {name: TIPPED for name in ("right", "low", "high")}
+TOLERANCE = dict.fromkeys(("right", "low", "high"), TIPPED)
 
 
 def data(lab):
