@@ -1,7 +1,7 @@
 """Near facts and far facts need the same layers of nano: what each mixer is worth, by distance of the fact
 
 One fact, then sentences about other things, then the question. What does the answer lose in probability if one layer's
-mixer is taken away? Rows are layers, columns the number of tokens between fact and question, means over prompts. Below
+mixer is taken away? Rows are layers, columns the tokens from the fact to the question, means over prompts. Below
 the layers stand all DeltaNet mixers and all attention mixers together.
 
 Look along the rows. If DeltaNet layers carried near facts and attention layers far ones, the dark cells would move from
@@ -16,11 +16,10 @@ import torch
 
 from labkit import draw as plot
 from labkit import edit
-from labkit.nano import text
-from labkit.nano.tokens import KEYS, VALUES
+from labkit.nano import questions
 from labkit.notation import label
 
-DISTANCES, PROMPTS = (8, 32, 96, 224, 448), 10
+DISTANCES, PROMPTS = (16, 48, 112, 256, 496), 10
 
 
 def data(lab):
@@ -29,33 +28,27 @@ def data(lab):
     name = {"deltanet": "D", "attention": "A"}
     cuts = {f"{name[spec.kind(layer)]} layer {layer}": [layer] for layer in range(spec.layers)}
     cuts |= {"all D": list(spec.deltanet_layers), "all A": list(spec.attention_layers)}
-    asked = [[question(lab, random.Random(f"{n} {far}"), far) for n in range(PROMPTS)] for far in DISTANCES]
+    size = lambda words: len(lab.encode(words))  # noqa: E731
+    draws = [[random.Random(f"{n} {far}") for n in range(PROMPTS)] for far in DISTANCES]
+    asked = [[questions.single(r, far, size) for r in row] for far, row in zip(DISTANCES, draws, strict=True)]
     whole = _chances(lab, asked)
     lost = torch.stack([whole - _chances(lab, asked, cut) for cut in cuts.values()])  # [layer, gap, prompt]
     dims = ("layer", "gap")
     values = {"lost": (dims, lost.mean(-1)), "half": (dims, 1.96 * lost.std(-1) / PROMPTS**0.5)}
     values["whole"] = (("gap",), whole.mean(-1))
     held = label(values, coords={"layer": list(cuts), "gap": list(DISTANCES)}, attrs={"model": lab.name})
-    held["gap"].attrs["long_name"], held["layer"].attrs["long_name"] = "tokens from fact to question", "taken away"
+    held["gap"].attrs["long_name"], held["layer"].attrs["long_name"] = "tokens of the prompt", "taken away"
     facts = {"symbol": "lost", "long_name": "probability of the answer that is lost", "units": "1", "scale": "signed"}
     held["lost"].attrs = facts
     held["half"].attrs = facts | {"symbol": "±"}
     return held.assign_attrs(reading="edit.scale(mixer_out)")
 
 
-def question(lab, draw, far):
-    """(ids, answer): a fact, sentences of about `far` tokens, the question."""
-    key, value, size = draw.choice(KEYS), draw.choice(VALUES), lambda words: len(lab.encode(words))
-    between = ""
-    while size(between + (more := text.sentence(draw))) <= far:
-        between += more
-    return lab.encode(f" {key} {value}.{between}\n {key}"), int(lab.encode(f" {value}")[0])
-
-
 def _chances(lab, asked, cut=()):
     """Probability of each right answer [gap, prompt], without some mixers."""
-    with lab.edit(*[edit.scale("mixer_out", layer=layer, factor=0) for layer in cut]):
-        runs = [[lab.trace(ids, layers=[]).logits[-1].softmax(-1)[value] for ids, value in row] for row in asked]
+    token = lambda text: int(lab.encode(text)[0])  # noqa: E731
+    with lab.edit(*edit.silence(cut)):
+        runs = [[lab.trace(text, layers=[]).logits[-1].softmax(-1)[token(a)] for text, a in row] for row in asked]
     return torch.tensor(runs)
 
 

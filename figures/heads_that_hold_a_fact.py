@@ -26,13 +26,12 @@ PAIRS, LEAST = 40, 0.1
 def data(lab):
     """effect (layer, head), mean over pairs; together and others, that of the found heads and of all others."""
     pairs = [questions.contrast(random.Random(n)) for n in range(PAIRS)]
-    silent = [edit.scale("mixer_out", layer=layer, factor=0) for layer in lab.spec.attention_layers]
 
     def patched(reading, clean, other, asked, *answers, **options):
         ids = [int(lab.encode(answer)[0]) for answer in answers]
         return reading(lab, clean, other, asked, score=ids, **options).effect
 
-    with lab.edit(*silent):
+    with lab.edit(*edit.silence(lab.spec.attention_layers)):
         found = xarray.concat([patched(deltanet.patch_states, *pair) for pair in pairs], "step")
         mean = found.mean("step").assign_attrs(found.attrs | {"long_name": "share of the way to the other answer"})
         places = [(int(mean.layer[i]), int(mean["head"][j])) for i, j in np.argwhere(mean.values >= LEAST)]

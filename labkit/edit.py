@@ -137,6 +137,15 @@ def state(change=None, *, layer, at, heads=None, window=None):
     return StateEdit(layer, at, change, indices(heads), window)
 
 
+def silence(layers):
+    """Edits that take the mixers of these layers away: what they add is multiplied by 0. `lab.edit(*silence([3, 7]))`.
+
+    Args:
+        layers: of either kind, one or several.
+    """
+    return [scale("mixer_out", layer=layer, factor=0) for layer in indices(layers)]
+
+
 def swap_state(snap, *, layer, at, heads=None, window=True):
     """Put a snapshot's state (and convolution window) of this layer in place after token `at`.
 

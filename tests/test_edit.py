@@ -218,3 +218,13 @@ def test_edits_read_as_what_they_do():
     assert repr(deltanet.never_forget(layer=2, head=1)) == "never_forget('a', layer=2, heads=[1])"
     assert repr(edit.scale("v", layer=3, factor=2, tokens=slice(1, 4))) == "scale('v', layer=3, tokens=[1, 2, 3])"
     assert repr(edit.state(layer=0, at=9, heads=2)) == "state(layer=0, at=9, heads=[2])"
+
+
+def test_silenced_layers_add_nothing(lab):
+    run = lab.trace(IDS)
+    with lab.edit(*edit.silence(lab.spec.attention_layers)):
+        silent = lab.trace(IDS)
+    for layer in lab.spec.attention_layers:
+        assert float(abs(silent.seams[layer, "mixer_out"]).max()) == 0 < float(abs(run.seams[layer, "mixer_out"]).max())
+    assert float(abs(silent.seams[1, "mixer_out"]).max()) > 0
+    assert [str(one) for one in edit.silence(3)] == [str(edit.scale("mixer_out", layer=3, factor=0))]

@@ -444,6 +444,22 @@ def test_questions_fill_the_room_and_ask_for_one_word(deck, question):
                 assert deck.reader.size(prompt) > room - 40
 
 
+def test_shares_of_a_lab(embedded, deck):
+    always = lambda draw, room, size: (" fox red whale blue fox", " red")  # noqa: E731
+    never = lambda draw, room, size: (" fox red whale blue fox", " elk")  # noqa: E731
+    assert (exam.share(embedded, always, samples=3), exam.share(embedded, never, samples=3)) == (1.0, 0.0)
+    prompt, value = questions.single(random.Random(3), 200, deck.reader.size)
+    assert 170 < deck.reader.size(prompt) <= 200 and prompt.startswith(f" {prompt.split()[-1]}{value}.")
+
+
+def test_contrasts_differ_in_one_value():
+    for seed in range(20):
+        clean, other, asked_, right, wrong = questions.contrast(random.Random(seed))
+        assert [a != b for a, b in zip(clean.split("."), other.split("."), strict=True)].count(True) == 1
+        assert f"{asked_}{right}." in clean and f"{asked_}{wrong}." in other and right != wrong
+        assert not clean.endswith(f"{asked_}{right}."), "never the last fact"
+
+
 def test_conversations_are_asked_without_marks(asked, monkeypatch):
     seen = []
     monkeypatch.setattr(exam.Exam, "_continue", lambda self, rows: seen.extend(rows) or ["the x is y."] * len(rows))

@@ -166,6 +166,14 @@ FAULTS = {
 }
 
 
+@every_notebook
+def test_formulas_have_single_backslashes(path):
+    """Two of them are a line break in a formula, and its names stand there as text."""
+    cells = nbformat.read(path, 4).cells
+    formulas = [f for cell in cells if cell.cell_type == "markdown" for f in re.findall(r"\$[^$]+\$", cell.source)]
+    assert [formula for formula in formulas if "\\\\" in formula] == []
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_found(fault):
     notebook = book(code("1 + 1", said("2"), plot(showSendToCloud=False)))

@@ -121,6 +121,19 @@ class Exam:
         return Result(name, right, count)
 
 
+def share(lab, question, *, samples=30, room=192, seed=7, **options):
+    """The share of questions whose answer is the most likely next token of a `Lab`, with whatever edits are in force.
+
+    Args:
+        question: of `labkit.nano.questions`, with its `options`. samples: how many. room: tokens of a prompt.
+    """
+    draw, size, right = random.Random(seed), lambda text: len(lab.encode(text)), 0
+    for _ in range(samples):
+        prompt, answer = question(draw, room, size, **options)
+        right += int(lab.trace(prompt, layers=[]).logits[-1].argmax()) == int(lab.encode(answer)[0])
+    return right / samples
+
+
 def padded(rows, pad):
     """ids, mask and positions [batch, T] of rows of different lengths, padded on the left."""
     length = max(map(len, rows))

@@ -68,6 +68,15 @@ def needle(draw, room, size, *, depth):
     return "".join(before) + fact + "".join(after[:-1]) + "\n" + asked, f" {value}"
 
 
+def single(draw, room, size):
+    """A fact, sentences about other things that fill the room, and the question: the fact lies at its far end."""
+    key, value, between = draw.choice(KEYS), draw.choice(VALUES), ""
+    fact, asked = f" {key} {value}.", f"\n {key}"
+    while size(fact + between + (more := text.sentence(draw)) + asked) <= room:
+        between += more
+    return fact + between + asked, f" {value}"
+
+
 def first_value(draw, room, size, *, which="first"):
     """Two keys with three values each, mixed; the first or last value of one is asked for."""
     keys = draw.sample(KEYS, 2)
