@@ -19,7 +19,7 @@ from labkit import edit
 from labkit.nano import questions
 from labkit.notation import label
 
-DISTANCES, PROMPTS = (16, 48, 112, 256, 496), 10
+DISTANCES, PROMPTS = (16, 96, 496), 8
 
 
 def data(lab):

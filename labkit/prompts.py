@@ -10,7 +10,7 @@ def encode(prompt, tokenizer, vocab):
     if isinstance(prompt, str):
         if tokenizer is None:
             raise InputError("this lab has no tokenizer", got="a text", expected="token ids [T]")
-        ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        ids = tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"]
     else:
         ids = prompt
     try:
