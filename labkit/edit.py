@@ -138,11 +138,7 @@ def state(change=None, *, layer, at, heads=None, window=None):
 
 
 def silence(layers):
-    """Edits that take the mixers of these layers away: what they add is multiplied by 0. `lab.edit(*silence([3, 7]))`.
-
-    Args:
-        layers: of either kind, one or several.
-    """
+    """Edits that take the mixers of layers away, of either kind: `lab.edit(*silence([3, 7]))`."""
     return [scale("mixer_out", layer=layer, factor=0) for layer in indices(layers)]
 
 

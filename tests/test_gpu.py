@@ -33,6 +33,26 @@ def test_every_reading_agrees_with_the_models_own_next_seam(pair):
         assert max(run.parity.values()) < TOLERANCE[dtype]
 
 
+def test_the_other_readings_run_where_the_model_is(pair):
+    lab, dtype = pair
+    run, tokens = lab.trace(IDS), list(range(100))
+    for layer in lab.spec.deltanet_layers:
+        for reading in (deltanet.ledger, deltanet.survival, deltanet.half_life, deltanet.spectrum):
+            reading(run, layer=layer)
+        deltanet.recall(run, layer=layer, source=20)
+        deltanet.forgetting(run, layer=layer, source=20)
+        deltanet.written_by(run, layer=layer, segments=["a", "b", "c"] * 67)
+    for layer in lab.spec.attention_layers:
+        attention.summary(run, layer=layer, links=3)
+        attention.contribution(run, lab, layer=layer)
+        attention.similarity(run, layer=layer)
+    attention.scores(lab, pool=tokens, length=40, samples=1)
+    deltanet.patch_states(lab, IDS[:60], IDS[60:120], IDS[120:125], score=(3, 5))
+    probes = [attention.watch(block=32), *deltanet.saturation(block=32), deltanet.rows(tokens=[150])]
+    lab.stream(IDS, probes=probes, chunk=64, progress=False)
+    assert max(run.parity.values()) < TOLERANCE[dtype]
+
+
 def test_tracing_changes_no_logit(pair):
     lab, _ = pair
     with torch.no_grad():
