@@ -34,6 +34,7 @@ def data(lab):
     second = deltanet.forgetting(run, layer=layer, source=SECOND, heads=head).isel(head=0)
     shares = [first.signal / first.signal[0], first.decay_only, second.signal / second.signal[0]]
     curves = xarray.concat(shares, "term", join="outer", coords="minimal", compat="override")
+    curves = curves.fillna(0.0)  # nothing of the second before it came
     curves = curves.assign_coords(term=["first value", "first value, decay alone", "second value"])
     facts = {"long_name": "share of what was stored", "units": "share", "symbol": "left", "scale": "fraction"}
     held = curves.rename("left").assign_attrs(facts).to_dataset().drop_vars(("source", "token_text"), errors="ignore")

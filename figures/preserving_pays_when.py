@@ -1,4 +1,4 @@
-"""Keeping thinking saves prefill at every turn and costs decode time at every token: the balance tips with its length
+"""Keeping thinking saves prefill at every turn and costs decode time at every token: its length decides
 
 Seconds that a session takes when thinking is kept minus when it is dropped, summed up turn by turn, for three lengths
 of thinking. Good snapshots under both policies, one sequence on an H200, lower bounds from bytes and FLOPs.

@@ -1,4 +1,4 @@
-"""Two snapshots per call make a recurrent model as reusable as an attention cache, under both policies of thinking
+"""Two snapshots per call make a recurrent model as reusable as an attention cache, under both policies
 
 Tokens that are read again over a whole session, by where states are saved, for the policy that drops thinking of
 earlier turns and for the one that keeps it. The first bars are a model with attention alone, which can be cut anywhere:

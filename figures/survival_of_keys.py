@@ -1,4 +1,4 @@
-"""What erases a stored key is later tokens more than time: in nano survival lies below what decay alone would leave
+"""What erases a stored key is later tokens more than time: survival lies below what decay alone would leave
 
 For every value head, how much of each token's key is left in the state at the end of the prompt. The upper line is what
 decay alone would have left; the lower one is exact, with everything that later tokens erased taken off. The gap between

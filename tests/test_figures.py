@@ -79,7 +79,8 @@ def unsound(figure):
     wrong += [] if layout.get("title", {}).get("text") else ["no title"]
     axes = {key: axis for key, axis in layout.items() if re.fullmatch(r"[xy]axis\d*", key)}
     titled = {key for key, axis in axes.items() if axis.get("title", {}).get("text")}
-    bare = {key for key, axis in axes.items() if key not in titled and "matches" not in axis}
+    matched = {re.sub("^[xy]", r"\g<0>axis", axis["matches"]) for axis in axes.values() if "matches" in axis}
+    bare = {key for key, axis in axes.items() if "matches" not in axis} - titled - matched
     wrong += [f"{key} has no title" for key in sorted(bare)]
     wrong += [f"no {letter} axis has a title" for letter in "xy" if letter not in {key[0] for key in titled}]
     wrong += [f"address in the figure: {text}" for text in strings(plain) if ADDRESS.search(text)]
@@ -94,7 +95,7 @@ def unsound(figure):
 
 
 def complete(values):
-    """Numbers are finite, save above the diagonal of a square map, where nothing can be read."""
+    """Numbers are finite, save above the diagonal of a square map or in its last columns, where nothing can be read."""
     array = np.asarray([] if values is None else values)
     if array.dtype == object and not any(isinstance(value, str) for value in array.flat):
         array = array.astype(float)
@@ -102,6 +103,8 @@ def complete(values):
         return True
     if array.ndim == 2 and array.shape[0] == array.shape[1]:
         array = np.tril(np.nan_to_num(array, nan=np.inf))
+    while array.ndim == 2 and array.shape[1] > 1 and np.isnan(array[:, -1]).all():
+        array = array[:, :-1]
     return bool(np.isfinite(array).all())
 
 

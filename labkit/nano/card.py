@@ -100,7 +100,8 @@ def _grid(results, columns, *, windows=False):
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for row, found in cells.items():
         name = [row[0], *(f"{int(row[1]) * WINDOW:,}" for _ in [0] if windows)]
-        lines.append(f"| {' | '.join([*name, *(shown(found[column]) for column in columns)])} |")
+        shown_ = (shown(found[column]) if column in found else "not measured" for column in columns)
+        lines.append(f"| {' | '.join([*name, *shown_])} |")
     return "\n".join(lines) + "\n"
 
 
