@@ -530,6 +530,17 @@ def test_the_card_is_that_of_the_measured_results(tmp_path):
             assert card.shown(result) in said and result.samples >= 1000
 
 
+def test_a_card_says_what_was_not_measured(tmp_path):
+    (facts, parts), other = card.load(nano.FOLDER / "exam.json")
+    some = {**parts, "long": [result for result in parts["long"] if not result.name.endswith("| 4 | 2")]}
+    card.write(tmp_path / "README.md", [(facts, some), (other[0], {"window": other[1]["window"][:3]})])
+    lines = (tmp_path / "README.md").read_text().splitlines()
+    (row,) = [line for line in lines if line.startswith("| overwritten key, last value counts | 2,048 |")]
+    assert row.count("not measured") == 1 and row.count("|") == 6
+    row = next(line for line in lines if line.startswith("| next word of a repeated row | 9"))
+    assert row.endswith("| not measured |") and row.count("|") == 6
+
+
 def test_the_card_meets_its_targets():
     """The lower ends of what was measured, as the card states them, of both trainings."""
     for _, parts in card.load(nano.FOLDER / "exam.json"):

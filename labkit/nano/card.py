@@ -72,7 +72,7 @@ def _table(results, twin):
     rows = []
     for result in results:
         chance = "" if result.chance is None else f"{result.chance:.1%}"
-        more = f" {shown(twin[result.name])} |" if result.name in twin else ""
+        more = f" {shown(twin[result.name]) if result.name in twin else 'not measured'} |" if twin else ""
         rows.append(f"| {result.name} | {shown(result)} | {chance} | {result.samples:,} |{more}")
     return head + "|---|---|---|---|" + ("---|\n" if twin else "\n") + "\n".join(rows) + "\n"
 
