@@ -65,7 +65,7 @@ def calls(messages, tokenizer, *, policy="strip", variant="3.6", tools=None, ena
     if not replies:
         raise InputError("a session without calls", got=f"{len(messages)} messages", expected="an assistant message")
     encode = Encoder(tokenizer)
-    questions = [i for i, message in enumerate(messages) if _asks(message, i)]
+    questions = [i for i, message in enumerate(messages) if rules.asks(message, i)]
     sent = [_forgetful(message) for message in messages] if policy == "drop" else messages
     options = dict(variant=variant, preserve=policy != "strip", tools=tools, enable_thinking=enable_thinking)
     for i in replies:
@@ -104,14 +104,6 @@ class Encoder:
             ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
             self.known[text] = np.array(ids, np.int32)
         return self.known[text]
-
-
-def _asks(message, i):
-    """Whether a person wrote this message (see `rules.last_query`)."""
-    if message.get("role") != "user":
-        return False
-    text = rules.said(message, i).strip()
-    return not (text.startswith("<tool_response>") and text.endswith("</tool_response>"))
 
 
 def _by_message(pieces):

@@ -8,6 +8,8 @@ import collections
 
 import numpy as np
 
+from labkit.thinking import shared as common
+
 
 class Node:
     """A run of tokens below a parent. `depth` is where it ends; `born` and `used` are calls."""
@@ -140,15 +142,3 @@ def _home(node, depth):
     while node.parent is not None and depth <= node.depth - len(node.tokens):
         node = node.parent
     return node
-
-
-def common(a, b):
-    """How many tokens two arrays share at their beginning."""
-    count, at, step = min(len(a), len(b)), 0, 64
-    while at < count:
-        stop = min(count, at + step)
-        differ = np.flatnonzero(a[at:stop] != b[at:stop])
-        if len(differ):
-            return at + int(differ[0])
-        at, step = stop, 4 * step
-    return count

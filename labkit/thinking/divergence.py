@@ -20,6 +20,8 @@ is read off its place in the template (rules: `labkit.thinking.rules`) and off w
 import dataclasses
 import os
 
+import numpy as np
+
 from labkit.errors import InputError
 
 CAUSES = (
@@ -67,12 +69,14 @@ class Divergence:
 
 def shared(a, b):
     """How many tokens two sequences have in common at their beginning."""
-    low = 0
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            break
-        low += 1
-    return low
+    count, at, step = min(len(a), len(b)), 0, 64
+    while at < count:
+        stop = min(count, at + step)
+        differ = np.flatnonzero(np.asarray(a[at:stop]) != np.asarray(b[at:stop]))
+        if len(differ):
+            return at + int(differ[0])
+        at, step = stop, 4 * step
+    return count
 
 
 def divergence(a, b, tokenizer=None):

@@ -142,11 +142,17 @@ def last_query(messages):
         InputError: there is none.
     """
     for i in range(len(messages) - 1, -1, -1):
-        if messages[i].get("role") == "user":
-            text = said(messages[i], i).strip()
-            if not (text.startswith("<tool_response>") and text.endswith("</tool_response>")):
-                return i
+        if asks(messages[i], i):
+            return i
     raise InputError("no user query among the messages", got=f"{len(messages)} messages", expected="one of role user")
+
+
+def asks(message, i):
+    """Whether a person wrote message `i`: role user, and not just an observation in `<tool_response>` tags."""
+    if message.get("role") != "user":
+        return False
+    text = said(message, i).strip()
+    return not (text.startswith("<tool_response>") and text.endswith("</tool_response>"))
 
 
 def said(message, i):
