@@ -115,17 +115,20 @@ def test_misuse(lab):
 # ------------------------------------------------------------------------------------------------------- online
 
 
+@pytest.mark.parametrize("method", ["tiles", None])
 @pytest.mark.parametrize("rows", [None, 5], ids=["all rows", "some rows"])
-def test_the_summary_online_is_the_summary(lab, rows):
+def test_the_summary_online_is_the_summary(lab, rows, method):
     ids = tiny.ids(300)
     run = lab.trace(ids)
     for chunk in (64, 128):
-        ds = lab.stream(ids, probes=[attention.watch(block=64, rows=rows), deltanet.gates()], chunk=chunk)
+        ds = lab.stream(
+            ids, probes=[attention.watch(block=64, rows=rows, method=method), deltanet.gates()], chunk=chunk
+        )
         for layer in (2, 4):
             mine = ds.sel(layer=layer)
             places = {63 - i * 64 // 5 for i in range(5)}
             taken = None if rows is None else [t for t in range(300) if t % 64 in places or t == 299]
-            whole = attention.summary(run, layer=layer, block=64, rows=taken)
+            whole = attention.summary(run, layer=layer, block=64, rows=taken, method="tiles")
             if rows is not None and chunk == 64:
                 assert mine.rows_taken.values.tolist() == whole.rows_taken.values.tolist()
             if rows is not None and chunk == 128:

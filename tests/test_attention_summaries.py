@@ -7,6 +7,7 @@ import tiny
 import torch
 
 from labkit import attention
+from labkit.attention import kernel
 from labkit.attention import summaries as module
 from labkit.errors import InputError, LayerError
 
@@ -81,6 +82,77 @@ def test_every_statistic_is_that_of_the_dense_map(name, tile, monkeypatch):
         assert (mass[i, :count].double() - p[i].flatten().topk(count).values).abs().max() < 1e-5
         there = p[i, token[i, :count] - first, source[i, :count]].float()
         assert torch.allclose(there, mass[i, :count], atol=1e-5)
+
+
+def filled(seen, q, k, first, by):
+    """A `Summary` of consecutive rows, by tiles of the map or by stock kernels."""
+    gate = torch.rand(q.shape, generator=torch.Generator().manual_seed(1))
+    if by == "kernel":
+        kernel.add(seen, q, k, first, gate)
+    else:
+        seen.add(q, k, torch.arange(len(q)) + first, gate)
+    return seen
+
+
+@pytest.mark.parametrize("weights", [2**23, 2**9], ids=["at once", "in pieces"])
+@pytest.mark.parametrize("name", CASES)
+def test_stock_kernels_say_what_the_dense_map_says(name, weights, monkeypatch):
+    case = CASES[name]
+    monkeypatch.setattr(kernel, "WEIGHTS", weights)
+    r = torch.Generator().manual_seed(0)
+    tokens, first, block = case["tokens"], case.get("first", 0), case["block"]
+    q = torch.randn(tokens, 6, 16, generator=r) * case.get("times", 1)
+    k = torch.randn(tokens + first, 2, 16, generator=r)
+    heads, marks = [5, 0, 3], [j % 3 for j in range(tokens + first)]
+    seen = filled(module.Summary(heads, len(k), block=block, local=10, segments=marks), q, k, first, "kernel")
+    p = dense(q, k, first)[heads]
+    rows, histogram, pooled, at = oracle(p, first, block, 4, 10)
+    rows["segments"] = torch.stack([p[..., torch.tensor(marks) == n].sum(-1) for n in range(max(marks) + 1)], -1)
+    for key, expected in rows.items():
+        mine = torch.cat(seen.rows[key], 1).double()
+        # entropy is a difference of numbers as large as the logits, here up to 300
+        assert (mine - expected).abs().max() < 5e-5 * max(1, float(expected.abs().max()), case.get("times", 1)), key
+    for n in range(seen.blocks):
+        assert (seen.histogram[:, n] - histogram[:, at // block == n].sum(1)).abs().max() < 2e-5 * block
+    assert (seen.pooled - pooled).abs().max() < 2e-5 * block
+    assert (seen.histogram.sum(-1).sum(-1) - tokens).abs().max() < 1e-3
+    tiles = filled(module.Summary(heads, len(k), block=block, local=10, segments=marks), q, k, first, "tiles")
+    assert torch.equal(torch.cat(seen.rows["gate"], 1), torch.cat(tiles.rows["gate"], 1))
+    assert torch.equal(seen.counts, tiles.counts)
+
+
+def test_kernels_are_taken_where_they_are_exact_and_cheaper(lab):
+    run = lab.trace(IDS)
+    tiles, fast = (attention.summary(run, layer=4, block=50, method=method) for method in ("tiles", "kernel"))
+    for name in tiles.data_vars:
+        assert abs(fast[name] - tiles[name]).max() < 1e-4 * max(1, float(abs(tiles[name]).max())), name
+    own, given = attention.summary(run, layer=4, block=50), attention.summary(run, layer=4, block=50, links=2)
+    assert own.identical(fast) and given.drop_vars(["links", "link_token", "link_source"]).identical(tiles)
+    assert attention.summary(run, layer=4, rows=9, block=50).identical(
+        attention.summary(run, layer=4, rows=9, block=50, method="tiles")
+    )
+    assert not kernel.chosen(None, module.Summary([0], 150), torch.zeros(1, 1, 16).half(), torch.zeros(1), True)
+    assert not kernel.chosen(None, module.Summary([0], 9000, block=8), torch.zeros(1, 1, 16), torch.zeros(1), True)
+
+
+def test_kernel_misuse(lab):
+    run = lab.trace(IDS[:30])
+    with pytest.raises(InputError, match="(?s)unknown method.*got: fast.*'tiles' or 'kernel'"):
+        attention.summary(run, layer=4, method="fast")
+    with pytest.raises(InputError, match="(?s)kernels take all rows.*chosen rows, cpu, links=0.*try: method='tiles'"):
+        attention.summary(run, layer=4, rows=3, method="kernel")
+    with pytest.raises(InputError, match="(?s)unknown method.*got: fast"):
+        attention.watch(method="fast")
+
+
+@pytest.mark.parametrize("by", ["tiles", "kernel"])
+def test_sources_after_the_last_row_are_never_read(by):
+    q, k = torch.randn(40, 6, 16), torch.randn(100, 2, 16)
+    k[64 + 40 - 10 :] = float("nan")
+    seen = filled(module.Summary([4, 1], 100, block=16), q[:30], k, 64, by)
+    assert torch.isfinite(torch.cat(seen.rows["entropy"], 1)).all() and torch.isfinite(seen.pooled).all()
+    fresh = filled(module.Summary([4, 1], 94, block=16), q[:30], k[:94], 64, by)
+    assert torch.equal(torch.cat(seen.rows["distance"], 1), torch.cat(fresh.rows["distance"], 1))
 
 
 def test_equal_logits_spread_evenly():
@@ -179,3 +251,42 @@ def test_rows_that_are_spaced_reach_back_to_the_beginning(rows, length):
     gaps = [b - a for a, b in zip([-1, *at], at, strict=False)]
     assert max(gaps) - min(gaps) <= 1, "evenly, from the first to the last"
     assert said.startswith(f"{len(at):,} of {length:,}")
+
+
+# ------------------------------------------------------------------------------------------------------- windows
+
+
+@pytest.mark.parametrize("warm", [0, 61], ids=["cold", "warm"])
+def test_a_window_is_a_part_of_the_map_at_any_scale(lab, warm, monkeypatch):
+    cache = lab.cache() if warm else None
+    if warm:
+        lab.trace(IDS[:warm], cache=cache)
+    run = lab.trace(IDS[warm:], cache=cache)
+    p = torch.tensor(attention.pattern(run, layer=4, heads=3).weight.values[0]).double()
+    monkeypatch.setattr("labkit.attention.zoom.ELEMENTS", 150 * 13)  # tiles of 13 rows
+    for rows, sources, cells in [(None, None, 7), ((70, 131), (10, 90), 9), ((149, 150), (0, 150), 400)]:
+        ds = attention.window(run, layer=4, head=3, rows=rows, sources=sources, cells=cells)
+        (a, b), (c, d) = rows or (warm, 150), sources or (0, 150)
+        down = [a + i * (b - a) // min(cells, b - a) for i in range(min(cells, b - a) + 1)]
+        right = [c + i * (d - c) // min(cells, d - c) for i in range(min(cells, d - c) + 1)]
+        assert ds.token.values.tolist() == [t - 1 for t in down[1:]] and ds.source.values.tolist() == right[:-1]
+        for i, (top, low) in enumerate(zip(down, down[1:], strict=False)):
+            for j, (left, end) in enumerate(zip(right, right[1:], strict=False)):
+                mass = float(p[top - warm : low - warm, left:end].sum(1).mean())
+                assert abs(float(ds.mass[i, j]) - mass) < 1e-6
+                even = sum(max(min(end, t + 1) - left, 0) / (t + 1) for t in range(top, low)) / (low - top)
+                lift = math.log2(max(mass, 1e-6) / even) if even else math.nan
+                assert float(ds.lift[i, j]) == pytest.approx(lift, abs=1e-4, nan_ok=True)
+    assert str(ds.token_text.values[0]) == run.tokens[-1] and ds.attrs["parity"] < 1e-5
+
+
+def test_window_misuse(lab):
+    run = lab.trace(IDS[:30])
+    with pytest.raises(LayerError, match="(?s)attention.window: layer 3.*try: deltanet.implied_row"):
+        attention.window(run, layer=3, head=0)
+    with pytest.raises(InputError, match=r"(?s)rows outside the run.*\(0, 31\).*within \(0, 30\)"):
+        attention.window(run, layer=4, head=0, rows=(0, 31))
+    with pytest.raises(InputError, match=r"(?s)sources outside the run.*\(5, 5\)"):
+        attention.window(run, layer=4, head=0, sources=(5, 5))
+    with pytest.raises(InputError, match="at least one cell"):
+        attention.window(run, layer=4, head=0, cells=0)

@@ -120,12 +120,27 @@ def uncovered():
     return notebook, stored.count('"application/vnd.plotly.v1+json"') + 1
 
 
+ZOOM = """import numpy, xarray
+from labkit import draw
+def shown(x, y):
+    cells = xarray.Dataset({"weight": (("row", "column"), numpy.add.outer(range(*y, 50), range(*x, 50)) / 1.0)})
+    return draw.heatmap(cells, title=f"from {x[0]} to {x[1]}")
+draw.zoom(shown, x=1000, y=1000)"""
+
+
+def closer():
+    """A notebook whose only figure is computed anew for what one zooms into."""
+    spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(ZOOM)], metadata={"kernelspec": spec})
+
+
 @pytest.fixture
 def jupyter(tmp_path):
     """JupyterLab on a copy of the notebook, with settings of its own: (address, token, number of figures)."""
     notebook, count = uncovered()
     (tmp_path / "files").mkdir()
     nbformat.write(notebook, tmp_path / "files" / "one.ipynb")
+    nbformat.write(closer(), tmp_path / "files" / "closer.ipynb")
     quiet = {
         "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
         "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
@@ -192,6 +207,33 @@ def test_the_notebook_in_jupyterlab(page, jupyter):
     page.wait_for_function(f"before => ({DATA})() !== before", arg=before)
     assert outside(page, f"{address}/", address.replace("http", "ws") + "/") == []
     no_upload(page)
+
+
+TITLE = "() => document.querySelector('.js-plotly-plot .gtitle').textContent"
+
+
+def test_a_dragged_box_is_computed_anew(page, jupyter):
+    address, token, _ = jupyter
+    page.goto(f"{address}/doc/tree/closer.ipynb?token={token}&reset")
+    page.wait_for_function(IDLE)
+    page.evaluate(RUN)
+    page.wait_for_function(DRAWN, arg=1)
+    assert page.evaluate(TITLE) == "from 0 to 1000"
+    plot = page.locator(".js-plotly-plot .nsewdrag").first
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    at = lambda share: (box["x"] + share * box["width"], box["y"] + share * box["height"])  # noqa: E731
+    page.mouse.move(*at(0.26))
+    page.mouse.down()
+    page.mouse.move(*at(0.4), steps=5)
+    page.mouse.move(*at(0.49), steps=5)
+    page.mouse.up()
+    page.wait_for_function(f"() => ({TITLE})() === 'from 250 to 500'")
+    cells = json.loads(page.evaluate(DATA))[0][0][2]
+    assert len(cells) == len(cells[0]) == 5 and cells[0][0] == 500
+    page.get_by_role("button", name="back").click()
+    page.wait_for_function(f"() => ({TITLE})() === 'from 0 to 1000'")
+    assert outside(page, f"{address}/", address.replace("http", "ws") + "/") == []
 
 
 # the gallery from disk ----------------------------------------

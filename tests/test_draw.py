@@ -365,6 +365,55 @@ def test_a_panel_sends_only_what_changed(ds):
     assert len(panel.figure.to_json()) < 15_000
 
 
+def counted(x, y, cells=20):
+    """A map that says which x and y every one of its cells begins at: x + y / 1000."""
+    places = [[a + i * (b - a) // min(cells, b - a) for i in range(min(cells, b - a))] for a, b in (x, y)]
+    values = np.array(places[0])[None] + np.array(places[1])[:, None] / 1000
+    return draw.heatmap(xarray.Dataset({"weight": (("row", "column"), values)}))
+
+
+def shown_bounds(zoom):
+    first = zoom.figure.data[0].z[0][0]
+    return int(first), round(1000 * (first % 1))
+
+
+def test_a_zoom_asks_for_what_the_box_touches_and_leads_back():
+    zoom = draw.zoom(counted, x=400, y=(100, 700))
+    assert repr(zoom) == "Zoom(x=(0, 400), y=(100, 700))" and zoom.back.disabled
+    zoom.figure.layout.xaxis.range = (3.2, 10.7)  # cells 3.2 + 0.5 to 10.7 + 0.5, so 3 up to 12, of 20 each
+    assert (zoom.x, zoom.y) == ((60, 240), (100, 700)) and shown_bounds(zoom) == (60, 100)
+    assert zoom.figure.layout.xaxis.range is None, "the new map fills the figure"
+    assert zoom.figure.layout.yaxis.autorange == "reversed"
+    zoom.figure.update_layout({"xaxis": {"range": (-2, 1.4)}, "yaxis": {"range": (8.5, 4.5)}})  # down the page
+    assert (zoom.x, zoom.y) == ((60, 78), (250, 370)) and shown_bounds(zoom) == (60, 250)
+    zoom.figure.layout.xaxis.range = (17.6, 99)
+    assert zoom.x == (77, 78), "one token, the last"
+    zoom.figure.layout.xaxis.range = (0.1, 0.2)
+    assert zoom.x == (77, 78) and len(zoom.past) == 3, "closer is not possible"
+    zoom.back.click()
+    assert zoom.x == (60, 78) and not zoom.back.disabled
+    zoom.whole.click()
+    assert (zoom.x, zoom.y) == ((0, 400), (100, 700)) and zoom.back.disabled and zoom.whole.disabled
+    stored = zoom._repr_mimebundle_()
+    assert stored["text/plain"] == repr(zoom) and stored["application/vnd.plotly.v1+json"]["config"] == draw.CONFIG
+    assert len(stored["application/vnd.plotly.v1+json"]["data"]) == 1
+
+
+def test_a_zoom_survives_what_its_function_raises():
+    def picky(x, y):
+        if x[0]:
+            raise ValueError("<b>no</b>")
+        return counted(x, y)
+
+    zoom = draw.zoom(picky, x=400, y=400)
+    zoom.figure.layout.xaxis.range = (3.5, 8.5)
+    assert "&lt;b&gt;no" in zoom.message.value and zoom.x == (0, 400) and shown_bounds(zoom) == (0, 0)
+    zoom.figure.layout.yaxis.range = (8.5, 3.5)
+    assert zoom.message.value == "" and zoom.y == (80, 180)
+    with pytest.raises(InputError, match=r"(?s)something to show.*x=\(0, 0\)"):
+        draw.zoom(counted, x=0, y=4)
+
+
 def test_controls_follow_their_values(ds):
     values = dict(a=range(2, 9, 3), b=[0, 1, 2, 4], c=[False, True], d=np.array([3, 4]), e=["x"], f=[7])
     panel = draw.panel(lambda **chosen: draw.bars(ds, "error"), **values)

@@ -98,6 +98,27 @@ def test_the_refusal_names_a_way_that_fits(lab, monkeypatch):
     lab.trace(tiny.ids(500), keep=["resid_post"])
 
 
+def test_a_map_of_a_run_above_the_budget_is_refused_before_it_is_made(lab, monkeypatch):
+    from labkit import attention, deltanet
+
+    run = lab.trace(tiny.ids(300))
+    monkeypatch.setattr(plan.card, "budget", lambda device: (500_000, "host memory"))
+    made = lambda *_, **__: pytest.fail("the map was begun")  # noqa: E731
+    monkeypatch.setattr(attention.readings, "weights", made)
+    monkeypatch.setattr(attention.heads, "weights", made)
+    monkeypatch.setattr(deltanet.readings, "implied", made)
+    said = r"would not fit.*got: .*at most 488.28 KiB \(host memory\).*try: "
+    with pytest.raises(BudgetError, match="(?s)attention.pattern of 300 tokens " + said + r".*rows=range\(-64, 0\)"):
+        attention.pattern(run, layer=4)
+    with pytest.raises(BudgetError, match="(?s)attention.contribution of 300 tokens " + said):
+        attention.contribution(run, lab, layer=4)
+    with pytest.raises(BudgetError, match="(?s)deltanet.implied_attention of 300 tokens " + said + ".*implied_row"):
+        deltanet.implied_attention(run, layer=1)
+    monkeypatch.undo()
+    monkeypatch.setattr(plan.card, "budget", lambda device: (500_000, "host memory"))  # and what was named, fits
+    assert attention.pattern(run, layer=4, rows=range(-64, 0)).sizes["token"] == 64
+
+
 def test_the_27b_at_its_window_needs_rows_not_maps():
     """On the true shapes: the full map of one layer is terabytes, 256 rows of it are not."""
     from labkit import spec

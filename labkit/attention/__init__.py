@@ -4,8 +4,10 @@ In this folder:
 
     readings    the map itself, of any rows and heads
     summaries   what its rows say, without the map
+    kernel      the same numbers from stock attention kernels
     heads       what sources add after the output projection; how alike heads are
     kinds       what kind of head a head is
+    zoom        a window on the map at any scale, for `draw.zoom`
     probes      the summaries online, for `lab.stream`
 """
 
@@ -14,6 +16,7 @@ from labkit.attention.kinds import classes, scores
 from labkit.attention.probes import watch
 from labkit.attention.readings import inputs, pattern, rotate, weights
 from labkit.attention.summaries import summary
+from labkit.attention.zoom import window
 
 __all__ = [
     "classes",
@@ -26,4 +29,5 @@ __all__ = [
     "summary",
     "watch",
     "weights",
+    "window",
 ]

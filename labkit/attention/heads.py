@@ -8,7 +8,7 @@ import dataclasses
 
 import torch
 
-from labkit.attention.readings import inputs, weights
+from labkit.attention.readings import admit, inputs, weights
 from labkit.errors import InputError
 from labkit.notation import QUANTITIES, label, select
 from labkit.trace import decoder
@@ -29,13 +29,14 @@ def contribution(run, lab, *, layer, heads=None, rows=None):
         Dataset: `weight` p and `contribution_norm` ‖p W_O (σ(gate) ⊙ v)‖, both (query_head, token, source).
 
     Raises:
-        LayerError, SeamError, ParityError; InputError: a lab of another model.
+        LayerError, SeamError, ParityError; InputError: a lab of another model; BudgetError: maps that would not fit.
     """
     run.require(layer, "attention", "attention.contribution", "deltanet.implied_attention")
     if lab.spec != run.spec:
         raise InputError("the run came from another model", got=run.model, expected=lab.name)
     heads = select(heads, run.spec.query_heads, "query_head")
     rows = select(rows, len(run), "token")
+    admit("attention.contribution", run, layer, len(heads), len(rows), 2)
     x = inputs(run, layer)
     found, mixed = weights(x, rows=rows, heads=heads, first=run.start.length)
     gate = x.gate[rows][:, heads].float()

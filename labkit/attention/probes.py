@@ -6,7 +6,7 @@ square of the number of blocks, so long prompts take large blocks: 256 blocks of
 
 import torch
 
-from labkit.attention import summaries
+from labkit.attention import kernel, summaries
 from labkit.attention.readings import inputs
 from labkit.errors import InputError, LayerError
 from labkit.notation import label, select
@@ -21,11 +21,13 @@ class WatchProbe(Probe):
 
     blocks = True
 
-    def __init__(self, *, layers=None, block=64, rows=None):
+    def __init__(self, *, layers=None, block=64, rows=None, method=None):
         super().__init__(layers=layers, block=block)
+        if method not in kernel.METHODS:
+            raise InputError("unknown method", got=method, expected="None, 'tiles' or 'kernel'")
         if rows is not None and not 1 <= rows <= block:
             raise InputError("rows per block out of range", got=rows, expected=f"1 to {block}, or None for all")
-        self.rows_taken = rows
+        self.rows_taken, self.method = rows, method
 
     def needs(self, spec):
         chosen = spec.attention_layers if self.asked is None else select(self.asked, spec.layers, "layer")
@@ -53,7 +55,10 @@ class WatchProbe(Probe):
         for layer in self.layers:
             x = inputs(run, layer)
             seen = summaries.Summary(heads, first + len(run), block=self.block)
-            seen.add(x.q[at], x.k, at + first, x.gate[at])
+            if kernel.chosen(self.method, seen, x.q, x.k, self.rows_taken is None):
+                kernel.add(seen, x.q, x.k, first, x.gate)
+            else:
+                seen.add(x.q[at], x.k, at + first, x.gate[at])
             summaries.checked(run, layer, x, heads, at.tolist(), most=4)
             found = summaries.reduced(seen, at + first)
             for name in ROWS:
@@ -89,12 +94,13 @@ class WatchProbe(Probe):
         return label(values, coords=coords, attrs={"model": model, "reading": "attention.watch", "rows": said})
 
 
-def watch(*, layers=None, block=64, rows=None):
+def watch(*, layers=None, block=64, rows=None, method=None):
     """A probe of `attention.summary`'s numbers: entropy, support, sink, local, distance, gate, histogram, pooled map.
 
     Args:
         layers: attention layers; None for all.
         block: tokens per block, of rows and of sources.
         rows: reading tokens taken per block, evenly spaced; None for all. The dataset says what was taken.
+        method: "tiles", "kernel" or None, as in `attention.summary`.
     """
-    return WatchProbe(layers=layers, block=block, rows=rows)
+    return WatchProbe(layers=layers, block=block, rows=rows, method=method)

@@ -13,6 +13,7 @@ import dataclasses
 
 import torch
 
+from labkit import plan
 from labkit.notation import QUANTITIES, label, select
 
 TILE = 128  # query rows per step: bounds the scratch memory beside the result
@@ -90,6 +91,15 @@ def weights(x, *, rows, heads, first=0, logits=None):
     return found, mixed
 
 
+def admit(want, run, layer, heads, rows, maps=1):
+    """Refuse maps [head, row, source] of an attention layer that would not fit into memory."""
+    sources, device = run.start.length + len(run), run.seams[layer, "q"].device
+    count = 4 * maps * heads * sources
+    ways = ("heads=[0]", count // heads * rows), ("rows=range(-64, 0)", count * 64)
+    ways += (("attention.summary, which has no map", 4 * heads * min(sources // 64 + 1, 256) ** 2),)
+    plan.admit(want, sources, count * rows, device, ways)
+
+
 def pattern(run, *, layer, heads=None, rows=None, logits=False):
     """The softmax map of a gated attention layer and its output gate.
 
@@ -106,11 +116,12 @@ def pattern(run, *, layer, heads=None, rows=None, logits=False):
         ‖v‖ of the kv head it reads; on request logit (query_head, token, source), -inf after the token.
 
     Raises:
-        LayerError, SeamError, ParityError, InputError.
+        LayerError, SeamError, ParityError, InputError; BudgetError: a map that would not fit.
     """
     run.require(layer, "attention", "attention.pattern", "deltanet.implied_attention")
     heads = select(heads, run.spec.query_heads, "query_head")
     rows = select(rows, len(run), "token")
+    admit("attention.pattern", run, layer, len(heads), len(rows), 2 if logits else 1)
     x = inputs(run, layer)
     asked = x.q.new_empty(len(heads), len(rows), len(x.k), dtype=torch.float32) if logits else None
     found, mixed = weights(x, rows=rows, heads=heads, first=run.start.length, logits=asked)

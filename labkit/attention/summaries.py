@@ -17,6 +17,7 @@ import math
 
 import torch
 
+from labkit.attention import kernel
 from labkit.attention.readings import inputs, weights
 from labkit.errors import InputError
 from labkit.notation import label, select
@@ -152,7 +153,7 @@ class Summary:
         return [torch.stack(column) for column in zip(*kept, strict=True)]
 
 
-def summary(run, *, layer, heads=None, rows=None, block=64, links=0, segments=None, sink=4, local=64):
+def summary(run, *, layer, heads=None, rows=None, block=64, links=0, segments=None, sink=4, local=64, method=None):
     """Exact statistics of the softmax map of a gated attention layer, in memory that is linear in the length.
 
     Args:
@@ -165,6 +166,8 @@ def summary(run, *, layer, heads=None, rows=None, block=64, links=0, segments=No
         links: how many of the strongest weights to keep per head.
         segments: a name for every source (for example of the spans of a conversation); adds `mass` by segment.
         sink, local: how many sources at the beginning, and how many up to the reading token, are counted as such.
+        method: "tiles" of the map, the reference; "kernel", the same numbers from stock attention kernels (see
+            `attention.kernel`); None takes kernels where they are exact and cheaper: all rows, float32, few blocks.
 
     Returns:
         Dataset. Means over the rows of each block, (query_head, block): `entropy`, with `entropy_low` and
@@ -184,7 +187,10 @@ def summary(run, *, layer, heads=None, rows=None, block=64, links=0, segments=No
     first = run.start.length
     seen = Summary(heads, len(x.k), block=block, sink=sink, local=local, links=links, segments=marks)
     index = torch.tensor(at)
-    seen.add(x.q[index], x.k, index + first, x.gate[index])
+    if kernel.chosen(method, seen, x.q, x.k, len(at) == len(run)):
+        kernel.add(seen, x.q, x.k, first, x.gate)
+    else:
+        seen.add(x.q[index], x.k, index + first, x.gate[index])
     facts = checked(run, layer, x, heads, at) | {"rows": said, "block": block}
     return dataset(seen, index + first, names, facts)
 

@@ -9,6 +9,7 @@ import dataclasses
 import torch
 import torch.nn.functional as F
 
+from labkit import plan
 from labkit.deltanet.equation import chunks, implied, unit
 from labkit.errors import InputError
 from labkit.notation import label, select
@@ -151,7 +152,7 @@ def implied_attention(run, *, layer, heads=None, form="value"):
         `attrs["relative_error"]` is the error of rebuilding the model's reads from these weights.
 
     Raises:
-        LayerError, SeamError, ParityError, InputError.
+        LayerError, SeamError, ParityError, InputError; BudgetError: a map that would not fit.
     """
     return _implied(run, layer, heads, None, form, "deltanet.implied_attention", "attention.pattern")
 
@@ -171,6 +172,10 @@ def _implied(run, layer, heads, token, form, reading, instead):
     x = inputs(run, layer)
     heads = select(heads, run.spec.heads, "head")
     rows = select(token, len(x.v), "token")
+    count = 4 * len(heads) * len(rows) * len(x.v)
+    row = 4 * len(heads) * len(x.v)
+    ways = ("heads=[0]", count // len(heads)), ("deltanet.implied_row, a row at a time", row)
+    plan.admit(reading, len(x.v), count, x.v.device, ways)
     weights, left = implied(x.q, x.k, x.v, g=x.g, beta=x.beta, rows=rows, heads=heads, form=form)
     acted = x.v[:, heads]
     if form == "write":

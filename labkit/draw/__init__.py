@@ -5,11 +5,27 @@ draw.maps((ds, "weight", "left"), ...)  different maps side by side
 draw.frames(ds, along="head")           a slider that lives in the figure and needs no kernel
 draw.lines / bars / tokens              series, bars, the prompt itself
 draw.panel(function, layer=[...])       a live panel over the model
+draw.zoom(function, x=..., y=...)       a live map, computed anew for what one zooms into
 """
 
 from labkit.draw.heatmaps import frames, heatmap, maps
 from labkit.draw.panel import Panel, panel
 from labkit.draw.plots import bars, lines, tokens
 from labkit.draw.theme import CONFIG, KIND, Figure
+from labkit.draw.zoom import Zoom, zoom
 
-__all__ = ["CONFIG", "KIND", "Figure", "Panel", "bars", "frames", "heatmap", "lines", "maps", "panel", "tokens"]
+__all__ = [
+    "CONFIG",
+    "KIND",
+    "Figure",
+    "Panel",
+    "Zoom",
+    "bars",
+    "frames",
+    "heatmap",
+    "lines",
+    "maps",
+    "panel",
+    "tokens",
+    "zoom",
+]

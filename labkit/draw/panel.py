@@ -17,43 +17,36 @@ from labkit.draw.theme import CONFIG
 from labkit.errors import InputError
 
 
-class Panel:
-    """Made by `panel`.
+class Live:
+    """A figure that a function makes again and again, updated in place.
 
     Attributes:
-        controls: `{name: widget}`; setting `.value` does what a hand on the slider does.
-        figure: the `FigureWidget` that is updated in place.
+        figure: the `FigureWidget`.
         message: where an error of the function is shown; the last good figure stays.
     """
 
-    def __init__(self, function, controls):
+    def __init__(self, function):
         if not callable(function):
             hint = "panel(lambda head: draw.heatmap(ds.sel(head=head)), head=range(6))"
             raise InputError("a panel calls a function for its figure", got=type(function).__name__, hint=hint)
-        if not controls:
-            raise InputError("a panel needs a control", hint="panel(function, layer=[0, 1], head=range(6))")
         self.function = function
-        self.controls = {name: _control(name, values) for name, values in controls.items()}
         self.message = ipywidgets.HTML()
         self.figure = go.FigureWidget(layout={"template": {}})
         self.figure._config = dict(self.figure._config or {}) | CONFIG
         self._shown = {}
         self._show(self._call())
-        for widget in self.controls.values():
-            widget.observe(self._changed, names="value")
-        self.box = ipywidgets.VBox([ipywidgets.HBox(list(self.controls.values())), self.message, self.figure])
-
-    def __repr__(self):
-        state = ", ".join(f"{name}={widget.value}" for name, widget in self.controls.items())
-        return f"Panel({state})"
 
     def _repr_mimebundle_(self, **kwargs):
         bundle = self.box._repr_mimebundle_(**kwargs)
         bundle = bundle[0] if isinstance(bundle, tuple) else bundle
         return bundle | {"text/plain": repr(self)}
 
+    def _asked(self):
+        """Arguments of the function."""
+        raise NotImplementedError
+
     def _call(self):
-        figure = self.function(**{name: widget.value for name, widget in self.controls.items()})
+        figure = self.function(**self._asked())
         if not isinstance(figure, go.Figure):
             hint = "return draw.heatmap(...) or another figure"
             raise InputError("the function of a panel returns a figure", got=type(figure).__name__, hint=hint)
@@ -64,7 +57,7 @@ class Panel:
             )
         return figure
 
-    def _changed(self, change):
+    def _changed(self, change=None):
         try:
             self._show(self._call())
         except Exception as error:  # whatever the user's function raises belongs into the panel
@@ -86,6 +79,31 @@ class Panel:
                 self.figure.add_traces(traces)
             _assign(self.figure.layout, self._shown.get("layout", {}), layout)
         self._shown = {"traces": traces, "layout": layout}
+
+
+class Panel(Live):
+    """Made by `panel`.
+
+    Attributes:
+        controls: `{name: widget}`; setting `.value` does what a hand on the slider does.
+        figure, message: as of `Live`.
+    """
+
+    def __init__(self, function, controls):
+        if not controls:
+            raise InputError("a panel needs a control", hint="panel(function, layer=[0, 1], head=range(6))")
+        self.controls = {name: _control(name, values) for name, values in controls.items()}
+        super().__init__(function)
+        for widget in self.controls.values():
+            widget.observe(self._changed, names="value")
+        self.box = ipywidgets.VBox([ipywidgets.HBox(list(self.controls.values())), self.message, self.figure])
+
+    def __repr__(self):
+        state = ", ".join(f"{name}={widget.value}" for name, widget in self.controls.items())
+        return f"Panel({state})"
+
+    def _asked(self):
+        return {name: widget.value for name, widget in self.controls.items()}
 
 
 def _sendable(trace):

@@ -32,6 +32,9 @@ def _parser():
         "--parts", default="window,chat,ahead,long,knocked", help="evaluate: these alone, and no card (default: all)"
     )
     parser.add_argument("--other", metavar="FOLDER", help="evaluate: a measured training to show beside this one")
+    parser.add_argument(
+        "--embedded", action="store_true", help="evaluate: the embedded checkpoint, rows of its card not yet measured"
+    )
     return parser
 
 
@@ -43,34 +46,69 @@ def _train(options):
 
 def _evaluate(options):
     """Measure what the folder's `exam` has not yet; with all parts measured, write the card."""
-    import random
+    from labkit.nano import card, exam
 
-    import torch
-    from tokenizers import Tokenizer
-
-    from labkit.nano import card, exam, lessons, recipe
-
+    parts = options.parts.split(",")
+    if options.embedded:
+        _complete(options, parts)
+        return
     folder = pathlib.Path(options.folder)
-    held = torch.load(folder / "state.pt", weights_only=True, map_location="cpu")
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    deck = lessons.Deck(tokenizer, recipe.plain_text(tokenizer), random.Random(0))
-    model, mtp = recipe.trained(folder)
-    facts, parts = card.facts_of(model, mtp, held["progress"], held["seed"]), options.parts.split(",")
+    facts, subject = _of_folder(folder, options.samples)
     known = {part: card.measured(folder, part, facts) for part in exam.PARTS}
-
-    def note(part, result):
-        known[part].append(result)
-        card.dump(card.place(folder, part), [(facts, {part: known[part]})])
-        print(f"{result.name:56} {card.shown(result)}", flush=True)
-
-    done = {(part, result.name) for part, results in known.items() for result in results}
-    exam.examine(exam.Exam(model, mtp, deck, samples=options.samples), parts, done, note)
+    keep = lambda part: card.dump(card.place(folder, part), [(facts, {part: known[part]})])  # noqa: E731
+    _measure(subject, parts, known, keep)
     if parts == list(exam.PARTS):
         runs = [(facts, known)]
         if options.other:
             runs.append(card.collected(options.other))
         card.dump(FOLDER / "exam.json", runs)
         card.write(FOLDER / "README.md", runs)
+
+
+def _complete(options, parts):
+    """Measure what the card of the embedded checkpoint lacks, and write the card again."""
+    from labkit.nano import card, exam, recipe
+
+    runs = card.load(FOLDER / "exam.json")
+    subject = exam.Exam(*recipe.embedded(), _deck(FOLDER), samples=options.samples)
+    _measure(subject, parts, runs[0][1], lambda part: card.dump(FOLDER / "exam.json", runs))
+    card.write(FOLDER / "README.md", runs)
+
+
+def _of_folder(folder, samples):
+    """(facts, `Exam`) of the training that lies in a folder."""
+    import torch
+
+    from labkit.nano import card, exam, recipe
+
+    held = torch.load(folder / "state.pt", weights_only=True, map_location="cpu")
+    model, mtp = recipe.trained(folder)
+    facts = card.facts_of(model, mtp, held["progress"], held["seed"])
+    return facts, exam.Exam(model, mtp, _deck(folder), samples=samples)
+
+
+def _deck(folder):
+    """What questions are drawn from, read with the folder's tokenizer."""
+    import random
+
+    from tokenizers import Tokenizer
+
+    from labkit.nano import lessons, recipe
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return lessons.Deck(tokenizer, recipe.plain_text(tokenizer), random.Random(0))
+
+
+def _measure(subject, parts, known, keep):
+    """Ask what is not in `known` {part: results} yet; each result is added to it, kept and printed."""
+    from labkit.nano import card, exam
+
+    def note(part, result):
+        known[part].append(result)
+        keep(part)
+        print(f"{result.name:56} {card.shown(result)}", flush=True)
+
+    exam.examine(subject, parts, {(part, result.name) for part in known for result in known[part]}, note)
 
 
 def _export(options):

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from labkit.errors import InputError
-from labkit.nano import tokens
+from labkit.nano import FOLDER, tokens
 from labkit.nano.lessons import LESSONS, Deck
 from labkit.nano.shape import fresh
 
@@ -150,6 +150,18 @@ class Training:
 def plain_text(tokenizer, texts=None):
     """Token ids of all docstrings, a blank line after each."""
     return [i for passage in texts or tokens.corpus() for i in tokenizer.encode(passage + "\n\n").ids]
+
+
+def embedded():
+    """(model, mtp) of the checkpoint in this folder, on the CPU, in eval mode."""
+    from safetensors.torch import load_file
+
+    weights = load_file(FOLDER / "model.safetensors")
+    model, mtp = fresh()
+    missing, unexpected = model.load_state_dict({n: w for n, w in weights.items() if n[:4] != "mtp."}, strict=False)
+    assert missing == ["lm_head.weight"] and not unexpected  # tied to the embedding
+    mtp.load_state_dict({n[4:]: w for n, w in weights.items() if n[:4] == "mtp."})
+    return model.eval(), mtp.eval()
 
 
 @contextlib.contextmanager

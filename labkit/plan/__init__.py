@@ -10,7 +10,7 @@ A request whose peak is above the budget (free accelerator memory, or available 
 In this folder: `card` (the `Plan` and its budget), `estimate` (where its numbers come from).
 """
 
-from labkit.plan.card import Plan, budget
+from labkit.plan.card import Plan, admit, budget
 from labkit.plan.estimate import NEEDS, READINGS, admit_trace, make, seam_bytes
 
-__all__ = ["NEEDS", "READINGS", "Plan", "admit_trace", "budget", "make", "seam_bytes"]
+__all__ = ["NEEDS", "READINGS", "Plan", "admit", "admit_trace", "budget", "make", "seam_bytes"]

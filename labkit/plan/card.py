@@ -94,3 +94,16 @@ def budget(device):
     import psutil
 
     return int(SHARE * psutil.virtual_memory().available), "host memory"
+
+
+def admit(want, tokens, count, device, cheaper):
+    """Refuse a reading whose result alone would not fit; for calls on a run, before they allocate.
+
+    Args:
+        count: bytes of the result. cheaper: `((way, bytes), ...)`, cheapest last.
+
+    Raises:
+        BudgetError: with the bytes, the budget and the nearest way that fits.
+    """
+    free, where = budget(device)
+    Plan(want, tokens, {"result": count}, count, free, where, 0.0, tuple(cheaper)).refuse()

@@ -1,0 +1,175 @@
+"""The statistics of `summaries` from stock attention kernels: the same softmax, other values.
+
+A fused kernel returns Σ p v and lse = ln Σ e^s of every row and never shows p. Three choices of v say the rest:
+
+    v := k              H = lse - scale ⟨q, Σ p k⟩, the entropy
+    v := 1[j in block]  exact mass of every block of sources, so the pooled map; sinks and segments alike
+    v := j mod block    with the block masses, the mean source
+
+What cuts through a block, the bounds of distances, is read from single tiles: rows of one block against the few blocks
+in which a bound 2^n - 1 falls, O(T block log T) weights in all. In float32 the numbers are those of the tiles; 16-bit
+kernels round, entropy by 0.001 to 0.03 nat on average, so there the tiles are the default.
+"""
+
+import torch
+
+from labkit.errors import InputError
+
+CALLS = 5  # kernel calls that cost as much as the tiles, measured on two CPU cores
+WEIGHTS = 2**23  # of one tile of rows at once
+
+METHODS = (None, "tiles", "kernel")
+
+
+def chosen(method, seen, q, k, whole):
+    """Whether kernels do it, for a `Summary`, queries and keys; `whole` says that every row is taken.
+
+    Raises:
+        InputError: an unknown method, or kernels asked for what they cannot do.
+    """
+    if method not in METHODS:
+        raise InputError("unknown method", got=method, expected="None, 'tiles' or 'kernel'")
+    able = q.device.type in ("cpu", "cuda") and whole and not seen.links
+    if method == "kernel" and not able:
+        raise InputError(
+            "kernels take all rows, on a CPU or an NVIDIA card, and name no links",
+            got=f"{'all' if whole else 'chosen'} rows, {q.device.type}, links={seen.links}",
+            hint="method='tiles'",
+        )
+    cheap = 1 + -(-_columns(seen) // q.shape[-1]) <= CALLS
+    return method == "kernel" or (method is None and able and cheap and q.dtype == torch.float32 == k.dtype)
+
+
+def add(seen, q, k, first, gate=None):
+    """Rows first, first + 1, ... of all heads; fills a `Summary` like its own `add`.
+
+    Args:
+        q: [row, query_head, value], rotated. k: [source, kv_head, value], rotated; up to the last row.
+        first: absolute position of the first row. gate: [row, query_head, value], opened.
+    """
+    last, block = first + len(q), seen.block
+    begin = min(-(-first // block) * block, last)  # rows before the first whole block go the ordinary way
+    if begin > first:
+        part = slice(0, begin - first)
+        seen.add(q[part], k, torch.arange(first, begin), None if gate is None else gate[part])
+    shared = q.shape[1] // k.shape[1]
+    groups = {}  # kv head -> places in seen.heads of the query heads that read it
+    for i, head in enumerate(seen.heads):
+        groups.setdefault(head // shared, []).append(i)
+    wide = max(map(len, groups.values())) * max(_columns(seen), 2 * block)
+    step = max(block, WEIGHTS // wide // block * block)
+    for a in range(begin, last, step):
+        b = min(a + step, last)
+        at, rows = torch.arange(a, b), slice(a - first, b - first)
+        found = {}
+        for kv_head, places in groups.items():
+            asked = q[rows, [seen.heads[i] for i in places]].transpose(0, 1)  # [head, row, value]
+            stats = _statistics(seen, places, asked, k[:b, kv_head], a)
+            if gate is not None:
+                stats["gate"] = gate[rows][:, [seen.heads[i] for i in places]].float().mean(-1).T
+            for name, value in stats.items():
+                whole = found.setdefault(name, value.new_empty(len(seen.heads), *value.shape[1:]))
+                whole[places] = value
+        for name, value in found.items():
+            seen.rows.setdefault(name, []).append(value)
+        seen.counts.index_add_(0, at // block, torch.ones(b - a))
+
+
+def attend(q, k, v, first):
+    """Σ p v [head, row, value] and lse [head, row] of rows at first, first + 1, ...: the model's kernel, any values.
+
+    Args:
+        q: [head, row, value]. k, v: [source, value], read by every head; first + row sources.
+    """
+    own, lse = _call(q, k[first:], v[first:], causal=True)
+    if not first:
+        return own, lse
+    before, other = _call(q, k[:first], v[:first], causal=False)
+    both = torch.logaddexp(lse, other)
+    return own * (lse - both).exp()[..., None] + before * (other - both).exp()[..., None], both
+
+
+def _call(q, k, v, causal):
+    heads = len(q)
+    k, v = (one[None, None].expand(1, heads, -1, -1) for one in (k, v))
+    aten, scale = torch.ops.aten, q.shape[-1] ** -0.5
+    if q.device.type == "cpu":
+        out, lse = aten._scaled_dot_product_flash_attention_for_cpu(q[None], k, v, 0.0, causal, scale=scale)
+    else:
+        out, lse, *_ = aten._scaled_dot_product_efficient_attention(q[None], k, v, None, True, 0.0, causal, scale=scale)
+    return out[0].float(), lse[0, :, : q.shape[1]].float()
+
+
+def _columns(seen):
+    """Values that are asked for beside the keys: every block, the sink, the place in the block, every segment."""
+    return seen.blocks + 2 + (0 if seen.segments is None else int(seen.segments.max()) + 1)
+
+
+def _statistics(seen, places, q, k, first):
+    """Row statistics `{name: [head, row, ...]}`; pools and distances on the way. first: a multiple of the block."""
+    block, (sources, wide) = seen.block, k.shape
+    mean, lse = attend(q, k, k, first)
+    found = {"entropy": (lse - wide**-0.5 * (q.float() * mean).sum(-1)).clamp(min=0)}
+    j = torch.arange(sources, device=k.device)
+    blocks, kinds = -(-sources // block), 0 if seen.segments is None else int(seen.segments.max()) + 1
+    marks = [j // block, torch.where(j < seen.sink, blocks, -1)]
+    if kinds:
+        marks.append(blocks + 2 + seen.segments[:sources].to(k.device))
+    pieces = []
+    for low in range(0, blocks + 2 + kinds, wide):
+        values = k.new_zeros(sources, wide)
+        for mark in marks:
+            here = (mark >= low) & (mark < low + wide)
+            values[j[here], mark[here] - low] = 1
+        if low <= blocks + 1 < low + wide:
+            values[:, blocks + 1 - low] = (j % block).to(k)
+        pieces.append(attend(q, k, values, first)[0])
+    said = torch.cat(pieces, -1)
+    masses, found["sink"] = said[..., :blocks], said[..., blocks]
+    if kinds:
+        found["segments"] = said[..., blocks + 2 : blocks + 2 + kinds]
+    at = torch.arange(first, sources, device=k.device)
+    starts = torch.arange(blocks, device=k.device, dtype=torch.float64) * block
+    found["distance"] = (at - masses.double() @ starts - said[..., blocks + 1]).float()
+    bounds = [*seen.edges, seen.local]
+    nearer = _nearer(q, k, lse, masses, first, block, bounds)
+    found["local"] = nearer[..., -1].float()
+    home = (at // block).to(k.device)
+    seen.pooled, seen.histogram = seen.pooled.to(k.device), seen.histogram.to(k.device)
+    pooled = seen.pooled.new_zeros(len(q), seen.blocks, blocks).index_add_(1, home, masses.double())
+    seen.pooled[places, :, :blocks] += pooled
+    steps = nearer[..., :-1].diff(dim=-1).clamp(min=0)
+    seen.histogram[places] += steps.new_zeros(len(q), seen.blocks, len(seen.edges) - 1).index_add_(1, home, steps)
+    return found
+
+
+def _nearer(q, k, lse, masses, first, block, bounds):
+    """Mass at distances below each bound, [head, row, bound] in float64.
+
+    A bound e of row t falls into the block of source t - e + 1: blocks behind it count whole, of that one the weights
+    from there on. Which block it is, seen from the block of t, depends on the place r of t in its block alone.
+    """
+    (heads, rows, wide), sources = q.shape, len(k)
+    count = -(-rows // block)
+    padded = torch.nn.functional.pad(q.float(), (0, 0, 0, count * block - rows)).view(heads, count, block, wide)
+    level = torch.nn.functional.pad(lse, (0, count * block - rows)).view(heads, count, block, 1)
+    keys = torch.nn.functional.pad(k.float(), (0, 0, 0, -sources % block)).view(-1, block, wide)
+    r, e = torch.arange(block)[:, None], torch.tensor(bounds)[None]
+    back, place = -torch.div(r - e + 1, block, rounding_mode="floor"), (r - e + 1) % block  # [r, bound]
+    home = first // block + torch.arange(count)
+    inside = torch.zeros(heads, count, block, len(bounds), dtype=torch.float64, device=q.device)
+    later = torch.ones(block, block, device=q.device, dtype=torch.bool).triu(1)
+    for step in range(min(int(back.max()), int(home[-1])) + 1):
+        cuts = (back == step).any(0).nonzero()[:, 0].tolist()
+        there = (home >= step).nonzero()[:, 0]
+        if not cuts or len(there) == 0:
+            continue
+        p = padded[:, there] @ keys[home[there] - step].transpose(-1, -2) * wide**-0.5 - level[:, there]
+        p = (p.masked_fill(later, -torch.inf) if step == 0 else p).exp()
+        for cut in cuts:
+            taken = (back[:, [cut]] == step) & (torch.arange(block) >= place[:, [cut]])  # [r, source]
+            inside[:, there, :, cut] += (p * taken.to(p)).sum(-1)
+    tails = torch.nn.functional.pad(masses.double().flip(-1).cumsum(-1).flip(-1), (0, 2))  # blocks from one on
+    behind = (home[:, None, None] - back + 1).view(count * block, -1)[:rows].clamp(min=0).to(q.device)
+    total = inside.view(heads, count * block, -1)[:, :rows]
+    return total + tails.gather(-1, behind.clamp(max=tails.shape[-1] - 1)[None].expand(heads, -1, -1))
