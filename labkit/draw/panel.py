@@ -22,6 +22,7 @@ class Live:
 
     Attributes:
         figure: the `FigureWidget`.
+        made: what the function returned last.
         message: where an error of the function is shown; the last good figure stays.
     """
 
@@ -78,7 +79,7 @@ class Live:
                 self.figure.data = []
                 self.figure.add_traces(traces)
             _assign(self.figure.layout, self._shown.get("layout", {}), layout)
-        self._shown = {"traces": traces, "layout": layout}
+        self.made, self._shown = figure, {"traces": traces, "layout": layout}
 
 
 class Panel(Live):

@@ -10,7 +10,6 @@ what a saved notebook keeps is the figure as it was made.
 import json
 
 import ipywidgets
-import plotly.graph_objects as go
 
 from labkit.draw.panel import Live
 from labkit.draw.theme import CONFIG
@@ -43,7 +42,7 @@ class Zoom(Live):
         return f"Zoom(x={self.x}, y={self.y})"
 
     def _repr_mimebundle_(self, **kwargs):
-        still = json.loads(go.Figure(self.figure.data, self.figure.layout).to_json())
+        still = json.loads(self.made.to_json())
         return {STILL: still | {"config": CONFIG}} | super()._repr_mimebundle_(**kwargs)
 
     def _asked(self):
