@@ -16,7 +16,7 @@ import torch
 from labkit.errors import InputError
 
 CALLS = 5  # kernel calls that cost as much as the tiles, measured on two CPU cores
-WEIGHTS = 2**23  # of one tile of rows at once
+WEIGHTS = 2**21  # of one tile of rows at once
 
 METHODS = (None, "tiles", "kernel")
 
