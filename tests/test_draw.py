@@ -72,9 +72,17 @@ def test_drawing_leaves_the_data_alone_and_shows_its_facts(ds):
     before = ds.copy(deep=True)
     for fig in every(ds):
         assert fig.layout.meta["labkit"]["layer"] == 2
-        assert "3e-07 from the model's own next seam" in fig.layout.title.subtitle.text
+        assert "within 1e-05 of the model's own next seam" in fig.layout.title.subtitle.text
         assert fig.layout.title.text
     assert ds.identical(before)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(0.0, "1e-05"), (9.9e-6, "1e-05"), (1e-5, "1e-05"), (1.1e-5, "1e-04"), (0.004, "1e-02")]
+)
+def test_the_proof_is_a_bound_that_other_processors_keep(ds, error, said):
+    fig = draw.bars(ds.assign_attrs(parity=error), "error")
+    assert f"within {said} of" in fig.layout.title.subtitle.text
 
 
 def test_rows_run_down_columns_right_and_later_sources_are_blank(ds):
@@ -260,7 +268,7 @@ def test_long_titles_wrap_and_numpy_facts_are_kept(ds):
     fig = draw.bars(ds, "error", title="a & b " * 30)
     assert fig.layout.title.text.count("<br>") == 2 and "a &amp; b" in fig.layout.title.text
     assert fig.layout.margin.t > draw.bars(ds, "error").layout.margin.t
-    assert fig.layout.meta["labkit"]["layer"] == 2 and "3e-07" in fig.layout.title.subtitle.text
+    assert fig.layout.meta["labkit"]["layer"] == 2 and "within 1e-05" in fig.layout.title.subtitle.text
 
 
 def test_figures_are_small_and_never_offer_to_upload(ds, tmp_path):

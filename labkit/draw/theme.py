@@ -7,6 +7,7 @@ lightness follows the value. Backgrounds are transparent and text is mid-grey, s
 """
 
 import json
+import math
 import textwrap
 
 import numpy as np
@@ -114,10 +115,15 @@ def finish(fig, ds, title, *, height=460, above=16):
     text = {"text": "<br>".join(map(escape, lines)), "pad": {"t": 2 + 12 * len(lines)}}
     fig.update_layout(title=text, meta={"labkit": facts}, height=height)
     if isinstance(facts.get("parity"), float):
-        proof = f"recomputed from the seams; {facts['parity']:.0e} from the model's own next seam"
+        proof = f"recomputed from the seams; within {_bound(facts['parity']):.0e} of the model's own next seam"
         fig.update_layout(title={"subtitle": {"text": proof, "font": {"size": 11, "color": FAINT}}})
         top += 18
     return fig.update_layout(margin={"l": 70, "r": 30, "t": top, "b": 60})
+
+
+def _bound(error, least=1e-5):
+    """The power of ten above an error: below it, the digits are those of one processor."""
+    return max(10.0 ** math.ceil(math.log10(max(error, least))), least)
 
 
 def _plain(value):
