@@ -51,15 +51,18 @@ CASES = {
 }
 
 
+def drawn(tokens, block, first=0, times=1):
+    """q, k and the sizes of a case."""
+    r = torch.Generator().manual_seed(0)
+    q = torch.randn(tokens, 6, 16, generator=r) * times
+    return q, torch.randn(tokens + first, 2, 16, generator=r), tokens, first, block
+
+
 @pytest.mark.parametrize("tile", [7, 64])
 @pytest.mark.parametrize("name", CASES)
 def test_every_statistic_is_that_of_the_dense_map(name, tile, monkeypatch):
-    case = CASES[name]
     monkeypatch.setattr(module, "TILE", tile)
-    r = torch.Generator().manual_seed(0)
-    tokens, first, block = case["tokens"], case.get("first", 0), case["block"]
-    q = torch.randn(tokens, 6, 16, generator=r) * case.get("times", 1)
-    k = torch.randn(tokens + first, 2, 16, generator=r)
+    q, k, tokens, first, block = drawn(**CASES[name])
     heads = [5, 0, 3]
     seen = module.Summary(heads, tokens + first, block=block, sink=4, local=10, links=3)
     seen.add(q, k, torch.arange(tokens) + first)
@@ -97,12 +100,8 @@ def filled(seen, q, k, first, by):
 @pytest.mark.parametrize("weights", [2**23, 2**9], ids=["at once", "in pieces"])
 @pytest.mark.parametrize("name", CASES)
 def test_stock_kernels_say_what_the_dense_map_says(name, weights, monkeypatch):
-    case = CASES[name]
     monkeypatch.setattr(kernel, "WEIGHTS", weights)
-    r = torch.Generator().manual_seed(0)
-    tokens, first, block = case["tokens"], case.get("first", 0), case["block"]
-    q = torch.randn(tokens, 6, 16, generator=r) * case.get("times", 1)
-    k = torch.randn(tokens + first, 2, 16, generator=r)
+    q, k, tokens, first, block = drawn(**CASES[name])
     heads, marks = [5, 0, 3], [j % 3 for j in range(tokens + first)]
     seen = filled(module.Summary(heads, len(k), block=block, local=10, segments=marks), q, k, first, "kernel")
     p = dense(q, k, first)[heads]
@@ -111,7 +110,9 @@ def test_stock_kernels_say_what_the_dense_map_says(name, weights, monkeypatch):
     for key, expected in rows.items():
         mine = torch.cat(seen.rows[key], 1).double()
         # entropy is a difference of numbers as large as the logits, here up to 300
-        assert (mine - expected).abs().max() < 5e-5 * max(1, float(expected.abs().max()), case.get("times", 1)), key
+        assert (mine - expected).abs().max() < 5e-5 * max(
+            1, float(expected.abs().max()), CASES[name].get("times", 1)
+        ), key
     for n in range(seen.blocks):
         assert (seen.histogram[:, n] - histogram[:, at // block == n].sum(1)).abs().max() < 2e-5 * block
     assert (seen.pooled - pooled).abs().max() < 2e-5 * block
@@ -131,18 +132,24 @@ def test_kernels_are_taken_where_they_are_exact_and_cheaper(lab):
     assert attention.summary(run, layer=4, rows=9, block=50).identical(
         attention.summary(run, layer=4, rows=9, block=50, method="tiles")
     )
-    assert not kernel.chosen(None, module.Summary([0], 150), torch.zeros(1, 1, 16).half(), torch.zeros(1), True)
-    assert not kernel.chosen(None, module.Summary([0], 9000, block=8), torch.zeros(1, 1, 16), torch.zeros(1), True)
+    assert not kernel.serves(None, module.Summary([0], 150), torch.zeros(1, 1, 16).half(), torch.zeros(1), True)
+    assert not kernel.serves(None, module.Summary([0], 9000, block=8), torch.zeros(1, 1, 16), torch.zeros(1), True)
 
 
 def test_kernel_misuse(lab):
     run = lab.trace(IDS[:30])
     with pytest.raises(InputError, match="(?s)unknown method.*got: fast.*'tiles' or 'kernel'"):
         attention.summary(run, layer=4, method="fast")
-    with pytest.raises(InputError, match="(?s)kernels take all rows.*chosen rows, cpu, links=0.*try: method='tiles'"):
+    with pytest.raises(InputError, match="(?s)kernels take all rows.*chosen rows, links=0.*try: method='tiles'"):
         attention.summary(run, layer=4, rows=3, method="kernel")
+    with pytest.raises(InputError, match="(?s)kernels take all rows and name no links.*all rows, links=2"):
+        attention.summary(run, layer=4, links=2, method="kernel")
     with pytest.raises(InputError, match="(?s)unknown method.*got: fast"):
         attention.watch(method="fast")
+    with pytest.raises(InputError, match="(?s)kernels take all rows.*chosen rows"):
+        attention.watch(rows=3, method="kernel")
+    with pytest.raises(InputError, match="(?s)kernels run on a CPU or an NVIDIA card.*got: meta.*method='tiles'"):
+        kernel.serves("kernel", module.Summary([0], 9), torch.zeros(1, 1, 16, device="meta"), torch.zeros(1), True)
 
 
 @pytest.mark.parametrize("by", ["tiles", "kernel"])

@@ -106,12 +106,17 @@ SMALL = [
 ]
 
 
+def made(sources):
+    """A notebook of these cells."""
+    spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": spec})
+
+
 def uncovered():
     """The first notebook with its outputs cleared, or a small one of the same kind while there is none."""
     if not NOTEBOOK.exists():
-        cells = [nbformat.v4.new_code_cell(source) for source in SMALL]
-        spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": spec}), 2
+        return made(SMALL), 2
     notebook = nbformat.read(NOTEBOOK, 4)
     stored = json.dumps([cell.get("outputs", []) for cell in notebook.cells])
     for cell in notebook.cells:
@@ -130,8 +135,7 @@ draw.zoom(shown, x=1000, y=1000)"""
 
 def closer():
     """A notebook whose only figure is computed anew for what one zooms into."""
-    spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(ZOOM)], metadata={"kernelspec": spec})
+    return made([ZOOM])
 
 
 @pytest.fixture
@@ -190,11 +194,15 @@ RUN = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
 CELLS = "() => [...window.jupyterapp.shell.currentWidget.content.model.cells].map(cell => cell.toJSON())"
 
 
-def test_the_notebook_in_jupyterlab(page, jupyter):
-    address, token, count = jupyter
-    page.goto(f"{address}/doc/tree/one.ipynb?token={token}&reset")
+def run_all(page, address, token, name):
+    page.goto(f"{address}/doc/tree/{name}?token={token}&reset")
     page.wait_for_function(IDLE)
     page.evaluate(RUN)
+
+
+def test_the_notebook_in_jupyterlab(page, jupyter):
+    address, token, count = jupyter
+    run_all(page, address, token, "one.ipynb")
     cells = [cell for cell in page.evaluate(CELLS) if cell["cell_type"] == "code"]
     assert [output for cell in cells for output in cell["outputs"] if output["output_type"] == "error"] == []
     assert None not in [cell["execution_count"] for cell in cells if cell["source"]]
@@ -214,9 +222,7 @@ TITLE = "() => document.querySelector('.js-plotly-plot .gtitle').textContent"
 
 def test_a_dragged_box_is_computed_anew(page, jupyter):
     address, token, _ = jupyter
-    page.goto(f"{address}/doc/tree/closer.ipynb?token={token}&reset")
-    page.wait_for_function(IDLE)
-    page.evaluate(RUN)
+    run_all(page, address, token, "closer.ipynb")
     page.wait_for_function(DRAWN, arg=1)
     assert page.evaluate(TITLE) == "from 0 to 1000"
     plot = page.locator(".js-plotly-plot .nsewdrag").first

@@ -541,6 +541,45 @@ def test_a_card_says_what_was_not_measured(tmp_path):
     assert row.endswith("| not measured |") and row.count("|") == 6
 
 
+def test_the_weights_that_are_examined_are_those_that_load(embedded):
+    model, ahead = recipe.embedded()
+    mine, theirs = model.state_dict(), embedded.model.state_dict()
+    assert mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+    ids = torch.tensor([list(range(300, 330))])
+    hidden = model.model(ids, use_cache=False).last_hidden_state
+    assert torch.isfinite(ahead(model, ids, hidden)).all()
+    assert ahead.state_dict().keys() == mtp_names() and not any(p.training for p in (model, ahead))
+
+
+def mtp_names():
+    from safetensors import safe_open
+
+    with safe_open(nano.FOLDER / "model.safetensors", "pt") as held:
+        return {name[4:] for name in held.keys() if name.startswith("mtp.")}  # noqa: SIM118
+
+
+def test_rows_that_the_card_lacks_are_measured_from_the_shipped_weights(tmp_path, monkeypatch, capsys):
+    from labkit.nano import __main__ as command
+
+    folder = tmp_path / "nano"
+    folder.mkdir()
+    runs = card.load(nano.FOLDER / "exam.json")
+    lost = runs[0][1]["knocked"].pop()
+    card.dump(folder / "exam.json", runs)
+    for name in ("tokenizer.json", "model.safetensors"):
+        (folder / name).symlink_to(nano.FOLDER / name)
+    monkeypatch.setattr(command, "FOLDER", folder)
+    monkeypatch.setattr(recipe, "plain_text", lambda tokenizer: list(range(300, 1300)))
+    command.main(["evaluate", "--embedded", "--samples", "3"])
+    (line,) = capsys.readouterr().out.splitlines()
+    (found,) = [one for one in card.load(folder / "exam.json")[0][1]["knocked"] if one.name == lost.name]
+    assert lost.name in line and found.samples == 3, "nothing else was asked"
+    assert "not measured" not in (folder / "README.md").read_text(encoding="utf-8").split("Who carries it")[1]
+    before = (folder / "exam.json").read_text()
+    command.main(["evaluate", "--embedded", "--samples", "3"])
+    assert (folder / "exam.json").read_text() == before and capsys.readouterr().out == ""
+
+
 def test_the_card_meets_its_targets():
     """The lower ends of what was measured, as the card states them, of both trainings."""
     for _, parts in card.load(nano.FOLDER / "exam.json"):

@@ -21,23 +21,32 @@ WEIGHTS = 2**21  # of one tile of rows at once
 METHODS = (None, "tiles", "kernel")
 
 
-def chosen(method, seen, q, k, whole):
-    """Whether kernels do it, for a `Summary`, queries and keys; `whole` says that every row is taken.
+def check(method, whole, links=0):
+    """Refuse an unknown method, and kernels for what they cannot do; `whole` says that every row is taken.
 
     Raises:
-        InputError: an unknown method, or kernels asked for what they cannot do.
+        InputError: either of them.
     """
     if method not in METHODS:
         raise InputError("unknown method", got=method, expected="None, 'tiles' or 'kernel'")
-    able = q.device.type in ("cpu", "cuda") and whole and not seen.links
+    if method == "kernel" and (links or not whole):
+        got = f"{'all' if whole else 'chosen'} rows, links={links}"
+        raise InputError("kernels take all rows and name no links", got=got, hint="method='tiles'")
+
+
+def serves(method, seen, q, k, whole):
+    """Whether kernels fill this `Summary`: as asked, or, of themselves, where they are exact and cheaper.
+
+    Raises:
+        InputError: as `check`, and kernels asked for on another device.
+    """
+    check(method, whole, seen.links)
+    able = q.device.type in ("cpu", "cuda")
     if method == "kernel" and not able:
-        raise InputError(
-            "kernels take all rows, on a CPU or an NVIDIA card, and name no links",
-            got=f"{'all' if whole else 'chosen'} rows, {q.device.type}, links={seen.links}",
-            hint="method='tiles'",
-        )
+        raise InputError("kernels run on a CPU or an NVIDIA card", got=q.device.type, hint="method='tiles'")
     cheap = 1 + -(-_columns(seen) // q.shape[-1]) <= CALLS
-    return method == "kernel" or (method is None and able and cheap and q.dtype == torch.float32 == k.dtype)
+    exact = q.dtype == k.dtype == torch.float32
+    return method == "kernel" or (method is None and able and whole and not seen.links and cheap and exact)
 
 
 def add(seen, q, k, first, gate=None):
@@ -52,27 +61,16 @@ def add(seen, q, k, first, gate=None):
     if begin > first:
         part = slice(0, begin - first)
         seen.add(q[part], k, torch.arange(first, begin), None if gate is None else gate[part])
-    shared = q.shape[1] // k.shape[1]
-    groups = {}  # kv head -> places in seen.heads of the query heads that read it
-    for i, head in enumerate(seen.heads):
-        groups.setdefault(head // shared, []).append(i)
+    groups = seen.groups(q, k)
     wide = max(map(len, groups.values())) * max(_columns(seen), 2 * block)
     step = max(block, WEIGHTS // wide // block * block)
     for a in range(begin, last, step):
         b = min(a + step, last)
-        at, rows = torch.arange(a, b), slice(a - first, b - first)
-        found = {}
+        rows, found = slice(a - first, b - first), []
         for kv_head, places in groups.items():
             asked = q[rows, [seen.heads[i] for i in places]].transpose(0, 1)  # [head, row, value]
-            stats = _statistics(seen, places, asked, k[:b, kv_head], a)
-            if gate is not None:
-                stats["gate"] = gate[rows][:, [seen.heads[i] for i in places]].float().mean(-1).T
-            for name, value in stats.items():
-                whole = found.setdefault(name, value.new_empty(len(seen.heads), *value.shape[1:]))
-                whole[places] = value
-        for name, value in found.items():
-            seen.rows.setdefault(name, []).append(value)
-        seen.counts.index_add_(0, at // block, torch.ones(b - a))
+            found.append((places, _statistics(seen, places, asked, k[:b, kv_head], a)))
+        seen.keep(torch.arange(a, b), found, None if gate is None else gate[rows])
 
 
 def attend(q, k, v, first):
@@ -134,12 +132,7 @@ def _statistics(seen, places, q, k, first):
     bounds = [*seen.edges, seen.local]
     nearer = _nearer(q, k, lse, masses, first, block, bounds)
     found["local"] = nearer[..., -1].float()
-    home = (at // block).to(k.device)
-    seen.pooled, seen.histogram = seen.pooled.to(k.device), seen.histogram.to(k.device)
-    pooled = seen.pooled.new_zeros(len(q), seen.blocks, blocks).index_add_(1, home, masses.double())
-    seen.pooled[places, :, :blocks] += pooled
-    steps = nearer[..., :-1].diff(dim=-1).clamp(min=0)
-    seen.histogram[places] += steps.new_zeros(len(q), seen.blocks, len(seen.edges) - 1).index_add_(1, home, steps)
+    seen.pool(places, at // block, masses, nearer[..., :-1])
     return found
 
 

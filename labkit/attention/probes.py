@@ -23,8 +23,7 @@ class WatchProbe(Probe):
 
     def __init__(self, *, layers=None, block=64, rows=None, method=None):
         super().__init__(layers=layers, block=block)
-        if method not in kernel.METHODS:
-            raise InputError("unknown method", got=method, expected="None, 'tiles' or 'kernel'")
+        kernel.check(method, rows is None)
         if rows is not None and not 1 <= rows <= block:
             raise InputError("rows per block out of range", got=rows, expected=f"1 to {block}, or None for all")
         self.rows_taken, self.method = rows, method
@@ -55,7 +54,7 @@ class WatchProbe(Probe):
         for layer in self.layers:
             x = inputs(run, layer)
             seen = summaries.Summary(heads, first + len(run), block=self.block)
-            if kernel.chosen(self.method, seen, x.q, x.k, self.rows_taken is None):
+            if kernel.serves(self.method, seen, x.q, x.k, self.rows_taken is None):
                 kernel.add(seen, x.q, x.k, first, x.gate)
             else:
                 seen.add(x.q[at], x.k, at + first, x.gate[at])

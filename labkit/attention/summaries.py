@@ -65,11 +65,8 @@ class Summary:
             at: [row] absolute positions, ascending.
             gate: [row, query_head, value], opened.
         """
-        shared, scale = q.shape[1] // k.shape[1], q.shape[-1] ** -0.5 if scale is None else scale
-        at, home = at.to(q.device), at.to(q.device) // self.block
-        groups = {}  # kv head -> places in self.heads of the query heads that read it
-        for i, head in enumerate(self.heads):
-            groups.setdefault(head // shared, []).append(i)
+        scale = q.shape[-1] ** -0.5 if scale is None else scale
+        at, home, groups = at.to(q.device), at.to(q.device) // self.block, self.groups(q, k)
         a = 0
         while a < len(at):
             fit = ELEMENTS // (max(map(len, groups.values())) * (int(at[a]) + TILE))
@@ -78,7 +75,7 @@ class Summary:
             part = at[tile]
             free, seen = int(part[0]) + 1, int(part[-1]) + 1
             hidden = torch.arange(free, seen, device=q.device) > part[:, None]
-            found = {}
+            found = []
             for kv_head, places in groups.items():
                 asked = q[tile, [self.heads[i] for i in places]].transpose(0, 1) * scale
                 logits = asked.float() @ k[:seen, kv_head].float().T  # [head, row, source]
@@ -87,15 +84,36 @@ class Summary:
                 p = logits.exp()
                 logits[..., free:].masked_fill_(hidden, 0.0)  # there p is 0
                 rows = {"entropy": -(p * logits).sum(-1)} | self._reduce(places, p, part, home[tile])
-                if gate is not None:
-                    opened = gate[tile, [self.heads[i] for i in places]]
-                    rows["gate"] = opened.float().mean(-1).T
-                for name, value in rows.items():
-                    whole = found.setdefault(name, value.new_empty(len(self.heads), *value.shape[1:]))
-                    whole[places] = value
-            for name, value in found.items():
-                self.rows.setdefault(name, []).append(value)
-        self.counts.index_add_(0, home.cpu(), torch.ones(len(at)))
+                found.append((places, rows))
+            self.keep(part, found, None if gate is None else gate[tile])
+
+    def groups(self, q, k):
+        """`{kv head: places in self.heads of the query heads that read it}`."""
+        shared, found = q.shape[1] // k.shape[1], {}
+        for i, head in enumerate(self.heads):
+            found.setdefault(head // shared, []).append(i)
+        return found
+
+    def keep(self, at, found, gate):
+        """Row statistics of the next rows: (places, `{name: [head, row, ...]}`) of every group, and their gates."""
+        for name in found[0][1]:
+            whole = found[0][1][name].new_empty(len(self.heads), *found[0][1][name].shape[1:])
+            for places, rows in found:
+                whole[places] = rows[name]
+            self.rows.setdefault(name, []).append(whole)
+        if gate is not None:
+            self.rows.setdefault("gate", []).append(gate[:, self.heads].float().mean(-1).T)
+        self.counts.index_add_(0, at.cpu() // self.block, torch.ones(len(at)))
+
+    def pool(self, places, home, masses, nearer):
+        """Add rows of these blocks: mass of each block of sources, and mass below each edge, [head, row, ...]."""
+        self.pooled, self.histogram = self.pooled.to(masses.device), self.histogram.to(masses.device)
+        heads, _, count = masses.shape
+        held = self.pooled.new_zeros(heads, self.blocks, count)
+        self.pooled[places, :, :count] += held.index_add_(1, home, masses.double())
+        steps = nearer.diff(dim=-1).clamp(min=0)
+        held = self.histogram.new_zeros(heads, self.blocks, len(self.edges) - 1)
+        self.histogram[places] += held.index_add_(1, home, steps)
 
     def _reduce(self, places, p, at, home):
         """Row statistics `{name: [head, row, ...]}` of p [head, row, source]; pools, distances and links on the way."""
@@ -106,16 +124,11 @@ class Summary:
         else:
             masses = p
         masses = masses.view(heads, rows, count, self.block).sum(-1)  # exact block masses of every row
-        self.pooled = self.pooled.to(p.device)
-        self.histogram = self.histogram.to(p.device)
-        pooled = p.new_zeros(heads, self.blocks, count, dtype=torch.float64).index_add_(1, home, masses.double())
-        self.pooled[places, :, :count] += pooled
         upto = torch.nn.functional.pad(p.double().cumsum(-1), (1, 0))
         whole = upto.gather(2, (at + 1)[None, :, None].expand(heads, -1, 1))
         edges = torch.tensor(self.edges, device=p.device)
         start = (at[:, None] + 1 - edges).clamp(min=0)  # sources from here on are nearer than the edge
-        nearer = (whole - upto.gather(2, start.expand(heads, -1, -1))).diff(dim=-1)
-        self.histogram[places] += nearer.new_zeros(heads, self.blocks, len(edges) - 1).index_add_(1, home, nearer)
+        self.pool(places, home, masses, whole - upto.gather(2, start.expand(heads, -1, -1)))
         near = (at + 1 - self.local).clamp(min=0)[None, :, None].expand(heads, -1, 1)
         found = {"sink": p[..., : self.sink].sum(-1), "local": (whole - upto.gather(2, near))[..., 0].float()}
         found["distance"] = at.to(p.dtype) - p @ torch.arange(seen, device=p.device, dtype=p.dtype)
@@ -187,7 +200,7 @@ def summary(run, *, layer, heads=None, rows=None, block=64, links=0, segments=No
     first = run.start.length
     seen = Summary(heads, len(x.k), block=block, sink=sink, local=local, links=links, segments=marks)
     index = torch.tensor(at)
-    if kernel.chosen(method, seen, x.q, x.k, len(at) == len(run)):
+    if kernel.serves(method, seen, x.q, x.k, len(at) == len(run)):
         kernel.add(seen, x.q, x.k, first, x.gate)
     else:
         seen.add(x.q[index], x.k, index + first, x.gate[index])

@@ -6,8 +6,8 @@ reading tokens put on its sources, mean over the reading tokens, from softmax ro
 
 import torch
 
-from labkit.attention.readings import inputs
-from labkit.attention.summaries import ELEMENTS, checked
+from labkit.attention.readings import inputs, weights
+from labkit.attention.summaries import ELEMENTS
 from labkit.errors import InputError
 from labkit.notation import label, select
 
@@ -39,26 +39,27 @@ def window(run, *, layer, head, rows=None, sources=None, cells=64):
         raise InputError("at least one cell each way", got=cells)
     rows, sources = _stretch("rows", rows, first, length), _stretch("sources", sources, 0, length)
     x = inputs(run, layer)
-    device, kv_head = x.q.device, head * run.spec.kv_heads // run.spec.query_heads
-    down, right = _edges(*rows, cells), _edges(*sources, cells)
+    device, down, right = x.q.device, _edges(*rows, cells), _edges(*sources, cells)
     mass, even = (torch.zeros(len(down) - 1, len(right) - 1, dtype=torch.float64, device=device) for _ in range(2))
-    column = torch.bucketize(torch.arange(*sources), right, right=True).to(device) - 1
-    keys, step = x.k[:, kv_head].float(), max(1, ELEMENTS // length)
+    row, column = _places(down).to(device), _places(right).to(device)
+    edges, errors, step = right.to(device), [], max(1, ELEMENTS // length)
     for a in range(rows[0], rows[1], step):
-        at = torch.arange(a, min(a + step, rows[1]), device=device)
-        seen = int(at[-1]) + 1
-        logits = x.q[at - first, head].float() @ keys[:seen].T * x.q.shape[-1] ** -0.5
-        logits.masked_fill_(torch.arange(seen, device=device) > at[:, None], -torch.inf)
-        p = logits.softmax(-1)[:, sources[0] : sources[1]].double()
-        row = torch.bucketize(at, down.to(device), right=True) - 1
-        held = p.new_zeros(len(at), len(right) - 1).index_add_(1, column[: p.shape[1]], p)
-        mass.index_add_(0, row, held)
-        edges = right.to(device)[None].clamp(max=int(at[-1]) + 1).minimum(at[:, None] + 1)
-        even.index_add_(0, row, edges.diff(dim=1).double() / (at[:, None] + 1))
+        at = torch.arange(a, min(a + step, rows[1]))
+        near = (at - first).tolist()
+        p, mixed = weights(x, rows=near, heads=[head], first=first)
+        gated = mixed * x.gate[near][:, [head]].float()
+        error, tolerance = run.prove(layer, "attention.window", gated, run.seams[layer, "gated"][near][:, [head]])
+        errors.append(error)
+        p, at = p[0, :, sources[0] : sources[1]].double(), at.to(device)
+        here = row[a - rows[0] : a - rows[0] + len(at)]
+        mass.index_add_(0, here, p.new_zeros(len(at), len(right) - 1).index_add_(1, column, p))
+        seen = edges[None].minimum(at[:, None] + 1).diff(dim=1)  # sources of each stretch that a row can read
+        even.index_add_(0, here, seen.double() / (at[:, None] + 1))
     sizes = down.diff()[:, None].to(device)
     mass, even = mass / sizes, even / sizes
     lift = torch.where(even > 0, (mass.clamp(min=LEAST) / even).log2(), torch.nan)
-    facts = checked(run, layer, x, [head], _some(rows, first)) | {"reading": "attention.window", "query_head": head}
+    facts = {"model": run.model, "layer": layer, "reading": "attention.window", "query_head": head}
+    facts |= {"parity": max(errors), "tolerance": tolerance}
     texts = list(run.tokens)
     coords = {"token": down[1:] - 1, "source": right[:-1]}
     coords |= {
@@ -84,10 +85,9 @@ def _edges(first, end, cells):
     return first + torch.arange(count + 1) * (end - first) // count
 
 
-def _some(rows, first):
-    """A few reading tokens of the window, relative to the run, for the parity check."""
-    at = torch.linspace(rows[0] - first, rows[1] - first - 1, min(16, rows[1] - rows[0])).long()
-    return at.unique().tolist()
+def _places(edges):
+    """The stretch of every position between the edges."""
+    return torch.arange(len(edges) - 1).repeat_interleave(edges.diff())
 
 
 def _texts(edges, first, tokens):

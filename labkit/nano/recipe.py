@@ -158,9 +158,9 @@ def embedded():
 
     weights = load_file(FOLDER / "model.safetensors")
     model, mtp = fresh()
-    missing, unexpected = model.load_state_dict({n: w for n, w in weights.items() if n[:4] != "mtp."}, strict=False)
-    assert missing == ["lm_head.weight"] and not unexpected  # tied to the embedding
-    mtp.load_state_dict({n[4:]: w for n, w in weights.items() if n[:4] == "mtp."})
+    tied = {"lm_head.weight": weights["model.embed_tokens.weight"]}
+    model.load_state_dict(tied | {name: weight for name, weight in weights.items() if not name.startswith("mtp.")})
+    mtp.load_state_dict({name[4:]: weight for name, weight in weights.items() if name.startswith("mtp.")})
     return model.eval(), mtp.eval()
 
 
