@@ -38,6 +38,7 @@ AXES = {
     "other_head": "a second query head, compared with the first",
     "source_block": "block of consecutive sources",
     "gap": "tokens between a fact and the question about it",
+    "length": "tokens of a prompt",
     "bin": "distance from 2^bin - 1 up to 2^(bin+1) - 2 tokens back",
     "segment": "part of the prompt",
     "link": "one of the strongest weights, largest first",

@@ -138,6 +138,15 @@ def test_without_a_checkpoint_the_finished_chunks_come_with_the_error(lab):
     assert error.value.dataset.block.size == 4
 
 
+def test_a_probe_forgets_the_stream_before(lab):
+    again = [deltanet.gates(), deltanet.spectra(layers=[1])]
+    lab.stream(tiny.ids(130, seed=5), probes=again, chunk=64)
+    xarray.testing.assert_identical(
+        lab.stream(IDS, probes=again, chunk=64),
+        lab.stream(IDS, probes=[deltanet.gates(), deltanet.spectra(layers=[1])], chunk=64),
+    )
+
+
 def test_edits_hold_while_streaming(lab):
     with lab.edit(deltanet.never_forget(layer=1, head=3)):
         ds = lab.stream(IDS, probes=[deltanet.gates()], chunk=64)

@@ -103,14 +103,16 @@ def entries(array, dim):
 def axis(array, dim, *, room, width=12, angle=None):
     """Properties of a plotly axis along a dim: at most `room` tick labels of `width` signs; full texts for the hover.
 
-    plotly shows a tick's label in place of the full text where both stand at one place, so ticks stand a hair beside.
+    plotly shows a tick's label in place of the full text where both stand at one place, so ticks stand a hair beside,
+    the last one on the side that is in the picture.
     """
     count = array.sizes[dim]
     texts = words(array, dim, width)
     chosen = range(0, count, max(1, -(-count // room)))
+    hair = round(count * 3e-4, 6)
     properties = {
         "title": {"text": escape(array[dim].attrs.get("long_name", dim) if dim in array.coords else dim)},
-        "tickvals": [i + round(count * 3e-4, 6) for i in chosen],
+        "tickvals": [i - hair if i == count - 1 else i + hair for i in chosen],
         "ticktext": [texts[i] for i in chosen],
         "tickformat": "d",
     }

@@ -50,6 +50,7 @@ def run(lab, ids, *, probes, chunk=2048, progress=False, checkpoint=None, every=
     wanted = {}
     for probe in probes:
         probe.check(len(ids))
+        probe.rows = {}  # a probe may have watched another stream before
         for layer, names in probe.needs(lab.spec).items():
             wanted.setdefault(layer, set()).update(names)
     wanted = {layer: sorted(names) for layer, names in sorted(wanted.items())}

@@ -8,6 +8,7 @@ time. Memory is the high-water mark of a fresh process, in which large blocks go
 import argparse
 import importlib
 import json
+import pathlib
 
 PARTS = ("spine", "memory", "look")
 
@@ -18,6 +19,7 @@ def main():
     questions = [question for part in parts.values() for question in part.QUESTIONS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help=", ".join(question.__name__ for question in questions))
+    parser.add_argument("--page", type=pathlib.Path, help="a folder for pages of what grows with the length")
     parser.add_argument("--inside", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside:
@@ -30,6 +32,28 @@ def main():
             facts = question()
             shown = "  ".join(f"{key}={_short(value)}" for key, value in facts.items())
             print(f"{question.__name__:24} {shown}\n{'':24} {question.__doc__.splitlines()[0]}", flush=True)
+            if options.page and "tokens" in facts:
+                print(f"{'':24} {growth(question.__name__, facts, options.page)}", flush=True)
+
+
+def growth(name, facts, folder):
+    """Write a page of measured growth, times the shortest length's, beside proportional growth; returns its path."""
+    from labkit import draw
+    from labkit.notation import label
+
+    times = {key: [one / values[0] for one in values] for key, values in facts.items()}
+    terms = {"tokens": "proportional", "seconds": "time", "peak_MiB": "peak memory"}
+    data = {"growth": (("term", "length"), [times[key] for key in times])}
+    coords = {"term": [terms.get(key, key) for key in times], "length": facts["tokens"]}
+    ds = label(data, coords=coords, attrs={"model": "random-30M", "reading": f"tests.benchmarks {name}"})
+    ds.growth.attrs |= {"units": "times the shortest", "scale": "positive"}
+    last = facts["tokens"][-1] / facts["tokens"][0]
+    said = ", ".join(f"{terms.get(key, key)} x {times[key][-1]:.3g}" for key in times if key != "tokens")
+    fig = draw.lines(ds, "growth", x="length", color="term", title=f"{last:.0f} times the tokens: {said}")
+    folder.mkdir(parents=True, exist_ok=True)
+    page = folder / f"{name}.html"
+    fig.update_yaxes(type="log", autorange=True).write_html(page, include_plotlyjs=True, config=draw.CONFIG)
+    return page
 
 
 def _short(value):
