@@ -10,12 +10,8 @@ new prompt has no longer. Bars without the second colour would mean that states 
 Source: chat template of Qwen3.6 (huggingface/trl, chat_templates/qwen3_6.jinja); accounting, `labkit.reuse.replay`.
 """
 
-import xarray
-
 from labkit import draw as plot
 from labkit import reuse
-
-TERMS = ("from the cache", "read again", "new", "generated")
 
 
 def session():
@@ -26,10 +22,7 @@ def session():
 def data(lab):
     """tokens (term, call) under strip with states at request ends; again, what is read again in all."""
     ds = reuse.replay(session(), policy="strip", snapshots="end", tokenizer=lab.tokenizer)
-    parts = [ds.state, ds.penalty, ds.prompt - ds.attention, ds.generated]
-    held = xarray.concat(parts, "term").assign_coords(term=list(TERMS)).rename("tokens")
-    held = held.assign_attrs(symbol="tokens", units="", scale="positive").to_dataset()
-    return held.assign(again=ds.penalty.sum(), read=ds.prompt.sum()).assign_attrs(ds.attrs)
+    return reuse.timeline(ds).assign(again=ds.penalty.sum(), read=ds.prompt.sum())
 
 
 def draw(ds):

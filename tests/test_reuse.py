@@ -331,7 +331,7 @@ def test_policies_and_schemes_side_by_side(tokenizer, session):
     row = data.sel(step="drop", term="every 64")
     for name, how in (("recomputed", "sum"), ("prefill_seconds", "sum"), ("window", "max"), ("snapshot_bytes", "max")):
         assert float(row[name]) == pytest.approx(float(getattr(one[name], how)()))
-    text = reuse.as_text(data, {"strip": reuse.causes(session, tokenizer)})
+    text = reuse.as_text(data)
     assert f"{int(row.recomputed):,}" in text and "thinking stripped" in text
 
 

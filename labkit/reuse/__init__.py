@@ -12,10 +12,18 @@ In this folder:
 """
 
 from labkit.reuse.calls import POLICIES, Call, calls
-from labkit.reuse.ledger import COLUMNS, SCHEMES, break_even_shortening, break_even_turn, replay, small_tokenizer
+from labkit.reuse.ledger import (
+    COLUMNS,
+    SCHEMES,
+    Ledger,
+    break_even_shortening,
+    break_even_turn,
+    replay,
+    small_tokenizer,
+)
 from labkit.reuse.play import cropped, play
 from labkit.reuse.presets import PRESETS, Preset, preset
-from labkit.reuse.report import as_text, causes, compare
+from labkit.reuse.report import as_text, causes, compare, timeline
 from labkit.reuse.sessions import drawn
 from labkit.reuse.tree import Tree, common
 
@@ -25,6 +33,7 @@ __all__ = [
     "PRESETS",
     "SCHEMES",
     "Call",
+    "Ledger",
     "Preset",
     "Tree",
     "as_text",
@@ -40,4 +49,5 @@ __all__ = [
     "preset",
     "replay",
     "small_tokenizer",
+    "timeline",
 ]

@@ -72,71 +72,113 @@ def replay(
     Raises:
         InputError: an unknown policy, scheme, GPU; no calls; a block or budget that is not positive.
     """
-    spec = read("Qwen3.6-27B") if spec is None else spec
-    marks = schemes(snapshots)
-    each = memory.snapshot_bytes(spec, dtype)
-    if block < 1 or slots not in (None, 1):
-        raise InputError(
-            "cannot account like this", got=f"block {block}, slots {slots}", expected="block 1 or more, 1 slot"
-        )
-    keep = None if budget is None else int(budget // each)
-    if budget is not None and keep < 1:
-        raise InputError("the budget holds not one snapshot", got=f"{budget:,} bytes", expected=f"{each:,} or more")
+    book = Ledger(
+        snapshots=snapshots,
+        spec=spec,
+        block=block,
+        slots=slots,
+        budget=budget,
+        attention_only=attention_only,
+        gpu=gpu,
+        dtype=dtype,
+        quantize=quantize,
+        kv_dtype=kv_dtype,
+    )
     if messages and isinstance(messages[0], Call):
-        session = list(messages)
+        session, count = messages, len(messages)
     else:
         tokenizer = small_tokenizer() if tokenizer is None else tokenizer
         options = dict(policy=policy, variant=variant, tools=tools, enable_thinking=enable_thinking)
-        session = calls(messages, tokenizer, **options)
-    rows, tree, paths = [], Tree(keep), []
-    cost = _Cost(spec, gpu, dtype, quantize, kv_dtype)
-    for j, call in enumerate(_bar(session, progress)):
-        rows.append(_account(tree, j, call, marks, block, slots, attention_only) | cost.of(call))
-        paths.append((call.turn, len(tree.order)))
-    if not rows:
-        raise InputError("a session without calls", got="none", expected="at least one")
-    found = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    found |= cost.prefill(found["prompt"], found["prompt"] - found["recomputed"])
-    tree.match(np.concatenate([call.prompt, call.generated[:-1]]), len(rows) - 1)  # the last path may still go on
-    if slots is None:
-        found |= _bytes(tree, len(rows), cost.kv)
-    else:
-        live = found["prompt"] + found["generated"] - 1
-        found |= {"kv_bytes": live * cost.kv, "dead_bytes": np.zeros(len(rows))}
-    held = np.array([count for _, count in paths])
-    found |= {"snapshots": held, "snapshot_bytes": held * each}
-    facts = {"policy": policy, "snapshots": snapshots, "model": spec.name, "gpu": str(cost.gpu.name), "block": block}
-    values = {name: (("call",), found[name]) for name in COLUMNS}
-    coords = {"call": np.arange(len(rows)), "turn": ("call", [turn for turn, _ in paths])}
-    return label(values, coords=coords, attrs=facts | {"reading": "reuse.replay"})
+        session, count = calls(messages, tokenizer, **options), sum(m.get("role") == "assistant" for m in messages)
+    for call in bar(session, progress, total=count):
+        book.add(call)
+    return book.dataset(policy=policy)
 
 
-def _account(tree, j, call, marks, block, slots, attention_only):
-    """Look up one call in the tree, put it in, and save the snapshots that it passes."""
-    prompt = call.prompt
-    cached = np.concatenate([prompt, call.generated[:-1]])
-    shared, node = tree.match(prompt, j)
-    most = len(prompt) - 1
-    attention = min(shared // block * block, most)
-    state = attention if attention_only else tree.best(node, min(shared, most))
-    if slots == 1:
-        tree.only(node)
-    if "live" in marks and tree.live is not None:
-        tree.drop(*tree.live)
-    end = tree.add(cached, j, tree.match(cached))
-    for depth in positions(marks, call, len(cached), state, shared):
-        tree.snapshot(end, depth)
-    tree.live = (end, len(cached))
-    return {
-        "prompt": len(prompt),
-        "generated": len(call.generated),
-        "thinking": call.thinking,
-        "shared": shared,
-        "attention": attention,
-        "state": state,
-        "recomputed": len(prompt) - state,
-        "penalty": attention - state,
-    }
+class Ledger:
+    """The book of one session: it is shown the calls one after the other, and says what each could reuse and cost.
+
+    Several books can be kept in one pass over the calls. The arguments are those of `replay`, which raises the same.
+    """
+
+    def __init__(
+        self,
+        *,
+        snapshots="end+before_think",
+        spec=None,
+        block=1,
+        slots=None,
+        budget=None,
+        attention_only=False,
+        gpu="H200",
+        dtype="bfloat16",
+        quantize=None,
+        kv_dtype=None,
+    ):
+        self.spec = read("Qwen3.6-27B") if spec is None else spec
+        self.scheme, self.marks, self.each = snapshots, schemes(snapshots), memory.snapshot_bytes(self.spec, dtype)
+        if block < 1 or slots not in (None, 1):
+            got = f"block {block}, slots {slots}"
+            raise InputError("cannot account like this", got=got, expected="block 1 or more, 1 slot")
+        keep = None if budget is None else int(budget // self.each)
+        if budget is not None and keep < 1:
+            got, least = f"{budget:,} bytes", f"{self.each:,} or more"
+            raise InputError("the budget holds not one snapshot", got=got, expected=least)
+        self.block, self.slots, self.attention_only = block, slots, attention_only
+        self.cost = _Cost(self.spec, gpu, dtype, quantize, kv_dtype)
+        self.tree, self.rows, self.last = Tree(keep), [], None
+
+    def add(self, call):
+        """Look up one call in the tree, put it in, and save the snapshots that it passes."""
+        tree, prompt, j = self.tree, call.prompt, len(self.rows)
+        self.last = cached = np.concatenate([prompt, call.generated[:-1]])
+        shared, node = tree.match(prompt, j)
+        most = len(prompt) - 1
+        attention = min(shared // self.block * self.block, most)
+        state = attention if self.attention_only else tree.best(node, min(shared, most))
+        if self.slots == 1:
+            tree.only(node)
+        if "live" in self.marks and tree.live is not None:
+            tree.drop(*tree.live)
+        end = tree.add(cached, j, tree.match(cached))
+        for depth in positions(self.marks, call, len(cached), state, shared):
+            tree.snapshot(end, depth)
+        tree.live = (end, len(cached))
+        row = {
+            "prompt": len(prompt),
+            "generated": len(call.generated),
+            "thinking": call.thinking,
+            "shared": shared,
+            "attention": attention,
+            "state": state,
+            "recomputed": len(prompt) - state,
+            "penalty": attention - state,
+            "turn": call.turn,
+            "snapshots": len(tree.order),
+        }
+        self.rows.append(row | self.cost.of(call))
+
+    def dataset(self, **facts):
+        """What `replay` returns, of the calls so far; `facts` become attributes.
+
+        Raises:
+            InputError: no call yet.
+        """
+        if not self.rows:
+            raise InputError("a session without calls", got="none", expected="at least one")
+        found = {name: np.array([row[name] for row in self.rows]) for name in self.rows[0]}
+        found |= self.cost.prefill(found["prompt"], found["prompt"] - found["recomputed"])
+        if self.slots is None:
+            self.tree.match(self.last, len(self.rows) - 1)  # the last path may still go on
+            found |= _bytes(self.tree, len(self.rows), self.cost.kv)
+        else:
+            live = found["prompt"] + found["generated"] - 1
+            found |= {"kv_bytes": live * self.cost.kv, "dead_bytes": np.zeros(len(self.rows))}
+        found["snapshot_bytes"] = found["snapshots"] * self.each
+        facts |= {"snapshots": self.scheme, "model": self.spec.name, "gpu": self.cost.gpu.name, "block": self.block}
+        values = {name: (("call",), found[name]) for name in COLUMNS}
+        coords = {"call": np.arange(len(self.rows)), "turn": ("call", found["turn"])}
+        return label(values, coords=coords, attrs=facts | {"reading": "reuse.replay"})
 
 
 def positions(marks, call, length, state, shared):
@@ -216,12 +258,11 @@ def small_tokenizer():
     return tokens.wrapped(Tokenizer.from_file(str(nano.FOLDER / "tokenizer.json")))
 
 
-def _bar(session, progress):
-    if not progress:
-        return session
+def bar(session, progress, *, what=None, total=None):
+    """The calls, with a bar that counts them if `progress`."""
     from tqdm.auto import tqdm
 
-    return tqdm(session, unit="call")
+    return tqdm(session, unit="call", desc=what, total=total, disable=not progress)
 
 
 def break_even_turn(spec, *, visible, generated, thinking, position, gpu="H200", dtype="bfloat16", rate=None):

@@ -15,7 +15,7 @@ import torch
 from labkit.errors import InputError
 from labkit.notation import label
 from labkit.reuse.calls import Call, calls
-from labkit.reuse.ledger import positions, schemes
+from labkit.reuse.ledger import bar, positions, schemes
 from labkit.reuse.tree import common
 
 
@@ -57,7 +57,7 @@ def play(
             "the session does not fit the window", got=f"{longest} tokens", expected=f"at most {lab.window}"
         )
     saved, rows, live, known = [], [], None, []
-    for call in _bar(session, progress):
+    for call in bar(session, progress):
         most = len(call.prompt) - 1
         agree = [(ids, snap) for ids, snap in saved if len(ids) <= most and common(ids, call.prompt) == len(ids)]
         begin, snap = max(((len(ids), snap) for ids, snap in agree), default=(0, None), key=lambda pair: pair[0])
@@ -126,11 +126,3 @@ def _read(lab, ids, begin, end, cache, stops, saved):
         if stop in stops:
             saved.append((ids[:stop], lab.snapshot(cache)))
     return logits
-
-
-def _bar(session, progress):
-    if not progress:
-        return session
-    from tqdm.auto import tqdm
-
-    return tqdm(session, unit="call")

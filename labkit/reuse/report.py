@@ -6,40 +6,76 @@ import numpy as np
 
 from labkit.notation import label
 from labkit.reuse.calls import calls
-from labkit.reuse.ledger import replay
-from labkit.thinking import divergence
+from labkit.reuse.ledger import Ledger, bar
+from labkit.thinking import CAUSES, divergence
 
 SHOWN = ("live", "end", "prompt_end", "before_think", "end+before_think", "branch", "every 784")
-TOTALS = ("prompt", "recomputed", "penalty", "prefill_seconds", "decode_seconds")
-PEAKS = ("kv_bytes", "snapshot_bytes", "window")
+TOTALS = ("prompt", "generated", "recomputed", "penalty", "prefill_seconds", "decode_seconds")
+TERMS = ("from the cache", "read again", "new", "generated")
+PEAKS = ("kv_bytes", "dead_bytes", "snapshot_bytes", "window")
 
 
 def compare(
-    messages, tokenizer, *, policies=("strip", "preserve"), schemes=SHOWN, variant="3.6", tools=None, **options
+    messages,
+    tokenizer,
+    *,
+    policies=("strip", "preserve"),
+    schemes=SHOWN,
+    variant="3.6",
+    tools=None,
+    progress=False,
+    **options,
 ):
     """Totals and peaks of a session for every policy and scheme; the first row is a model with attention alone.
 
+    The calls of a policy are rendered once, and all books are kept in the same pass.
+
     Args:
-        messages, tokenizer, variant, tools: as for `replay`, with the other arguments of it as `options`.
+        messages, tokenizer, variant, tools, progress: as for `replay`, with the other arguments of it as `options`.
         policies, schemes: what is compared.
 
     Returns:
-        Dataset over (policy, scheme), as dims `step` and `term`: sums over the calls of `TOTALS`, peaks of `PEAKS`.
+        Dataset over (policy, scheme), as dims `step` and `term`: sums over the calls of `TOTALS`, peaks of `PEAKS`;
+        and `parted` (step, mode), how many calls do not continue the one before, by `thinking.CAUSES`.
     """
-    rows = []
+    rows, parted, count = [], [], sum(message.get("role") == "assistant" for message in messages)
     for policy in policies:
-        made = list(calls(messages, tokenizer, policy=policy, variant=variant, tools=tools))
-        found = [replay(made, snapshots="none", attention_only=True, **options)]
-        found += [replay(made, snapshots=scheme, **options) for scheme in schemes]
-        rows.append(found)
+        books = [Ledger(snapshots="none", attention_only=True, **options)]
+        books += [Ledger(snapshots=scheme, **options) for scheme in schemes]
+        found, cached = collections.Counter(), None
+        made = calls(messages, tokenizer, policy=policy, variant=variant, tools=tools)
+        for call in bar(made, progress, what=policy, total=count):
+            for book in books:
+                book.add(call)
+            if cached is not None:
+                found[divergence(cached, call.prompt, tokenizer).cause] += 1
+            cached = books[0].last
+        rows.append([book.dataset(policy=policy) for book in books])
+        parted.append([found[cause] for cause in CAUSES])
     values = {name: [[float(ds[name].sum()) for ds in row] for row in rows] for name in TOTALS}
     values |= {name: [[float(ds[name].max()) for ds in row] for row in rows] for name in PEAKS}
-    coords = {"step": list(policies), "term": ["attention-only", *schemes]}
+    coords = {"step": list(policies), "term": ["attention-only", *schemes], "mode": list(CAUSES)}
     facts = {key: rows[0][0].attrs[key] for key in ("model", "gpu")} | {"calls": rows[0][0].sizes["call"]}
-    data = label(
-        {name: (("step", "term"), np.array(value)) for name, value in values.items()}, coords=coords, attrs=facts
-    )
-    return data.assign_attrs(reading="reuse.compare")
+    arrays = {name: (("step", "term"), np.array(value)) for name, value in values.items()}
+    arrays["parted"] = ("step", "mode"), np.array(parted)
+    return label(arrays, coords=coords, attrs=facts | {"reading": "reuse.compare"})
+
+
+def timeline(ds):
+    """What each prompt of a ledger is made of, for stacked bars.
+
+    Args:
+        ds: of `replay`.
+
+    Returns:
+        Dataset: tokens (term, call), the terms of `TERMS`: taken from the cache; read again although keys and values
+        alone would have served; new, no cache has them; generated. The first three sum to the prompt.
+    """
+    parts = np.stack([ds.state, ds.penalty, ds.prompt - ds.attention, ds.generated])
+    coords = {"term": list(TERMS), "call": ds.call.values, "turn": ("call", ds.turn.values)}
+    held = label({"tokens": (("term", "call"), parts)}, coords=coords, attrs=dict(ds.attrs))
+    held.tokens.attrs = {"symbol": "tokens", "units": "", "scale": "positive"}
+    return held
 
 
 def causes(messages, tokenizer, *, policy="strip", variant="3.6", tools=None):
@@ -56,12 +92,8 @@ def causes(messages, tokenizer, *, policy="strip", variant="3.6", tools=None):
     return found
 
 
-def as_text(data, parted=None):
-    """A comparison as a table for the terminal.
-
-    Args:
-        data: of `compare`. parted: `{policy: causes(...)}`, counted below the table.
-    """
+def as_text(data):
+    """A comparison, the dataset of `compare`, as a table for the terminal."""
     head = f"{'policy':9} {'snapshots':18} {'read':>12} {'recomputed':>12} "
     head += f"{'prefill s':>10} {'decode s':>9} {'peak GiB':>9}"
     lines = [
@@ -78,8 +110,8 @@ def as_text(data, parted=None):
                 f"{policy:9} {scheme:18} {tokens} {float(row.prefill_seconds):10.1f} "
                 f"{float(row.decode_seconds):9.1f} {size:9.2f}"
             )
-    for policy, found in (parted or {}).items():
-        counts = collections.Counter(one.cause for one in found).most_common()
-        said = ", ".join(f"{count} {cause}" for cause, count in counts)
-        lines.append(f"\n{policy}: between one call and the next, {said}")
+    for policy in data.step.values:
+        counts = [(int(data.parted.sel(step=policy, mode=cause)), str(cause)) for cause in data.mode.values]
+        said = ", ".join(f"{count} {cause}" for count, cause in sorted(counts, key=lambda one: -one[0]) if count)
+        lines.append(f"\n{policy}: between one call and the next, {said or 'nothing'}")
     return "\n".join(lines)

@@ -65,7 +65,7 @@ class Tree:
         """Put a sequence into the tree; `after` is what `match` gave for it. Returns its last node."""
         at, node = after
         if at < len(ids):
-            child = Node(np.ascontiguousarray(ids[at:], dtype=np.int32), len(ids), node, call)
+            child = Node(np.array(ids[at:], np.int32), len(ids), node, call)  # a view would hold the whole prompt
             node.children[int(ids[at])] = child
             node = child
         return node

@@ -38,7 +38,7 @@ CAUSES = (
     "compaction",
     "edited",
 )
-HEAD = "<|im_start|>assistant\n"
+HEAD, END = "<|im_start|>assistant\n", "<|im_end|>"
 LOOK, CUT = 400, 8  # tokens that are read at each side; last signs of a text, which may be half a token
 
 
@@ -93,17 +93,19 @@ def divergence(a, b, tokenizer=None):
         InputError: ids without a tokenizer.
     """
     a, b = (_ids(one, tokenizer) for one in (a, b))
-    decode = (lambda part: part) if isinstance(a, str) else (lambda part: tokenizer.decode(list(part)))
     if isinstance(a, str):
-        at = len(os.path.commonprefix([a, b]))
+        at, decode = len(os.path.commonprefix([a, b])), lambda part: part
+        finished = END in a[:at]
     else:
-        at = shared(a, b)
+        at, decode = shared(a, b), lambda part: tokenizer.decode(np.asarray(part).tolist())
+        finished = bool((a[:at] == tokenizer.convert_tokens_to_ids(END)).any())
     sides = [decode(one[at : at + LOOK]) for one in (a, b)]
     past = decode(a[max(0, at - LOOK) : at])
-    begun = "<|im_end|>" in decode(a[:at]) or not decode(a[:12]).startswith("<|im_start|>system")
+    begun = finished or not decode(a[:12]).startswith("<|im_start|>system")
     ended = at in (len(a), len(b))
     cause = "none" if ended else _cause(past, *sides, begun, len(a) - at, len(b) - at)
     pair = tuple(one[at] if at < len(one) else None for one in (a, b))
+    pair = tuple(token if token is None or isinstance(token, str) else int(token) for token in pair)
     texts = tuple("" if token is None else decode([token]) if not isinstance(a, str) else token for token in pair)
     return Divergence(at, cause, pair, texts, past[-40:], tuple(side[:80] for side in sides))
 
@@ -112,10 +114,12 @@ def _ids(one, tokenizer):
     if hasattr(one, "ids"):
         one = one.ids
     if isinstance(one, str):
-        return one if tokenizer is None else tokenizer(one, add_special_tokens=False, verbose=False)["input_ids"]
+        if tokenizer is None:
+            return one
+        one = tokenizer(one, add_special_tokens=False, verbose=False)["input_ids"]
     if tokenizer is None:
         raise InputError("ids need a tokenizer to be read", got="ids alone", hint="divergence(a, b, tokenizer)")
-    return [int(i) for i in one]
+    return np.asarray(one, np.int64)
 
 
 def _cause(past, old, new, begun, left_old, left_new):

@@ -10,7 +10,7 @@ import importlib
 import json
 import pathlib
 
-PARTS = ("spine", "memory", "look")
+PARTS = ("spine", "memory", "look", "sessions")
 
 
 def main():

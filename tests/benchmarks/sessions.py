@@ -1,0 +1,55 @@
+"""The reuse ledger: long sessions of an agent, in time and memory."""
+
+from tests.benchmarks.tools import fresh, peak, seconds
+
+SIZES = dict(calls=14, thinking=200, answer=120, result=400, question=40)
+
+
+def long_session():
+    """Replay of 230 calls and 20 million prompt tokens. Goal: under a minute and 2 GB; rendering and encoding count."""
+    found = fresh("sessions.replayed", 14, 3)
+    return found | {"under_a_minute": found.pop("seconds") < 60}
+
+
+def compared_session():
+    """The same under two policies and eight schemes, with the cause of every divergence. Goal: under a minute, 2 GB."""
+    found = fresh("sessions.compared", 14, 3)
+    return found | {"under_a_minute": found.pop("seconds") < 60}
+
+
+def session_growth():
+    """Time per prompt token of a session of 1,000 calls / of one of 230. Goal: linear in the tokens, about 1."""
+    short, long = fresh("sessions.replayed", 14, 3), fresh("sessions.replayed", 65, 3)
+    per = [one["seconds"] / one["prompt_tokens"] for one in (short, long)]
+    sizes = {name: [short[name], long[name]] for name in ("calls", "prompt_tokens", "peak_MiB")}
+    return dict(ratio=per[1] / per[0]) | sizes
+
+
+# ------------------------------------------------------------------------------- measured in processes of their own
+
+
+def drawn(turns, seed):
+    from labkit import reuse
+
+    tokenizer = reuse.small_tokenizer()
+    reuse.replay(reuse.drawn(0), tokenizer=tokenizer)
+    return reuse, reuse.drawn(seed, turns=turns, **SIZES), tokenizer
+
+
+def replayed(turns, seed):
+    reuse, messages, tokenizer = drawn(turns, seed)
+    kept, took = [], []
+    call = lambda: kept.append(reuse.replay(messages, policy="preserve", tokenizer=tokenizer, progress=True))  # noqa: E731
+    high = peak(lambda: took.append(seconds(call)))
+    facts = dict(calls=kept[0].sizes["call"], prompt_tokens=int(kept[0].prompt.sum()))
+    return facts | dict(seconds=took[0], peak_MiB=high / 2**20)
+
+
+def compared(turns, seed):
+    reuse, messages, tokenizer = drawn(turns, seed)
+    took = []
+    high = peak(lambda: took.append(seconds(lambda: reuse.compare(messages, tokenizer, progress=True))))
+    return dict(seconds=took[0], peak_MiB=high / 2**20)
+
+
+QUESTIONS = (long_session, compared_session, session_growth)
