@@ -1,39 +1,47 @@
 """Keeping thinking saves prefill at every turn and costs decode time at every token: its length decides
 
-Seconds that a session takes when thinking is kept minus when it is dropped, summed up turn by turn, for three lengths
-of thinking. Good snapshots under both policies, one sequence on an H200, lower bounds from bytes and FLOPs.
+Seconds summed up turn by turn, for three lengths of thinking: prefill that keeping saves over dropping, and decode time
+that it adds. Good snapshots under both policies, one sequence on an H200, lower bounds from bytes and FLOPs.
 
-Look at which lines stay below zero. Kept thinking need not be read again by later turns, but every later token is
-generated with it in the cache. Lines that all fell would mean that keeping is always faster.
+Look where the lines cross: up to that turn keeping was faster, from then on it is slower. Kept thinking need not be
+read again by later turns, but every later token is generated with it in the cache. Lines that never crossed would mean
+that one policy is always faster.
 
 Source: roofline of `labkit.spec` (peak FLOP/s and bandwidth of the card); accounting, `labkit.reuse.replay`.
 """
 
-import xarray
+import numpy as np
 
 from labkit import draw as plot
 from labkit import reuse
+from labkit.notation import label
 
 THINKING = (60, 240, 960)
+TERMS = ("prefill saved", "decode added")
 
 
 def data(lab):
-    """seconds (term, turn): cost of keeping minus cost of dropping, up to each turn."""
+    """seconds (step, term, turn): what keeping saves and adds up to each turn; crossing (step): it loses from here."""
     rows = []
     for mean in THINKING:
         messages = reuse.drawn(8, turns=12, calls=2, thinking=mean, answer=60, result=300)
-        costs = []
-        for policy in ("preserve", "strip"):
-            ds = reuse.replay(messages, policy=policy, tokenizer=lab.tokenizer)
-            costs.append((ds.prefill_seconds + ds.decode_seconds).groupby("turn").sum())
-        rows.append((costs[0] - costs[1]).cumsum("turn"))
-    held = xarray.concat(rows, "term").assign_coords(term=[f"{mean} words of thinking" for mean in THINKING])
-    facts = {"symbol": "keep - drop", "long_name": "seconds of keeping minus dropping", "units": "s", "scale": "signed"}
-    return held.rename("seconds").assign_attrs(facts).to_dataset().assign_attrs(reading="reuse.replay", model=ds.model)
+        strip, keep = (reuse.replay(messages, policy=p, tokenizer=lab.tokenizer) for p in ("strip", "preserve"))
+        parts = strip.prefill_seconds - keep.prefill_seconds, keep.decode_seconds - strip.decode_seconds
+        rows.append([part.groupby("turn").sum().cumsum().values for part in parts])
+    seconds = np.array(rows)
+    lost = seconds[:, 1] > seconds[:, 0]
+    won = [np.flatnonzero(~row).max(initial=-1) + 1 for row in lost]  # the last turn up to which keeping was not slower
+    crossing = np.array([turn + 1 if turn < lost.shape[1] else 0 for turn in won])
+    steps = [f"{mean} words of thinking" for mean in THINKING]
+    coords = {"step": steps, "term": list(TERMS), "turn": np.arange(1, seconds.shape[-1] + 1)}
+    values = {"seconds": (("step", "term", "turn"), seconds), "crossing": (("step",), crossing)}
+    held = label(values, coords=coords, attrs={"reading": "reuse.replay", "model": keep.model})
+    held.seconds.attrs = {"symbol": "time", "long_name": "seconds up to a turn", "units": "s", "scale": "positive"}
+    return held
 
 
 def draw(ds):
-    """One line per length of thinking."""
-    ends = ", ".join(f"{float(value):+.1f} s" for value in ds.seconds.isel(turn=-1))
-    title = f"After {ds.sizes['turn']} turns keeping has cost {ends}, for little, more and much thinking"
-    return plot.lines(ds, "seconds", x="turn", color="term", title=title)
+    """Two lines for each length of thinking."""
+    said = [f"from turn {int(turn)}" if turn else "in no turn" for turn in ds.crossing]
+    title = f"Keeping is slower than dropping {said[0]} with little thinking, {said[1]} with more, {said[2]} with much"
+    return plot.lines(ds, "seconds", x="turn", color="term", facet="step", title=title)

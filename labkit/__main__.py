@@ -11,6 +11,8 @@ import sys
 import labkit
 from labkit.errors import LabError
 
+SESSION = "JSON or JSONL: OpenAI, Claude Code, pi, ATIF, ShareGPT; or the name of an example: bread, garden, tides"
+
 
 def main(arguments=None):
     """Run the command; returns the exit status: 0, or 1 with the reason on stderr.
@@ -52,7 +54,7 @@ def _parser():
 
     text = "what of a recorded session's cache could be used again, under both policies of thinking"
     reuse = commands.add_parser("reuse", help=text, description=text)
-    reuse.add_argument("session", metavar="SESSION", help="JSON or JSONL: OpenAI, Claude Code, pi, ATIF, ShareGPT")
+    reuse.add_argument("session", metavar="SESSION", help=SESSION)
     reuse.add_argument("--model", default="Qwen3.6-27B", help="whose costs are counted; default: %(default)s")
     reuse.add_argument("--variant", default="3.6", help="of the chat template: 3.5, 3.6 or 3.8; default: %(default)s")
     reuse.add_argument("--gpu", default="H200", help="for the times; default: %(default)s")
@@ -81,29 +83,42 @@ def _reuse(options):
     from labkit import reuse, spec, thinking
     from labkit.errors import BackendError
 
-    session = thinking.read_session(options.session)
+    session = thinking.read_session(thinking.examples().get(options.session, options.session))
     print(session)
     try:
         tokenizer = thinking.tokenizer("qwen3.6")
     except BackendError as error:
         tokenizer = reuse.small_tokenizer()
         print(f"counted with the small vocabulary of nano: {error.hint}")
-    found, more = spec.read(options.model), dict(variant=options.variant, tools=session.tools)
-    data = reuse.compare(session.messages, tokenizer, spec=found, gpu=options.gpu, **more)
-    parted = {policy: reuse.causes(session.messages, tokenizer, policy=policy, **more) for policy in data.step.values}
-    print("", reuse.as_text(data, parted), sep="\n")
+    costs = dict(spec=spec.read(options.model), gpu=options.gpu)
+    costs |= dict(variant=options.variant, tools=session.tools, progress=sys.stderr.isatty())
+    data = reuse.compare(session.messages, tokenizer, **costs)
+    text = reuse.as_text(data)
+    print("", text, sep="\n")
     if options.page:
-        _page(pathlib.Path(options.page), data)
+        print(f"\nwritten to {_page(options, session, tokenizer, costs, data, text)}")
     return 0
 
 
-def _page(path, data):
-    from labkit import draw
+def _page(options, session, tokenizer, costs, data, text):
+    """Where tokens come from call by call, what schemes read again, what it takes and why prompts part."""
+    from labkit import draw, reuse
 
+    figures = []
+    for policy in data.step.values:
+        ds = reuse.replay(session.messages, policy=policy, snapshots="end", tokenizer=tokenizer, **costs)
+        title = f"{policy}: what each prompt is made of, with states saved where a request ends"
+        figures.append(draw.bars(reuse.timeline(ds), "tokens", x="call", color="term", stacked=True, title=title))
     title = "Tokens that are read again, by where states are saved"
-    figure = draw.bars(data, "recomputed", x="term", color="step", title=title)
-    path.write_text(figure.to_html(include_plotlyjs=True, full_html=True, config=draw.CONFIG), encoding="utf-8")
-    print(f"\nwritten to {path}")
+    figures.append(draw.bars(data, "recomputed", x="term", color="step", title=title))
+    for name, ds in reuse.costs(data).items():
+        title = f"{name}: seconds of the whole session on {data.attrs['gpu']}, lower bounds"
+        figures.append(draw.bars(ds, "seconds", x="term", color="mode", stacked=True, title=title))
+    title = "Why the prompt of a call parts from what was cached; none: it continues it"
+    figures.append(draw.bars(reuse.parted(data), "parted", x="mode", color="step", title=title))
+    return draw.page(
+        options.page, figures, title=f"{pathlib.Path(options.session).name}: what can be reused", text=text
+    )
 
 
 if __name__ == "__main__":

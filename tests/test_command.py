@@ -119,7 +119,15 @@ def test_reuse_prints_both_policies_and_the_causes(capsys, tmp_path, monkeypatch
     assert re.search(r"strip: between one call and the next, .*2 thinking stripped", shown)
     assert re.search(rf"preserve: between one call and the next, {calls - 1} none", shown)
     html = page.read_text(encoding="utf-8")
+    assert html.count('class="plotly-graph-div"') == 6 and "what can be reused" in html
     assert "recomputed" in html and not re.search(r'<(script|link)[^>]+(src|href)="?http', html)
+
+
+def test_reuse_of_an_example(capsys):
+    assert main(["reuse", "garden"]) == 0
+    shown = capsys.readouterr()
+    assert "18 messages, 9 calls (claude-code)" in shown.out and "2 thinking stripped" in shown.out
+    assert shown.err == "", "no bar where nobody looks"
 
 
 def test_reuse_of_what_is_no_session(capsys, tmp_path):

@@ -459,3 +459,15 @@ def test_a_browser_shows_hostile_tokens_as_plain_text(ds, tmp_path):
     shown = float(re.search(r"A (\S+?)\|", text)[1].replace("−", "-"))
     assert shown == pytest.approx(float(ds.weight[0, 2, 3]), rel=1e-3)
     assert "Share" not in "".join(re.findall(r'data-title="([^"]*)"', dom))
+
+
+def test_a_page_of_several_figures_is_one_file_without_a_network(ds, tmp_path):
+    figures = [draw.heatmap(ds, "weight", facet="head"), (draw.lines(ds, "keep"), "words <script>alert(2)</script>")]
+    path = draw.page(tmp_path / "new" / "page.html", figures, title="<b> & more", text="a  <td>\nb")
+    text = path.read_text(encoding="utf-8")
+    assert text.count('class="plotly-graph-div"') == 2 and text.count("plotly.js v") == 1
+    assert "<title>&lt;b&gt; &amp; more</title>" in text and "<pre>a  &lt;td&gt;\nb</pre>" in text
+    assert "words &lt;script&gt;alert(2)&lt;/script&gt;" in text and "<script>alert" not in text
+    assert "default-src 'none'" in text and not re.search(r"<(script|link|img)[^>]+(src|href)=", text)
+    with pytest.raises(InputError, match="(?s)without figures.*at least one"):
+        draw.page(tmp_path / "none.html", [], title="x")

@@ -225,6 +225,96 @@ def test_traps_flip_their_counters(tokenizer):
     assert wasted(spaced, tokenizer, policy="preserve") > wasted(plain, tokenizer, policy="preserve"), "trimmed"
 
 
+def with_prompts(messages, tokenizer, change):
+    """The messages, each reply with the ids of its own prompt, whose messages `change(n, messages)` may rewrite."""
+    told, made = [], list(reuse.calls(messages, tokenizer, policy="preserve"))
+    for message in messages:
+        if message["role"] == "assistant":
+            history = change(sum(one["role"] == "assistant" for one in told), [dict(one) for one in told])
+            ids = _ids(tokenizer, thinking.render(history, preserve=True))
+            told.append(message | {"prompt_ids": ids})
+        else:
+            told.append(message)
+    assert len(made) == sum("prompt_ids" in message for message in told)
+    return told
+
+
+def test_a_volatile_system_block_and_arguments_written_anew(tokenizer):
+    call = REPLY | {"tool_calls": [{"name": "f", "arguments": {"path": "a", "from": 1}}]}
+    loop = [{"role": "system", "content": "day 0"}, TURN, call, {"role": "tool", "content": "7"}, REPLY, TURN, REPLY]
+    plain = with_prompts(loop, tokenizer, lambda n, history: history)
+    same = reuse.replay(loop, policy="preserve", tokenizer=tokenizer)
+    assert reuse.replay(plain, policy="preserve", tokenizer=tokenizer).recomputed.equals(same.recomputed)
+
+    def dated(n, history):
+        return [{"role": "system", "content": f"day {n}"}, *history[1:]]
+
+    def turned(n, history):
+        for message in history[2:3] if n else []:
+            message["tool_calls"] = [{"name": "f", "arguments": {"from": 1, "path": "a"}}]
+        return history
+
+    cold = reuse.replay(with_prompts(loop, tokenizer, dated), policy="preserve", tokenizer=tokenizer)
+    assert (cold.state == 0).all() and int(cold.shared[1]) < 6, "the date stands before everything"
+    anew = reuse.replay(with_prompts(loop, tokenizer, turned), policy="preserve", tokenizer=tokenizer)
+    assert (int(anew.recomputed[1]), int(anew.shared[1])) > (int(same.recomputed[1]), int(same.shared[0]))
+    assert int(anew.shared[1]) < int(same.shared[1]) and int(anew.recomputed[2]) == int(same.recomputed[2])
+
+
+def test_tokens_that_are_not_the_canonical_ones(tokenizer):
+    """The same text, sampled in other tokens, is lost as soon as someone encodes it again."""
+    whole = _ids(tokenizer, "hm hm\n</think>\n\nthat.<|im_end|>")
+    apart = [i for sign in "hm hm" for i in _ids(tokenizer, sign)] + _ids(tokenizer, "\n</think>\n\nthat.<|im_end|>")
+    assert tokenizer.decode(whole) == tokenizer.decode(apart) and whole != apart
+    found = []
+    for ids in (whole, apart):
+        session = [TURN, REPLY | {"completion_ids": ids}, TURN, REPLY]
+        found.append(reuse.replay(session, policy="preserve", tokenizer=tokenizer, snapshots="end"))
+        assert reuse.causes(session, tokenizer, policy="preserve")[0].cause == (
+            "retokenised" if len(found) > 1 else "none"
+        )
+    assert int(found[0].penalty[1]) == 0 < int(found[1].recomputed[1]) - int(found[0].recomputed[1])
+
+
+def test_after_a_compaction_only_a_grid_helps(tokenizer, session):
+    long = list(reuse.calls(session, tokenizer, policy="preserve"))
+    short = [session[0], {"role": "user", "content": "in short: we looked at files."}, *session[-2:]]
+    short += [{"role": "user", "content": "go on"}, REPLY]
+    after = list(reuse.calls([m for m in short if m["role"] != "tool"], tokenizer, policy="preserve"))
+    shared = reuse.common(long[-1].prompt, after[0].prompt)
+    assert 16 < shared < len(after[0].prompt) - 10
+    for scheme, state in (("end+before_think", 0), ("every 16", shared // 16 * 16), ("branch", 0)):
+        ds = reuse.replay([*long, *after], snapshots=scheme)
+        assert int(ds.state[len(long)]) == state, scheme
+        assert int(ds.attention[len(long)]) == shared
+
+
+def test_keys_and_values_are_reused_in_whole_blocks(tokenizer, session):
+    exact, whole = (reuse.replay(session, tokenizer=tokenizer, block=b, attention_only=True) for b in (1, 48))
+    assert (whole.attention == np.minimum(whole.shared // 48 * 48, whole.prompt - 1)).all()
+    lost = exact.attention - whole.attention
+    assert int(lost.max()) > 0 and (lost <= 48).all() and (whole.recomputed == exact.recomputed + lost).all()
+
+
+def test_another_picture_is_not_the_same_token(tokenizer):
+    def shown(*urls):
+        items = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+        return {"role": "user", "content": [{"type": "text", "text": "see "}, *items]}
+
+    one = [shown("a.png", "b.png"), REPLY, TURN, REPLY]
+    first, second = reuse.calls(one, tokenizer, policy="preserve")
+    assert (first.prompt < 0).sum() == 2 and len(set(first.prompt[first.prompt < 0].tolist())) == 2
+    kept = reuse.replay([first, second], snapshots="end")
+    assert int(kept.penalty[1]) == 0
+    other = list(reuse.calls([shown("a.png", "c.png"), *one[1:]], tokenizer, policy="preserve"))
+    ds = reuse.replay([first, other[1]], snapshots="end")
+    assert int(ds.shared[1]) == int(np.flatnonzero(first.prompt < 0)[1]) and int(ds.state[1]) == 0
+    found = thinking.divergence(first.prompt, other[1].prompt, tokenizer)
+    assert found.cause == "picture" and "another" not in found.before
+    text = [{"role": "user", "content": "a pad <|image_pad|> typed by hand"}, REPLY]
+    assert (next(reuse.calls(text, tokenizer)).prompt >= 0).all()
+
+
 def _ids(tokenizer, text):
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
@@ -242,6 +332,7 @@ def test_constants_come_from_the_configuration():
     assert spec.memory.engine_block(BIG) == 784
     options = {name: reuse.preset(name, BIG) for name in reuse.PRESETS}
     assert options["vllm-align"]["snapshots"] == "every 784" and options["vllm-align"]["block"] == 784
+    assert options["vllm-align-fp8"]["snapshots"] == "every 1568"
     assert options["llama.cpp"]["budget"] == 32 * spec.memory.snapshot_bytes(BIG)
     state = spec.memory.snapshot_bytes(BIG, "float32", columns=3)
     assert state == 149.625 * 2**20
@@ -331,6 +422,7 @@ def test_policies_and_schemes_side_by_side(tokenizer, session):
     row = data.sel(step="drop", term="every 64")
     for name, how in (("recomputed", "sum"), ("prefill_seconds", "sum"), ("window", "max"), ("snapshot_bytes", "max")):
         assert float(row[name]) == pytest.approx(float(getattr(one[name], how)()))
+    assert int(data.parted.sel(step="strip").sum()) == len(list(reuse.calls(session, tokenizer))) - 1
     text = reuse.as_text(data)
     assert f"{int(row.recomputed):,}" in text and "thinking stripped" in text
 
@@ -350,3 +442,42 @@ def test_a_long_session_is_linear_in_its_tokens(tokenizer):
     ds = reuse.replay(calls, snapshots="end+before_think", spec=BIG)
     unique = int(ds.kv_bytes[-1]) // 65_536
     assert len(calls) > 80 and int(ds.prompt.sum()) > 20 * unique, "prompts are stored once"
+
+
+def test_what_figures_of_a_session_are_drawn_from(tokenizer, session):
+    ds = reuse.replay(session, tokenizer=tokenizer, snapshots="end")
+    held = reuse.timeline(ds)
+    assert held.tokens.dims == ("term", "call") and (held.tokens >= 0).all()
+    assert (held.tokens.sel(term=["from the cache", "read again", "new"]).sum("term") == ds.prompt).all()
+    assert (held.tokens.sel(term="generated") == ds.generated).all() and (held.turn == ds.turn).all()
+    data = reuse.compare(session, tokenizer, schemes=("end",))
+    found = reuse.costs(data)
+    assert list(found) == ["strip", "preserve"] and found["strip"].seconds.dims == ("mode", "term")
+    assert float(found["strip"].seconds.sel(mode="prefill", term="end")) == pytest.approx(
+        float(ds.prefill_seconds.sum())
+    )
+    reasons = reuse.parted(data)
+    assert reasons.mode.values.tolist() == ["none", "thinking stripped"] and int(reasons.parted.sum()) == 2 * (
+        len(ds.call) - 1
+    )
+
+
+def test_books_kept_in_one_pass_are_those_of_replay(tokenizer, session):
+    book = reuse.Ledger(snapshots="branch", spec=BIG)
+    with pytest.raises(InputError, match="without calls"):
+        book.dataset()
+    for call in reuse.calls(session, tokenizer):
+        book.add(call)
+    assert book.dataset(policy="strip").identical(
+        reuse.replay(session, tokenizer=tokenizer, snapshots="branch", spec=BIG)
+    )
+
+
+def test_the_tree_holds_its_own_tokens_alone():
+    """A run of tokens is no view of the prompt it came with: long sessions would hold every prompt."""
+    prompt, tree = np.arange(1000), Tree()
+    tree.add(prompt, 0, tree.match(prompt[:3], 0))
+    longer = np.concatenate([prompt, [7, 8]])
+    tree.add(longer, 1, tree.match(longer, 1))
+    assert sorted(len(node.tokens) for node in tree.nodes()) == [2, 1000]
+    assert all(node.tokens.base is None or node.tokens.base.size <= 1000 for node in tree.nodes())

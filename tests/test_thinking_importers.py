@@ -169,3 +169,33 @@ def test_what_is_no_session(tmp_path, text, format, message):
         thinking.read_session(path, format=format)
     with pytest.raises(InputError, match="no such session"):
         thinking.read_session(tmp_path / "none")
+
+
+def test_the_examples_are_read_whole():
+    found = {name: thinking.read_session(path) for name, path in thinking.examples().items()}
+    assert {name: session.format for name, session in found.items()} == {
+        "bread": "openai",
+        "garden": "claude-code",
+        "tides": "pi",
+    }
+    for session in found.values():
+        assert not session.problems and sum(m["role"] == "user" for m in session.messages) >= 3
+        assert any(m.get("reasoning_content") for m in session.messages)
+        thinking.render(session.messages, tools=session.tools)
+
+
+@pytest.mark.parametrize(
+    "mark", [{"type": "compaction", "summary": "x"}, {"type": "system", "subtype": "compact_boundary"}]
+)
+def test_a_compaction_is_reported(tmp_path, mark):
+    rows = PI if mark["type"] == "compaction" else CLAUDE
+    (tmp_path / "a.jsonl").write_text(lines([*rows, mark]))
+    (line, reason), *more = thinking.read_session(tmp_path / "a.jsonl").problems
+    assert line == len(rows) + 1 and "a compaction" in reason and not more
+
+
+def test_a_picture_keeps_what_it_shows(tmp_path):
+    shown = {"type": "image", "source": {"type": "base64", "data": "AAAA"}}
+    rows = [{"type": "user", "sessionId": "s", "message": {"content": [shown]}}, CLAUDE[-1]]
+    (tmp_path / "a.jsonl").write_text(lines(rows))
+    assert thinking.read_session(tmp_path / "a.jsonl").messages[0]["content"] == [shown]

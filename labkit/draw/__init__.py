@@ -6,9 +6,11 @@ draw.frames(ds, along="head")           a slider that lives in the figure and ne
 draw.lines / bars / tokens              series, bars, the prompt itself
 draw.panel(function, layer=[...])       a live panel over the model
 draw.zoom(function, x=..., y=...)       a live map, computed anew for what one zooms into
+draw.page(path, figures, title=...)     several figures as one page that works offline
 """
 
 from labkit.draw.heatmaps import frames, heatmap, maps
+from labkit.draw.page import page
 from labkit.draw.panel import Panel, panel
 from labkit.draw.plots import bars, lines, tokens
 from labkit.draw.theme import CONFIG, KIND, Figure
@@ -25,6 +27,7 @@ __all__ = [
     "heatmap",
     "lines",
     "maps",
+    "page",
     "panel",
     "tokens",
     "zoom",

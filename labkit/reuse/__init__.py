@@ -23,7 +23,7 @@ from labkit.reuse.ledger import (
 )
 from labkit.reuse.play import cropped, play
 from labkit.reuse.presets import PRESETS, Preset, preset
-from labkit.reuse.report import as_text, causes, compare, timeline
+from labkit.reuse.report import as_text, causes, compare, costs, parted, timeline
 from labkit.reuse.sessions import drawn
 from labkit.reuse.tree import Tree, common
 
@@ -43,8 +43,10 @@ __all__ = [
     "causes",
     "common",
     "compare",
+    "costs",
     "cropped",
     "drawn",
+    "parted",
     "play",
     "preset",
     "replay",

@@ -9,10 +9,15 @@ Every assistant message is one call. Its prompt is the conversation before it, r
 What was generated is the assistant's message as it continues the open prompt, up to its end token. Messages that carry
 `prompt_ids` or `completion_ids` are taken at their word. Tokens of a message are encoded once: special tokens part the
 text, so that the tokens of a prompt are those of its messages in a row.
+
+A picture is one pad in the template, and all pads are alike; what is cached for one picture is wrong for another, in
+content and in its rotary positions (height, width). So a pad stands here as a negative number that is the picture's
+own; with `prompt_ids` from an engine it counts the tokens that it really takes.
 """
 
 import bisect
 import dataclasses
+import hashlib
 
 import numpy as np
 
@@ -20,6 +25,7 @@ from labkit.errors import InputError
 from labkit.thinking import rules
 
 POLICIES = ("strip", "preserve", "drop")
+PADS = ("<|image_pad|>", "<|video_pad|>")
 PARTING = ("<|im_start|>", "<|im_end|>", "<tool_response>", "</tool_response>", "<think>", "</think>")
 
 
@@ -71,7 +77,7 @@ def calls(messages, tokenizer, *, policy="strip", variant="3.6", tools=None, ena
     for i in replies:
         found = rules.pieces(sent[:i], **options)
         parts = _by_message(found)
-        rows = [encode(text) for _, text in parts]
+        rows = [encode(text, pictures(sent[at]) if at >= 0 else ()) for at, text in parts]
         turn = bisect.bisect_left(questions, i)
         up_to = sum(len(row) for (at, _), row in zip(parts, rows, strict=True) if at <= questions[turn - 1])
         head, opened = (encode(piece.text) for piece in found[-2:])
@@ -97,13 +103,25 @@ class Encoder:
         known = tokenizer.get_added_vocab()
         if missing := [word for word in PARTING if word not in known]:
             raise InputError("a tokenizer without the family's special tokens", got=f"no {missing[0]}")
-        self.tokenizer, self.known = tokenizer, {}
+        self.tokenizer, self.known, self.pads = tokenizer, {}, [known[pad] for pad in PADS if pad in known]
 
-    def __call__(self, text):
-        if text not in self.known:
-            ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-            self.known[text] = np.array(ids, np.int32)
-        return self.known[text]
+    def __call__(self, text, pictures=()):
+        key = (text, *pictures)
+        if key not in self.known:
+            ids = np.array(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], np.int32)
+            places = np.flatnonzero(np.isin(ids, self.pads))
+            if len(places) == len(pictures):  # else someone wrote a pad as text
+                ids[places] = pictures
+            self.known[key] = ids
+        return self.known[key]
+
+
+def pictures(message):
+    """A negative number for each picture or film of a message, from what it shows or where it lies."""
+    content = message.get("content")
+    items = content if isinstance(content, list | tuple) else []
+    shown = [repr(sorted(item.items())) for item in items if "text" not in item]
+    return tuple(-1 - int.from_bytes(hashlib.sha256(text.encode()).digest()[:3]) for text in shown)
 
 
 def _by_message(pieces):

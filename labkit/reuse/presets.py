@@ -15,8 +15,8 @@ class Preset:
     """One way in which an engine keeps what it computed.
 
     Attributes:
-        name; snapshots, block, slots, attention_only: arguments of `replay`; `block` 0 is the engine's own block, from
-            the shape of the model.
+        name; snapshots, block, slots, attention_only, kv_dtype: arguments of `replay`; `block` 0 is the engine's own
+            block, from the shape of the model and the width of keys and values.
         budget: bytes that snapshots may take, or a number of snapshots if below 1,000.
         source: where it is documented. read: when. says: in a sentence.
     """
@@ -30,16 +30,16 @@ class Preset:
     slots: int | None = None
     budget: int | None = None
     attention_only: bool = False
+    kv_dtype: str = "bfloat16"
 
     def options(self, spec):
         """The arguments of `replay` for a model."""
-        block = self.block or memory.engine_block(spec)
+        block = self.block or memory.engine_block(spec, self.kv_dtype)
         each = memory.snapshot_bytes(spec)
         budget = self.budget * each if self.budget is not None and self.budget < 1000 else self.budget
         snapshots = self.snapshots.format(block=block)
-        return dict(
-            snapshots=snapshots, block=block, slots=self.slots, budget=budget, attention_only=self.attention_only
-        )
+        same = {name: getattr(self, name) for name in ("slots", "attention_only", "kv_dtype")}
+        return dict(snapshots=snapshots, block=block, budget=budget) | same
 
 
 PRESETS = {
@@ -66,7 +66,21 @@ PRESETS = {
             "branch",
             "SGLang docs, hybrid_cache_checkpoints, level 2; sgl-project/sglang#11214, #14792",
             "2026-11-25",
-            "states at request ends and at forks, usable from the next visit",
+            "level 2, the default: states at request ends and at forks, usable from the next visit",
+        ),
+        Preset(
+            "sglang-level-3",
+            "branch+every 8192",
+            "SGLang docs, hybrid_cache_checkpoints, level 3; chunked prefill of 8,192 tokens",
+            "2026-11-25",
+            "as level 2, and at the end of every prefill chunk; its states inside generated text are left out",
+        ),
+        Preset(
+            "sglang-no-buffer",
+            "end",
+            "SGLang docs, Qwen3-Next usage, MambaRadixCache no_buffer; sgl-project/sglang#11214",
+            "2026-11-25",
+            "the first version: states at request ends alone, none at forks",
         ),
         Preset(
             "vllm-align",
@@ -76,6 +90,15 @@ PRESETS = {
             "states and keys at block edges, the block as long as one layer's state; every edge is kept here, the "
             "engine keeps fewer: an upper bound of what it can reuse",
             block=0,
+        ),
+        Preset(
+            "vllm-align-fp8",
+            "every {block}",
+            "vllm-project/vllm config/cache.py, mamba_cache_mode align, kv_cache_dtype fp8",
+            "2026-11-25",
+            "keys and values of 8 bits: the state is as large, so a block has twice the tokens",
+            block=0,
+            kv_dtype="float8",
         ),
         Preset(
             "llama.cpp",

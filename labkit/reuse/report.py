@@ -58,7 +58,12 @@ def compare(
     facts = {key: rows[0][0].attrs[key] for key in ("model", "gpu")} | {"calls": rows[0][0].sizes["call"]}
     arrays = {name: (("step", "term"), np.array(value)) for name, value in values.items()}
     arrays["parted"] = ("step", "mode"), np.array(parted)
-    return label(arrays, coords=coords, attrs=facts | {"reading": "reuse.compare"})
+    data = label(arrays, coords=coords, attrs=facts | {"reading": "reuse.compare"})
+    for name, said in {"term": "where states are saved", "mode": "why", "step": "policy"}.items():
+        data[name].attrs["long_name"] = said
+    for name in ("prompt", "generated", "recomputed", "penalty"):
+        data[name].attrs |= {"units": "tokens", "scale": "positive"}
+    return data
 
 
 def timeline(ds):
@@ -75,6 +80,30 @@ def timeline(ds):
     coords = {"term": list(TERMS), "call": ds.call.values, "turn": ("call", ds.turn.values)}
     held = label({"tokens": (("term", "call"), parts)}, coords=coords, attrs=dict(ds.attrs))
     held.tokens.attrs = {"symbol": "tokens", "units": "", "scale": "positive"}
+    return held
+
+
+def costs(data):
+    """Seconds of prefill and decode of a comparison: `{policy: Dataset seconds (mode, term)}`, for stacked bars."""
+    kinds, found = ("prefill", "decode"), {}
+    for policy in data.step.values:
+        one = data.sel(step=policy)
+        seconds = np.stack([one[f"{kind}_seconds"] for kind in kinds])
+        ds = label(
+            {"seconds": (("mode", "term"), seconds)},
+            coords={"mode": list(kinds), "term": data.term.values},
+            attrs=data.attrs,
+        )
+        ds.seconds.attrs = {"symbol": "time", "units": "s", "scale": "positive"}
+        ds["term"].attrs = dict(data.term.attrs)
+        found[str(policy)] = ds
+    return found
+
+
+def parted(data):
+    """How many calls of a comparison part for which reason: `parted` (step, mode), reasons that occur."""
+    held = data[["parted"]].isel(mode=np.flatnonzero(data.parted.sum("step").values))
+    held.parted.attrs = {"symbol": "calls", "units": "", "scale": "positive"}
     return held
 
 

@@ -10,7 +10,7 @@ In this folder:
 """
 
 from labkit.thinking.divergence import CAUSES, Divergence, divergence, shared
-from labkit.thinking.importers import FORMATS, Session, read_session
+from labkit.thinking.importers import FORMATS, Session, examples, read_session
 from labkit.thinking.rules import KINDS, VARIANTS, Piece, last_query, pieces, render
 from labkit.thinking.spans import Prompt, Span, rendered, spans, variant_of
 from labkit.thinking.vocabulary import tokenizer
@@ -26,6 +26,7 @@ __all__ = [
     "Session",
     "Span",
     "divergence",
+    "examples",
     "last_query",
     "pieces",
     "read_session",

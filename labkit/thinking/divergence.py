@@ -13,6 +13,7 @@ is read off its place in the template (rules: `labkit.thinking.rules`) and off w
     retokenised        the same text in other tokens
     system block       anything before the first turn: date, tools, effort, system text
     template           the frame around turns differs: another version or variant
+    picture            another picture or film, or one on one side alone
     compaction         turns were replaced by fewer tokens
     edited             the text of a turn is another
 """
@@ -35,6 +36,7 @@ CAUSES = (
     "retokenised",
     "system block",
     "template",
+    "picture",
     "compaction",
     "edited",
 )
@@ -97,17 +99,25 @@ def divergence(a, b, tokenizer=None):
         at, decode = len(os.path.commonprefix([a, b])), lambda part: part
         finished = END in a[:at]
     else:
-        at, decode = shared(a, b), lambda part: tokenizer.decode(np.asarray(part).tolist())
+        at, decode = shared(a, b), lambda part: _decoded(part, tokenizer)
         finished = bool((a[:at] == tokenizer.convert_tokens_to_ids(END)).any())
     sides = [decode(one[at : at + LOOK]) for one in (a, b)]
     past = decode(a[max(0, at - LOOK) : at])
     begun = finished or not decode(a[:12]).startswith("<|im_start|>system")
     ended = at in (len(a), len(b))
-    cause = "none" if ended else _cause(past, *sides, begun, len(a) - at, len(b) - at)
     pair = tuple(one[at] if at < len(one) else None for one in (a, b))
     pair = tuple(token if token is None or isinstance(token, str) else int(token) for token in pair)
+    if any(isinstance(token, int) and token < 0 for token in pair) and not ended:
+        cause = "picture"
+    else:
+        cause = "none" if ended else _cause(past, *sides, begun, len(a) - at, len(b) - at)
     texts = tuple("" if token is None else decode([token]) if not isinstance(a, str) else token for token in pair)
     return Divergence(at, cause, pair, texts, past[-40:], tuple(side[:80] for side in sides))
+
+
+def _decoded(ids, tokenizer):
+    """Text of ids; negative ones stand for pictures (`labkit.reuse.calls`) and have none."""
+    return tokenizer.decode([i for i in np.asarray(ids).tolist() if i >= 0])
 
 
 def _ids(one, tokenizer):

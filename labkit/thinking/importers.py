@@ -16,6 +16,7 @@ import pathlib
 
 from labkit.errors import InputError
 
+COMPACTED = "a compaction; what follows is counted as if all messages before were still sent"
 FORMATS = ("openai", "claude-code", "pi", "atif", "sharegpt")
 
 
@@ -67,6 +68,11 @@ def read_session(path, *, format=None):
         reason = f": line {problems[0][0]}, {problems[0][1]}" if problems else ""
         raise InputError("nothing in this session could be read", got=f"{path.name}{reason}", expected=chosen)
     return Session(messages, tools, chosen, tuple(sorted(problems)))
+
+
+def examples():
+    """Small recorded sessions that come along, `{name: path}`, one each of OpenAI, Claude Code and pi."""
+    return {path.stem: path for path in sorted((pathlib.Path(__file__).parent / "examples").glob("*.jsonl"))}
 
 
 def _rows(text):
@@ -137,6 +143,8 @@ def _claude_code(rows, problems):
     messages, by_id = [], {}
     for line, row in rows:
         kind, inner = row.get("type"), row.get("message")
+        if row.get("subtype") == "compact_boundary":
+            problems.append((line, COMPACTED))
         if kind not in ("user", "assistant") or row.get("isSidechain") or row.get("isMeta"):
             continue
         if not isinstance(inner, dict) or "content" not in inner:
@@ -157,6 +165,8 @@ def _claude_code(rows, problems):
 def _pi(rows, problems):
     messages = []
     for line, row in rows:
+        if row.get("type") == "compaction":
+            problems.append((line, COMPACTED))
         if row.get("type") != "message":
             continue
         inner = row.get("message")
@@ -208,13 +218,7 @@ def _sharegpt(rows, problems):
     return messages, None
 
 
-READERS = {
-    "openai": _openai,
-    "claude-code": _claude_code,
-    "pi": _pi,
-    "atif": _atif,
-    "sharegpt": _sharegpt,
-}
+READERS = dict(zip(FORMATS, (_openai, _claude_code, _pi, _atif, _sharegpt), strict=True))
 
 
 # ------------------------------------------------------------------------------------------------------------ parts
@@ -229,14 +233,13 @@ def _has_role(part, line, problems):
 
 def _blocks_of_user(content, line, problems):
     """Messages of a user's line: results of tools first, each its own, then what was typed."""
-    if isinstance(content, str):
-        return [{"role": "user", "content": content}]
     results, typed = [], []
-    for block in content:
+    for block in [{"type": "text", "text": content}] if isinstance(content, str) else content:
         if block.get("type") == "tool_result":
             results.append({"role": "tool", "content": _text(block.get("content") or "")})
         elif block.get("type") in ("text", "image"):
-            typed.append({"type": "text", "text": block["text"]} if "text" in block else {"type": "image"})
+            shown = {name: block[name] for name in ("source", "data") if name in block}
+            typed.append({"type": "text", "text": block["text"]} if "text" in block else {"type": "image"} | shown)
         else:
             problems.append((line, f"a block of unknown type {block.get('type')!r}"))
     plain = all("text" in item for item in typed)
