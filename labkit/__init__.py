@@ -31,10 +31,12 @@ _MODULES = (
     "notation",
     "plan",
     "reuse",
+    "rotary",
     "spec",
     "stream",
     "thinking",
     "trace",
+    "yarn",
     "zoo",
 )
 

@@ -13,6 +13,7 @@ import dataclasses
 import torch
 
 from labkit.errors import InputError
+from labkit.rotary import Scaling
 from labkit.trace import Start
 
 
@@ -26,6 +27,7 @@ class Snapshot:
         conv: `{layer: [batch, channel, taps]}`, own copy.
         state: `{layer: [batch, head, key, value]}`, own copy, float32.
         ids: [length] the tokens absorbed, where known; `Lab.resume` checks them against a new prompt.
+        scaling: `rotary.Scaling` that the keys were rotated under, where known.
     """
 
     length: int
@@ -34,6 +36,7 @@ class Snapshot:
     conv: dict
     state: dict
     ids: torch.Tensor | None = None
+    scaling: Scaling | None = None
 
     @property
     def nbytes(self):
@@ -58,7 +61,7 @@ class Snapshot:
             name: {i: t.repeat(n, *[1] * (t.ndim - 1)) for i, t in getattr(self, name).items()}
             for name in ("conv", "state")
         }
-        return Snapshot(self.length, **views, **copies)
+        return Snapshot(self.length, **views, **copies, scaling=self.scaling)
 
     def __repr__(self):
         shared, own = (self.nbytes[key] / 2**20 for key in ("shared", "own"))
@@ -86,12 +89,12 @@ def check(cache):
     return cache
 
 
-def snapshot(cache, *, ids=None):
+def snapshot(cache, *, ids=None, scaling=None):
     """Keep what a cache holds now: keys and values by reference, windows and states by copy.
 
     Args:
         cache: hybrid `DynamicCache`.
-        ids: [length] its tokens, if known.
+        ids: [length] its tokens, if known. scaling: of its keys, if known.
 
     Raises:
         InputError: not a hybrid cache, or `ids` of another length.
@@ -108,19 +111,17 @@ def snapshot(cache, *, ids=None):
                 parts["state"][index] = layer.recurrent_states[0].clone()
         elif length:
             parts["keys"][index], parts["values"][index] = layer.keys, layer.values
-    return Snapshot(length, ids=None if ids is None else torch.as_tensor(ids).cpu().clone(), **parts)
+    ids = None if ids is None else torch.as_tensor(ids).cpu().clone()
+    return Snapshot(length, ids=ids, scaling=scaling, **parts)
 
 
-def restore(snap, config):
-    """A new cache that continues where the snapshot was taken; the snapshot can be restored again.
+def restore(snap, cache):
+    """Fill an empty cache so that it continues where the snapshot was taken; the snapshot can be restored again.
 
     Args:
         snap: `Snapshot`.
-        config: the model's config, which decides the kind of each layer.
+        cache: an empty hybrid cache of the model.
     """
-    from transformers import DynamicCache
-
-    cache = DynamicCache(config=config)
     for index, layer in enumerate(cache.layers):
         if index in snap.state:
             # transformers marks these two tensors as static addresses, hence: initialise, then copy.
@@ -136,15 +137,40 @@ def restore(snap, config):
     return cache
 
 
-def fork(snap, n, config):
-    """`n` independent caches from one snapshot: keys and values shared, states copied per branch.
+def same_scaling(cache, before, now):
+    """Refuse to continue a cache whose keys were rotated under another scaling.
 
     Raises:
-        InputError: n below 1.
+        InputError: keys of two scalings would meet in one softmax.
     """
-    if n < 1:
-        raise InputError("a fork needs at least one branch", got=n, expected="n >= 1")
-    return [restore(snap, config) for _ in range(n)]
+    if before != now and cache.get_seq_length():
+        raise InputError(
+            "this cache was made under another rotary scaling",
+            got=f"keys rotated under {before}, now {now}",
+            expected="one scaling for all keys of a cache",
+            hint="read the prompt again inside the scope; yarn.dynamic keeps keys that can still be turned",
+        )
+
+
+def check_begins(snap, ids):
+    """Refuse a prompt that a snapshot is not a true beginning of.
+
+    Raises:
+        InputError: unknown tokens, other tokens, or none left to compute.
+    """
+    if snap.ids is None:
+        raise InputError("this snapshot does not know its tokens", hint="lab.trace(ids, cache=lab.restore(snap))")
+    same = min(len(ids), snap.length)
+    if (differ := (ids[:same] != snap.ids[:same]).nonzero()).numel() or len(ids) < snap.length:
+        at = int(differ[0]) if differ.numel() else len(ids)
+        raise InputError(
+            "the prompt does not begin with the snapshot's tokens",
+            got=f"first difference at token {at}",
+            expected=f"the same {snap.length} tokens",
+            hint="a recurrent state cannot be cut back; use a snapshot taken at or before the difference",
+        )
+    if len(ids) == snap.length:
+        raise InputError("nothing is left to compute", got=f"{len(ids)} tokens, all in the snapshot")
 
 
 def start_of(cache, layers, row=0):

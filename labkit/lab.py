@@ -15,6 +15,7 @@ from labkit import passes, prompts
 from labkit import plan as _plan
 from labkit import stream as _stream
 from labkit.errors import InputError
+from labkit.rotary import scaling_of
 from labkit.trace import Recorder, Run, Seams, decoder, parameters_of, texts, wanted_seams
 
 
@@ -32,7 +33,9 @@ class Lab:
         self.model, self.tokenizer, self.spec, self.backend = model, tokenizer, spec, backend
         self.name = name or spec.name
         self._edits = []
+        self._scaling = None  # of an open `yarn.scaled` scope
         self._fed = weakref.WeakKeyDictionary()  # cache -> the ids it absorbed through this lab
+        self._turned = weakref.WeakKeyDictionary()  # cache -> the rotary scaling that its keys were rotated under
 
     def __repr__(self):
         return f"Lab({self.name}, {self.spec.strip()}, {str(self.dtype).removeprefix('torch.')} on {self.device})"
@@ -52,6 +55,11 @@ class Lab:
         """Positions the model accepts: the native window, or what an open `yarn.scaled` scope made of it."""
         return decoder(self.model).config.max_position_embeddings
 
+    @property
+    def scaling(self):
+        """The `rotary.Scaling` in force: the configuration's own, or that of an open `yarn.scaled` scope."""
+        return self._scaling or scaling_of(decoder(self.model).config)
+
     # ---------------------------------------------------------------------------------------------- reading
 
     def encode(self, prompt):
@@ -62,7 +70,9 @@ class Lab:
         """
         return prompts.encode(prompt, self.tokenizer, self.spec.vocab)
 
-    def trace(self, prompt, *, layers=None, keep=None, logits="last", chunk=None, cache=None, device=None):
+    def trace(
+        self, prompt, *, layers=None, keep=None, logits="last", chunk=None, cache=None, device=None, positions=None
+    ):
         """Run the model once and keep what crosses the seams.
 
         Args:
@@ -74,6 +84,8 @@ class Lab:
             chunk: feed so many tokens at a time; None all at once, 1 token by token. The readings are the same.
             cache: hybrid cache to continue from and to grow, from `lab.cache()`, `restore` or `fork`.
             device: where to keep the seams; None where they arise.
+            positions: rotary positions [T] of the tokens of one prompt, whole numbers from 0, in any order; None
+                counts on. They reach the attention layers alone; the order of reading stays that of the prompt.
 
         Returns:
             `Run`, or a list of them.
@@ -85,12 +97,13 @@ class Lab:
         """
         batch = isinstance(prompt, list | tuple) and prompt and not isinstance(prompt[0], int)
         if not batch:
-            return self._trace([self.encode(prompt)], layers, keep, logits, chunk, cache, device)[0]
-        if cache is not None:
-            raise InputError("a batch starts cold", got="a list of prompts and a cache", hint="trace them one by one")
+            return self._trace([self.encode(prompt)], layers, keep, logits, chunk, cache, device, positions)[0]
+        if cache is not None or positions is not None:
+            got = "a list of prompts and a cache" if cache is not None else "a list of prompts and positions"
+            raise InputError("a batch starts cold", got=got, hint="trace them one by one")
         return self._trace([self.encode(p) for p in prompt], layers, keep, logits, chunk, None, device)
 
-    def _trace(self, rows, layers, keep, logits, chunk, cache, device):
+    def _trace(self, rows, layers, keep, logits, chunk, cache, device, places=None):
         wanted = wanted_seams(self.spec, layers, keep)
         length = max(len(row) for row in rows)
         kept = prompts.kept_positions(rows, logits)
@@ -100,6 +113,9 @@ class Lab:
         )
         start = [_cache.start_of(cache, wanted, row) for row in range(len(rows))]
         ids, mask, positions = prompts.padded(rows)
+        if places is not None:
+            before = 0 if cache is None else cache.get_seq_length()
+            mask, positions = prompts.placed(places, before, length)
         columns = sorted({length - len(row) + int(t) for row, at in zip(rows, kept, strict=True) for t in at})
         with Recorder(self.model, self.spec, wanted, device=device) as seen:
             found = passes.feed(self, ids, mask=mask, positions=positions, chunk=chunk, cache=cache, columns=columns)
@@ -110,21 +126,23 @@ class Lab:
         for i, row in enumerate(rows):
             pad = length - len(row)
             runs.append(
-                Run(
-                    ids=row,
-                    tokens=texts(self.tokenizer, row),
+                self._run(
+                    row,
                     logits=found[i, [place[pad + int(t)] for t in kept[i]]],
                     logit_tokens=kept[i],
                     seams=Seams({key: value[i, pad:] for key, value in seams.items()}),
                     rotary=tuple(part[i if len(part) > 1 else 0, pad:] for part in rotary),
                     parameters=parameters,
                     start=start[i],
-                    spec=self.spec,
-                    prompt=len(row),
-                    model=self.name,
+                    places=None if places is None else positions[0],
                 )
             )
         return runs
+
+    def _run(self, ids, *, prompt=None, **parts):
+        """A `Run` of these ids with what is the same for all runs of this lab."""
+        prompt, names = len(ids) if prompt is None else prompt, texts(self.tokenizer, ids)
+        return Run(ids=ids, tokens=names, spec=self.spec, model=self.name, scaling=self.scaling, prompt=prompt, **parts)
 
     def generate(self, prompt, *, max_new_tokens=32, temperature=0.0, seed=0, layers=None, keep=None, **options):
         """Continue a prompt and record the same seams in prefill and in every decode step.
@@ -171,18 +189,15 @@ class Lab:
             ).cpu()
             logits = passes.feed(self, whole[:, -1:], cache=cache, columns=[0])
             seams, rotary = seen.joined(whole.shape[1])
-        return Run(
-            ids=whole[0],
-            tokens=texts(self.tokenizer, whole[0]),
+        return self._run(
+            whole[0],
+            prompt=len(ids),
             logits=logits[0],
             logit_tokens=torch.tensor([whole.shape[1] - 1]),
             seams=Seams({key: value[0] for key, value in seams.items()}),
             rotary=tuple(part[0] for part in rotary),
             parameters=parameters_of(self.model, self.spec, wanted),
             start=_cache.start_of(None, wanted),
-            spec=self.spec,
-            prompt=len(ids),
-            model=self.name,
         )
 
     def stream(self, prompt, *, probes, chunk=2048, progress=False, checkpoint=None, every=16, kv_device=None):
@@ -238,18 +253,22 @@ class Lab:
 
     def snapshot(self, cache):
         """Keep what a cache holds now; see `labkit.cache.snapshot`."""
-        return _cache.snapshot(cache, ids=self._fed.get(cache))
+        return _cache.snapshot(cache, ids=self._fed.get(cache), scaling=self._turned.get(cache))
 
     def restore(self, snap):
         """A new cache that continues from a snapshot."""
-        cache = _cache.restore(snap, decoder(self.model).config)
+        cache = _cache.restore(snap, self.cache())
         if snap.ids is not None:
             self._fed[cache] = snap.ids
+        if snap.scaling is not None:
+            self._turned[cache] = snap.scaling
         return cache
 
     def fork(self, snap, n):
         """`n` independent caches that continue from one snapshot."""
-        return [self.restore(snap) for _ in range(n)] if n > 0 else _cache.fork(snap, n, None)
+        if n < 1:
+            raise InputError("a fork needs at least one branch", got=n, expected="n >= 1")
+        return [self.restore(snap) for _ in range(n)]
 
     def resume(self, snap, prompt, **options):
         """Trace a whole prompt whose beginning a snapshot already holds: only the rest is computed.
@@ -266,19 +285,7 @@ class Lab:
             InputError: the prompt does not begin with the snapshot's tokens, or nothing is left to compute.
         """
         ids = self.encode(prompt)
-        if snap.ids is None:
-            raise InputError("this snapshot does not know its tokens", hint="lab.trace(ids, cache=lab.restore(snap))")
-        same = min(len(ids), snap.length)
-        if (differ := (ids[:same] != snap.ids[:same]).nonzero()).numel() or len(ids) < snap.length:
-            at = int(differ[0]) if differ.numel() else len(ids)
-            raise InputError(
-                "the prompt does not begin with the snapshot's tokens",
-                got=f"first difference at token {at}",
-                expected=f"the same {snap.length} tokens",
-                hint="a recurrent state cannot be cut back; use a snapshot taken at or before the difference",
-            )
-        if len(ids) == snap.length:
-            raise InputError("nothing is left to compute", got=f"{len(ids)} tokens, all in the snapshot")
+        _cache.check_begins(snap, ids)
         return self.trace(ids[snap.length :], cache=self.restore(snap), **options)
 
     # --------------------------------------------------------------------------------------------- inside

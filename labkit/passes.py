@@ -2,6 +2,7 @@
 
 import torch
 
+from labkit.cache import same_scaling
 from labkit.errors import InputError
 
 
@@ -23,6 +24,9 @@ def feed(lab, ids, *, columns, cache=None, mask=None, positions=None, chunk=None
         cuts |= set(range(chunk, length, chunk))
     if cuts and cache is None:
         cache = lab.cache()
+    if cache is not None:
+        same_scaling(cache, lab._turned.get(cache, lab.scaling), lab.scaling)
+        lab._turned[cache] = lab.scaling
     edges = [0, *sorted(cuts - {length}), length]
     found = []
     for a, b in zip(edges, edges[1:], strict=False):

@@ -59,3 +59,22 @@ def padded(rows):
     ids = torch.stack([torch.cat([row.new_zeros(length - len(row)), row]) for row in rows])
     mask = torch.stack([torch.arange(length) >= length - len(row) for row in rows]).long()
     return ids, mask, (mask.cumsum(1) - 1).clamp(min=0)
+
+
+def placed(places, before, length):
+    """Mask and rotary positions [1, T] of tokens that stand at chosen places, after `before` cached ones.
+
+    The mask is all ones: without one, transformers takes every step other than 1 for the border of a packed sequence
+    and cuts attention there.
+    """
+    try:
+        places = torch.as_tensor(places)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError("not positions", got=type(places).__name__, expected="whole numbers [T]") from None
+    if places.shape != (length,) or places.is_floating_point() or places.dtype == torch.bool:
+        got = f"{places.dtype}, shape {list(places.shape)}"
+        raise InputError("one rotary position per token", got=got, expected=f"whole numbers [{length}]")
+    if int(places.min()) < 0 or int(places.max()) >= 2**24:
+        got = f"{int(places.min())} to {int(places.max())}"
+        raise InputError("rotary positions out of range", got=got, expected=f"0 to {2**24 - 1}, exact in float32")
+    return torch.ones(1, before + length, dtype=torch.long), places.to("cpu", torch.long)[None]

@@ -10,7 +10,8 @@ PACKAGE = ROOT / "labkit"
 # A module may import modules of lower rank only; those of one rank are siblings, unless they lie in one folder.
 RANKS = [
     ("errors",),
-    ("notation", "nano", "prompts"),
+    ("notation", "prompts", "rotary"),
+    ("nano",),
     ("spec", "thinking"),
     ("trace",),
     ("cache",),
@@ -19,7 +20,7 @@ RANKS = [
     ("stream",),
     ("lab",),
     ("zoo",),
-    ("deltanet", "attention", "reuse", "doctor"),
+    ("deltanet", "attention", "reuse", "yarn", "doctor"),
     ("draw",),
     ("__init__",),
     ("__main__",),

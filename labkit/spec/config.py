@@ -9,6 +9,7 @@ import pathlib
 import re
 
 from labkit.errors import CheckpointError, InputError
+from labkit.rotary import scaling_of
 from labkit.spec.anatomy import ATTENTION, DELTANET, Spec
 
 FAMILY = ("qwen3_5", "qwen3_5_text")  # image-text and text-only; 3.6 and 3.8 use the same types
@@ -64,7 +65,7 @@ def read(source, *, name=None):
         raise InputError("an image-text configuration without its text part", got=text, expected="text_config")
     _require(text, ("num_hidden_layers", *SIZES.values()))
     _refuse_variants(text)
-    factor, theta = _rope(text)
+    factor, theta, window = _rope(text, config)
     vision = config.get("vision_config") if kind == "qwen3_5" else None
     if vision is not None:
         _require(vision, VISION, "vision_config.")
@@ -78,7 +79,7 @@ def read(source, *, name=None):
         mtp_layers=text.get("mtp_num_hidden_layers") or 0,
         vision=None if vision is None else {key: vision[key] for key in VISION},
         dtype=_dtype(text) or _dtype(config),
-        **{ours: text[theirs] for ours, theirs in SIZES.items()},
+        **{ours: text[theirs] for ours, theirs in SIZES.items()} | {"window": window},
     )
 
 
@@ -164,8 +165,8 @@ def _tied(config, text):
     return stated == {True}
 
 
-def _rope(text):
-    """Share of rotated channels and base of the frequencies."""
+def _rope(text, config):
+    """Share of rotated channels, base of the frequencies, and the window that was trained."""
     rope = text.get("rope_parameters")
     if rope is not None and text.get("rope_scaling"):
         hint = "drop rope_scaling; transformers would let it override rope_parameters"
@@ -174,13 +175,17 @@ def _rope(text):
     if not isinstance(rope, dict):
         raise InputError("rope_parameters is not a dict", got=repr(rope))
     if rope.get("rope_theta") is None:
+        hint = "add rope_theta (published: 10,000,000); transformers would silently use 10,000"
+        if config is not text and (config.get("rope_parameters") or config.get("rope_scaling")):
+            hint = "rope_parameters stands beside text_config, where nothing reads it: move it into text_config"
         raise InputError(
             "rope_parameters has no rope_theta",
             got=sorted(rope) if text.get("rope_parameters") is not None else "no rope_parameters",
             expected="rope_theta inside rope_parameters",
-            hint="add rope_theta (published: 10,000,000); transformers would silently use 10,000",
+            hint=hint,
         )
-    return rope.get("partial_rotary_factor", text.get("partial_rotary_factor", 0.25)), rope["rope_theta"]
+    window = scaling_of(rope).original or text["max_position_embeddings"]
+    return rope.get("partial_rotary_factor", text.get("partial_rotary_factor", 0.25)), rope["rope_theta"], window
 
 
 def _dtype(config):

@@ -83,6 +83,7 @@ def run(lab, ids, *, probes, chunk=2048, progress=False, checkpoint=None, every=
                     spec=lab.spec,
                     prompt=len(part),
                     model=lab.name,
+                    scaling=lab.scaling,
                 )
                 sizes = [{name: len(rows) for name, rows in probe.rows.items()} for probe in probes]
                 try:

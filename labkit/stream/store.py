@@ -22,6 +22,7 @@ class Store:
             "chunk": chunk,
             "probes": [probe.signature() for probe in probes],
             "edits": [repr(edit) for edit in lab._edits],
+            "scaling": str(lab.scaling),
         }
         self.written, self.pieces, self.logits = 0, [], None
         self.rows = {}  # (probe, name) -> rows that are written
@@ -43,7 +44,7 @@ class Store:
             raise InputError(
                 "this checkpoint belongs to another request",
                 got=f"different {', '.join(differ)}",
-                expected="the same model, prompt, chunk, probes and edits",
+                expected="the same model, prompt, chunk, probes, edits and rotary scaling",
                 hint="give another folder, or delete this one",
             )
         self.written, self.pieces = facts["done"], facts["pieces"]
@@ -65,7 +66,7 @@ class Store:
                 parts[kind][int(rest[0])] = value.to(self.lab.device)
             else:
                 self.logits = value
-        snap = _cache.Snapshot(self.written, **parts, ids=self.ids[: self.written])
+        snap = _cache.Snapshot(self.written, **parts, ids=self.ids[: self.written], scaling=self.lab.scaling)
         return self.lab.restore(snap), self.written
 
     def write(self, cache, held, done, logits):

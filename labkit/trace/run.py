@@ -10,6 +10,7 @@ import torch
 
 from labkit.errors import InputError, LayerError, ParityError, SeamError
 from labkit.notation import visible
+from labkit.rotary import Scaling
 from labkit.spec import Spec
 
 # Relative to the largest value of the seam; measured on random hybrids in tests/test_parity.py.
@@ -80,6 +81,8 @@ class Run:
         start: what a warm cache contributed.
         parity: `{(layer, reading): relative error}`, filled by each reading of this run.
         prompt: number of tokens that were given; the rest was generated.
+        scaling: `rotary.Scaling` in force while the run was made.
+        places: [token] rotary positions, if they were chosen; None where they count on.
     """
 
     ids: torch.Tensor
@@ -94,6 +97,8 @@ class Run:
     prompt: int
     model: str = ""
     parity: dict = dataclasses.field(default_factory=dict)
+    scaling: Scaling = Scaling()
+    places: torch.Tensor | None = None
 
     def __len__(self):
         return len(self.ids)
@@ -165,6 +170,7 @@ class Run:
             raise InputError("the folder to save into is not empty", got=str(folder), hint="give a new folder")
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {"ids": self.ids, "logits": self.logits, "logit_tokens": self.logit_tokens}
+        tensors |= {} if self.places is None else {"places": self.places}
         tensors |= {"rotary/cos": self.rotary[0], "rotary/sin": self.rotary[1]}
         tensors |= {f"seams/{layer}/{name}": value for (layer, name), value in self.seams.items()}
         tensors |= {f"parameters/{layer}/{name}": value for (layer, name), value in self.parameters.items()}
@@ -178,6 +184,7 @@ class Run:
             "model": self.model,
             "length": self.start.length,
             "spec": dataclasses.asdict(self.spec),
+            "scaling": dataclasses.asdict(self.scaling),
             "parity": [[layer, reading, error] for (layer, reading), error in self.parity.items()],
         }
         (folder / "run.json").write_text(json.dumps(facts, ensure_ascii=False, indent=1), encoding="utf-8")
@@ -219,6 +226,8 @@ def open_run(folder):
         prompt=facts["prompt"],
         model=facts["model"],
         parity={(layer, reading): error for layer, reading, error in facts["parity"]},
+        scaling=Scaling(**facts.get("scaling", {})),
+        places=tensors.get("places"),
     )
 
 

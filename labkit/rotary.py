@@ -1,0 +1,176 @@
+"""Rotary frequencies under every scaling, and switching a model between them in place.
+
+With θ = rope_theta, d rotated channels, window L, factor s, pairs i = 0 … d/2 - 1:
+
+    none      ω_i = θ^(-2i/d)
+    linear    ω_i / s                                            position interpolation (arXiv 2306.15595)
+    ntk       θ grows by s^(d/(d-2))                             NTK-aware
+    dynamic   θ grows by (s·l/L - s + 1)^(d/(d-2)) at length l   dynamic NTK, as in transformers
+    yarn      ω_i·(1 - ramp_i + ramp_i/s)                        arXiv 2309.00071; cos and sin also grow by m
+
+YaRN's ramp exists twice. "index" is what transformers, vLLM and the reference code do: linear in the pair's index i
+between ⌊c(32)⌋ and ⌈c(1)⌉, c(n) = d·ln(L/(2πn)) / (2 ln θ). "paper" is the formula of the paper: linear in the number
+of turns r_i = L·ω_i/2π, from 1 where a pair turns once in the window to 0 where it turns 32 times.
+m = 0.1 ln s + 1 multiplies cos and sin, hence the rotary part of a logit by m², at every distance, 0 included.
+"""
+
+import contextlib
+import dataclasses
+import math
+
+from labkit.errors import InputError
+
+KINDS = ("none", "linear", "ntk", "dynamic", "yarn")
+RAMPS = ("index", "paper")
+FAST, SLOW = 32.0, 1.0  # turns in the window: above, a pair is left alone; below, it is interpolated
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """One way to stretch the window.
+
+    Attributes:
+        kind: one of `KINDS`. factor: s, at least 1.
+        ramp: "index" or "paper", of kind "yarn".
+        attention_factor: m; None is 0.1 ln s + 1 for "yarn" and 1 for the others.
+        original: L, positions that were trained; None is the window of the model it is used with.
+        length: l, of kind "dynamic"; None is the original window.
+
+    Raises:
+        InputError: an unknown kind or ramp, a factor below 1, a number that is not positive.
+    """
+
+    kind: str = "none"
+    factor: float = 1.0
+    ramp: str = "index"
+    attention_factor: float | None = None
+    original: int | None = None
+    length: int | None = None
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise InputError("no such rotary scaling", got=self.kind, expected=", ".join(KINDS))
+        if self.ramp not in RAMPS:
+            raise InputError("no such ramp", got=self.ramp, expected=", ".join(RAMPS))
+        if not isinstance(self.factor, int | float) or not math.isfinite(self.factor) or self.factor < 1:
+            hint = "a window can only be stretched; factor=1 is the native window"
+            raise InputError("the factor of a rotary scaling is at least 1", got=self.factor, hint=hint)
+        for name in ("attention_factor", "original", "length"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise InputError(f"{name} must be positive", got=value)
+
+    @property
+    def m(self):
+        """What multiplies cos and sin."""
+        if self.attention_factor is not None:
+            return float(self.attention_factor)
+        return 0.1 * math.log(self.factor) + 1.0 if self.kind == "yarn" else 1.0
+
+    def __str__(self):
+        if self.kind == "none":
+            return "none" if self.m == 1 else f"none, m {self.m:.4g}"
+        said = f"{self.kind} {self.factor:g}"
+        said += " paper ramp" if self.kind == "yarn" and self.ramp == "paper" else ""
+        default = dataclasses.replace(self, attention_factor=None).m
+        return said if self.m == default else f"{said}, m {self.m:.4g}"
+
+
+def scaling_of(config):
+    """The scaling that a model's configuration states.
+
+    Args:
+        config: a text config of transformers, or its `rope_parameters` as a dict.
+
+    Raises:
+        InputError: a rope type that is not of `KINDS`, and as `Scaling`.
+    """
+    rope = config if isinstance(config, dict) else config.rope_parameters
+    kind = rope.get("rope_type", "default")
+    kind = "none" if kind == "default" else kind
+    if kind not in KINDS:
+        raise InputError("no such rotary scaling", got=f"rope_type {kind!r}", expected=f"default, {', '.join(KINDS)}")
+    if kind != "none" and rope.get("factor") is None:
+        raise InputError("a rotary scaling without its factor", got=f"rope_type {kind!r}", expected="factor")
+    factor, given = float(rope.get("factor") or 1), rope.get("attention_factor")
+    if given is None and rope.get("mscale") and rope.get("mscale_all_dim"):
+        grown = [0.1 * rope[name] * math.log(factor) + 1 for name in ("mscale", "mscale_all_dim")]
+        given = grown[0] / grown[1]
+    plain = (rope.get("beta_fast") or FAST, rope.get("beta_slow") or SLOW, rope.get("truncate", True))
+    if kind == "yarn" and plain != (FAST, SLOW, True):
+        got = "beta_fast {}, beta_slow {}, truncate {}".format(*plain)
+        raise InputError("a ramp with other bounds than the family's", got=got, expected="32, 1, true")
+    return Scaling(kind, factor, attention_factor=given, original=rope.get("original_max_position_embeddings"))
+
+
+def frequencies(scaling, *, theta, width, window, dtype=None):
+    """ω' [pair] in radians per token.
+
+    In float32 the operations are those of transformers' own initialisers, in their order: equal bit for bit.
+
+    Args:
+        scaling: `Scaling`. theta: rope_theta. width: rotated channels d. window: L, unless the scaling names its own.
+        dtype: None is float32, what models compute with.
+    """
+    import torch
+
+    window = scaling.original or window
+    steps = torch.arange(0, width, 2, dtype=dtype or torch.float32) / width
+    if scaling.kind in ("ntk", "dynamic"):
+        length = max(scaling.length or window, window)
+        grown = scaling.factor if scaling.kind == "ntk" else scaling.factor * length / window - (scaling.factor - 1)
+        return 1.0 / (theta * grown ** (width / (width - 2))) ** steps
+    if scaling.factor == 1 or scaling.kind == "none":
+        return 1.0 / theta**steps
+    if scaling.kind == "linear":
+        return 1.0 / theta**steps / scaling.factor
+    slow = theta**steps
+    kept = 1 - ramp(scaling, theta=theta, width=width, window=window).to(steps.dtype)
+    return 1.0 / (scaling.factor * slow) * (1 - kept) + 1.0 / slow * kept
+
+
+def ramp(scaling, *, theta, width, window):
+    """How far each pair is interpolated by YaRN, [pair] from 0 (left alone) to 1 (turned s times slower)."""
+    import torch
+
+    pairs, window = torch.arange(width // 2, dtype=torch.float32), scaling.original or window
+    if scaling.ramp == "paper":
+        turns = window / (2 * math.pi) * theta ** (-2 * pairs.double() / width)
+        return 1 - ((turns - SLOW) / (FAST - SLOW)).clamp(0, 1)
+    at = [width * math.log(window / (2 * math.pi * n)) / (2 * math.log(theta)) for n in (FAST, SLOW)]
+    low, high = max(math.floor(at[0]), 0), min(math.ceil(at[1]), width - 1)
+    return ((pairs - low) / ((high - low) or 0.001)).clamp(0, 1)
+
+
+@contextlib.contextmanager
+def switched(stack, scaling, *, theta, width, window, reach):
+    """The rotary module of a stack of decoder layers under a scaling, while the block lasts; then exactly as before.
+
+    Args:
+        stack: `labkit.trace.decoder(model)`. reach: positions that the configuration shall allow meanwhile.
+
+    Raises:
+        InputError: frequencies that are held in 16 bits.
+    """
+    import torch
+
+    module = stack.rotary_emb
+    if module.inv_freq.dtype != torch.float32:
+        raise InputError(
+            "the rotary frequencies are not in float32",
+            got=str(module.inv_freq.dtype).removeprefix("torch."),
+            hint="16-bit angles are wrong after a few hundred tokens; load with dtype=..., model.to(dtype) casts them",
+        )
+    before = module.inv_freq.clone()
+    held = {name: getattr(module, name) for name in ("attention_scaling", "rope_type", "inv_freq")}
+    allowed = stack.config.max_position_embeddings
+    try:
+        module.inv_freq.copy_(frequencies(scaling, theta=theta, width=width, window=window))
+        module.attention_scaling, module.rope_type = scaling.m, "default"  # "dynamic" would recompute by itself
+        stack.config.max_position_embeddings = reach
+        yield
+    finally:
+        held["inv_freq"].copy_(before)
+        for name, value in held.items():
+            setattr(module, name, value)
+        stack.config.max_position_embeddings = allowed
