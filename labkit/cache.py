@@ -143,7 +143,7 @@ def same_scaling(cache, before, now):
     Raises:
         InputError: keys of two scalings would meet in one softmax.
     """
-    if before != now and cache.get_seq_length():
+    if not before.same(now) and cache.get_seq_length():
         raise InputError(
             "this cache was made under another rotary scaling",
             got=f"keys rotated under {before}, now {now}",
@@ -185,4 +185,5 @@ def start_of(cache, layers, row=0):
             parts["state"][index] = layer.recurrent_states[0][row].clone()
         else:
             parts["keys"][index], parts["values"][index] = layer.keys[row], layer.values[row]
-    return Start(cache.get_seq_length(), **parts)
+    unturned = any(getattr(layer, "unturned", False) for layer in cache.layers)
+    return Start(cache.get_seq_length(), **parts, unturned=unturned)

@@ -34,6 +34,7 @@ class Lab:
         self.name = name or spec.name
         self._edits = []
         self._scaling = None  # of an open `yarn.scaled` scope
+        self._keys_layer = None  # what makes an attention layer's part of a cache; None is transformers' own
         self._fed = weakref.WeakKeyDictionary()  # cache -> the ids it absorbed through this lab
         self._turned = weakref.WeakKeyDictionary()  # cache -> the rotary scaling that its keys were rotated under
 
@@ -53,7 +54,9 @@ class Lab:
     @property
     def window(self):
         """Positions the model accepts: the native window, or what an open `yarn.scaled` scope made of it."""
-        return decoder(self.model).config.max_position_embeddings
+        allowed, own = decoder(self.model).config.max_position_embeddings, self.scaling
+        stretched = self._scaling is None and own.original  # a configuration may leave the native window as it was
+        return max(allowed, int(own.factor * own.original)) if stretched else allowed
 
     @property
     def scaling(self):
@@ -249,7 +252,10 @@ class Lab:
         """An empty hybrid cache for this model."""
         from transformers import DynamicCache
 
-        return DynamicCache(config=decoder(self.model).config)
+        cache = DynamicCache(config=decoder(self.model).config)
+        for layer in self.spec.attention_layers if self._keys_layer else ():
+            cache.layers[layer] = self._keys_layer(layer)
+        return cache
 
     def snapshot(self, cache):
         """Keep what a cache holds now; see `labkit.cache.snapshot`."""

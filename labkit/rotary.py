@@ -7,6 +7,7 @@ With θ = rope_theta, d rotated channels, window L, factor s, pairs i = 0 … d/
     ntk       θ grows by s^(d/(d-2))                             NTK-aware
     dynamic   θ grows by (s·l/L - s + 1)^(d/(d-2)) at length l   dynamic NTK, as in transformers
     yarn      ω_i·(1 - ramp_i + ramp_i/s)                        arXiv 2309.00071; cos and sin also grow by m
+    dynamic-yarn   yarn with s = l/L, at least 1 and at most the factor, at length l
 
 YaRN's ramp exists twice. "index" is what transformers, vLLM and the reference code do: linear in the pair's index i
 between ⌊c(32)⌋ and ⌈c(1)⌉, c(n) = d·ln(L/(2πn)) / (2 ln θ). "paper" is the formula of the paper: linear in the number
@@ -20,7 +21,7 @@ import math
 
 from labkit.errors import InputError
 
-KINDS = ("none", "linear", "ntk", "dynamic", "yarn")
+KINDS = ("none", "linear", "ntk", "dynamic", "yarn", "dynamic-yarn")
 RAMPS = ("index", "paper")
 FAST, SLOW = 32.0, 1.0  # turns in the window: above, a pair is left alone; below, it is interpolated
 
@@ -34,7 +35,7 @@ class Scaling:
         ramp: "index" or "paper", of kind "yarn".
         attention_factor: m; None is 0.1 ln s + 1 for "yarn" and 1 for the others.
         original: L, positions that were trained; None is the window of the model it is used with.
-        length: l, of kind "dynamic"; None is the original window.
+        length: l, of the dynamic kinds; None is the original window.
 
     Raises:
         InputError: an unknown kind or ramp, a factor below 1, a number that is not positive.
@@ -65,13 +66,33 @@ class Scaling:
         """What multiplies cos and sin."""
         if self.attention_factor is not None:
             return float(self.attention_factor)
-        return 0.1 * math.log(self.factor) + 1.0 if self.kind == "yarn" else 1.0
+        return 0.1 * math.log(self.at().factor) + 1.0 if self.kind in ("yarn", "dynamic-yarn") else 1.0
+
+    def at(self, length=None, window=None):
+        """What a "dynamic-yarn" scaling is at a length; the others are what they are."""
+        if self.kind != "dynamic-yarn":
+            return self
+        window, length = self.original or window, length or self.length
+        factor = 1.0 if length is None or window is None else min(max(1.0, length / window), self.factor)
+        return dataclasses.replace(self, kind="yarn", factor=factor, length=None)
+
+    def same(self, other):
+        """Whether two scalings turn every pair alike: factor 1 is none, and a default m is the m it stands for."""
+        return self._plain() == other._plain()
+
+    def _plain(self):
+        if self.kind == "none" or (self.factor == 1 and self.kind != "dynamic"):  # dynamic NTK grows at factor 1 too
+            return Scaling(attention_factor=self.m)
+        if self.kind == "dynamic-yarn":
+            return dataclasses.replace(self, length=None)
+        return dataclasses.replace(self, attention_factor=self.m)
 
     def __str__(self):
         if self.kind == "none":
             return "none" if self.m == 1 else f"none, m {self.m:.4g}"
         said = f"{self.kind} {self.factor:g}"
-        said += " paper ramp" if self.kind == "yarn" and self.ramp == "paper" else ""
+        said += " paper ramp" if "yarn" in self.kind and self.ramp == "paper" else ""
+        said += f" at {self.length:,} tokens" if self.length else ""
         default = dataclasses.replace(self, attention_factor=None).m
         return said if self.m == default else f"{said}, m {self.m:.4g}"
 
@@ -115,6 +136,7 @@ def frequencies(scaling, *, theta, width, window, dtype=None):
     import torch
 
     window = scaling.original or window
+    scaling = scaling.at(window=window)
     steps = torch.arange(0, width, 2, dtype=dtype or torch.float32) / width
     if scaling.kind in ("ntk", "dynamic"):
         length = max(scaling.length or window, window)
@@ -127,6 +149,15 @@ def frequencies(scaling, *, theta, width, window, dtype=None):
     slow = theta**steps
     kept = 1 - ramp(scaling, theta=theta, width=width, window=window).to(steps.dtype)
     return 1.0 / (scaling.factor * slow) * (1 - kept) + 1.0 / slow * kept
+
+
+def angles(positions, scaling, *, theta, width, window, dtype):
+    """(cos, sin), each [token, width], as the model's own rotary module gives them for text."""
+    import torch
+
+    omega = frequencies(scaling, theta=theta, width=width, window=window).to(positions.device)
+    turned = torch.cat([positions[:, None].float() * omega] * 2, -1)
+    return (turned.cos() * scaling.m).to(dtype), (turned.sin() * scaling.m).to(dtype)
 
 
 def ramp(scaling, *, theta, width, window):

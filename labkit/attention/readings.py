@@ -50,7 +50,10 @@ def inputs(run, layer):
     q = rotate(run.seams[layer, "q"], cos, sin)
     k, v = rotate(run.seams[layer, "k"], cos, sin), run.seams[layer, "v"]
     if run.start.length:
-        k = torch.cat([run.start.keys[layer].transpose(0, 1).to(k), k])
+        known = run.start.keys[layer].transpose(0, 1).to(k)
+        if run.start.unturned:  # keys that a dynamic scaling turns at every pass
+            known = rotate(known, *run.start.angles(run.scaling, run.spec, k))
+        k = torch.cat([known, k])
         v = torch.cat([run.start.values[layer].transpose(0, 1).to(v), v])
     return Inputs(q, k, v, run.seams[layer, "gate"].sigmoid())
 

@@ -16,6 +16,7 @@ from functools import partial
 
 import torch
 
+from labkit import rotary
 from labkit.errors import InputError
 from labkit.nano import questions, tasks, text
 from labkit.nano.shape import WINDOW
@@ -142,31 +143,12 @@ def padded(rows, pad):
     return ids, mask, (mask.cumsum(1) - 1).clamp(min=0)
 
 
-@contextlib.contextmanager
 def yarn(model, factor):
     """The model's rotary frequencies and scale as YaRN (arXiv 2309.00071) makes them, while the block lasts."""
-    import copy
-
-    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
-
-    if factor == 1:
-        yield
-        return
-    config, rotary = copy.deepcopy(model.config), model.model.rotary_emb
-    config.rope_parameters = config.rope_parameters | {
-        "rope_type": "yarn",
-        "factor": float(factor),
-        "original_max_position_embeddings": WINDOW,
-    }
-    frequencies, scale = ROPE_INIT_FUNCTIONS["yarn"](config, rotary.inv_freq.device)
-    before = rotary.inv_freq.clone(), rotary.attention_scaling
-    rotary.inv_freq.copy_(frequencies)
-    rotary.attention_scaling = scale
-    try:
-        yield
-    finally:
-        rotary.inv_freq.copy_(before[0])
-        rotary.attention_scaling = before[1]
+    rope, width = model.config.rope_parameters, 2 * len(model.model.rotary_emb.inv_freq)
+    scaling = rotary.Scaling("yarn", factor, original=WINDOW)
+    where = dict(theta=rope["rope_theta"], width=width, window=WINDOW, reach=factor * WINDOW)
+    return rotary.switched(model.model, scaling, **where)
 
 
 @contextlib.contextmanager

@@ -4,8 +4,10 @@ import torch
 
 from labkit import cache as _cache
 from labkit import passes
+from labkit import plan as _plan
 from labkit.errors import InputError, LabError
 from labkit.notation import label
+from labkit.spec.memory import kv_bytes_per_token
 from labkit.stream.store import Store
 from labkit.trace import Recorder, Run, Seams, Start, parameters_of
 
@@ -38,6 +40,7 @@ def run(lab, ids, *, probes, chunk=2048, progress=False, checkpoint=None, every=
     Raises:
         InputError: no probes, a block that does not divide the chunk, a checkpoint of another request, a probe of
             tokens that the prompt does not have.
+        BudgetError: keys and values of so many tokens would not fit.
         Interrupted: on Ctrl-C; carries the dataset of the finished chunks.
     """
     if not probes:
@@ -47,6 +50,7 @@ def run(lab, ids, *, probes, chunk=2048, progress=False, checkpoint=None, every=
     if len(blocks := {probe.block for probe in probes if probe.blocks}) > 1:
         raise InputError("probes of one stream share their block", got=sorted(blocks), expected="one block size")
     lab._admit(len(ids))
+    _admit_keys(lab, len(ids), kv_device)
     wanted = {}
     for probe in probes:
         probe.check(len(ids))
@@ -112,6 +116,18 @@ def run(lab, ids, *, probes, chunk=2048, progress=False, checkpoint=None, every=
     finally:
         bar.close()
     return _merged(lab, probes, logits, done)
+
+
+def _admit_keys(lab, tokens, kv_device):
+    """Refuse a prompt whose keys and values alone would not fit where they rest."""
+    each = kv_bytes_per_token(lab.spec, lab.dtype)
+    where = lab.device if kv_device is None else torch.device("cpu")
+    ways = (
+        (('kv_device="cpu"', 0),)
+        if where.type != "cpu"
+        else ((f"the first {tokens // 2:,} tokens", tokens * each // 2),)
+    )
+    _plan.admit("lab.stream: keys and values", tokens, tokens * each, where, ways)
 
 
 def _merged(lab, probes, logits, done):

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import torch
 
+from labkit import rotary
 from labkit.errors import InputError, LayerError, ParityError, SeamError
 from labkit.notation import visible
 from labkit.rotary import Scaling
@@ -58,7 +59,7 @@ class Start:
         length: tokens already in the cache.
         conv: `{layer: [conv channels, taps]}`, raw projections of the last tokens, newest last.
         state: `{layer: [head, key, value]}`, float32.
-        keys, values: `{layer: [kv_head, length, value]}`, keys already rotated.
+        keys, values: `{layer: [kv_head, length, value]}`, keys already rotated, unless `unturned`.
     """
 
     length: int = 0
@@ -66,6 +67,18 @@ class Start:
     state: dict = dataclasses.field(default_factory=dict)
     keys: dict = dataclasses.field(default_factory=dict)
     values: dict = dataclasses.field(default_factory=dict)
+    unturned: bool = False
+
+    def angles(self, scaling, spec, like):
+        """(cos, sin), each [length, rotary channels], that turn `unturned` keys under a scaling."""
+        return rotary.angles(
+            torch.arange(self.length, device=like.device),
+            scaling,
+            theta=spec.rope_theta,
+            width=spec.rotary_dim,
+            window=spec.window,
+            dtype=like.dtype,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,6 +196,7 @@ class Run:
             "prompt": self.prompt,
             "model": self.model,
             "length": self.start.length,
+            "unturned": self.start.unturned,
             "spec": dataclasses.asdict(self.spec),
             "scaling": dataclasses.asdict(self.scaling),
             "parity": [[layer, reading, error] for (layer, reading), error in self.parity.items()],
@@ -221,7 +235,7 @@ def open_run(folder):
         seams=Seams(groups.pop("seams")),
         rotary=(tensors["rotary/cos"], tensors["rotary/sin"]),
         parameters=groups.pop("parameters"),
-        start=Start(facts["length"], **groups),
+        start=Start(facts["length"], **groups, unturned=facts.get("unturned", False)),
         spec=Spec(**{k: tuple(v) if isinstance(v, list) else v for k, v in spec.items()}),
         prompt=facts["prompt"],
         model=facts["model"],

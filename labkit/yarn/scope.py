@@ -1,0 +1,57 @@
+"""A rotary scaling for as long as a block lasts: switched in place, restored exactly.
+
+    with yarn.scaled(lab, factor=4):
+        run = lab.trace(long_prompt)
+
+Only the attention layers rotate anything, and of their channels only a part; DeltaNet layers never notice. Keys in a
+cache are rotated already, so a cache belongs to one scaling; `labkit.yarn.late` keeps keys that can be turned anew.
+"""
+
+import contextlib
+
+from labkit import rotary
+from labkit.errors import InputError
+from labkit.trace import decoder
+from labkit.yarn.table import RELEASED, shape, stretched
+
+
+@contextlib.contextmanager
+def scaled(lab, factor=RELEASED, *, kind="yarn", ramp="index", attention_factor=None, length=None, window=None):
+    """The model under a rotary scaling.
+
+    Args:
+        lab: `Lab`. factor: s; 1 is the native frequencies, bit for bit.
+        kind: "yarn", "linear", "ntk", "dynamic", or "none": native frequencies, where `attention_factor` may be set.
+        ramp: "index", as engines do it, or "paper".
+        attention_factor: m; None is the kind's own, 1 is off.
+        length: of kind "dynamic", the length whose frequencies are taken.
+        window: positions allowed meanwhile; None is factor times the native window. More than the scaling reaches is
+            how one looks at a model beyond its window: `scaled(lab, 1, kind="none", window=...)`.
+
+    Yields:
+        the lab.
+
+    Raises:
+        InputError: a factor below 1, an unknown kind or ramp, a window below the native one or beyond what float32
+            positions tell apart, frequencies held in 16 bits.
+    """
+    scaling = stretched(lab.spec, factor, kind=kind, ramp=ramp, attention_factor=attention_factor, length=length)
+    with under(lab, scaling, window):
+        yield lab
+
+
+@contextlib.contextmanager
+def under(lab, scaling, window=None):
+    """The model under a `rotary.Scaling`; see `scaled`."""
+    native = lab.spec.window
+    reach = int(scaling.factor * native) if window is None else window
+    if not native <= reach <= 2**24:
+        got, expected = f"{reach:,} positions", f"{native:,} to {2**24:,}"
+        raise InputError("a window that cannot be opened", got=got, expected=expected)
+    where = shape(lab.spec)
+    with rotary.switched(decoder(lab.model), scaling, reach=max(reach, native), **where):
+        before, lab._scaling = lab._scaling, scaling
+        try:
+            yield lab
+        finally:
+            lab._scaling = before

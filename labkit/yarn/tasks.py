@@ -1,0 +1,137 @@
+"""Questions about a long text whose one right answer stands at a chosen depth, sized by the model's own tokenizer.
+
+In the manner of RULER (arXiv 2404.06654), in words of our own, small enough that one token is asked for:
+
+    needle     one fact about one key, and one about another that distracts
+    keys       eight facts about eight keys; one is asked for
+    latest     a key gets a value, and later another; the later counts
+    variable   a value given to one name, handed on over two more; the last name is asked for, beside a second chain
+
+Between the facts stand sentences about other things. Every question has a foil: a value of the text that would be right
+for another question. The margin, log p(answer) - log p(foil), says more than a share of right answers: it has no floor.
+"""
+
+import dataclasses
+import functools
+import random
+
+import torch
+
+from labkit.errors import InputError
+from labkit.nano.text import sentence
+from labkit.nano.tokens import KEYS, VALUES
+
+FACT, ASKED = " {} is {}.", "\n {} is"
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """A text and what is asked about it, as token ids.
+
+    Attributes:
+        ids: [T] the whole prompt, question included. asked: how many of its last tokens are the question.
+        answer, foil: ids of the right and of the wrong continuation.
+        at: the token at which the fact begins.
+    """
+
+    ids: torch.Tensor
+    asked: int
+    answer: torch.Tensor
+    foil: torch.Tensor
+    at: int
+
+
+def question(lab, task, *, length, depth, seed):
+    """One question.
+
+    Args:
+        lab: `Lab` with a tokenizer. task: one of `FACTS`. length: tokens that the prompt fills but does not exceed.
+        depth: where the fact stands, 0 to 1 of the text before the question. seed: any; the same seed gives the same
+            facts at every length and depth, and filler that begins alike.
+
+    Raises:
+        InputError: an unknown task, a depth outside 0 to 1, a length without room for the facts.
+    """
+    if task not in FACTS:
+        raise InputError("no such task", got=task, expected=", ".join(FACTS))
+    if not 0 <= depth <= 1:
+        raise InputError("a depth is a share of the text", got=depth, expected="0 to 1")
+    if lab.tokenizer is None:
+        raise InputError("this lab has no tokenizer", got="a task in words", expected="a checkpoint with its tokenizer")
+    draw = random.Random(f"{task}/{seed}")
+    before, fact, after, key, value, foil = FACTS[task](draw)
+    facts, asked = [*before, fact, *after], ASKED.format(key)
+    sizes = functools.partial(_size, lab.tokenizer)
+    room = length - sum(map(sizes, facts)) - sizes(asked) - 2
+    if room < 0:
+        got, least = f"{length} tokens", f"{length - room} or more"
+        raise InputError(f"no room for the facts of a {task} question", got=got, expected=least)
+    filler = _filler(random.Random(f"filler/{seed}"), room, sizes)
+    place = round(depth * len(filler))
+    # The fact stands at its depth, those told before it anywhere before, those told after anywhere after.
+    spots = sorted(draw.randint(0, place) for _ in before), sorted(draw.randint(place, len(filler)) for _ in after)
+    told = list(zip([*spots[0], place, *spots[1]], facts, strict=True))
+    pieces, at = [], 0
+    for n in range(len(filler) + 1):
+        while told and told[0][0] == n:
+            if len(told) == len(after) + 1:
+                at = len(pieces)
+            pieces.append(told.pop(0)[1])
+        pieces += filler[n : n + 1]
+    text = "".join(pieces)
+    ids, tail = lab.encode(text), lab.encode(asked)
+    answers = [lab.encode(f" {one}") for one in (value, foil)]
+    begin = len(lab.encode("".join(pieces[:at]))) if at else 0
+    return Question(torch.cat([ids, tail]), len(tail), *answers, begin)
+
+
+@functools.lru_cache(maxsize=100_000)
+def _size(tokenizer, text):
+    return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def filler_ids(lab, length, *, seed):
+    """Token ids [length] of sentences that state no fact."""
+    draw, text, count = random.Random(f"filler ids/{seed}"), [], 0
+    while count < length + 8:
+        text.append(sentence(draw))
+        count += _size(lab.tokenizer, text[-1])
+    return lab.encode("".join(text))[:length]
+
+
+def _filler(draw, room, sizes):
+    found = []
+    while (room := room - sizes(more := sentence(draw))) >= 0:
+        found.append(more)
+    return found
+
+
+def _needle(draw):
+    (key, other), (value, foil) = draw.sample(KEYS, 2), draw.sample(VALUES, 2)
+    distraction = [FACT.format(other, foil)]
+    before, after = (distraction, []) if draw.random() < 0.5 else ([], distraction)
+    return before, FACT.format(key, value), after, key, value, foil
+
+
+def _keys(draw):
+    keys, values = draw.sample(KEYS, 8), draw.sample(VALUES, 8)
+    fact, *others = (FACT.format(*pair) for pair in zip(keys, values, strict=True))
+    return others[:3], fact, others[3:], keys[0], values[0], draw.choice(values[1:])
+
+
+def _latest(draw):
+    key, (value, foil) = draw.choice(KEYS), draw.sample(VALUES, 2)
+    return [FACT.format(key, foil)], FACT.format(key, value), [], key, value, foil
+
+
+def _variable(draw):
+    """Two chains of three names; the middle link of the one that is asked for stands at the depth."""
+    names, (value, foil) = draw.sample(KEYS, 6), draw.sample(VALUES, 2)
+    (first, link, last), (one, two, three) = (
+        [FACT.format(chain[0], start), FACT.format(chain[1], chain[0]), FACT.format(chain[2], chain[1])]
+        for chain, start in ((names[:3], value), (names[3:], foil))
+    )
+    return [one, first], link, [two, last, three], names[2], value, foil
+
+
+FACTS = {"needle": _needle, "keys": _keys, "latest": _latest, "variable": _variable}

@@ -1,0 +1,530 @@
+"""The stretched window: tables, scopes, bands, counterfactuals and probes, each against a law."""
+
+import importlib
+import json
+import math
+
+import numpy as np
+import pytest
+import tiny
+import torch
+import xarray
+
+import labkit as lk
+from labkit import attention, deltanet, spec, stream, yarn
+from labkit.errors import BudgetError, InputError, LayerError
+from labkit.rotary import Scaling
+
+parts = importlib.import_module("labkit.yarn.causes")
+BIG = spec.read("Qwen3.6-27B")
+IDS = tiny.ids(150)
+
+
+@pytest.fixture(scope="module")
+def nano():
+    return lk.load("nano")
+
+
+# ------------------------------------------------------------------------------------------------------- tables
+
+
+def test_the_pairs_of_the_27b():
+    """Ten of 32 never turn once in the window; 15 untouched, 7 blended, 10 interpolated; m and m² at 4 and 2."""
+    ds = yarn.wavelengths(BIG)
+    assert ds.sizes["pair"] == 32 and int((ds.turns < 1).sum()) == 10 and (ds.turns[22:] < 1).all()
+    assert [int((ds.kind == kind).sum()) for kind in yarn.CLASSES] == [15, 7, 10]
+    assert ds.attrs["m"] == pytest.approx(1.13863, abs=1e-5) and ds.attrs["m2"] == pytest.approx(1.2965, abs=1e-4)
+    assert yarn.wavelengths(BIG, 2).attrs["m2"] == pytest.approx(1.1434, abs=1e-4)
+    for pair, wavelength, turns in ((0, 6.283, 41_722), (14, 7256, 36.1), (18, 54_410, 4.82), (22, 408_019, 0.643)):
+        assert float(ds.wavelength[pair]) == pytest.approx(wavelength, rel=2e-4)
+        assert float(ds.turns[pair]) == pytest.approx(turns, rel=2e-3)
+    slowed = [1.103, 1.231, 1.391, 1.6, 1.882, 2.286, 2.909, 4]
+    assert ds.slowed[15:23].values == pytest.approx(slowed, abs=6e-4)
+    paper = [1.326, 1.835, 2.388, 2.921, 3.376, 3.726, 3.976, 4]
+    assert yarn.wavelengths(BIG, ramp="paper").slowed[15:23].values == pytest.approx(paper, abs=6e-4)
+    half = [1.067, 1.143, 1.231, 1.333, 1.455, 1.6, 1.778, 2]
+    assert yarn.wavelengths(BIG, 2).slowed[15:23].values == pytest.approx(half, abs=6e-4)
+
+
+@pytest.mark.parametrize(("factor", "most"), [(4, 0.45), (2, 0.25)])
+def test_the_two_ramps_differ_most_at_pair_18(factor, most):
+    index, paper = (yarn.wavelengths(BIG, factor, ramp=ramp).slowed for ramp in ("index", "paper"))
+    differ = 1 - index / paper
+    assert int(differ.argmax("pair")) == 18 and float(differ.max()) == pytest.approx(most, abs=0.005)
+    assert np.flatnonzero(differ > 1e-3).tolist() == list(range(15, 22))
+
+
+def test_phases_at_a_million_tokens():
+    ds = yarn.ledger(BIG, 1_010_000)
+    plain, scaled = ds.sel(scaling="none"), ds.sel(scaling="yarn 4")
+    assert int(plain.covered.sum()) == 22 and not plain.covered[22:].any() and scaled.covered.all()
+    assert float(scaled.new.max()) == 0 and (plain.new[22:] > 0).all() and float(plain.new[:22].max()) == 0
+    for pair, without, with_ in ((16, 50.8, 41.3), (21, 4.10, 1.41), (22, 2.48, 0.619), (24, 0.904, 0.226)):
+        assert float(plain.turns[pair]) == pytest.approx(without, rel=2e-3)
+        assert float(scaled.turns[pair]) == pytest.approx(with_, rel=5e-3)
+    assert (ds.attrs["channels"], ds.attrs["position_free"]) == (64, 192)
+    assert (ds.attrs["attention_layers"], ds.attrs["layers"]) == (16, 64)
+    inside = yarn.ledger(BIG, BIG.window)
+    assert inside.covered.all() and float(inside.new.max()) == 0
+    with pytest.raises(InputError, match="(?s)not a length.*at least 1"):
+        yarn.ledger(BIG, 0)
+
+
+def test_errors_of_phases_grow_with_the_position():
+    ds = yarn.phase_error(BIG)
+    assert ds.phase.max("pair").values == pytest.approx([0.009, 0.018, 0.035], abs=6e-4)
+    assert (ds.phase.argmax("pair") == 1).all() and (ds.phase[:, 0] == 0).all()
+    assert 2**-10 < float(ds.bfloat16.max()) < 2**-8 and float(ds.half_angles[0].max()) > 100
+
+
+# -------------------------------------------------------------------------------------------------------- scopes
+
+
+def test_factor_one_is_the_identity_and_the_scope_restores_exactly(lab):
+    base, module = lab.trace(IDS).logits, lab.model.model.rotary_emb
+    before = (
+        module.inv_freq.clone(),
+        module.inv_freq.data_ptr(),
+        module.attention_scaling,
+        lab.window,
+        dict(vars(module)),
+    )
+    for kind in ("yarn", "linear", "ntk", "none"):
+        with yarn.scaled(lab, 1, kind=kind):
+            assert torch.equal(lab.trace(IDS).logits, base)
+    with pytest.raises(RuntimeError, match="stop"), yarn.scaled(lab, 4):
+        assert not torch.equal(lab.trace(IDS).logits, base) and lab.window == 2048
+        with yarn.scaled(lab, 2, ramp="paper"):
+            assert lab.window == 1024 and str(lab.scaling) == "yarn 2 paper ramp"
+        assert lab.window == 2048 and str(lab.scaling) == "yarn 4"
+        raise RuntimeError("stop")
+    after = module.inv_freq, module.inv_freq.data_ptr(), module.attention_scaling, lab.window
+    assert torch.equal(before[0], after[0]) and before[1:4] == after[1:] and vars(module).keys() == before[4].keys()
+    assert torch.equal(lab.trace(IDS).logits, base) and lab.scaling == Scaling() and not tiny.hooks(lab.model)
+
+
+@pytest.mark.parametrize(("kind", "factor"), [("yarn", 4.0), ("yarn", 1.5), ("linear", 3.0)])
+def test_switching_in_place_equals_a_model_built_that_way(lab, kind, factor):
+    rope = tiny.SIZES["rope_parameters"] | {
+        "rope_type": kind,
+        "factor": factor,
+        "original_max_position_embeddings": 512,
+    }
+    built = tiny.make_lab(tiny.model(rope_parameters=rope))
+    with yarn.scaled(lab, factor, kind=kind):
+        assert torch.equal(lab.trace(IDS).logits, built.trace(IDS).logits)
+        assert lab.window == built.window == 512 * factor and lab.scaling.same(built.scaling)
+    assert built.spec.window == 512
+
+
+def test_a_cache_belongs_to_one_scaling(lab, tmp_path):
+    cache = lab.cache()
+    lab.trace(IDS[:100], cache=cache)
+    snap = lab.snapshot(cache)
+    with yarn.scaled(lab, 4):
+        for made in (cache, lab.restore(snap)):
+            with pytest.raises(
+                InputError, match="(?s)another rotary scaling.*under none, now yarn 4.*inside the scope"
+            ):
+                lab.trace(IDS[100:], cache=made)
+        with pytest.raises(InputError, match="another rotary scaling"):
+            lab.resume(snap, IDS)
+        own = lab.cache()
+        lab.trace(IDS[:100], cache=own)
+        kept = lab.snapshot(own)
+        assert torch.allclose(lab.resume(kept, IDS).logits, lab.trace(IDS).logits, atol=1e-4)
+    with pytest.raises(InputError, match="under yarn 4, now none"):
+        lab.trace(IDS[100:], cache=own)
+    with yarn.scaled(lab, 1):
+        lab.trace(IDS[100:], cache=cache)  # factor 1 turns nothing
+    with pytest.raises(InputError, match="under yarn 4"):
+        lab.resume(kept.stacked(1), IDS) if kept.stacked(1).ids is not None else lab.trace(
+            IDS[100:], cache=lab.restore(kept)
+        )
+    lab.stream(IDS, probes=[deltanet.gates()], chunk=64, checkpoint=tmp_path)
+    with yarn.scaled(lab, 2), pytest.raises(InputError, match="(?s)another request.*different scaling"):
+        lab.stream(IDS, probes=[deltanet.gates()], chunk=64, checkpoint=tmp_path)
+
+
+def test_the_attention_factor_multiplies_the_rotary_part_alone(lab):
+    """m² on the rotated channels at every distance, 0 included; the others keep their logits."""
+    run = lab.trace(IDS)
+    with yarn.scaled(lab, 4, kind="none", attention_factor=1.2):
+        grown = lab.trace(IDS)
+    plain, more = (yarn.bands(one, layer=2) for one in (run, grown))
+    free = plain.part.sel(band="position-free")
+    assert abs(more.part.sel(band="position-free") - free).max() == 0
+    rotary = plain.logit - free
+    assert abs(more.logit - (1.44 * rotary + free)).max() < 2e-5 * abs(plain.logit).max()
+    assert float(abs(rotary.where(plain.distance == 0)).max()) > 0.1
+
+
+def test_positions_of_a_run(lab):
+    """Shifting all positions moves logits by rounding alone (bound 1e-5); a gap moves them."""
+    base, count = lab.trace(IDS).logits, torch.arange(150)
+    assert torch.equal(lab.trace(IDS, positions=count).logits, base)
+    with yarn.scaled(lab, 1, kind="none", window=4096):
+        shifted = lab.trace(IDS, positions=count + 3000)
+    assert (shifted.logits - base).abs().max() < 1e-5 * base.abs().max()
+    gap = lab.trace(IDS, positions=count + 200 * (count >= 100))
+    assert (gap.logits - base).abs().max() > 1e-3 and gap.places.tolist()[-1] == 349
+    # Without the mask transformers would cut attention at the gap: the last row must still read the beginning.
+    assert float(attention.pattern(gap, layer=4, rows=[-1]).weight[:, 0, :100].sum()) > 0.5
+    cache = lab.cache()
+    lab.trace(IDS[:100], cache=cache)
+    warm = lab.trace(IDS[100:], cache=cache, positions=count[100:] + 200)
+    assert (warm.logits - gap.logits).abs().max() < 1e-4 * base.abs().max()
+
+
+def test_a_run_keeps_its_scaling_and_places(lab, tmp_path):
+    with yarn.scaled(lab, 4, ramp="paper"):
+        run = lab.trace(IDS, positions=torch.arange(150) * 3)
+    run.save(tmp_path / "run")
+    again = lk.open_run(tmp_path / "run")
+    assert again.scaling == run.scaling == Scaling("yarn", 4, "paper", original=512)
+    assert torch.equal(again.places, run.places)
+    xarray.testing.assert_identical(yarn.bands(run, layer=2, rows=[3, 9]), yarn.bands(again, layer=2, rows=[3, 9]))
+
+
+def test_dynamic_scaling_keeps_keys_that_can_be_turned(lab):
+    ids = tiny.ids(1200)
+    base = lab.trace(ids[:400]).logits
+    with yarn.dynamic(lab):
+        assert lab.window == 2048
+        cache = lab.cache()
+        lab.trace(ids[:300], cache=cache)
+        assert (lab.trace(ids[300:400], cache=cache).logits - base).abs().max() < 2e-5 * base.abs().max()
+        run = lab.trace(ids[400:], cache=cache)
+        now = run.scaling.at()
+        assert now.factor == 1200 / 512 and run.start.unturned
+        seen = {layer: attention.pattern(run, layer=layer, rows=[0, -1], logits=True) for layer in (2, 4)}
+        snap = lab.snapshot(cache)
+        lab.generate(ids[:520], max_new_tokens=3)
+        ds = lab.stream(ids, probes=[attention.watch(block=64)], chunk=128)
+    with yarn.under(lab, now):
+        cold = attention.pattern(lab.trace(ids), layer=2, rows=[400, -1], logits=True)
+    # No scaling reaches the inputs of the first attention layer: after the switch its logits are those of a cold run.
+    assert abs(seen[2].logit[:, -1] - cold.logit[:, -1]).max() < 1e-4 * abs(cold.logit[:, -1]).max()
+    assert ds.attrs["tokens"] == 1200 and not tiny.hooks(lab.model) and lab.scaling == Scaling()
+    assert torch.equal(lab.trace(ids[:400]).logits, base)
+    with yarn.dynamic(lab):
+        with pytest.raises(InputError, match="(?s)is closed.*another yarn.dynamic"):
+            lab.trace(ids[:5], cache=cache)
+        lab.trace(ids[:5], cache=lab.restore(snap))
+        with pytest.raises(InputError, match="bands need one scaling"):
+            yarn.bands(lab.trace(ids[:50]), layer=2)
+    with pytest.raises(InputError, match="another rotary scaling"), yarn.scaled(lab, 4):
+        lab.trace(ids[:5], cache=cache)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda lab: yarn.scaled(lab, 0.5).__enter__(), InputError, "(?s)at least 1.*0.5"),
+        (
+            lambda lab: yarn.scaled(lab, 4, window=100).__enter__(),
+            InputError,
+            "(?s)cannot be opened.*100 positions.*512",
+        ),
+        (lambda lab: yarn.scaled(lab, 2**20).__enter__(), InputError, "(?s)cannot be opened.*16,777,216"),
+        (lambda lab: yarn.scaled(lab, 4, kind="wide").__enter__(), InputError, "no such rotary scaling"),
+        (
+            lambda lab: lab.trace(IDS, positions=[1, 2]),
+            InputError,
+            r"(?s)one rotary position per token.*\[2\].*\[150\]",
+        ),
+        (lambda lab: lab.trace(IDS, positions=torch.rand(150)), InputError, "(?s)per token.*float32.*whole numbers"),
+        (lambda lab: lab.trace(IDS, positions=torch.arange(150) - 1), InputError, "(?s)out of range.*-1 to 148"),
+        (lambda lab: lab.trace(IDS, positions="far"), InputError, "not positions"),
+        (lambda lab: lab.trace([IDS, IDS], positions=torch.arange(150)), InputError, "a list of prompts and positions"),
+        (lambda lab: yarn.bands(lab.trace(IDS), layer=0), LayerError, "deltanet.implied_row"),
+        (lambda lab: yarn.bands(lab.trace(IDS), layer=2, by="octave"), InputError, "(?s)no such bands.*'pair'"),
+        (lambda lab: yarn.predicted(lab.trace(IDS), layer=2), InputError, "(?s)one scaling to predict.*either"),
+        (lambda lab: yarn.probe(lab, seeds=3), InputError, "(?s)too few questions.*at least 8"),
+        (lambda lab: yarn.question(lab, "needle", length=90, depth=0, seed=0), InputError, "no tokenizer"),
+    ],
+)
+def test_misuse(lab, call, error, message):
+    with pytest.raises(error, match=message):
+        call(lab)
+    assert lab.scaling == Scaling() and not tiny.hooks(lab.model)
+
+
+def test_keys_and_values_that_would_not_fit_are_refused_before_a_stream(lab, monkeypatch):
+    from labkit.plan import card
+
+    monkeypatch.setattr(card, "budget", lambda device: (100_000, "a small machine"))
+    with pytest.raises(BudgetError, match="(?s)keys and values of 300 tokens would not fit.*a small machine"):
+        lab.stream(tiny.ids(300), probes=[deltanet.gates()], chunk=64)
+
+
+# ----------------------------------------------------------------------------------------------------------- bands
+
+
+@pytest.mark.parametrize("layer", [2, 4])
+@pytest.mark.parametrize("by", ["class", "pair"])
+def test_the_bands_of_a_logit_sum_to_it(lab, layer, by):
+    run = lab.trace(IDS)
+    ds = yarn.bands(run, layer=layer, by=by, heads=[4, 1], rows=[7, 149, 0])
+    whole = attention.pattern(run, layer=layer, heads=[4, 1], rows=[7, 149, 0], logits=True).logit
+    seen = np.isfinite(whole.values)
+    assert np.abs(ds.part.sum("band").values - whole.values)[seen].max() < 1e-4 * np.abs(whole.values[seen]).max()
+    assert np.isnan(ds.logit.values[~seen]).all() and ds.attrs["parity"] < 1e-5
+    assert ds.band.values[-1] == "position-free" and ds.sizes["band"] == (5 if by == "pair" else 4)
+    assert (ds.distance == ds.token - ds.source).all()
+
+
+def test_bands_under_a_scaling_and_at_chosen_places(lab):
+    for options in (dict(factor=4), dict(factor=3, kind="linear"), dict(factor=4, ramp="paper", attention_factor=1)):
+        with yarn.scaled(lab, **options):
+            run = lab.trace(IDS, positions=torch.arange(150) * 5)
+        ds = yarn.bands(run, layer=4)
+        whole = attention.pattern(run, layer=4, logits=True).logit.where(ds.logit.notnull())
+        assert float(abs(ds.logit - whole).max()) < 1e-4 * float(abs(whole).max())
+        assert int(ds.distance[10, 4]) == 30
+
+
+def test_predictions_are_exact_where_no_scaling_reaches_the_inputs(lab):
+    run = lab.trace(IDS)
+    with yarn.scaled(lab, 4):
+        again = lab.trace(IDS)
+    first = yarn.predicted(run, layer=2, factor=4), yarn.bands(again, layer=2)
+    assert float(abs(first[0].logit - first[1].logit).max()) < 1e-6 and first[0].attrs["scaling"] == "yarn 4"
+    later = yarn.predicted(run, layer=4, factor=4).logit - yarn.bands(again, layer=4).logit
+    moved = yarn.bands(run, layer=4).logit - yarn.bands(again, layer=4).logit
+    assert 1e-3 < float((later**2).mean()) < float((moved**2).mean()), "closer than no prediction, not exact"
+    same = yarn.predicted(run, layer=4, scaling=run.scaling)
+    assert float(abs(same.logit - yarn.bands(run, layer=4).logit).max()) == 0
+
+
+def test_bands_by_distance_are_means_of_bands(lab):
+    run = lab.trace(IDS)
+    whole, ds = yarn.bands(run, layer=4, heads=[5, 2]), yarn.by_distance(run, layer=4, heads=[5, 2])
+    bins = np.floor(np.log2(np.maximum(whole.distance.values, 0) + 1)).astype(int)
+    seen = whole.distance.values >= 0
+    assert ds.sizes["bin"] == 8 and int(ds["count"].sum()) == 150 * 151 // 2
+    for n in range(8):
+        part = whole.part.values[:, :, seen & (bins == n)]
+        assert np.abs(ds.part.isel(bin=n).values - part.mean(-1).T).max() < 1e-5
+        assert np.abs(ds.spread.isel(bin=n).values - part.std(-1).T).max() < 1e-4
+    assert ds.bin_text.values[3] == "7 to 14" and ds.attrs["parity"] < 1e-5
+    free = ds.part.sel(band="position-free") * 0 + 1
+    assert free.notnull().all()
+
+
+def test_bands_that_would_not_fit(lab, monkeypatch):
+    from labkit.plan import card
+
+    run = lab.trace(IDS)
+    monkeypatch.setattr(card, "budget", lambda device: (50_000, "a small machine"))
+    with pytest.raises(BudgetError, match=r"(?s)yarn.bands of 150 tokens would not fit.*16 rows|heads=\[0\]"):
+        yarn.bands(run, layer=2, by="pair")
+
+
+# ------------------------------------------------------------------------------------------------------- questions
+
+
+@pytest.mark.parametrize("task", yarn.FACTS)
+def test_questions_fill_the_length_and_put_the_fact_at_its_depth(nano, task):
+    for length, depth in ((300, 0.0), (300, 0.5), (300, 1.0), (900, 0.25)):
+        asked = yarn.question(nano, task, length=length, depth=depth, seed=7)
+        assert length - 20 < len(asked.ids) <= length
+        assert abs(asked.at / len(asked.ids) - depth) < 0.13, (depth, asked.at)
+        text = nano.tokenizer.decode(asked.ids.tolist())
+        key = text.rsplit("\n ", 1)[1].removesuffix(" is")
+        answer, foil = (nano.tokenizer.decode(ids.tolist()).strip() for ids in (asked.answer, asked.foil))
+        told = [line.strip(" .") for line in text.split(".")]
+        if task == "variable":
+            while answer not in (value := next(line for line in told if line.startswith(f"{key} is ")).split()[-1]):
+                key = value
+        else:
+            last = [line for line in told if line.startswith(f"{key} is ")][-1]
+            assert last == f"{key} is {answer}" and f" is {foil}." in text
+        assert text.count(" is ") == text.count(" is") - 1 and asked.asked == 3
+    one, two = (yarn.question(nano, task, length=300, depth=0.5, seed=seed) for seed in (1, 2))
+    assert not torch.equal(one.ids, two.ids)
+    assert torch.equal(one.ids, yarn.question(nano, task, length=300, depth=0.5, seed=1).ids)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(task="riddle"), "(?s)no such task.*riddle.*needle"),
+        (dict(depth=1.5), "(?s)a depth is a share.*0 to 1"),
+        (dict(length=10), "(?s)no room for the facts of a keys question.*10 tokens.*or more"),
+    ],
+)
+def test_questions_that_cannot_be_asked(nano, options, message):
+    with pytest.raises(InputError, match=message):
+        yarn.question(nano, **dict(task="keys", length=100, depth=0.5, seed=0) | options)
+
+
+def test_a_margin_is_the_log_probability_of_answer_minus_foil(nano):
+    asked = yarn.question(nano, "keys", length=120, depth=0.5, seed=3)
+    logits = nano.trace(asked.ids).logits[-1].log_softmax(-1)
+    expected = float(logits[asked.answer[0]] - logits[asked.foil[0]])
+    assert yarn.grid.margin(nano, asked)[0] == pytest.approx(expected, abs=1e-5)
+    import dataclasses
+
+    long = dataclasses.replace(asked, answer=nano.encode(" red fox sees"), foil=nano.encode(" blue whale"))
+    sums = []
+    for ids in (long.answer, long.foil):
+        whole = torch.cat([asked.ids, ids])
+        found = nano.trace(whole, logits="all").logits.log_softmax(-1)
+        sums.append(sum(float(found[len(asked.ids) - 1 + n, i]) for n, i in enumerate(ids.tolist())))
+    assert len(long.answer) != len(long.foil)
+    assert yarn.grid.margin(nano, long)[0] == pytest.approx(sums[0] - sums[1], abs=1e-3)
+
+
+GRID = dict(tasks=("keys",), lengths=[150, 600], depths=2, scalings=[Scaling(), Scaling("yarn", 2, original=512)])
+
+
+def test_a_probe_goes_on_where_it_was_stopped(nano, tmp_path, monkeypatch):
+    whole = yarn.probe(nano, **GRID)
+    assert whole.margin.dims == ("task", "scaling", "length", "depth", "sample") and whole.margin.shape == (
+        1,
+        2,
+        2,
+        2,
+        8,
+    )
+    assert whole.margin.notnull().all() and set(np.unique(whole.right)) <= {0.0, 1.0}
+    asked, real = [], yarn.grid.margin
+
+    def stopped(*args, **options):
+        if len(asked) == 11:
+            raise KeyboardInterrupt
+        asked.append(args)
+        return real(*args, **options)
+
+    monkeypatch.setattr(yarn.grid, "margin", stopped)
+    with pytest.raises(stream.Interrupted, match="(?s)stopped after 11 of 64 answers.*goes on") as caught:
+        yarn.probe(nano, **GRID, folder=tmp_path)
+    part = caught.value.dataset
+    assert int(part.margin.notnull().sum()) == 11 and (part.margin == whole.margin).sum() == 11
+    lines = (tmp_path / "answers.jsonl").read_text().splitlines()
+    assert len(lines) == 12 and json.loads(lines[0])["model"] == "nano"
+    (tmp_path / "answers.jsonl").write_text("\n".join(lines)[:-9])  # killed within the last line
+    asked.clear()
+    monkeypatch.setattr(yarn.grid, "margin", lambda *args, **options: asked.append(args) or real(*args, **options))
+    again = yarn.probe(nano, **GRID, folder=tmp_path)
+    xarray.testing.assert_identical(again, whole)
+    assert len(asked) == 64 - 10
+    more = yarn.probe(nano, **GRID | dict(seeds=9), folder=tmp_path)
+    assert len(asked) == 54 + 8 and more.margin.isel(sample=slice(8)).equals(whole.margin)
+    (tmp_path / "answers.jsonl").write_text(json.dumps({"format": 1, "model": "other", "edits": []}) + "\n")
+    with pytest.raises(InputError, match="(?s)answers of another model.*other.*nano"):
+        yarn.probe(nano, **GRID, folder=tmp_path)
+    assert nano.scaling == Scaling() and nano.window == 512
+
+
+def test_cells_with_their_intervals(nano):
+    ds = yarn.probe(nano, **GRID)
+    cells = yarn.summary(ds)
+    one = ds.margin[0, 1, 1, 0].values
+    half = 1.96 * one.std(ddof=1) / math.sqrt(8)
+    at = dict(task=0, scaling=1, length=1, depth=0)
+    assert float(cells.margin_high[at] - cells.margin[at]) == pytest.approx(half, rel=1e-4)
+    from labkit.nano.exam import wilson
+
+    right = int(ds.right[0, 1, 1, 0].sum())
+    assert (float(cells.right_low[at]), float(cells.right_high[at])) == pytest.approx(wilson(right, 8))
+    assert (cells.answers == 8).all()
+
+
+# -------------------------------------------------------------------------------------------------- one cause each
+
+
+def test_each_counterfactual_changes_one_thing(nano):
+    """Keys, values and states that are put together are those of real passes; and nothing else is changed."""
+    asked = yarn.question(nano, "keys", length=150, depth=0.5, seed=1)
+    more = yarn.filler_ids(nano, 700, seed=1)
+    with yarn.under(nano, Scaling(), 2048):
+        case = parts.Case(nano, asked, more, 300)
+        n, text = len(case.text), case.text
+        cache = nano.cache()
+        nano.trace(torch.cat([text, more[:300]]), layers=[], cache=cache)
+        straight = nano.snapshot(cache)
+        one = case._diluted(300)
+        for layer in nano.spec.attention_layers:
+            assert torch.allclose(one.keys[layer], straight.keys[layer], atol=1e-4), (
+                "one block is the text as it stands"
+            )
+        assert all(torch.equal(one.state[i], case.after_text.state[i]) for i in nano.spec.deltanet_layers)
+        two = case._diluted(500)
+        assert two.length == n + 500 == two.keys[3].shape[2]
+        cut = nano.cache()
+        nano.trace(torch.cat([text, more[300:500]]), layers=[], cache=cut)
+        assert torch.allclose(two.keys[3][:, :, n + 300 :], nano.snapshot(cut).keys[3][:, :, n:], atol=1e-4)
+        walked = case._walked(300)
+        for layer in nano.spec.deltanet_layers:
+            assert torch.allclose(walked.state[layer], straight.state[layer], atol=1e-4)
+        assert walked.length == n and torch.equal(walked.keys[3], case.after_text.keys[3])
+        far = case._walked(500)
+        assert not torch.allclose(far.state[0], walked.state[0], atol=1e-2)
+        assert case.ask("short", 0)[0] == pytest.approx(yarn.grid.margin(nano, asked)[0], abs=1e-3)
+        whole = torch.cat([text, more[:500], asked.ids[n:]])
+        logits = nano.trace(whole).logits[-1].log_softmax(-1)
+        expected = float(logits[asked.answer[0]] - logits[asked.foil[0]])
+        assert case.ask("all", 500)[0] == pytest.approx(expected, abs=1e-3)
+        assert case.ask("gap", 0)[0] == pytest.approx(case.ask("short", 0)[0], abs=1e-3)
+
+
+def test_the_null_control_moves_nothing_and_a_gap_does(nano):
+    ds = yarn.causes(nano, extra=[300, 1324], seeds=8, kinds=("short", "shift", "gap"))
+    assert ds.margin.dims == ("term", "scaling", "gap", "sample") and ds.margin.notnull().all()
+    short = ds.margin.sel(term="short")
+    assert float(abs(ds.margin.sel(term="shift") - short).max()) < 2e-3, "shifting all positions is rounding"
+    assert float(abs(ds.margin.sel(term="gap") - short).mean()) > 0.1
+    assert nano.scaling == Scaling()
+
+
+def test_causes_misuse_and_interrupt(nano, monkeypatch):
+    with pytest.raises(InputError, match="(?s)no such cause.*boredom.*dilution"):
+        yarn.causes(nano, kinds=("boredom",))
+    with pytest.raises(InputError, match="(?s)no room for filler.*500 tokens.*below 496"):
+        yarn.causes(nano, length=500)
+    count = []
+
+    def stopped(self, kind, extra):
+        count.append(kind)
+        if len(count) > 3:
+            raise KeyboardInterrupt
+        return 1.0, True
+
+    monkeypatch.setattr(parts.Case, "ask", stopped)
+    with pytest.raises(stream.Interrupted, match="stopped after 3 of 32 answers") as caught:
+        yarn.causes(nano, extra=[300], kinds=("short", "gap"))
+    assert int(caught.value.dataset.margin.notnull().sum()) == 3 and nano.scaling == Scaling()
+
+
+def test_the_tax_is_two_by_two_and_zero_in_its_first_cell(nano):
+    ds = yarn.tax(nano, samples=4, length=100)
+    assert ds.loss.dims == ("step", "term", "sample") and ds.loss.shape == (2, 2, 4)
+    ids = yarn.filler_ids(nano, 100, seed=2)
+    logits = nano.trace(ids, logits="all").logits[:-1]
+    expected = torch.nn.functional.cross_entropy(logits, ids[1:])
+    assert float(ds.loss[0, 0, 2]) == pytest.approx(float(expected), abs=1e-5)
+    with yarn.scaled(nano, 4):
+        assert float(ds.loss[1, 1, 2]) == pytest.approx(yarn.likelihood(nano, ids), abs=1e-6)
+    with pytest.raises(InputError, match="(?s)on short texts.*600 tokens.*at most 512"):
+        yarn.tax(nano, texts=[yarn.filler_ids(nano, 600, seed=0)])
+
+
+def test_the_same_last_tokens_behind_more_text(nano):
+    ds = yarn.paired(nano, lengths=[50, 600], last=20, samples=3)
+    ids = yarn.filler_ids(nano, 620, seed=1)
+    assert float(ds.loss[0, 0, 1]) == pytest.approx(yarn.likelihood(nano, ids[-70:], last=20), abs=1e-6)
+    assert (ds.effect.isel(length=0) == 0).all()
+    assert np.allclose(ds.effect, ds.loss - ds.loss.isel(length=0))
+    with pytest.raises(InputError, match="(?s)a text is too short.*100 tokens.*at least 620"):
+        yarn.paired(nano, lengths=[50, 600], last=20, texts=[ids[:100]])
+
+
+def test_bootstrap_intervals_hold_the_mean():
+    draw = np.random.default_rng(0)
+    values = xarray.DataArray(draw.normal(3, 1, (5, 200)), dims=("length", "sample"))
+    low, high = yarn.interval(values)
+    assert low.dims == ("length",) and (low < values.mean("sample")).all() and (high > values.mean("sample")).all()
+    width = 2 * 1.96 * values.std("sample") / math.sqrt(200)
+    assert np.allclose(high - low, width, rtol=0.15)
