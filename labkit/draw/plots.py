@@ -32,6 +32,9 @@ def lines(ds, name, *, x="token", color=None, facet=None, title=None):
             trace = _trace(go.Scatter, array, line, x, text, showlegend=color is not None and n == 0)
             fig.add_trace(trace.update(mode="lines", line=style, legendgroup=str(i)), **places[n])
     fig.update_xaxes(axis(array, x, **room(facet, columns)))
+    if facet is not None:  # the last label of a panel would meet the first of the next
+        end = array.sizes[x] - 1
+        fig.update_xaxes(autorangeoptions={"include": [-0.04 * end, 1.04 * end]})
     fig.update_yaxes(title={"text": named(array)}, **_range(array))
     link(fig, places, columns)
     return finish(fig, ds, title, height=height(places), above=36 if facet else 12)

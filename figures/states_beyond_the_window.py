@@ -1,0 +1,47 @@
+"""Past the window the states of two layers of nano go on filling, and YaRN, which rotates other layers, changes nothing
+
+Frobenius norm of the recurrent states in a text of four windows, mean over blocks of 64 tokens and over the heads of a
+layer, over its value in the last block of the first window; and the same while the attention layers run under YaRN 4.
+
+Look to the right of 512 tokens, where training ended. Gated DeltaNet knows no positions and its transition never
+expands, but nothing taught it to level off where no training went. Lines that all lay flat at 1 would refute the title,
+and so would panels that differ.
+
+Source: Gated DeltaNet, arXiv 2412.06464; unexplored states, arXiv 2507.02782; Stuffed Mamba, arXiv 2410.07145.
+"""
+
+import xarray
+
+from labkit import deltanet, rotary, yarn
+from labkit import draw as plot
+
+BLOCK, TIMES = 64, 4
+TOLERANCE = {"filled": {"rtol": 1e-3, "atol": 1e-4, "reason": "states after two thousand steps in float32"}}
+
+
+def data(lab):
+    """filled (scaling, layer, block): norm over that at the end of the first window."""
+    window, rows = lab.spec.window, []
+    ids = yarn.filler_ids(lab, TIMES * window, seed=5)
+    scalings = [rotary.Scaling(), yarn.stretched(lab.spec, 4)]
+    for scaling in scalings:
+        with yarn.under(lab, scaling, TIMES * window):
+            ds = lab.stream(ids, probes=[deltanet.norms(block=BLOCK)], chunk=256)
+        norm = ds.state_norm.mean("head")
+        rows.append(norm / norm.isel(block=window // BLOCK - 1))
+    held = xarray.concat(rows, "scaling").transpose("scaling", "layer", "block")
+    held = held.assign_coords(scaling=[str(one) for one in scalings], block=(held.block + 1) * BLOCK)
+    held["block"].attrs["long_name"] = "tokens read"
+    held.attrs = {"symbol": "‖S‖/‖S at 512‖", "long_name": "norm of the state", "units": "", "scale": "positive"}
+    end = held.isel(block=-1)
+    held = held.rename("filled").drop_vars("block_start", errors="ignore").to_dataset()
+    held = held.assign(grown=end.isel(scaling=0, drop=True), moved=abs(end.diff("scaling")).max())
+    return held.assign_attrs(model=lab.name, reading="deltanet.norms")
+
+
+def draw(ds):
+    """One line per layer, one panel per scaling."""
+    said = ", ".join(f"{int(at)} {float(value) - 1:+.0%}" for at, value in zip(ds.layer, ds.grown, strict=True))
+    bound = "1 %" if float(ds.moved) < 0.01 else f"{float(ds.moved):.0%}"
+    title = f"Norms at four windows beside those at one, by layer: {said}; under YaRN within {bound} of that"
+    return plot.lines(ds, "filled", x="block", color="layer", facet="scaling", title=title)
