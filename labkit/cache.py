@@ -28,6 +28,7 @@ class Snapshot:
         state: `{layer: [batch, head, key, value]}`, own copy, float32.
         ids: [length] the tokens absorbed, where known; `Lab.resume` checks them against a new prompt.
         scaling: `rotary.Scaling` that the keys were rotated under, where known.
+        placed: whether some keys stand at chosen positions.
     """
 
     length: int
@@ -37,6 +38,7 @@ class Snapshot:
     state: dict
     ids: torch.Tensor | None = None
     scaling: Scaling | None = None
+    placed: bool = False
 
     @property
     def nbytes(self):
@@ -61,7 +63,7 @@ class Snapshot:
             name: {i: t.repeat(n, *[1] * (t.ndim - 1)) for i, t in getattr(self, name).items()}
             for name in ("conv", "state")
         }
-        return Snapshot(self.length, **views, **copies, scaling=self.scaling)
+        return Snapshot(self.length, **views, **copies, scaling=self.scaling, placed=self.placed)
 
     def __repr__(self):
         shared, own = (self.nbytes[key] / 2**20 for key in ("shared", "own"))
@@ -89,12 +91,12 @@ def check(cache):
     return cache
 
 
-def snapshot(cache, *, ids=None, scaling=None):
+def snapshot(cache, *, ids=None, scaling=None, placed=False):
     """Keep what a cache holds now: keys and values by reference, windows and states by copy.
 
     Args:
         cache: hybrid `DynamicCache`.
-        ids: [length] its tokens, if known. scaling: of its keys, if known.
+        ids: [length] its tokens, if known. scaling: of its keys, if known. placed: whether positions were chosen.
 
     Raises:
         InputError: not a hybrid cache, or `ids` of another length.
@@ -112,7 +114,7 @@ def snapshot(cache, *, ids=None, scaling=None):
         elif length:
             parts["keys"][index], parts["values"][index] = layer.keys, layer.values
     ids = None if ids is None else torch.as_tensor(ids).cpu().clone()
-    return Snapshot(length, ids=ids, scaling=scaling, **parts)
+    return Snapshot(length, ids=ids, scaling=scaling, placed=placed, **parts)
 
 
 def restore(snap, cache):
@@ -173,7 +175,7 @@ def check_begins(snap, ids):
         raise InputError("nothing is left to compute", got=f"{len(ids)} tokens, all in the snapshot")
 
 
-def start_of(cache, layers, row=0):
+def start_of(cache, layers, row=0, placed=False):
     """What a warm cache contributes to a run that starts from it, for the traced layers of one batch row."""
     if cache is None or cache.get_seq_length() == 0:
         return Start()
@@ -186,4 +188,4 @@ def start_of(cache, layers, row=0):
         else:
             parts["keys"][index], parts["values"][index] = layer.keys[row], layer.values[row]
     unturned = any(getattr(layer, "unturned", False) for layer in cache.layers)
-    return Start(cache.get_seq_length(), **parts, unturned=unturned)
+    return Start(cache.get_seq_length(), **parts, unturned=unturned, placed=placed)

@@ -5,7 +5,7 @@ import tiny
 import torch
 from tiny import make_lab
 
-from labkit import attention, deltanet
+from labkit import attention, deltanet, yarn
 from labkit.trace import TOLERANCE
 
 pytestmark = [
@@ -86,3 +86,24 @@ def test_keys_and_values_can_rest_on_the_host(pair):
     there = lab.stream(IDS, probes=probes(), chunk=64)
     rests = lab.stream(IDS, probes=probes(), chunk=64, kv_device="cpu")
     assert abs(there.keep - rests.keep).max() < 1e-3
+
+
+def test_scalings_bands_and_dynamic_keys(pair):
+    lab, dtype = pair
+    if dtype != torch.float32:
+        lab.model.model.rotary_emb.inv_freq = lab.model.model.rotary_emb.inv_freq.float()
+    plain = lab.trace(IDS).logits
+    for factor in (1, 4):
+        with yarn.scaled(lab, factor):
+            run = lab.trace(IDS)
+            for layer in lab.spec.attention_layers:
+                yarn.bands(run, layer=layer, rows=[0, 150])
+                yarn.by_distance(run, layer=layer)
+            assert torch.equal(run.logits, plain) == (factor == 1)
+            lab.stream(IDS, probes=[yarn.watch(block=32)], chunk=64, progress=False)
+    with yarn.dynamic(lab):
+        cache = lab.cache()
+        lab.trace(IDS[:128], cache=cache)
+        gap = (lab.trace(IDS[128:], cache=cache).logits - plain).abs().max()
+    assert gap < (2e-3 if dtype == torch.float32 else 0.12) * plain.abs().max()
+    assert torch.equal(lab.trace(IDS).logits, plain)

@@ -386,6 +386,22 @@ WRONG = {
         "rope_parameters and rope_scaling",
         "drop rope_scaling",
     ),
+    "rope beside the text part": (
+        config("0.8B")
+        | {"text_config": changed(rope_parameters=None), "rope_parameters": {"rope_theta": 1e7, "factor": 4.0}},
+        "no rope_parameters",
+        "move it into text_config",
+    ),
+    "a window that shrinks": (
+        changed(rope_parameters={"rope_type": "yarn", "rope_theta": 1e7, "factor": 0.5}),
+        "at least 1",
+        "got: 0.5",
+    ),
+    "unknown scaling": (
+        changed(rope_parameters={"rope_type": "longrope", "rope_theta": 1e7, "factor": 4.0}),
+        "rope_type 'longrope'",
+        "yarn",
+    ),
     "biases": (changed(attention_bias=True), "attention_bias true", "not part of this family"),
     "activation": (changed(hidden_act="gelu"), "hidden_act 'gelu'", "silu"),
     "two answers": (
@@ -597,3 +613,12 @@ def test_published_sizes_are_read_by_name():
         assert spec.read(name) == spec.read(CONFIGS / "Qwen3.6-27B.json")
     with pytest.raises(CheckpointError, match="(?s)no configuration there.*Qwen3.5-0.8B, .*Qwen3.6-27B"):
         spec.read("Qwen9-1B")
+
+
+@pytest.mark.parametrize("stated", [262_144, 1_010_000])
+def test_the_window_of_a_stretched_checkpoint_is_the_one_that_was_trained(stated):
+    rope = {"rope_type": "yarn", "rope_theta": 1e7, "partial_rotary_factor": 0.25, "factor": 4.0}
+    found = spec.read(
+        changed(max_position_embeddings=stated, rope_parameters=rope | {"original_max_position_embeddings": 262_144})
+    )
+    assert found.window == 262_144

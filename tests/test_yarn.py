@@ -312,6 +312,44 @@ def test_bands_by_distance_are_means_of_bands(lab):
     assert free.notnull().all()
 
 
+def test_bands_of_a_warm_run_are_those_of_the_cold_one(lab):
+    for factor in (1, 4):
+        with yarn.scaled(lab, factor):
+            cache = lab.cache()
+            lab.trace(IDS[:90], cache=cache)
+            warm = yarn.bands(lab.trace(IDS[90:], cache=cache), layer=4, rows=[0, 59])
+            cold = yarn.bands(lab.trace(IDS), layer=4, rows=[90, 149])
+        assert warm.sizes["source"] == 150 and (warm.token == cold.token).all()
+        assert np.nanmax(np.abs(warm.part.values - cold.part.values)) < 1e-3
+        assert (np.isnan(warm.logit) == np.isnan(cold.logit)).all() and (warm.distance == cold.distance).all()
+    far = lab.cache()
+    lab.trace(IDS[:90], cache=far, positions=torch.arange(90) * 2)
+    for cache in (far, lab.restore(lab.snapshot(far))):
+        with pytest.raises(InputError, match="(?s)positions of their own.*positions="):
+            yarn.bands(lab.trace(IDS[90:], cache=cache), layer=4)
+
+
+def test_bands_in_a_stream_are_those_of_the_same_rows(lab, tmp_path):
+    probe = lambda: [yarn.watch(layers=[4], block=32, rows=2, heads=[5, 2])]  # noqa: E731
+    with yarn.scaled(lab, 4):
+        ds = lab.stream(IDS, probes=probe(), chunk=64)
+        run = lab.trace(IDS)
+        rows = [a + n for a in range(0, 150, 32) for n in (8, 24) if a + n < 150]
+        whole = yarn.by_distance(run, layer=4, heads=[5, 2], rows=rows)
+    assert ds.part.dims == ("layer", "query_head", "bin", "band") and int(ds["count"].sum()) == sum(r + 1 for r in rows)
+    assert np.nanmax(np.abs(ds.part[0].values - whole.part.values)) < 1e-4
+    assert np.nanmax(np.abs(ds.spread[0].values - whole.spread.values)) < 1e-3
+    assert ds.attrs["scaling"] == "yarn 4" and ds.attrs["rows"] == "2 rows a block, evenly spaced"
+    with yarn.scaled(lab, 4):
+        for _ in range(2):  # the second time nothing is left to read
+            again = lab.stream(IDS, probes=probe(), chunk=64, checkpoint=tmp_path / "stream")
+        xarray.testing.assert_identical(again, ds)
+    with pytest.raises(LayerError, match="(?s)watches gated attention.*deltanet.norms"):
+        lab.stream(IDS, probes=[yarn.watch(layers=[0])], chunk=64)
+    with pytest.raises(InputError, match="(?s)rows per block out of range.*1 to 64"):
+        yarn.watch(rows=65)
+
+
 def test_bands_that_would_not_fit(lab, monkeypatch):
     from labkit.plan import card
 

@@ -7,6 +7,7 @@ from labkit import passes
 from labkit import plan as _plan
 from labkit.errors import InputError, LabError
 from labkit.notation import label
+from labkit.rotary import Scaling
 from labkit.spec.memory import kv_bytes_per_token
 from labkit.stream.store import Store
 from labkit.trace import Recorder, Run, Seams, Start, parameters_of
@@ -136,6 +137,8 @@ def _merged(lab, probes, logits, done):
     results = [probe.result(lab.name) for probe in probes]  # NaN where a probe does not watch a layer
     found = xarray.merge(results, combine_attrs="drop_conflicts", compat="no_conflicts", join="outer")
     found.attrs |= {"model": lab.name, "reading": "lab.stream", "tokens": done}
+    if lab.scaling != Scaling():
+        found.attrs["scaling"] = str(lab.scaling)
     if logits is not None:
         found = found.merge(label({"logits": (("vocab",), logits)}))
     return found

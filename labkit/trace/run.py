@@ -60,6 +60,7 @@ class Start:
         conv: `{layer: [conv channels, taps]}`, raw projections of the last tokens, newest last.
         state: `{layer: [head, key, value]}`, float32.
         keys, values: `{layer: [kv_head, length, value]}`, keys already rotated, unless `unturned`.
+        placed: whether the keys stand at chosen positions instead of 0 to length - 1.
     """
 
     length: int = 0
@@ -68,6 +69,7 @@ class Start:
     keys: dict = dataclasses.field(default_factory=dict)
     values: dict = dataclasses.field(default_factory=dict)
     unturned: bool = False
+    placed: bool = False
 
     def angles(self, scaling, spec, like):
         """(cos, sin), each [length, rotary channels], that turn `unturned` keys under a scaling."""
@@ -197,6 +199,7 @@ class Run:
             "model": self.model,
             "length": self.start.length,
             "unturned": self.start.unturned,
+            "placed": self.start.placed,
             "spec": dataclasses.asdict(self.spec),
             "scaling": dataclasses.asdict(self.scaling),
             "parity": [[layer, reading, error] for (layer, reading), error in self.parity.items()],
@@ -235,7 +238,9 @@ def open_run(folder):
         seams=Seams(groups.pop("seams")),
         rotary=(tensors["rotary/cos"], tensors["rotary/sin"]),
         parameters=groups.pop("parameters"),
-        start=Start(facts["length"], **groups, unturned=facts.get("unturned", False)),
+        start=Start(
+            facts["length"], **groups, unturned=facts.get("unturned", False), placed=facts.get("placed", False)
+        ),
         spec=Spec(**{k: tuple(v) if isinstance(v, list) else v for k, v in spec.items()}),
         prompt=facts["prompt"],
         model=facts["model"],

@@ -6,6 +6,7 @@ In this folder:
     scope     a scaling for as long as a block lasts
     late      scaling that grows with the text, over keys that are turned at every pass
     bands     a logit by rotary band, and under another scaling
+    probes    the same online, for `lab.stream`
     tasks     questions about long texts
     grid      their margins over lengths, depths and scalings
     causes    unseen phases, diluted softmax, saturated states, one at a time; the tax on short text
@@ -16,6 +17,7 @@ from labkit.yarn.bands import bands, by_distance, predicted
 from labkit.yarn.causes import CAUSES, causes, interval, likelihood, paired, tax
 from labkit.yarn.grid import probe, summary
 from labkit.yarn.late import dynamic
+from labkit.yarn.probes import watch
 from labkit.yarn.scope import scaled, under
 from labkit.yarn.table import CLASSES, ledger, phase_error, stretched, wavelengths
 from labkit.yarn.tasks import FACTS, Question, filler_ids, question
@@ -45,5 +47,6 @@ __all__ = [
     "summary",
     "tax",
     "under",
+    "watch",
     "wavelengths",
 ]

@@ -18,7 +18,7 @@ from labkit.plan import admit
 from labkit.rotary import frequencies
 from labkit.yarn.table import CLASSES, shape, stretched, wavelengths
 
-FREE = "position-free"
+FREE, BINS = "position-free", 25  # of distances below 2^24
 
 
 @torch.no_grad()
@@ -26,7 +26,7 @@ def bands(run, *, layer, heads=None, rows=None, by="class", scaling=None):
     """Every pre-softmax logit as the sum of its bands.
 
     Args:
-        run: `Run` from the beginning of a sequence, with the seams q, k, v, gate and gated of this layer.
+        run: `Run` with the seams q, k, v, gate and gated of this layer.
         layer: an attention layer. heads: query heads. rows: reading tokens; None for all.
         by: "class" (how YaRN treats the pairs: untouched, blended, interpolated), or "pair".
         scaling: `rotary.Scaling`s to predict for frozen queries and keys; None is the run's own, whose sum is proven.
@@ -38,23 +38,24 @@ def bands(run, *, layer, heads=None, rows=None, by="class", scaling=None):
     Raises:
         LayerError, SeamError, InputError, ParityError; BudgetError: parts that would not fit.
     """
-    heads, rows, q, k, places = _inputs(run, layer, heads, rows)
-    groups, names = _groups(run.spec, by)
+    heads, rows, q, k, places = inputs(run, layer, heads, rows)
+    groups, names = grouped(run.spec, by)
     count = 4 * len(heads) * len(rows) * len(places) * (len(names) + 2)
     less = count // len(rows) * min(16, len(rows))
     admit("yarn.bands", len(places), count, q.device, (("heads=[0]", count // len(heads)), ("16 rows", less)))
-    own = run.scaling if scaling is None else scaling
-    found = [_parts(run.spec, own, q[:, h], k, places, rows, groups, h) for h in heads]
-    part = torch.stack(found, 1)
+    own, known = run.scaling if scaling is None else scaling, run.start.length
+    part = torch.stack([parts(run.spec, own, q, k, places, rows, groups, h) for h in heads], 1)
     logit = part.sum(0)
     facts = {"model": run.model, "layer": layer, "reading": "yarn.bands", "scaling": str(own)}
     if scaling is None:
-        facts |= _proven(run, layer, heads, rows, logit)
-    gone = torch.arange(len(places))[None] > torch.as_tensor(rows)[:, None]
+        facts |= proven(run, layer, heads, rows, own, q, k, places, groups, most=len(rows))
+    at = torch.as_tensor(rows) + known
+    gone = (torch.arange(len(places))[None] > at[:, None]).to(part.device)
     part[:, :, gone], logit[:, gone] = torch.nan, torch.nan
-    distance = places[rows][:, None] - places[None]
+    distance = places[at][:, None] - places[None]
     coords = {"band": names, "query_head": heads, "token": run.positions[rows], "source": range(len(places))}
-    coords |= {"token_text": ("token", [run.tokens[t] for t in rows]), "source_text": ("source", list(run.tokens))}
+    coords |= {"token_text": ("token", [run.tokens[t] for t in rows])}
+    coords |= {"source_text": ("source", ["·"] * known + list(run.tokens))}
     where = ("query_head", "token", "source")
     values = {"part": (("band", *where), part), "logit": (where, logit), "distance": (where[1:], distance)}
     return label(values, coords=coords, attrs=facts)
@@ -65,7 +66,7 @@ def by_distance(run, *, layer, heads=None, rows=None, by="class", scaling=None):
     """The bands of the logits by distance, in bins that double: what knows the position, and from how far.
 
     Args:
-        as for `bands`; memory does not grow with the square of the length.
+        as for `bands`; memory does not grow with the square of the length. `yarn.watch` does the same in a stream.
 
     Returns:
         Dataset: `part` (query_head, bin, band), mean over all pairs of tokens at distances of a bin; `spread`, their
@@ -74,40 +75,48 @@ def by_distance(run, *, layer, heads=None, rows=None, by="class", scaling=None):
     Raises:
         as `bands`.
     """
-    heads, rows, q, k, places = _inputs(run, layer, heads, rows)
-    groups, names = _groups(run.spec, by)
+    heads, rows, q, k, places = inputs(run, layer, heads, rows)
+    groups, names = grouped(run.spec, by)
     own = run.scaling if scaling is None else scaling
-    last = int((places.max() - places.min()).clamp(min=0)) + 1
-    bins = last.bit_length()
-    total = torch.zeros(2, len(heads), bins, len(names), dtype=torch.float64, device=q.device)
-    count, errors = torch.zeros(bins, dtype=torch.float64, device=q.device), []
-    step = max(1, 2**22 // (len(places) * (len(names) + 1)))
-    for a in range(0, len(rows), step):
-        here = rows[a : a + step]
-        back = places[here][:, None] - places[None]
-        seen = (torch.arange(len(places))[None] <= torch.as_tensor(here)[:, None]) & (back >= 0)
-        at = torch.floor(torch.log2(back.clamp(min=0).double() + 1)).long().to(q.device)[seen]
-        count.index_add_(0, at, torch.ones_like(at, dtype=torch.float64))
-        logits = []
-        for n, head in enumerate(heads):
-            part = _parts(run.spec, own, q[:, head], k, places, here, groups, head)
-            logits.append(part.sum(0))
-            chosen = part[:, seen].T.double()
-            total[0, n].index_add_(0, at, chosen)
-            total[1, n].index_add_(0, at, chosen**2)
-        if scaling is None and a == 0:
-            errors.append(_proven(run, layer, heads, here, torch.stack(logits)))
-    known = count.clamp(min=1)[:, None]
-    mean = total[0] / known
-    spread = (total[1] / known - mean**2).clamp(min=0).sqrt()
-    mean[:, count == 0], spread[:, count == 0] = torch.nan, torch.nan
+    total, count = summed(run.spec, own, q, k, places, rows, heads, groups)
     facts = {"model": run.model, "layer": layer, "reading": "yarn.by_distance", "scaling": str(own)}
-    facts |= errors[0] if errors else {}
-    where = ("query_head", "bin", "band")
-    values = {"part": (where, mean.float()), "spread": (where, spread.float()), "count": (("bin",), count)}
+    if scaling is None:
+        facts |= proven(run, layer, heads, rows, own, q, k, places, groups)
+    return binned(total, count, heads, names, facts)
+
+
+def summed(spec, scaling, q, k, places, rows, heads, groups):
+    """(sums [2, query_head, bin, band] of parts and of their squares, pairs of tokens [bin]), float64."""
+    bands, first = int(groups.max()) + 2, len(places) - len(q)
+    total = torch.zeros(2, len(heads), BINS, bands, dtype=torch.float64, device=q.device)
+    count = torch.zeros(BINS, dtype=torch.float64, device=q.device)
+    step = max(1, 2**22 // (len(places) * (bands + 1)))
+    for a in range(0, len(rows), step):
+        at = torch.as_tensor(rows[a : a + step]) + first
+        back = places[at][:, None] - places[None]
+        seen = (torch.arange(len(places))[None] <= at[:, None]) & (back >= 0)
+        where = torch.floor(torch.log2(back[seen].double() + 1)).long().to(q.device)
+        seen = seen.to(q.device)
+        count.index_add_(0, where, torch.ones_like(where, dtype=torch.float64))
+        for n, head in enumerate(heads):
+            chosen = parts(spec, scaling, q, k, places, rows[a : a + step], groups, head)[:, seen].T.double()
+            total[0, n].index_add_(0, where, chosen)
+            total[1, n].index_add_(0, where, chosen**2)
+    return total, count
+
+
+def binned(total, count, heads, names, facts, layers=None):
+    """Means and standard deviations of sums of bands, labelled; with `layers` the sums have that dim first."""
+    known = count.clamp(min=1)[:, None]
+    mean, bins = total[0] / known, int(count.nonzero().max()) + 1
+    spread = (total[1] / known - mean**2).clamp(min=0).sqrt()
+    mean[..., count == 0, :], spread[..., count == 0, :] = torch.nan, torch.nan
+    where = ("query_head", "bin", "band") if layers is None else ("layer", "query_head", "bin", "band")
+    values = {name: (where, part[..., :bins, :].float()) for name, part in (("part", mean), ("spread", spread))}
     texts = [f"{2**n - 1:,} to {2 ** (n + 1) - 2:,}" if n else "0" for n in range(bins)]
-    coords = {"query_head": heads, "bin": range(bins), "bin_text": ("bin", texts), "band": names}
-    return label(values, coords=coords, attrs=facts)
+    coords = {"query_head": list(heads), "bin": range(bins), "bin_text": ("bin", texts), "band": names}
+    coords |= {} if layers is None else {"layer": list(layers)}
+    return label(values | {"count": (("bin",), count[:bins])}, coords=coords, attrs=facts)
 
 
 def predicted(run, *, layer, factor=None, scaling=None, **options):
@@ -122,21 +131,36 @@ def predicted(run, *, layer, factor=None, scaling=None, **options):
     return bands(run, layer=layer, scaling=scaling, **options).assign_attrs(reading="yarn.predicted")
 
 
-def _inputs(run, layer, heads, rows):
-    """(heads, rows, q [token, head, channel], k, places): queries and keys before rotation, and where they stand."""
+def inputs(run, layer, heads, rows):
+    """(heads, rows, q [token, head, channel], k [source, ...], places): before rotation, and where they stand.
+
+    Keys of a warm cache lie there rotated, by positions that count from 0; they are turned back.
+    """
     run.require(layer, "attention", "yarn.bands", "deltanet.implied_row")
-    if run.start.length:
-        hint = "keys of a warm cache are rotated already; trace the whole prompt"
-        raise InputError("bands need a run from its beginning", got=f"{run.start.length} cached tokens", hint=hint)
     if "dynamic" in run.scaling.kind:
         raise InputError("bands need one scaling for the whole run", got=str(run.scaling))
     heads = select(heads, run.spec.query_heads, "query_head")
     rows = select(rows, len(run), "token")
     places = run.positions if run.places is None else run.places
-    return heads, rows, run.seams[layer, "q"].float(), run.seams[layer, "k"].float(), places
+    q, k, start = run.seams[layer, "q"].float(), run.seams[layer, "k"].float(), run.start
+    if start.length:
+        if start.placed:
+            hint = "trace the whole prompt at once, with positions=..."
+            raise InputError("keys in this cache stand at positions of their own", got="a warm run", hint=hint)
+        before = torch.arange(start.length)
+        known = start.keys[layer].transpose(0, 1).to(k)
+        k, places = torch.cat([_turned_back(known, before, run), k]), torch.cat([before, places])
+    return heads, rows, q, k, places
 
 
-def _groups(spec, by):
+def _turned_back(keys, places, run):
+    half = run.spec.rotary_dim // 2
+    turn = _turns(run.spec, run.scaling, places, keys.device).conj()[:, None] / run.scaling.m
+    pairs = torch.complex(keys[..., :half], keys[..., half : 2 * half]) * turn
+    return torch.cat([pairs.real, pairs.imag, keys[..., 2 * half :]], -1)
+
+
+def grouped(spec, by):
     """(band of each pair, names of the bands, the position-free one last)."""
     if by == "pair":
         return torch.arange(spec.rotary_dim // 2), [*map(str, range(spec.rotary_dim // 2)), FREE]
@@ -147,16 +171,13 @@ def _groups(spec, by):
     return torch.tensor([names.index(kind) for kind in kinds]), [*names, FREE]
 
 
-def _parts(spec, scaling, q, k, places, rows, groups, head):
+def parts(spec, scaling, q, k, places, rows, groups, head):
     """[band, row, source] of one query head, after the softmax scale."""
     half, scale = spec.rotary_dim // 2, spec.head_dim**-0.5
-    keys = k[:, head * spec.kv_heads // spec.query_heads]
-    queries = q[rows] * scale
-    omega = frequencies(scaling, dtype=torch.float64, **shape(spec)).to(q.device)
-    # float32 loses phases at far positions, so angles are reduced to one turn in float64.
-    angle = (places.to(q.device)[:, None].double() * omega) % (2 * torch.pi)
-    turn = torch.polar(torch.ones_like(angle), angle).to(torch.complex64)
-    a = torch.complex(queries[:, :half], queries[:, half : 2 * half]) * turn[rows]
+    keys, queries = k[:, head * spec.kv_heads // spec.query_heads], q[rows, head] * scale
+    turn = _turns(spec, scaling, places, q.device)
+    own = turn[torch.as_tensor(rows) + len(places) - len(q)]
+    a = torch.complex(queries[:, :half], queries[:, half : 2 * half]) * own
     b = torch.complex(keys[:, :half], keys[:, half : 2 * half]) * turn
     bands = int(groups.max()) + 1
     found = q.new_empty(bands + 1, len(rows), len(keys), dtype=torch.float32)
@@ -169,11 +190,25 @@ def _parts(spec, scaling, q, k, places, rows, groups, head):
     return found
 
 
-def _proven(run, layer, heads, rows, logit):
-    """Parity of the softmax of these logits, through the values and the gate, with the model's own output."""
+def _turns(spec, scaling, places, device):
+    """e^{iωp} [token, pair]; float32 loses phases at far positions, so angles are reduced to one turn in float64."""
+    omega = frequencies(scaling, dtype=torch.float64, **shape(spec)).to(device)
+    angle = (places.to(device)[:, None].double() * omega) % (2 * torch.pi)
+    return torch.polar(torch.ones_like(angle), angle).to(torch.complex64)
+
+
+def proven(run, layer, heads, rows, scaling, q, k, places, groups, most=4):
+    """Parity of the softmax of these logits, through the values and the gate, with the model's own output.
+
+    Some rows of those that are asked for are proven, `most` of them, evenly spaced.
+    """
+    rows = rows[:: max(1, len(rows) // most)]
+    logit = torch.stack([parts(run.spec, scaling, q, k, places, rows, groups, h).sum(0) for h in heads])
     v, gate = (run.seams[layer, name] for name in ("v", "gate"))
-    hidden = torch.arange(len(v))[None] > torch.as_tensor(rows)[:, None]
-    weight = logit.masked_fill(hidden.to(logit.device), -torch.inf).softmax(-1)
+    if run.start.length:
+        v = torch.cat([run.start.values[layer].transpose(0, 1).to(v), v])
+    last = torch.as_tensor(rows)[:, None] + run.start.length
+    weight = logit.masked_fill((torch.arange(len(v))[None] > last).to(logit.device), -torch.inf).softmax(-1)
     values = v[:, [h * run.spec.kv_heads // run.spec.query_heads for h in heads]].float()
     gated = torch.einsum("hts,shv->thv", weight, values) * gate[rows][:, heads].sigmoid().float()
     error, tolerance = run.prove(layer, "yarn.bands", gated, run.seams[layer, "gated"][rows][:, heads])

@@ -149,7 +149,7 @@ class Case:
             }
             for name in KV
         }
-        return dataclasses.replace(self.after_text, length=len(self.text) + extra, ids=None, **joined)
+        return dataclasses.replace(self.after_text, length=len(self.text) + extra, ids=None, placed=True, **joined)
 
     def _walked(self, extra):
         """States after text and filler, keys and values of the text alone."""

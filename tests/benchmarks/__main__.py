@@ -10,7 +10,7 @@ import importlib
 import json
 import pathlib
 
-PARTS = ("spine", "memory", "look", "sessions")
+PARTS = ("spine", "memory", "look", "sessions", "stretch")
 
 
 def main():
