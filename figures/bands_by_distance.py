@@ -1,4 +1,4 @@
-"""Nine tenths of what tells the logits of nano apart carry no position, at any distance; YaRN can change the rest alone
+"""Nine tenths of what tells nano's logits apart carry no position; YaRN can change the rest alone
 
 Variance of the softmax logits by distance, in bins that double, split into the rotary pairs as YaRN classes them and
 the three quarters of the channels that are not rotated; mean over the heads of a layer, text of 448 tokens.

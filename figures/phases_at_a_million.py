@@ -1,4 +1,4 @@
-"""At a million tokens ten pairs of Qwen3.6-27B show phases that training never did; YaRN 4 brings all of them back
+"""At a million tokens ten pairs of the 27B show phases that training never did; YaRN 4 brings all back
 
 Each cell is a rotary pair under a scaling: the arc of phases that distances up to 1,010,000 tokens show and distances
 within 262,144 did not, as a share of a full turn. Exact, from the configuration.

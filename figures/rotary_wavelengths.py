@@ -1,4 +1,4 @@
-"""Ten of the 32 rotary pairs of Qwen3.6-27B never complete a turn in the window; YaRN slows exactly those by its factor
+"""Ten of the 27B's 32 rotary pairs never complete a turn in its window; YaRN slows those by its factor
 
 Wavelength of every pair in tokens, as a power of two, for the native frequencies and under four ways to stretch the
 window by 4. The level line is the trained window of 262,144 tokens. Computed from the configuration, no model is run.

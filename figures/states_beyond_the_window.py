@@ -1,4 +1,4 @@
-"""Past the window the states of two layers of nano go on filling, and YaRN, which rotates other layers, changes nothing
+"""Past the window the states of two layers of nano go on filling, and YaRN changes nothing about it
 
 Frobenius norm of the recurrent states in a text of four windows, mean over blocks of 64 tokens and over the heads of a
 layer, over its value in the last block of the first window; and the same while the attention layers run under YaRN 4.

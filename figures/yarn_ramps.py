@@ -1,4 +1,4 @@
-"""What engines call YaRN and what its paper writes differ by up to 45 % in seven pairs of Qwen3.6-27B, in no other
+"""What engines call YaRN and what its paper writes differ by up to 45 % in seven pairs of the 27B
 
 How many times slower each rotary pair turns. Engines blend linearly in the index of the pair, the paper in the number
 of turns that a pair makes in the window. Both leave fast pairs alone and slow the ten slowest by the whole factor.
