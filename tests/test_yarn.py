@@ -38,6 +38,11 @@ def test_the_pairs_of_the_27b():
     for pair, wavelength, turns in ((0, 6.283, 41_722), (14, 7256, 36.1), (18, 54_410, 4.82), (22, 408_019, 0.643)):
         assert float(ds.wavelength[pair]) == pytest.approx(wavelength, rel=2e-4)
         assert float(ds.turns[pair]) == pytest.approx(turns, rel=2e-3)
+    exact = 2 * math.pi / yarn.frequencies(BIG)
+    assert (
+        np.allclose(ds.scaled_wavelength, exact)
+        and yarn.frequencies(BIG, 1, dtype=torch.float32).dtype == torch.float32
+    )
     slowed = [1.103, 1.231, 1.391, 1.6, 1.882, 2.286, 2.909, 4]
     assert ds.slowed[15:23].values == pytest.approx(slowed, abs=6e-4)
     paper = [1.326, 1.835, 2.388, 2.921, 3.376, 3.726, 3.976, 4]
@@ -549,12 +554,24 @@ def test_the_tax_is_two_by_two_and_zero_in_its_first_cell(nano):
         yarn.tax(nano, texts=[yarn.filler_ids(nano, 600, seed=0)])
 
 
-def test_the_same_last_tokens_behind_more_text(nano):
+def test_the_same_last_tokens_behind_more_text(nano, monkeypatch):
     ds = yarn.paired(nano, lengths=[50, 600], last=20, samples=3)
     ids = yarn.filler_ids(nano, 620, seed=1)
     assert float(ds.loss[0, 0, 1]) == pytest.approx(yarn.likelihood(nano, ids[-70:], last=20), abs=1e-6)
     assert (ds.effect.isel(length=0) == 0).all()
     assert np.allclose(ds.effect, ds.loss - ds.loss.isel(length=0))
+    scored, real = [], parts.likelihood
+
+    def stopped(*args, **options):
+        if len(scored) == 5:
+            raise KeyboardInterrupt
+        return scored.append(real(*args, **options)) or scored[-1]
+
+    monkeypatch.setattr(parts, "likelihood", stopped)
+    with pytest.raises(stream.Interrupted, match="stopped after 5 of 12 answers") as caught:
+        yarn.paired(nano, lengths=[50, 600], last=20, samples=3)
+    part = caught.value.dataset.loss
+    assert int(part.notnull().sum()) == 5 and part.isel(sample=0).equals(ds.loss.isel(sample=0))
     with pytest.raises(InputError, match="(?s)a text is too short.*100 tokens.*at least 620"):
         yarn.paired(nano, lengths=[50, 600], last=20, texts=[ids[:100]])
 

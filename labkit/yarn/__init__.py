@@ -12,14 +12,14 @@ In this folder:
     causes    unseen phases, diluted softmax, saturated states, one at a time; the tax on short text
 """
 
-from labkit.rotary import Scaling, frequencies
+from labkit.rotary import Scaling
 from labkit.yarn.bands import bands, by_distance, predicted
 from labkit.yarn.causes import CAUSES, causes, interval, likelihood, paired, tax
 from labkit.yarn.grid import probe, summary
 from labkit.yarn.late import dynamic
 from labkit.yarn.probes import watch
 from labkit.yarn.scope import scaled, under
-from labkit.yarn.table import CLASSES, ledger, phase_error, stretched, wavelengths
+from labkit.yarn.table import CLASSES, frequencies, ledger, phase_error, stretched, wavelengths
 from labkit.yarn.tasks import FACTS, Question, filler_ids, question
 
 __all__ = [

@@ -18,6 +18,7 @@ text. What is put together is a `labkit.cache.Snapshot` of real keys, values and
 """
 
 import dataclasses
+import itertools
 
 import numpy as np
 import torch
@@ -88,11 +89,7 @@ def causes(lab, *, extra=None, task="keys", length=None, scalings=None, seeds=8,
     data["term"].attrs["long_name"] = "what is changed"
     data["gap"].attrs["long_name"] = "tokens or positions between text and question"
     data.right.attrs |= {"long_name": "share of right answers", "units": "fraction", "scale": "fraction"}
-    if stopped:
-        hint = "error.dataset holds the answers so far, NaN for the others"
-        done = f"{int(data.margin.notnull().sum())} of {data.margin.size}"
-        raise Interrupted(f"stopped after {done} answers", hint=hint, dataset=data)
-    return data
+    return _whole(data, "margin", stopped)
 
 
 class Case:
@@ -225,6 +222,7 @@ def paired(lab, *, lengths=None, last=64, samples=16, scalings=None, texts=None,
 
     Raises:
         InputError: a text that is too short.
+        Interrupted: on Ctrl-C; its dataset holds what was scored.
     """
     window = lab.spec.window
     lengths = [window // 4, window, 2 * window, 3 * window] if lengths is None else list(lengths)
@@ -233,23 +231,32 @@ def paired(lab, *, lengths=None, last=64, samples=16, scalings=None, texts=None,
     rows = [filler_ids(lab, most, seed=n) for n in range(samples)] if texts is None else list(map(lab.encode, texts))
     if (least := min(map(len, rows))) < most:
         raise InputError("a text is too short", got=f"{least} tokens", expected=f"at least {most}")
-    loss, bar = (
-        np.zeros((len(scalings), len(lengths), len(rows)), np.float32),
-        _bar(len(scalings) * len(rows), progress),
-    )
-    for i, scaling in enumerate(scalings):
-        with under(lab, scaling, max(most, int(scaling.factor * window))):
-            for n, ids in enumerate(rows):
+    loss, stopped = np.full((len(scalings), len(lengths), len(rows)), np.nan, np.float32), False
+    bar = _bar(len(scalings) * len(rows), progress)
+    try:
+        for n, (i, scaling) in itertools.product(range(len(rows)), enumerate(scalings)):
+            with under(lab, scaling, max(most, int(scaling.factor * window))):
                 for j, length in enumerate(lengths):
-                    loss[i, j, n] = likelihood(lab, ids[len(ids) - last - length :], last=last, chunk=chunk)
-                bar.update(1)
-    bar.close()
+                    loss[i, j, n] = likelihood(lab, rows[n][-last - length :], last=last, chunk=chunk)
+            bar.update(1)
+    except KeyboardInterrupt:
+        stopped = True
+    finally:
+        bar.close()
     dims = ("scaling", "length", "sample")
     coords = {"scaling": [str(one) for one in scalings], "length": lengths, "sample": range(len(rows))}
     facts = {"model": lab.name, "reading": "yarn.paired", "window": window, "last": last}
     data = label({"loss": (dims, loss), "effect": (dims, loss - loss[:, :1])}, coords=coords, attrs=facts)
     data.effect.attrs |= {"long_name": "loss minus that behind the shortest text", "units": "nat", "scale": "signed"}
-    return data
+    return _whole(data, "loss", stopped)
+
+
+def _whole(data, name, stopped):
+    """The dataset, or the error that carries what there is of it."""
+    if not stopped:
+        return data
+    done = f"{int(data[name].notnull().sum())} of {data[name].size}"
+    raise Interrupted(f"stopped after {done} answers", hint="error.dataset holds them, NaN for the rest", dataset=data)
 
 
 def interval(values, dim="sample", *, rounds=2000, seed=0):

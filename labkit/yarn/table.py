@@ -12,9 +12,10 @@ import math
 import numpy as np
 import torch
 
+from labkit import rotary
 from labkit.errors import InputError
 from labkit.notation import label
-from labkit.rotary import Scaling, frequencies, ramp
+from labkit.rotary import Scaling, ramp
 
 CLASSES = ("untouched", "blended", "interpolated")
 RELEASED = 4.0  # the factor that the family's model cards give for a million tokens
@@ -34,6 +35,18 @@ def stretched(spec, factor=RELEASED, *, kind="yarn", ramp="index", attention_fac
     return Scaling(kind, factor, ramp, attention_factor, original=spec.window, length=length)
 
 
+def frequencies(spec, factor=RELEASED, *, dtype=torch.float64, **options):
+    """ω' [pair] of a model in radians per token; in float32 exactly what transformers would compute with.
+
+    Args:
+        spec: `labkit.spec.Spec`. factor: s. options: `kind`, `ramp`, `attention_factor`, `length` of `rotary.Scaling`.
+
+    Raises:
+        InputError: an unknown kind or ramp, a factor below 1.
+    """
+    return rotary.frequencies(stretched(spec, factor, **options), dtype=dtype, **shape(spec))
+
+
 def wavelengths(spec, factor=RELEASED, **options):
     """The pairs of a model under a scaling.
 
@@ -48,7 +61,7 @@ def wavelengths(spec, factor=RELEASED, **options):
         InputError: an unknown kind or ramp, a factor below 1.
     """
     scaling, where = stretched(spec, factor, **options), shape(spec)
-    plain, now = (frequencies(one, dtype=torch.float64, **where) for one in (Scaling(), scaling))
+    plain, now = (rotary.frequencies(one, dtype=torch.float64, **where) for one in (Scaling(), scaling))
     share = ramp(scaling, **where) if scaling.kind == "yarn" else (plain / now > 1).double()
     kinds = np.array(CLASSES)[((share > 0).int() + (share >= 1).int()).numpy()]
     dims = ("pair",)
@@ -83,8 +96,10 @@ def ledger(spec, tokens=1_010_000, *, scalings=None):
         raise InputError("not a length", got=tokens, expected="at least 1 token")
     scalings = [Scaling(), stretched(spec)] if scalings is None else list(scalings)
     where = shape(spec)
-    trained = spec.window * frequencies(Scaling(), dtype=torch.float64, **where) / (2 * math.pi)
-    turns = torch.stack([tokens * frequencies(one, dtype=torch.float64, **where) / (2 * math.pi) for one in scalings])
+    trained = spec.window * rotary.frequencies(Scaling(), dtype=torch.float64, **where) / (2 * math.pi)
+    turns = torch.stack(
+        [tokens * rotary.frequencies(one, dtype=torch.float64, **where) / (2 * math.pi) for one in scalings]
+    )
     new = (turns.clamp(max=1) - trained.clamp(max=1)).clamp(min=0)
     values = {
         "turns": (("scaling", "pair"), turns),
@@ -112,8 +127,8 @@ def phase_error(spec, lengths=(262_144, 524_288, 1_010_000), *, scaling=None, sa
         that at most, in the same unit; `half_angles`, radians off if the angle itself were held in bfloat16.
     """
     scaling = Scaling() if scaling is None else scaling
-    exact = frequencies(scaling, dtype=torch.float64, **shape(spec))
-    single = frequencies(scaling, **shape(spec))
+    exact = rotary.frequencies(scaling, dtype=torch.float64, **shape(spec))
+    single = rotary.frequencies(scaling, **shape(spec))
     rows = {"phase": [], "bfloat16": [], "half_angles": []}
     for length in lengths:
         at = torch.arange(max(0, length - samples), length)
