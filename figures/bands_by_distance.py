@@ -1,7 +1,8 @@
-"""Nine tenths of what tells nano's logits apart carry no position; YaRN can change the rest alone
+"""Four fifths of what tells the logits of a row apart in nano carry no position; YaRN can change the rest alone
 
-Variance of the softmax logits by distance, in bins that double, split into the rotary pairs as YaRN classes them and
-the three quarters of the channels that are not rotated; mean over the heads of a layer, text of 448 tokens.
+Mean square of the parts of a logit by distance, in bins that double, each part measured from its mean over the row,
+which the softmax does not see: the rotary pairs as YaRN classes them, and the three quarters of the channels that are
+not rotated. Mean over the heads of a layer, text of 448 tokens.
 
 Look how far the lines of the rotated pairs stay below the one without position. A position-free line at the bottom
 would mean that rotation is all that counts, and refute the title.
@@ -18,22 +19,22 @@ TOKENS = 448
 
 
 def data(lab):
-    """variance (layer, band, bin) of the parts of the logits; free (layer), the position-free share of all of it."""
+    """square (layer, band, bin) of the parts of the logits; free (layer), the position-free share of all of it."""
     run = lab.trace(yarn.filler_ids(lab, TOKENS, seed=3), keep=["q", "k", "v", "gate", "gated"])
     layers = list(lab.spec.attention_layers)
     found = [yarn.by_distance(run, layer=layer) for layer in layers]
-    held = xarray.concat([ds[["spread"]] for ds in found], "layer", combine_attrs="drop_conflicts")
-    variance = (held.spread**2).mean("query_head").assign_coords(layer=layers).transpose("layer", "band", "bin")
-    variance.attrs = {"symbol": "variance", "long_name": "variance of the logits", "units": "", "scale": "positive"}
-    variance["bin"].attrs["long_name"] = "tokens back"
-    count = found[0]["count"]
-    whole = (variance * count).sum("bin")
+    held = xarray.concat([ds[["part", "spread"]] for ds in found], "layer", combine_attrs="drop_conflicts")
+    square = (held.spread**2 + held.part**2).mean("query_head").assign_coords(layer=layers)
+    square = square.transpose("layer", "band", "bin")
+    square.attrs = {"symbol": "square", "long_name": "mean square of the part", "units": "", "scale": "positive"}
+    square["bin"].attrs["long_name"] = "tokens back"
+    whole = (square * found[0]["count"]).sum("bin")
     free = whole.sel(band="position-free", drop=True) / whole.sum("band")
-    return variance.rename("variance").to_dataset().assign(free=free).assign_attrs(found[0].attrs | {"layer": ""})
+    return square.rename("square").to_dataset().assign(free=free).assign_attrs(found[0].attrs | {"layer": ""})
 
 
 def draw(ds):
     """Lines per band, one panel per layer."""
     said = ", ".join(f"{float(free):.0%} in layer {int(at)}" for at, free in zip(ds.layer, ds.free, strict=True))
-    title = f"Share of the logits' variance without position: {said}"
-    return plot.lines(ds, "variance", x="bin", color="band", facet="layer", title=title)
+    title = f"Share of the squares without position: {said}"
+    return plot.lines(ds, "square", x="bin", color="band", facet="layer", title=title)

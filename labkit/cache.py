@@ -29,6 +29,7 @@ class Snapshot:
         ids: [length] the tokens absorbed, where known; `Lab.resume` checks them against a new prompt.
         scaling: `rotary.Scaling` that the keys were rotated under, where known.
         placed: whether some keys stand at chosen positions.
+        places: [3, batch, length] rotary positions of keys that are kept before rotation (`yarn.dynamic`), else None.
     """
 
     length: int
@@ -39,6 +40,7 @@ class Snapshot:
     ids: torch.Tensor | None = None
     scaling: Scaling | None = None
     placed: bool = False
+    places: torch.Tensor | None = None
 
     @property
     def nbytes(self):
@@ -63,7 +65,8 @@ class Snapshot:
             name: {i: t.repeat(n, *[1] * (t.ndim - 1)) for i, t in getattr(self, name).items()}
             for name in ("conv", "state")
         }
-        return Snapshot(self.length, **views, **copies, scaling=self.scaling, placed=self.placed)
+        places = None if self.places is None else self.places.expand(-1, n, -1)
+        return Snapshot(self.length, **views, **copies, scaling=self.scaling, placed=self.placed, places=places)
 
     def __repr__(self):
         shared, own = (self.nbytes[key] / 2**20 for key in ("shared", "own"))
@@ -91,12 +94,12 @@ def check(cache):
     return cache
 
 
-def snapshot(cache, *, ids=None, scaling=None, placed=False):
+def snapshot(cache, *, ids=None):
     """Keep what a cache holds now: keys and values by reference, windows and states by copy.
 
     Args:
         cache: hybrid `DynamicCache`.
-        ids: [length] its tokens, if known. scaling: of its keys, if known. placed: whether positions were chosen.
+        ids: [length] its tokens, if known.
 
     Raises:
         InputError: not a hybrid cache, or `ids` of another length.
@@ -114,7 +117,8 @@ def snapshot(cache, *, ids=None, scaling=None, placed=False):
         elif length:
             parts["keys"][index], parts["values"][index] = layer.keys, layer.values
     ids = None if ids is None else torch.as_tensor(ids).cpu().clone()
-    return Snapshot(length, ids=ids, scaling=scaling, placed=placed, **parts)
+    facts = dict(scaling=scaling_of_keys(cache), placed=is_placed(cache), places=places_of(cache))
+    return Snapshot(length, ids=ids, **facts, **parts)
 
 
 def restore(snap, cache):
@@ -123,7 +127,15 @@ def restore(snap, cache):
     Args:
         snap: `Snapshot`.
         cache: an empty hybrid cache of the model.
+
+    Raises:
+        InputError: keys before rotation for a cache of rotated ones, or the other way round.
     """
+    if (snap.places is not None) != is_unturned(cache) and snap.length:
+        kinds = ("keys that are rotated already", "keys before rotation")
+        got = kinds[snap.places is not None]
+        hint = "snapshots of yarn.dynamic are restored inside yarn.dynamic, others outside it"
+        raise InputError("this snapshot does not fit the scope", got=got, expected=kinds[is_unturned(cache)], hint=hint)
     for index, layer in enumerate(cache.layers):
         if index in snap.state:
             # transformers marks these two tensors as static addresses, hence: initialise, then copy.
@@ -136,22 +148,63 @@ def restore(snap, cache):
         elif index in snap.keys:
             layer.lazy_initialization(snap.keys[index], snap.values[index])
             layer.keys, layer.values = snap.keys[index], snap.values[index]
+            if snap.places is not None:
+                layer.places = snap.places
+    if snap.scaling is not None:
+        setattr(cache, STAMP, snap.scaling)
+    if snap.placed:
+        setattr(cache, PLACED, True)
     return cache
 
 
-def same_scaling(cache, before, now):
-    """Refuse to continue a cache whose keys were rotated under another scaling.
+STAMP, PLACED = "_labkit_scaling", "_labkit_placed"  # on the cache itself, so that copies of it carry them
+
+
+def scaling_of_keys(cache):
+    """The scaling that a cache's keys were rotated under; None where nobody has seen it."""
+    return getattr(cache, STAMP, None)
+
+
+def is_placed(cache):
+    """Whether some keys of a cache stand at positions that were chosen."""
+    return getattr(cache, PLACED, False)
+
+
+def is_unturned(cache):
+    """Whether a cache holds keys before rotation (`yarn.dynamic`)."""
+    return any(getattr(layer, "unturned", False) for layer in cache.layers)
+
+
+def settle(cache, scaling, native, window, unturned=False):
+    """Stamp a cache with the scaling of the pass that is about to fill it.
+
+    Args:
+        scaling: in force. native: of the model's configuration, which keys nobody stamped were rotated under.
+        window: of the model. unturned: whether a scope is open that keeps keys before rotation.
 
     Raises:
-        InputError: keys of two scalings would meet in one softmax.
+        InputError: keys of two scalings would meet in one softmax, or rotated and unrotated ones.
     """
-    if not before.same(now) and cache.get_seq_length():
+    before = (scaling_of_keys(cache) or native) if cache.get_seq_length() else scaling
+    closed = is_unturned(cache) and not all(layer.turner.open for layer in cache.layers if hasattr(layer, "turner"))
+    if is_unturned(cache) != unturned or closed:
+        what = (
+            "this cache was made outside the scope" if unturned and not closed else "the scope of this cache is closed"
+        )
+        raise InputError(
+            what,
+            got="keys before rotation" if is_unturned(cache) else "keys that are rotated already",
+            expected="a cache of lab.cache() inside yarn.dynamic, used there",
+            hint="lab.restore(lab.snapshot(cache)) inside another yarn.dynamic scope goes on, if it was made in one",
+        )
+    if not before.same(scaling, window):
         raise InputError(
             "this cache was made under another rotary scaling",
-            got=f"keys rotated under {before}, now {now}",
+            got=f"keys rotated under {before}, now {scaling}",
             expected="one scaling for all keys of a cache",
             hint="read the prompt again inside the scope; yarn.dynamic keeps keys that can still be turned",
         )
+    setattr(cache, STAMP, scaling)
 
 
 def check_begins(snap, ids):
@@ -160,6 +213,9 @@ def check_begins(snap, ids):
     Raises:
         InputError: unknown tokens, other tokens, or none left to compute.
     """
+    if snap.placed:
+        hint = "lab.trace(rest, cache=lab.restore(snap), positions=...)"
+        raise InputError("this snapshot's tokens stand at chosen positions", got="no positions for the rest", hint=hint)
     if snap.ids is None:
         raise InputError("this snapshot does not know its tokens", hint="lab.trace(ids, cache=lab.restore(snap))")
     same = min(len(ids), snap.length)
@@ -175,7 +231,13 @@ def check_begins(snap, ids):
         raise InputError("nothing is left to compute", got=f"{len(ids)} tokens, all in the snapshot")
 
 
-def start_of(cache, layers, row=0, placed=False):
+def places_of(cache):
+    """[3, batch, length] rotary positions of keys before rotation; None for a cache of rotated keys."""
+    found = [layer.places for layer in cache.layers if getattr(layer, "unturned", False) and layer.places is not None]
+    return found[0] if found else None
+
+
+def start_of(cache, layers, row=0):
     """What a warm cache contributes to a run that starts from it, for the traced layers of one batch row."""
     if cache is None or cache.get_seq_length() == 0:
         return Start()
@@ -187,5 +249,6 @@ def start_of(cache, layers, row=0, placed=False):
             parts["state"][index] = layer.recurrent_states[0][row].clone()
         else:
             parts["keys"][index], parts["values"][index] = layer.keys[row], layer.values[row]
-    unturned = any(getattr(layer, "unturned", False) for layer in cache.layers)
-    return Start(cache.get_seq_length(), **parts, unturned=unturned, placed=placed)
+    places = places_of(cache)
+    places = None if places is None else places[:, row]
+    return Start(cache.get_seq_length(), **parts, placed=is_placed(cache), places=places)

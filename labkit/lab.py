@@ -36,8 +36,6 @@ class Lab:
         self._scaling = None  # of an open `yarn.scaled` scope
         self._keys_layer = None  # what makes an attention layer's part of a cache; None is transformers' own
         self._fed = weakref.WeakKeyDictionary()  # cache -> the ids it absorbed through this lab
-        self._placed = weakref.WeakSet()  # caches with tokens at chosen positions
-        self._turned = weakref.WeakKeyDictionary()  # cache -> the rotary scaling that its keys were rotated under
 
     def __repr__(self):
         return f"Lab({self.name}, {self.spec.strip()}, {str(self.dtype).removeprefix('torch.')} on {self.device})"
@@ -62,7 +60,12 @@ class Lab:
     @property
     def scaling(self):
         """The `rotary.Scaling` in force: the configuration's own, or that of an open `yarn.scaled` scope."""
-        return self._scaling or scaling_of(decoder(self.model).config)
+        return self._scaling or self.native
+
+    @property
+    def native(self):
+        """The `rotary.Scaling` that the checkpoint's configuration states."""
+        return scaling_of(decoder(self.model).config)
 
     # ---------------------------------------------------------------------------------------------- reading
 
@@ -111,17 +114,16 @@ class Lab:
         wanted = wanted_seams(self.spec, layers, keep)
         length = max(len(row) for row in rows)
         kept = prompts.kept_positions(rows, logits)
+        prompts.check_passes(self, rows, chunk)
         self._admit(length + (0 if cache is None else cache.get_seq_length()))
         _plan.admit_trace(
             self, tokens=length * len(rows), wanted=wanted, logits=sum(map(len, kept)), device=device, chunk=chunk
         )
-        start = [_cache.start_of(cache, wanted, row, cache in self._placed) for row in range(len(rows))]
+        start = [_cache.start_of(cache, wanted, row) for row in range(len(rows))]
         ids, mask, positions = prompts.padded(rows)
         if places is not None:
             before = 0 if cache is None else cache.get_seq_length()
             mask, positions = prompts.placed(places, before, length)
-            if cache is not None:
-                self._placed.add(cache)
         columns = sorted({length - len(row) + int(t) for row, at in zip(rows, kept, strict=True) for t in at})
         with Recorder(self.model, self.spec, wanted, device=device) as seen:
             found = passes.feed(self, ids, mask=mask, positions=positions, chunk=chunk, cache=cache, columns=columns)
@@ -262,18 +264,13 @@ class Lab:
 
     def snapshot(self, cache):
         """Keep what a cache holds now; see `labkit.cache.snapshot`."""
-        placed = cache in self._placed
-        return _cache.snapshot(cache, ids=self._fed.get(cache), scaling=self._turned.get(cache), placed=placed)
+        return _cache.snapshot(cache, ids=self._fed.get(cache))
 
     def restore(self, snap):
         """A new cache that continues from a snapshot."""
         cache = _cache.restore(snap, self.cache())
         if snap.ids is not None:
             self._fed[cache] = snap.ids
-        if snap.scaling is not None:
-            self._turned[cache] = snap.scaling
-        if snap.placed:
-            self._placed.add(cache)
         return cache
 
     def fork(self, snap, n):

@@ -2,7 +2,7 @@
 
 import torch
 
-from labkit.cache import same_scaling
+from labkit.cache import PLACED, is_placed, settle
 from labkit.errors import InputError
 
 
@@ -16,7 +16,7 @@ def feed(lab, ids, *, columns, cache=None, mask=None, positions=None, chunk=None
     length = ids.shape[1]
     first = 0 if cache is None else cache.get_seq_length()
     cuts = {cut - first for cut in lab._cuts if first < cut <= first + length}
-    if cuts and mask is not None:
+    if cuts and mask is not None and len(ids) > 1:
         raise InputError("a state edit needs rows of one length", hint="trace the prompts one by one")
     if chunk is not None:
         if chunk < 1:
@@ -25,8 +25,10 @@ def feed(lab, ids, *, columns, cache=None, mask=None, positions=None, chunk=None
     if cuts and cache is None:
         cache = lab.cache()
     if cache is not None:
-        same_scaling(cache, lab._turned.get(cache, lab.scaling), lab.scaling)
-        lab._turned[cache] = lab.scaling
+        settle(cache, lab.scaling, lab.native, lab.spec.window, unturned=lab._keys_layer is not None)
+        if is_placed(cache) and positions is None:
+            got, hint = "no positions for the rest", "lab.trace(rest, cache=cache, positions=...)"
+            raise InputError("this cache's tokens stand at chosen positions", got=got, hint=hint)
     edges = [0, *sorted(cuts - {length}), length]
     found = []
     for a, b in zip(edges, edges[1:], strict=False):
@@ -41,6 +43,8 @@ def feed(lab, ids, *, columns, cache=None, mask=None, positions=None, chunk=None
         )
         if here:
             found.append(out.logits)
+    if cache is not None and positions is not None and len(ids) == 1:
+        setattr(cache, PLACED, True)
     if cache is not None and len(ids) == 1:
         known = lab._fed.get(cache, torch.empty(0, dtype=torch.long))
         if len(known) == first:

@@ -78,3 +78,17 @@ def placed(places, before, length):
         got = f"{int(places.min())} to {int(places.max())}"
         raise InputError("rotary positions out of range", got=got, expected=f"0 to {2**24 - 1}, exact in float32")
     return torch.ones(1, before + length, dtype=torch.long), places.to("cpu", torch.long)[None]
+
+
+def check_passes(lab, rows, chunk):
+    """Refuse a run whose rows would be read under different scalings, inside `yarn.dynamic`."""
+    longest = max(map(len, rows))
+    if lab._keys_layer is None or longest <= lab.spec.window:
+        return
+    if chunk is not None and chunk < longest:
+        got = f"{longest} tokens in chunks of {chunk}"
+        hint = "trace pass by pass with one cache, or lab.stream; each pass is a run of its own"
+        raise InputError("under yarn.dynamic every pass has its own scaling", got=got, expected="one pass", hint=hint)
+    if len(set(map(len, rows))) > 1:
+        got = f"prompts of {sorted(set(map(len, rows)))} tokens"
+        raise InputError("under yarn.dynamic the length decides", got=got, hint="trace the prompts one by one")

@@ -18,6 +18,7 @@ m = 0.1 ln s + 1 multiplies cos and sin, hence the rotary part of a logit by m²
 import contextlib
 import dataclasses
 import math
+import numbers
 
 from labkit.errors import InputError
 
@@ -53,13 +54,16 @@ class Scaling:
             raise InputError("no such rotary scaling", got=self.kind, expected=", ".join(KINDS))
         if self.ramp not in RAMPS:
             raise InputError("no such ramp", got=self.ramp, expected=", ".join(RAMPS))
-        if not isinstance(self.factor, int | float) or not math.isfinite(self.factor) or self.factor < 1:
+        if not _number(self.factor) or self.factor < 1:
             hint = "a window can only be stretched; factor=1 is the native window"
             raise InputError("the factor of a rotary scaling is at least 1", got=self.factor, hint=hint)
         for name in ("attention_factor", "original", "length"):
             value = getattr(self, name)
-            if value is not None and not (value > 0 and math.isfinite(value)):
-                raise InputError(f"{name} must be positive", got=value)
+            if value is not None and not (_number(value) and value > 0):
+                raise InputError(f"{name} must be positive", got=value, expected="a number above 0, or None")
+            if value is not None:
+                object.__setattr__(self, name, float(value) if name == "attention_factor" else int(value))
+        object.__setattr__(self, "factor", float(self.factor))
 
     @property
     def m(self):
@@ -76,25 +80,37 @@ class Scaling:
         factor = 1.0 if length is None or window is None else min(max(1.0, length / window), self.factor)
         return dataclasses.replace(self, kind="yarn", factor=factor, length=None)
 
-    def same(self, other):
-        """Whether two scalings turn every pair alike: factor 1 is none, and a default m is the m it stands for."""
-        return self._plain() == other._plain()
+    def same(self, other, window):
+        """Whether two scalings turn every pair of a model with this window alike."""
+        return self.plain(window) == other.plain(window)
 
-    def _plain(self):
+    def plain(self, window):
+        """The same scaling with its defaults spelt out and nothing in it that has no effect; factor 1 is none.
+
+        The length of "dynamic-yarn", which changes from pass to pass, is left out.
+        """
         if self.kind == "none" or (self.factor == 1 and self.kind != "dynamic"):  # dynamic NTK grows at factor 1 too
             return Scaling(attention_factor=self.m)
+        found = dataclasses.replace(self, original=self.original or window)
+        if "yarn" not in self.kind:
+            found = dataclasses.replace(found, ramp="index")
         if self.kind == "dynamic-yarn":
-            return dataclasses.replace(self, length=None)
-        return dataclasses.replace(self, attention_factor=self.m)
+            return dataclasses.replace(found, length=None)
+        length = self.length if self.kind == "dynamic" else None
+        return dataclasses.replace(found, attention_factor=self.m, length=length)
 
     def __str__(self):
         if self.kind == "none":
-            return "none" if self.m == 1 else f"none, m {self.m:.4g}"
-        said = f"{self.kind} {self.factor:g}"
+            return "none" if self.m == 1 else f"none, m {self.m:.6g}"
+        said = f"{self.kind} {self.factor:.10g}"
         said += " paper ramp" if "yarn" in self.kind and self.ramp == "paper" else ""
         said += f" at {self.length:,} tokens" if self.length else ""
         default = dataclasses.replace(self, attention_factor=None).m
-        return said if self.m == default else f"{said}, m {self.m:.4g}"
+        return said if self.m == default else f"{said}, m {self.m:.6g}"
+
+
+def _number(value):
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def scaling_of(config):

@@ -98,11 +98,26 @@ def test_what_a_configuration_states():
 
 
 def test_scalings_that_are_the_same():
-    assert Scaling().same(Scaling("yarn", 1, original=512)) and Scaling("yarn", 4).same(
-        Scaling("yarn", 4, attention_factor=Scaling("yarn", 4).m)
+    four = Scaling("yarn", 4)
+    same = lambda one, other: one.same(other, 512)  # noqa: E731
+    assert same(Scaling(), Scaling("yarn", 1, original=512)) and same(four, Scaling("yarn", 4, attention_factor=four.m))
+    assert same(Scaling("linear", 4, original=512), Scaling("linear", 4, "paper")) and same(
+        four, Scaling("yarn", 4, length=9)
     )
-    assert not Scaling("yarn", 4).same(Scaling("yarn", 2)) and not Scaling().same(Scaling(attention_factor=1.1))
-    assert not Scaling("yarn", 4).same(Scaling("yarn", 4, "paper"))
+    late = Scaling("dynamic-yarn", 4, original=512)
+    assert same(late, Scaling("dynamic-yarn", 4, length=700))
+    for other in (Scaling("yarn", 2), Scaling("yarn", 4, "paper"), Scaling("yarn", 4, original=256), Scaling(), late):
+        assert not same(four, other)
+    assert not same(Scaling(), Scaling(attention_factor=1.1))
+    assert not same(Scaling("dynamic", 2, length=700), Scaling("dynamic", 2, length=900))
+
+
+def test_numbers_of_any_kind():
+    import numpy as np
+
+    found = Scaling("yarn", np.int64(4), original=np.int32(512), attention_factor=np.float32(1.5))
+    assert found == Scaling("yarn", 4.0, original=512, attention_factor=1.5) and type(found.factor) is float
+    assert str(Scaling("yarn", 4.000000001)) != str(Scaling("yarn", 4)), "near ones keep their names apart"
 
 
 @pytest.mark.parametrize(
@@ -127,6 +142,8 @@ def test_a_scaling_says_what_it_is(options, text):
         ({"kind": "yarn", "factor": 0.9}, "(?s)at least 1.*0.9"),
         ({"kind": "yarn", "factor": float("nan")}, "at least 1"),
         ({"kind": "yarn", "factor": "4"}, "at least 1"),
+        ({"kind": "yarn", "factor": True}, "at least 1"),
+        ({"attention_factor": "1.2"}, "(?s)attention_factor must be positive.*1.2.*a number above 0"),
         ({"attention_factor": -1}, "attention_factor must be positive"),
         ({"original": 0}, "original must be positive"),
     ],

@@ -1,5 +1,7 @@
 """The stretched window: tables, scopes, bands, counterfactuals and probes, each against a law."""
 
+import copy
+import dataclasses
 import importlib
 import json
 import math
@@ -11,7 +13,7 @@ import torch
 import xarray
 
 import labkit as lk
-from labkit import attention, deltanet, spec, stream, yarn
+from labkit import attention, deltanet, edit, spec, stream, yarn
 from labkit.errors import BudgetError, InputError, LayerError
 from labkit.rotary import Scaling
 
@@ -118,7 +120,7 @@ def test_switching_in_place_equals_a_model_built_that_way(lab, kind, factor):
     built = tiny.make_lab(tiny.model(rope_parameters=rope))
     with yarn.scaled(lab, factor, kind=kind):
         assert torch.equal(lab.trace(IDS).logits, built.trace(IDS).logits)
-        assert lab.window == built.window == 512 * factor and lab.scaling.same(built.scaling)
+        assert lab.window == built.window == 512 * factor and lab.scaling.same(built.scaling, 512)
     assert built.spec.window == 512
 
 
@@ -177,6 +179,8 @@ def test_positions_of_a_run(lab):
     assert float(attention.pattern(gap, layer=4, rows=[-1]).weight[:, 0, :100].sum()) > 0.5
     cache = lab.cache()
     lab.trace(IDS[:100], cache=cache)
+    pieces = lab.trace(IDS, positions=gap.places, chunk=64)
+    assert (pieces.logits - gap.logits).abs().max() < 1e-4 * base.abs().max()
     warm = lab.trace(IDS[100:], cache=cache, positions=count[100:] + 200)
     assert (warm.logits - gap.logits).abs().max() < 1e-4 * base.abs().max()
 
@@ -201,7 +205,7 @@ def test_dynamic_scaling_keeps_keys_that_can_be_turned(lab):
         assert (lab.trace(ids[300:400], cache=cache).logits - base).abs().max() < 2e-5 * base.abs().max()
         run = lab.trace(ids[400:], cache=cache)
         now = run.scaling.at()
-        assert now.factor == 1200 / 512 and run.start.unturned
+        assert now.factor == 1200 / 512 and run.start.places.shape == (3, 400)
         seen = {layer: attention.pattern(run, layer=layer, rows=[0, -1], logits=True) for layer in (2, 4)}
         snap = lab.snapshot(cache)
         lab.generate(ids[:520], max_new_tokens=3)
@@ -213,13 +217,111 @@ def test_dynamic_scaling_keeps_keys_that_can_be_turned(lab):
     assert ds.attrs["tokens"] == 1200 and not tiny.hooks(lab.model) and lab.scaling == Scaling()
     assert torch.equal(lab.trace(ids[:400]).logits, base)
     with yarn.dynamic(lab):
-        with pytest.raises(InputError, match="(?s)is closed.*another yarn.dynamic"):
+        with pytest.raises(
+            InputError, match="(?s)scope of this cache is closed.*before rotation.*another yarn.dynamic"
+        ):
             lab.trace(ids[:5], cache=cache)
         lab.trace(ids[:5], cache=lab.restore(snap))
         with pytest.raises(InputError, match="bands need one scaling"):
             yarn.bands(lab.trace(ids[:50]), layer=2)
-    with pytest.raises(InputError, match="another rotary scaling"), yarn.scaled(lab, 4):
+    with pytest.raises(InputError, match="scope of this cache is closed"), yarn.scaled(lab, 4):
         lab.trace(ids[:5], cache=cache)
+
+
+def test_what_dynamic_keeps_follows_edits_positions_and_interrupts(lab, tmp_path):
+    ids, base = tiny.ids(700), {}
+    for options in ({}, {"positions": torch.arange(100) + 300}):
+        with lab.edit(edit.scale("k", layer=2, factor=0.5)):
+            base[str(options)] = lab.trace(ids[:100], **options).logits
+    with yarn.dynamic(lab):
+        for at in (0, 300):
+            with lab.edit(edit.scale("k", layer=2, factor=0.5)):
+                cache = lab.cache()
+                parts = {} if not at else {"positions": torch.arange(60) + at}
+                lab.trace(ids[:60], cache=cache, **parts)
+                rest = lab.trace(ids[60:100], cache=cache, positions=torch.arange(60, 100) + at)
+            assert (rest.logits - base["{}"]).abs().max() < 1e-4 * rest.logits.abs().max(), "edits reach kept keys"
+        probes = lambda: [deltanet.gates(block=64), Stop()]  # noqa: E731
+        with pytest.raises(stream.Interrupted):
+            lab.stream(ids, probes=probes(), chunk=128, checkpoint=tmp_path, every=1)
+        Stop.after = 99
+        again = lab.stream(ids, probes=probes(), chunk=128, checkpoint=tmp_path, every=1)
+        whole = lab.stream(ids, probes=probes(), chunk=128)
+    assert float(abs(again.logits - whole.logits).max()) < 1e-4 * float(abs(whole.logits).max())
+
+
+class Stop(stream.Probe):
+    """Watches nothing and stops a stream once, in its fourth chunk."""
+
+    after = 3
+
+    def needs(self, spec):
+        self.layers = (0,)
+        return {0: ("qkv",)}
+
+    def eat(self, run):
+        if run.start.length >= 128 * Stop.after:
+            raise KeyboardInterrupt
+
+    def result(self, model):
+        return xarray.Dataset()
+
+
+def test_scopes_that_do_not_mix(lab):
+    outside = lab.cache()
+    with yarn.dynamic(lab):
+        with pytest.raises(InputError, match="(?s)no other scaling inside yarn.dynamic.*yarn 4.*close"):
+            yarn.scaled(lab, 4).__enter__()
+        with pytest.raises(InputError, match="no other scaling inside"):
+            yarn.dynamic(lab).__enter__()
+        with pytest.raises(InputError, match="(?s)made outside the scope.*rotated already"):
+            lab.trace(IDS, cache=outside)
+        cache = lab.cache()
+        lab.trace(IDS, cache=cache)
+        late = lab.snapshot(cache)
+        assert lab.scaling.kind == "dynamic-yarn" and len(late.places[0, 0]) == 150
+        for call, message in (
+            (
+                lambda: lab.trace(tiny.ids(900), chunk=300),
+                "(?s)every pass has its own scaling.*chunks of 300.*lab.stream",
+            ),
+            (lambda: lab.trace([tiny.ids(900), IDS]), "(?s)the length decides.*150, 900.*one by one"),
+        ):
+            with pytest.raises(InputError, match=message):
+                call()
+        made = lab.generate(tiny.ids(520), max_new_tokens=3)
+        with pytest.raises(InputError, match="(?s)under different scalings.*lab.trace"):
+            attention.pattern(made, layer=2)
+    lab.trace(IDS, cache=outside)
+    plain = lab.snapshot(outside)
+    for scope in (yarn.scaled(lab, 1), yarn.scaled(lab, 4, kind="dynamic-yarn", length=600)):
+        with scope, pytest.raises(InputError, match="(?s)does not fit the scope.*before rotation.*inside yarn.dynamic"):
+            lab.restore(late)
+    with yarn.dynamic(lab), pytest.raises(InputError, match="(?s)does not fit the scope.*rotated already"):
+        lab.restore(plain)
+    for kind in ("dynamic", "dynamic-yarn"):
+        with pytest.raises(InputError, match="(?s)needs a length.*yarn.dynamic"):
+            yarn.scaled(lab, 4, kind=kind).__enter__()
+    assert lab.scaling == Scaling() and not tiny.hooks(lab.model)
+
+
+def test_the_stamp_of_a_cache_survives_copies_and_the_bare_model(lab):
+    with yarn.scaled(lab, 4):
+        own, bare = lab.cache(), lab.cache()
+        lab.trace(IDS[:90], cache=own)
+        with torch.no_grad():
+            lab.model(IDS[None, :90], past_key_values=bare)
+    for cache in (own, copy.deepcopy(own), bare):
+        with pytest.raises(InputError, match="under yarn 4, now none"):
+            lab.trace(IDS[90:], cache=cache)
+    plain = lab.cache()
+    with torch.no_grad():
+        lab.model(IDS[None, :90], past_key_values=plain)
+        with yarn.scaled(lab, 4), pytest.raises(InputError, match="under none, now yarn 4"):
+            lab.model(IDS[None, 90:], past_key_values=plain)
+    with pytest.raises(InputError, match="out of range"):
+        lab.trace(IDS[90:], cache=plain, positions=torch.arange(60) - 1)
+    assert not lab.snapshot(plain).placed, "a refused pass leaves no mark"
 
 
 @pytest.mark.parametrize(
@@ -305,6 +407,7 @@ def test_predictions_are_exact_where_no_scaling_reaches_the_inputs(lab):
 def test_bands_by_distance_are_means_of_bands(lab):
     run = lab.trace(IDS)
     whole, ds = yarn.bands(run, layer=4, heads=[5, 2]), yarn.by_distance(run, layer=4, heads=[5, 2])
+    whole = whole.assign(part=whole.part - whole.part.mean("source"))  # from the row's mean
     bins = np.floor(np.log2(np.maximum(whole.distance.values, 0) + 1)).astype(int)
     seen = whole.distance.values >= 0
     assert ds.sizes["bin"] == 8 and int(ds["count"].sum()) == 150 * 151 // 2
@@ -330,8 +433,13 @@ def test_bands_of_a_warm_run_are_those_of_the_cold_one(lab):
     far = lab.cache()
     lab.trace(IDS[:90], cache=far, positions=torch.arange(90) * 2)
     for cache in (far, lab.restore(lab.snapshot(far))):
+        with pytest.raises(InputError, match="(?s)stand at chosen positions.*positions="):
+            lab.trace(IDS[90:], cache=cache)
+        rest = lab.trace(IDS[90:], cache=cache, positions=torch.arange(180, 240))
         with pytest.raises(InputError, match="(?s)positions of their own.*positions="):
-            yarn.bands(lab.trace(IDS[90:], cache=cache), layer=4)
+            yarn.bands(rest, layer=4)
+    with pytest.raises(InputError, match="(?s)snapshot's tokens stand at chosen positions.*positions="):
+        lab.resume(lab.snapshot(far), IDS)
 
 
 def test_bands_in_a_stream_are_those_of_the_same_rows(lab, tmp_path):
@@ -360,7 +468,9 @@ def test_bands_that_would_not_fit(lab, monkeypatch):
 
     run = lab.trace(IDS)
     monkeypatch.setattr(card, "budget", lambda device: (50_000, "a small machine"))
-    with pytest.raises(BudgetError, match=r"(?s)yarn.bands of 150 tokens would not fit.*16 rows|heads=\[0\]"):
+    with pytest.raises(
+        BudgetError, match=r"(?s)yarn.bands of 150 tokens would not fit.*small machine.*try: .*(16 rows|heads=\[0\])"
+    ):
         yarn.bands(run, layer=2, by="pair")
 
 
@@ -407,8 +517,6 @@ def test_a_margin_is_the_log_probability_of_answer_minus_foil(nano):
     logits = nano.trace(asked.ids).logits[-1].log_softmax(-1)
     expected = float(logits[asked.answer[0]] - logits[asked.foil[0]])
     assert yarn.grid.margin(nano, asked)[0] == pytest.approx(expected, abs=1e-5)
-    import dataclasses
-
     long = dataclasses.replace(asked, answer=nano.encode(" red fox sees"), foil=nano.encode(" blue whale"))
     sums = []
     for ids in (long.answer, long.foil):
@@ -456,8 +564,13 @@ def test_a_probe_goes_on_where_it_was_stopped(nano, tmp_path, monkeypatch):
     more = yarn.probe(nano, **GRID | dict(seeds=9), folder=tmp_path)
     assert len(asked) == 54 + 8 and more.margin.isel(sample=slice(8)).equals(whole.margin)
     (tmp_path / "answers.jsonl").write_text(json.dumps({"format": 1, "model": "other", "edits": []}) + "\n")
-    with pytest.raises(InputError, match="(?s)answers of another model.*other.*nano"):
+    with pytest.raises(InputError, match="(?s)answers of another model or edits.*other, edits.*nano, edits"):
         yarn.probe(nano, **GRID, folder=tmp_path)
+    few = GRID | dict(lengths=np.array([150]), depths=1, scalings=[Scaling()])
+    for left in ("", '{"format": 1, "mo'):  # a kill before the header was whole
+        (tmp_path / "answers.jsonl").write_text(left)
+        assert yarn.probe(nano, **few, folder=tmp_path).margin.notnull().all()
+    assert yarn.probe(nano, **few).depth.values.tolist() == [0.5]
     assert nano.scaling == Scaling() and nano.window == 512
 
 
@@ -465,9 +578,9 @@ def test_cells_with_their_intervals(nano):
     ds = yarn.probe(nano, **GRID)
     cells = yarn.summary(ds)
     one = ds.margin[0, 1, 1, 0].values
-    half = 1.96 * one.std(ddof=1) / math.sqrt(8)
+    half = 2.3646 * one.std(ddof=1) / math.sqrt(8)
     at = dict(task=0, scaling=1, length=1, depth=0)
-    assert float(cells.margin_high[at] - cells.margin[at]) == pytest.approx(half, rel=1e-4)
+    assert float(cells.margin_high[at] - cells.margin[at]) == pytest.approx(half, rel=1e-3)
     from labkit.nano.exam import wilson
 
     right = int(ds.right[0, 1, 1, 0].sum())
@@ -511,6 +624,28 @@ def test_each_counterfactual_changes_one_thing(nano):
         expected = float(logits[asked.answer[0]] - logits[asked.foil[0]])
         assert case.ask("all", 500)[0] == pytest.approx(expected, abs=1e-3)
         assert case.ask("gap", 0)[0] == pytest.approx(case.ask("short", 0)[0], abs=1e-3)
+        # One block of filler, cold: with its states it is the text as it stands, without them only its keys are there.
+        last, here = asked.ids[n:], torch.arange(asked.asked)
+        for name, snap in (("dilution", dict(state=case.after_text.state, conv=case.after_text.conv)), ("states", {})):
+            made = dataclasses.replace(straight, ids=None, **snap)
+            if name == "states":
+                kept = {part: {i: t[:, :, :n] for i, t in getattr(made, part).items()} for part in ("keys", "values")}
+                made = dataclasses.replace(made, length=n, **kept)
+            places = made.length + here
+            found = nano.trace(last, cache=nano.restore(made), positions=places).logits[-1].log_softmax(-1)
+            expected = float(found[asked.answer[0]] - found[asked.foil[0]])
+            assert case.ask(name, 300)[0] == pytest.approx(expected, abs=1e-3), name
+        values = [case.ask(name, 300)[0] for name in ("short", "gap", "dilution", "states", "all")]
+        assert len({round(value, 2) for value in values}) == 5, "five different things"
+        # More blocks of keys stand at the positions of the first: the question does not move.
+        one, two = (case._diluted(extra) for extra in (300, 500))
+        found = [
+            nano.trace(last, cache=nano.restore(snap), positions=n + 300 + here).logits[-1].log_softmax(-1)
+            for snap in (one, two)
+        ]
+        assert case.ask("dilution", 500)[0] == pytest.approx(
+            float(found[1][asked.answer[0]] - found[1][asked.foil[0]]), abs=1e-3
+        )
 
 
 def test_the_null_control_moves_nothing_and_a_gap_does(nano):
@@ -576,10 +711,25 @@ def test_the_same_last_tokens_behind_more_text(nano, monkeypatch):
         yarn.paired(nano, lengths=[50, 600], last=20, texts=[ids[:100]])
 
 
-def test_bootstrap_intervals_hold_the_mean():
+@pytest.mark.parametrize(("count", "quantile"), [(6, 2.5706), (8, 2.3646), (16, 2.1314), (32, 2.0395), (1000, 1.9623)])
+def test_intervals_are_those_of_students_t(count, quantile):
     draw = np.random.default_rng(0)
-    values = xarray.DataArray(draw.normal(3, 1, (5, 200)), dims=("length", "sample"))
-    low, high = yarn.interval(values)
-    assert low.dims == ("length",) and (low < values.mean("sample")).all() and (high > values.mean("sample")).all()
-    width = 2 * 1.96 * values.std("sample") / math.sqrt(200)
-    assert np.allclose(high - low, width, rtol=0.15)
+    values = xarray.DataArray(draw.normal(3, 1, (5, count)), dims=("length", "sample"), attrs={"units": "nat"})
+    low, high = yarn.student(values)
+    half = quantile * values.std("sample", ddof=1) / math.sqrt(count)
+    assert low.dims == ("length",) and low.attrs["units"] == "nat"
+    assert np.allclose(low, values.mean("sample") - half, rtol=2e-3) and np.allclose(high - low, 2 * half, rtol=2e-3)
+
+
+def test_scalings_of_one_name_are_refused(nano):
+    twins = [Scaling("yarn", 4, original=512), Scaling("yarn", 4, original=64)]
+    for call in (yarn.probe, yarn.causes, yarn.paired):
+        with pytest.raises(InputError, match="(?s)scalings of one name.*yarn 4, yarn 4.*separate calls"):
+            call(nano, scalings=twins)
+    with yarn.under(nano, twins[1]):
+        assert nano.window == 512
+    for wrong in (dict(last=50), dict(last=0)):
+        with pytest.raises(InputError, match="(?s)no token can be scored.*50 tokens"):
+            yarn.likelihood(nano, IDS[:50], **wrong)
+    with pytest.raises(InputError, match=r"(?s)no token can be scored.*lengths \[0, 50\]"):
+        yarn.paired(nano, lengths=[0, 50])

@@ -14,6 +14,7 @@ import dataclasses
 import torch
 
 from labkit import plan
+from labkit.errors import InputError
 from labkit.notation import QUANTITIES, label, select
 
 TILE = 128  # query rows per step: bounds the scratch memory beside the result
@@ -46,12 +47,15 @@ def rotate(x, cos, sin):
 
 def inputs(run, layer):
     """Rotated queries and keys, values and opened gates of a layer; needs the seams q, k, v and gate."""
+    if "dynamic" in run.scaling.kind and run.prompt < len(run) and run.scaling.at().factor > 1:
+        hint = "lab.trace(run.ids) reads all rows in one pass, under one scaling"
+        raise InputError("rows of this run were read under different scalings", got=str(run.scaling), hint=hint)
     cos, sin = (part.to(run.seams[layer, "q"].device) for part in run.rotary)
     q = rotate(run.seams[layer, "q"], cos, sin)
     k, v = rotate(run.seams[layer, "k"], cos, sin), run.seams[layer, "v"]
     if run.start.length:
         known = run.start.keys[layer].transpose(0, 1).to(k)
-        if run.start.unturned:  # keys that a dynamic scaling turns at every pass
+        if run.start.places is not None:  # keys that a dynamic scaling turns at every pass
             known = rotate(known, *run.start.angles(run.scaling, run.spec, k))
         k = torch.cat([known, k])
         v = torch.cat([run.start.values[layer].transpose(0, 1).to(v), v])

@@ -171,7 +171,9 @@ def _rope(text, config):
     if rope is not None and text.get("rope_scaling"):
         hint = "drop rope_scaling; transformers would let it override rope_parameters"
         raise InputError("two rope settings", got="rope_parameters and rope_scaling", expected="one", hint=hint)
-    rope = {"rope_theta": text.get("rope_theta")} if rope is None else rope
+    if rope is None:  # the older form, which transformers reads too
+        rope = {"rope_theta": text.get("rope_theta")} | (text.get("rope_scaling") or {})
+        rope["rope_type"] = rope.get("rope_type") or rope.get("type") or "default"
     if not isinstance(rope, dict):
         raise InputError("rope_parameters is not a dict", got=repr(rope))
     if rope.get("rope_theta") is None:

@@ -1,5 +1,6 @@
 """The checkpoint folder of a stream: a kill at any moment leaves it usable."""
 
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -22,7 +23,7 @@ class Store:
             "chunk": chunk,
             "probes": [probe.signature() for probe in probes],
             "edits": [repr(edit) for edit in lab._edits],
-            "scaling": str(lab.scaling),
+            "scaling": dataclasses.asdict(lab.scaling.plain(lab.spec.window)),
         }
         self.written, self.pieces, self.logits = 0, [], None
         self.rows = {}  # (probe, name) -> rows that are written
@@ -66,7 +67,10 @@ class Store:
                 parts[kind][int(rest[0])] = value.to(self.lab.device)
             else:
                 self.logits = value
-        snap = _cache.Snapshot(self.written, **parts, ids=self.ids[: self.written], scaling=self.lab.scaling)
+        late = self.lab._keys_layer is not None  # keys before rotation, at positions that count on
+        places = torch.arange(self.written, device=self.lab.device).expand(3, 1, -1) if late else None
+        facts = dict(ids=self.ids[: self.written], scaling=self.lab.scaling, places=places)
+        snap = _cache.Snapshot(self.written, **parts, **facts)
         return self.lab.restore(snap), self.written
 
     def write(self, cache, held, done, logits):

@@ -59,8 +59,9 @@ class Start:
         length: tokens already in the cache.
         conv: `{layer: [conv channels, taps]}`, raw projections of the last tokens, newest last.
         state: `{layer: [head, key, value]}`, float32.
-        keys, values: `{layer: [kv_head, length, value]}`, keys already rotated, unless `unturned`.
+        keys, values: `{layer: [kv_head, length, value]}`, keys already rotated, unless there are `places`.
         placed: whether the keys stand at chosen positions instead of 0 to length - 1.
+        places: [3, length] rotary positions (time, height, width) of keys that are kept before rotation, else None.
     """
 
     length: int = 0
@@ -68,13 +69,19 @@ class Start:
     state: dict = dataclasses.field(default_factory=dict)
     keys: dict = dataclasses.field(default_factory=dict)
     values: dict = dataclasses.field(default_factory=dict)
-    unturned: bool = False
     placed: bool = False
+    places: torch.Tensor | None = None
 
     def angles(self, scaling, spec, like):
-        """(cos, sin), each [length, rotary channels], that turn `unturned` keys under a scaling."""
+        """(cos, sin), each [length, rotary channels], that turn keys before rotation under a scaling.
+
+        Raises:
+            InputError: pictures, whose positions have three parts.
+        """
+        if (self.places != self.places[:1]).any():
+            raise InputError("maps of pictures under yarn.dynamic are not made", got="positions of height and width")
         return rotary.angles(
-            torch.arange(self.length, device=like.device),
+            self.places[0].to(like.device),
             scaling,
             theta=spec.rope_theta,
             width=spec.rotary_dim,
@@ -185,7 +192,8 @@ class Run:
             raise InputError("the folder to save into is not empty", got=str(folder), hint="give a new folder")
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {"ids": self.ids, "logits": self.logits, "logit_tokens": self.logit_tokens}
-        tensors |= {} if self.places is None else {"places": self.places}
+        given = {"places": self.places, "start_places": self.start.places}
+        tensors |= {name: value for name, value in given.items() if value is not None}
         tensors |= {"rotary/cos": self.rotary[0], "rotary/sin": self.rotary[1]}
         tensors |= {f"seams/{layer}/{name}": value for (layer, name), value in self.seams.items()}
         tensors |= {f"parameters/{layer}/{name}": value for (layer, name), value in self.parameters.items()}
@@ -198,7 +206,6 @@ class Run:
             "prompt": self.prompt,
             "model": self.model,
             "length": self.start.length,
-            "unturned": self.start.unturned,
             "placed": self.start.placed,
             "spec": dataclasses.asdict(self.spec),
             "scaling": dataclasses.asdict(self.scaling),
@@ -238,9 +245,7 @@ def open_run(folder):
         seams=Seams(groups.pop("seams")),
         rotary=(tensors["rotary/cos"], tensors["rotary/sin"]),
         parameters=groups.pop("parameters"),
-        start=Start(
-            facts["length"], **groups, unturned=facts.get("unturned", False), placed=facts.get("placed", False)
-        ),
+        start=Start(facts["length"], **groups, places=tensors.get("start_places"), placed=facts.get("placed", False)),
         spec=Spec(**{k: tuple(v) if isinstance(v, list) else v for k, v in spec.items()}),
         prompt=facts["prompt"],
         model=facts["model"],

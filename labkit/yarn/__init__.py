@@ -14,8 +14,8 @@ In this folder:
 
 from labkit.rotary import Scaling
 from labkit.yarn.bands import bands, by_distance, predicted
-from labkit.yarn.causes import CAUSES, causes, interval, likelihood, paired, tax
-from labkit.yarn.grid import probe, summary
+from labkit.yarn.causes import CAUSES, causes, likelihood, paired, tax
+from labkit.yarn.grid import probe, student, summary
 from labkit.yarn.late import dynamic
 from labkit.yarn.probes import watch
 from labkit.yarn.scope import scaled, under
@@ -34,7 +34,6 @@ __all__ = [
     "dynamic",
     "filler_ids",
     "frequencies",
-    "interval",
     "ledger",
     "likelihood",
     "paired",
@@ -44,6 +43,7 @@ __all__ = [
     "question",
     "scaled",
     "stretched",
+    "student",
     "summary",
     "tax",
     "under",

@@ -69,8 +69,9 @@ def by_distance(run, *, layer, heads=None, rows=None, by="class", scaling=None):
         as for `bands`; memory does not grow with the square of the length. `yarn.watch` does the same in a stream.
 
     Returns:
-        Dataset: `part` (query_head, bin, band), mean over all pairs of tokens at distances of a bin; `spread`, their
-        standard deviation; `count` (bin); bins as in `attention.summary`.
+        Dataset: `part` (query_head, bin, band), mean over all pairs of tokens at distances of a bin, each part measured
+        from its mean over the row, which the softmax does not see; `spread`, their standard deviation; `count` (bin);
+        bins as in `attention.summary`.
 
     Raises:
         as `bands`.
@@ -99,7 +100,9 @@ def summed(spec, scaling, q, k, places, rows, heads, groups):
         seen = seen.to(q.device)
         count.index_add_(0, where, torch.ones_like(where, dtype=torch.float64))
         for n, head in enumerate(heads):
-            chosen = parts(spec, scaling, q, k, places, rows[a : a + step], groups, head)[:, seen].T.double()
+            found = parts(spec, scaling, q, k, places, rows[a : a + step], groups, head).double()
+            found -= torch.where(seen, found, 0.0).sum(-1, keepdim=True) / seen.sum(-1, keepdim=True)
+            chosen = found[:, seen].T
             total[0, n].index_add_(0, where, chosen)
             total[1, n].index_add_(0, where, chosen**2)
     return total, count
@@ -144,7 +147,7 @@ def inputs(run, layer, heads, rows):
     places = run.positions if run.places is None else run.places
     q, k, start = run.seams[layer, "q"].float(), run.seams[layer, "k"].float(), run.start
     if start.length:
-        if start.placed:
+        if start.placed or start.places is not None:
             hint = "trace the whole prompt at once, with positions=..."
             raise InputError("keys in this cache stand at positions of their own", got="a warm run", hint=hint)
         before = torch.arange(start.length)

@@ -27,7 +27,7 @@ from labkit.errors import InputError
 from labkit.notation import label
 from labkit.rotary import Scaling
 from labkit.stream import Interrupted
-from labkit.yarn.grid import margin
+from labkit.yarn.grid import distinct, margin
 from labkit.yarn.scope import scaled, under
 from labkit.yarn.table import stretched
 from labkit.yarn.tasks import filler_ids, question
@@ -64,7 +64,7 @@ def causes(lab, *, extra=None, task="keys", length=None, scalings=None, seeds=8,
             "the text leaves no room for filler", got=f"{length} tokens", expected=f"below {window - ROOM}"
         )
     extra = [block + n * window for n in range(4)] if extra is None else list(extra)
-    scalings = [Scaling(), stretched(lab.spec)] if scalings is None else list(scalings)
+    scalings = distinct([Scaling(), stretched(lab.spec)] if scalings is None else scalings)
     shape = (len(kinds), len(scalings), len(extra), seeds)
     margins, rights = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
     bar, stopped = _bar(len(scalings) * seeds, progress), False
@@ -198,8 +198,14 @@ def tax(lab, *, factor=4.0, length=None, samples=32, texts=None):
 
 
 def likelihood(lab, ids, *, last=None, chunk=None):
-    """Mean negative log-likelihood, in nats per token, of a text's tokens but the first, or of its `last` ones."""
+    """Mean negative log-likelihood, in nats per token, of a text's tokens but the first, or of its `last` ones.
+
+    Raises:
+        InputError: fewer tokens than are to be scored, and one before them.
+    """
     count = len(ids) - 1 if last is None else last
+    if not 1 <= count < len(ids):
+        raise InputError("no token can be scored without one before it", got=f"last={last}, {len(ids)} tokens")
     at = list(range(len(ids) - 1 - count, len(ids) - 1))
     logits = lab.trace(ids, layers=[], logits=at, chunk=chunk).logits.float()
     wanted = ids[len(ids) - count :, None].to(logits.device)
@@ -221,12 +227,15 @@ def paired(lab, *, lengths=None, last=64, samples=16, scalings=None, texts=None,
         length, text by text.
 
     Raises:
-        InputError: a text that is too short.
+        InputError: a text that is too short, lengths or `last` below 1, scalings of one name.
         Interrupted: on Ctrl-C; its dataset holds what was scored.
     """
     window = lab.spec.window
     lengths = [window // 4, window, 2 * window, 3 * window] if lengths is None else list(lengths)
-    scalings = [Scaling(), stretched(lab.spec)] if scalings is None else list(scalings)
+    scalings = distinct([Scaling(), stretched(lab.spec)] if scalings is None else scalings)
+    if min(lengths) < 1 or last < 1:
+        got = f"lengths {lengths}, last={last}"
+        raise InputError("no token can be scored without one before it", got=got, expected="1 or more of both")
     most = max(lengths) + last
     rows = [filler_ids(lab, most, seed=n) for n in range(samples)] if texts is None else list(map(lab.encode, texts))
     if (least := min(map(len, rows))) < most:
@@ -257,20 +266,6 @@ def _whole(data, name, stopped):
         return data
     done = f"{int(data[name].notnull().sum())} of {data[name].size}"
     raise Interrupted(f"stopped after {done} answers", hint="error.dataset holds them, NaN for the rest", dataset=data)
-
-
-def interval(values, dim="sample", *, rounds=2000, seed=0):
-    """(low, high) of the mean along a dim: 95 % percentile bootstrap.
-
-    Args:
-        values: DataArray. dim: its samples. rounds: resamplings, seeded by `seed`.
-    """
-    draw = np.random.default_rng(seed)
-    count = values.sizes[dim]
-    data = values.transpose(dim, ...)
-    means = np.stack([data.values[draw.integers(0, count, count)].mean(0) for _ in range(rounds)])
-    like = data.isel({dim: 0}, drop=True)
-    return tuple(like.copy(data=np.percentile(means, q, axis=0)) for q in (2.5, 97.5))
 
 
 def _bar(total, progress):

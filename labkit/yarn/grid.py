@@ -5,6 +5,7 @@ scaling reaches is asked all the same: that is the experiment. Answers are writt
 JSON each; the same call goes on from there, and a call with more lengths or seeds asks what is missing.
 """
 
+import dataclasses
 import json
 import math
 import pathlib
@@ -54,30 +55,33 @@ def probe(
         likely next token; NaN where not yet asked.
 
     Raises:
-        InputError: an unknown task, too few seeds, no room, a folder of another model.
+        InputError: an unknown task, too few seeds, no room, scalings of one name, a folder of another model or edits.
         BudgetError: a length that would not fit.
         Interrupted: on Ctrl-C; its dataset holds what was answered.
     """
     if seeds < LEAST_SEEDS:
         raise InputError("too few questions for an interval", got=f"seeds={seeds}", expected=f"at least {LEAST_SEEDS}")
     window = lab.spec.window
-    lengths = [window // 2, window, 2 * window, 4 * window] if lengths is None else sorted(lengths)
-    depths = [n / (depths - 1) for n in range(depths)] if isinstance(depths, int) else list(depths)
+    lengths = [window // 2, window, 2 * window, 4 * window] if lengths is None else sorted(map(int, lengths))
+    if isinstance(depths, int):
+        depths = [0.5] if depths == 1 else [n / (depths - 1) for n in range(depths)]
+    depths = [float(depth) for depth in depths]
     if scalings is None:
         scalings = [Scaling(), stretched(lab.spec, 2.0), stretched(lab.spec, 4.0)]
-    book = Book(folder, lab)
-    axes = (list(tasks), [str(one) for one in scalings], lengths, depths, list(range(seeds)))
+    scalings, book = distinct(scalings), Book(folder, lab)
+    axes = (list(tasks), scalings, lengths, depths, list(range(seeds)))
     cells = [(t, n, d, s) for n in lengths for t in tasks for d in depths for s in range(seeds)]
     bar = _bar(len(cells) * len(scalings), progress)
     try:
         for task, length, depth, seed in cells:
-            todo = [one for one in scalings if (task, str(one), length, depth, seed) not in book.known]
+            keys = {one: (task, book.name(one), length, depth, seed) for one in scalings}
+            todo = [one for one in scalings if keys[one] not in book.known]
             bar.update(len(scalings) - len(todo))
             if todo:
                 asked = question(lab, task, length=length, depth=depth, seed=seed)
             for scaling in todo:
                 with under(lab, scaling, max(length + len(asked.answer) + len(asked.foil), _reach(scaling, window))):
-                    book.write((task, str(scaling), length, depth, seed), *margin(lab, asked, chunk=chunk))
+                    book.write(keys[scaling], *margin(lab, asked, chunk=chunk))
                 bar.update(1)
     except KeyboardInterrupt:
         kept = "error.dataset holds the answers so far"
@@ -121,13 +125,12 @@ def summary(ds):
         ds: of `probe`.
 
     Returns:
-        Dataset over (task, scaling, length, depth): `margin`, `margin_low`, `margin_high` (normal, from the spread of
-        the questions); `right`, `right_low`, `right_high` (Wilson); `answers`, how many there are.
+        Dataset over (task, scaling, length, depth): `margin`, `margin_low`, `margin_high` (Student's t over the
+        questions); `right`, `right_low`, `right_high` (Wilson); `answers`, how many there are.
     """
-    count = ds.margin.notnull().sum("sample")
-    half = 1.96 * ds.margin.std("sample", ddof=1) / np.sqrt(count)
+    count, (low, high) = ds.margin.notnull().sum("sample"), student(ds.margin)
     mean, share = ds.margin.mean("sample"), ds.right.mean("sample")
-    found = ds[[]].assign(margin=mean, margin_low=mean - half, margin_high=mean + half, right=share, answers=count)
+    found = ds[[]].assign(margin=mean, margin_low=low, margin_high=high, right=share, answers=count)
     ends = np.array([wilson(round(p * n), n) if n else (math.nan,) * 2 for p, n in _flat(share.fillna(0), count)])
     for i, name in enumerate(("right_low", "right_high")):
         found[name] = share.dims, ends[:, i].reshape(share.shape)
@@ -141,18 +144,20 @@ class Book:
     def __init__(self, folder, lab):
         self.known, self.path = {}, None if folder is None else pathlib.Path(folder) / "answers.jsonl"
         self.facts = {"format": 1, "model": lab.name, "edits": [repr(edit) for edit in lab._edits]}
-        if self.path is not None and self.path.is_file():
-            head, *lines = self.path.read_text("utf-8").splitlines() or ["{}"]
-            if json.loads(head) != self.facts:
-                hint = "give another folder, or delete this one"
-                got = json.loads(head).get("model")
-                raise InputError("answers of another model", got=got, expected=f"{lab.name}, same edits", hint=hint)
-            for line in lines:
-                try:
-                    *key, margin, right = json.loads(line)
-                except json.JSONDecodeError:
-                    continue  # a line that a kill cut off; its question is asked again
-                self.known[tuple(key)] = margin, right
+        self.window = lab.spec.window
+        head, *lines = _lines(self.path)
+        if head is not None and head != self.facts:
+            got, expected = (f"{one.get('model')}, edits {one.get('edits')}" for one in (head, self.facts))
+            hint = "give another folder, or delete this one"
+            raise InputError("answers of another model or edits", got=got, expected=expected, hint=hint)
+        if head is None and self.path is not None:
+            self.path.unlink(missing_ok=True)  # nothing in it but what a kill left
+        for *key, margin, right in lines:
+            self.known[tuple(key)] = margin, right
+
+    def name(self, scaling):
+        """What a scaling is known by in the file: all of it, spelt out."""
+        return json.dumps(dataclasses.asdict(scaling.plain(self.window)))
 
     def write(self, key, margin, right):
         """Keep one answer."""
@@ -175,18 +180,60 @@ class Book:
         dims = ("task", "scaling", "length", "depth", "sample")
         margins, rights = (np.full([len(axis) for axis in axes], np.nan, np.float32) for _ in range(2))
         for place in np.ndindex(*margins.shape):
-            key = tuple(axis[i] for axis, i in zip(axes, place, strict=True))
-            if key in self.known:
+            task, scaling, *rest = (axis[i] for axis, i in zip(axes, place, strict=True))
+            if (key := (task, self.name(scaling), *rest)) in self.known:
                 margins[place], rights[place] = self.known[key]
         facts = {"model": lab.name, "reading": "yarn.probe", "window": lab.spec.window}
         values = {"margin": (dims, margins), "right": (dims, rights)}
-        data = label(values, coords=dict(zip(dims, axes, strict=True)), attrs=facts)
+        coords = dict(zip(dims, axes, strict=True)) | {"scaling": [str(one) for one in axes[1]]}
+        data = label(values, coords=coords, attrs=facts)
         data.right.attrs |= {"long_name": "share of right answers", "units": "fraction", "scale": "fraction"}
         return data
 
 
+def distinct(scalings):
+    """The scalings as a list.
+
+    Raises:
+        InputError: two that would have one name along the axis.
+    """
+    found = list(scalings)
+    if len({str(one) for one in found}) < len(found):
+        got = ", ".join(map(str, found))
+        raise InputError("scalings of one name", got=got, hint="compare those in separate calls and datasets")
+    return found
+
+
+def student(values, dim="sample"):
+    """(low, high) of the mean along a dim: 95 % interval by Student's t, for few samples.
+
+    The quantile is Fisher's expansion around the normal one (Abramowitz and Stegun 26.7.5).
+    """
+    count = values.notnull().sum(dim)
+    n, z = (count - 1).clip(1), 1.959964
+    t = z + (z**3 + z) / (4 * n) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
+    t = t + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
+    half, mean = t * values.std(dim, ddof=1) / np.sqrt(count), values.mean(dim)
+    return tuple(end.assign_attrs(values.attrs) for end in (mean - half, mean + half))
+
+
+def _lines(path):
+    """The header and the answers of a file, as objects; a header of None where there is no whole one."""
+    if path is None or not path.is_file():
+        return [None]
+    found = []
+    for line in path.read_text("utf-8").splitlines():
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            if not found:
+                return [None]
+            continue  # a line that a kill cut off; its question is asked again
+    return found or [None]
+
+
 def _reach(scaling, window):
-    return int(scaling.factor * (scaling.original or window))
+    return max(window, int(scaling.factor * (scaling.original or window)))
 
 
 def _flat(share, count):

@@ -13,7 +13,6 @@ import torch
 from transformers.cache_utils import DynamicLayer
 
 from labkit import rotary
-from labkit.errors import InputError
 from labkit.trace import decoder
 from labkit.yarn.scope import under
 from labkit.yarn.table import RELEASED, shape, stretched
@@ -38,63 +37,76 @@ def dynamic(lab, most=RELEASED, *, ramp="index", attention_factor=None):
     scaling = stretched(lab.spec, most, kind="dynamic-yarn", ramp=ramp, attention_factor=attention_factor)
     stack = decoder(lab.model)
     turner = Turner(lab, scaling, stack.rotary_emb)
-    with under(lab, scaling), contextlib.ExitStack() as scope:
+    with contextlib.ExitStack() as scope:
+        scope.enter_context(under(lab, dataclasses.replace(scaling, length=lab.spec.window), turner.reach))
         scope.callback(stack.register_forward_pre_hook(turner.settle, with_kwargs=True).remove)
-        for layer in lab.spec.attention_layers:
-            norm = stack.layers[layer].self_attn.k_norm
-            scope.callback(norm.register_forward_hook(turner.keeper(layer)).remove)
-        before, lab._keys_layer = lab._keys_layer, turner.layer
-        try:
-            yield lab
-        finally:
-            turner.open, lab._keys_layer = False, before
+        scope.callback(stack.rotary_emb.register_forward_hook(turner.seen, with_kwargs=True).remove)
+        scope.callback(setattr, lab, "_keys_layer", lab._keys_layer)
+        scope.callback(setattr, turner, "open", False)
+        lab._keys_layer = turner.layer
+        yield lab
 
 
 class Turner:
-    """The scaling of the pass that is running, and the keys that just left the key norms."""
+    """The scaling of the pass that is running, and the angles that its tokens were rotated by."""
 
     def __init__(self, lab, scaling, module):
-        self.scaling, self.module, self.where = scaling, module, shape(lab.spec)
-        self.lab, self.now, self.fresh, self.open = lab, scaling.at(), {}, True
+        self.lab, self.scaling, self.module, self.where = lab, scaling, module, shape(lab.spec)
+        self.reach, self.open = int(scaling.factor * lab.spec.window), True
+        self.places = self.cos = self.sin = None
 
     def settle(self, module, args, kwargs):
         """Before a pass: the scaling of its length."""
-        given = kwargs.get("input_ids") if args == () else args[0]
+        given = args[0] if args else kwargs.get("input_ids")
         given = kwargs["inputs_embeds"] if given is None else given
         cache = kwargs.get("past_key_values")
         length = given.shape[1] + (0 if cache is None else cache.get_seq_length())
         now = self.scaling.at(length, self.where["window"])
         self.module.inv_freq.copy_(rotary.frequencies(now, **self.where))
-        self.module.attention_scaling, self.now = now.m, now
+        self.module.attention_scaling = now.m
         self.lab._scaling = dataclasses.replace(self.scaling, length=length)
 
-    def keeper(self, layer):
-        """A hook on the key norm of a layer."""
-        return lambda module, args, output: self.fresh.__setitem__(layer, output.transpose(1, 2))
+    def seen(self, module, args, kwargs, output):
+        """After the rotary module: positions [3, batch, T] of the pass, and its cos and sin [batch, 1, T, channels]."""
+        places = args[1] if len(args) > 1 else kwargs["position_ids"]
+        self.places = places.expand(3, *places.shape[-2:])
+        self.cos, self.sin = (part[:, None] for part in output)
+
+    def angles(self, places):
+        """cos and sin of any positions under the scaling of the pass, as the model makes them."""
+        found = type(self.module).forward(self.module, self.cos, places)
+        return tuple(part[:, None] for part in found)
 
     def layer(self, index):
         """The part of a cache of an attention layer."""
-        return UnturnedLayer(self, index)
+        return UnturnedLayer(self)
 
 
 class UnturnedLayer(DynamicLayer):
-    """Keys before rotation, values; gives out keys turned under the scaling of the running pass."""
+    """Keys before rotation with their positions, and values; gives out keys turned under the running pass's scaling."""
 
     unturned = True
 
-    def __init__(self, turner, index):
+    def __init__(self, turner):
         super().__init__()
-        self.turner, self.index = turner, index
+        self.turner, self.places = turner, None
 
     def update(self, key_states, value_states, *args, **kwargs):
-        """Append this pass's keys as the key norm gave them, and turn all."""
-        if not self.turner.open:
-            hint = "lab.restore(lab.snapshot(cache)) inside another yarn.dynamic scope goes on"
-            raise InputError("the scope that turns the keys of this cache is closed", hint=hint)
-        keys, values = super().update(self.turner.fresh.pop(self.index).to(key_states), value_states)
-        at = torch.arange(keys.shape[2], device=keys.device)
-        cos, sin = rotary.angles(at, self.turner.now, **self.turner.where, dtype=keys.dtype)
-        width = cos.shape[-1]
-        a, b = keys[..., :width].chunk(2, -1)
-        turned = keys[..., :width] * cos + torch.cat([-b, a], -1) * sin
-        return torch.cat([turned, keys[..., width:]], -1), values
+        """Turn this pass's keys back and keep them so; give out earlier ones turned anew, these as they are."""
+        turner = self.turner
+        known = self.keys if self.places is not None else key_states[:, :, :0]
+        turned = turn(known, *turner.angles(self.places)) if self.places is not None else known
+        new = turner.places.expand(3, len(key_states), -1)
+        back = turn(key_states.float(), turner.cos.float(), -turner.sin.float())
+        width, norm = turner.cos.shape[-1], turner.cos.float() ** 2 + turner.sin.float() ** 2  # m², up to rounding
+        back = torch.cat([back[..., :width] / norm, back[..., width:]], -1)
+        super().update(back.to(key_states), value_states)
+        self.places = new if self.places is None else torch.cat([self.places, new], -1)
+        return torch.cat([turned, key_states], 2), self.values
+
+
+def turn(keys, cos, sin):
+    """Rotate the first channels of keys [batch, head, token, channel], pairs (i, i + half)."""
+    width = cos.shape[-1]
+    a, b = keys[..., :width].chunk(2, -1)
+    return torch.cat([keys[..., :width] * cos + torch.cat([-b, a], -1) * sin, keys[..., width:]], -1)

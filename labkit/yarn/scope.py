@@ -10,6 +10,7 @@ cache are rotated already, so a cache belongs to one scaling; `labkit.yarn.late`
 import contextlib
 
 from labkit import rotary
+from labkit.cache import settle
 from labkit.errors import InputError
 from labkit.trace import decoder
 from labkit.yarn.table import RELEASED, shape, stretched
@@ -24,7 +25,7 @@ def scaled(lab, factor=RELEASED, *, kind="yarn", ramp="index", attention_factor=
         kind: "yarn", "linear", "ntk", "dynamic", or "none": native frequencies, where `attention_factor` may be set.
         ramp: "index", as engines do it, or "paper".
         attention_factor: m; None is the kind's own, 1 is off.
-        length: of kind "dynamic", the length whose frequencies are taken.
+        length: of the dynamic kinds, the length whose frequencies are taken.
         window: positions allowed meanwhile; None is factor times the native window. More than the scaling reaches is
             how one looks at a model beyond its window: `scaled(lab, 1, kind="none", window=...)`.
 
@@ -43,15 +44,27 @@ def scaled(lab, factor=RELEASED, *, kind="yarn", ramp="index", attention_factor=
 @contextlib.contextmanager
 def under(lab, scaling, window=None):
     """The model under a `rotary.Scaling`; see `scaled`."""
+    if lab._keys_layer is not None:
+        hint = "close the yarn.dynamic scope first; it sets the frequencies anew before every pass"
+        raise InputError("no other scaling inside yarn.dynamic", got=str(scaling), hint=hint)
+    if "dynamic" in scaling.kind and scaling.length is None:
+        hint = "yarn.dynamic(lab) follows the length; length=... takes the frequencies of one"
+        raise InputError("a dynamic scaling needs a length", got=str(scaling), hint=hint)
     native = lab.spec.window
-    reach = int(scaling.factor * native) if window is None else window
+    reach = max(native, int(scaling.factor * (scaling.original or native))) if window is None else window
     if not native <= reach <= 2**24:
         got, expected = f"{reach:,} positions", f"{native:,} to {2**24:,}"
         raise InputError("a window that cannot be opened", got=got, expected=expected)
-    where = shape(lab.spec)
-    with rotary.switched(decoder(lab.model), scaling, reach=max(reach, native), **where):
-        before, lab._scaling = lab._scaling, scaling
-        try:
-            yield lab
-        finally:
-            lab._scaling = before
+    stack = decoder(lab.model)
+
+    def stamp(module, args, kwargs):  # also when the model is called without the lab
+        cache = kwargs.get("past_key_values")
+        if cache is not None and hasattr(cache, "layers"):
+            settle(cache, lab.scaling, lab.native, native, unturned=lab._keys_layer is not None)
+
+    with contextlib.ExitStack() as scope:
+        scope.enter_context(rotary.switched(stack, scaling, reach=reach, **shape(lab.spec)))
+        scope.callback(stack.register_forward_pre_hook(stamp, with_kwargs=True).remove)
+        scope.callback(setattr, lab, "_scaling", lab._scaling)
+        lab._scaling = scaling
+        yield lab

@@ -46,8 +46,8 @@ def question(lab, task, *, length, depth, seed):
 
     Args:
         lab: `Lab` with a tokenizer. task: one of `FACTS`. length: tokens that the prompt fills but does not exceed.
-        depth: where the fact stands, 0 to 1 of the text before the question. seed: any; the same seed gives the same
-            facts at every length and depth, and filler that begins alike.
+        depth: where the fact stands, 0 to 1 of the text before the question, to the nearest sentence. seed: any; the
+            same seed gives the same facts at every length and depth, and filler that begins alike.
 
     Raises:
         InputError: an unknown task, a depth outside 0 to 1, a length without room for the facts.
