@@ -10,22 +10,15 @@ Intervals that held zero at every length would refute it.
 Source: in the manner of RULER, arXiv 2404.06654; this project's `yarn.probe`, teacher-forced.
 """
 
+from figures.one_cause_at_a_time import TOLERANCE  # noqa: F401
 from labkit import draw as plot
 from labkit import rotary, yarn
 
 DEPTHS = 5
-TOLERANCE = {
-    name: {
-        "rtol": 1e-3,
-        "atol": 5e-3,
-        "reason": "log-probabilities after some thousand tokens in float32, differences of two near numbers",
-    }
-    for name in ("margin", "low", "high")
-}
 
 
 def data(lab):
-    """margin (scaling, length, depth), mean over the questions; right (scaling, length)."""
+    """margin (scaling, length, depth), mean over the questions; low, high (length): of what YaRN adds; right."""
     scalings = [rotary.Scaling(), yarn.stretched(lab.spec, 4)]
     ds = yarn.probe(lab, tasks=("keys",), depths=DEPTHS, scalings=scalings).isel(task=0, drop=True)
     gain = ds.margin.diff("scaling").isel(scaling=0, drop=True).mean("depth")  # depths of a question share its facts
