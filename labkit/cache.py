@@ -102,9 +102,10 @@ def snapshot(cache, *, ids=None):
         ids: [length] its tokens, if known.
 
     Raises:
-        InputError: not a hybrid cache, or `ids` of another length.
+        InputError: not a hybrid cache, one that an interrupt tore, or `ids` of another length.
     """
     check(cache)
+    check_whole(cache)
     length = cache.get_seq_length()
     if ids is not None and len(ids) != length:
         raise InputError("ids do not fit the cache", got=f"{len(ids)} ids", expected=f"{length} tokens")
@@ -157,7 +158,10 @@ def restore(snap, cache):
     return cache
 
 
-STAMP, PLACED = "_labkit_scaling", "_labkit_placed"  # on the cache itself, so that copies of it carry them
+# Marks on the cache itself, so that copies of it carry them.
+STAMP, PLACED, TORN = "_labkit_scaling", "_labkit_placed", "_labkit_torn"
+CLOSED = "the scope that turns the keys of this cache is closed"
+GO_ON = "lab.restore(lab.snapshot(cache)) inside another yarn.dynamic scope goes on"
 
 
 def scaling_of_keys(cache):
@@ -185,19 +189,15 @@ def settle(cache, scaling, native, window, unturned=False):
     Raises:
         InputError: keys of two scalings would meet in one softmax, or rotated and unrotated ones.
     """
+    facts = dict(got="keys before rotation" if is_unturned(cache) else "keys that are rotated already")
+    facts |= dict(expected="a cache of lab.cache() inside yarn.dynamic, used there", hint=GO_ON)
+    if is_unturned(cache) and not all(layer.turner.open for layer in cache.layers if hasattr(layer, "turner")):
+        raise InputError(CLOSED, **facts)
+    if is_unturned(cache) != unturned:
+        hint = "lab.generate, or lab.model.generate(..., past_key_values=lab.cache())"
+        raise InputError("this cache was made outside the scope", **facts | {"hint": hint})
     before = (scaling_of_keys(cache) or native) if cache.get_seq_length() else scaling
-    closed = is_unturned(cache) and not all(layer.turner.open for layer in cache.layers if hasattr(layer, "turner"))
-    if is_unturned(cache) != unturned or closed:
-        what = (
-            "this cache was made outside the scope" if unturned and not closed else "the scope of this cache is closed"
-        )
-        raise InputError(
-            what,
-            got="keys before rotation" if is_unturned(cache) else "keys that are rotated already",
-            expected="a cache of lab.cache() inside yarn.dynamic, used there",
-            hint="lab.restore(lab.snapshot(cache)) inside another yarn.dynamic scope goes on, if it was made in one",
-        )
-    if not before.same(scaling, window):
+    if not unturned and not before.same(scaling, window):
         raise InputError(
             "this cache was made under another rotary scaling",
             got=f"keys rotated under {before}, now {scaling}",
@@ -205,6 +205,17 @@ def settle(cache, scaling, native, window, unturned=False):
             hint="read the prompt again inside the scope; yarn.dynamic keeps keys that can still be turned",
         )
     setattr(cache, STAMP, scaling)
+
+
+def check_whole(cache):
+    """Refuse a cache that an interrupted pass left with layers of different lengths or states.
+
+    Raises:
+        InputError: a pass into it did not end.
+    """
+    if getattr(cache, TORN, False):
+        got, hint = "layers that read different tokens", "lab.restore a snapshot from before, or read the prompt again"
+        raise InputError("a pass into this cache was interrupted", got=got, hint=hint)
 
 
 def check_begins(snap, ids):

@@ -114,7 +114,7 @@ class Lab:
         wanted = wanted_seams(self.spec, layers, keep)
         length = max(len(row) for row in rows)
         kept = prompts.kept_positions(rows, logits)
-        prompts.check_passes(self, rows, chunk)
+        prompts.check_passes(self, rows, chunk, 0 if cache is None else cache.get_seq_length())
         self._admit(length + (0 if cache is None else cache.get_seq_length()))
         _plan.admit_trace(
             self, tokens=length * len(rows), wanted=wanted, logits=sum(map(len, kept)), device=device, chunk=chunk

@@ -2,7 +2,7 @@
 
 import torch
 
-from labkit.cache import PLACED, is_placed, settle
+from labkit.cache import PLACED, TORN, check_whole, is_placed, settle
 from labkit.errors import InputError
 
 
@@ -25,10 +25,12 @@ def feed(lab, ids, *, columns, cache=None, mask=None, positions=None, chunk=None
     if cuts and cache is None:
         cache = lab.cache()
     if cache is not None:
+        check_whole(cache)
         settle(cache, lab.scaling, lab.native, lab.spec.window, unturned=lab._keys_layer is not None)
         if is_placed(cache) and positions is None:
             got, hint = "no positions for the rest", "lab.trace(rest, cache=cache, positions=...)"
             raise InputError("this cache's tokens stand at chosen positions", got=got, hint=hint)
+        setattr(cache, TORN, True)  # until every layer has read every token
     edges = [0, *sorted(cuts - {length}), length]
     found = []
     for a, b in zip(edges, edges[1:], strict=False):
@@ -43,6 +45,8 @@ def feed(lab, ids, *, columns, cache=None, mask=None, positions=None, chunk=None
         )
         if here:
             found.append(out.logits)
+    if cache is not None:
+        setattr(cache, TORN, False)
     if cache is not None and positions is not None and len(ids) == 1:
         setattr(cache, PLACED, True)
     if cache is not None and len(ids) == 1:

@@ -80,13 +80,15 @@ def placed(places, before, length):
     return torch.ones(1, before + length, dtype=torch.long), places.to("cpu", torch.long)[None]
 
 
-def check_passes(lab, rows, chunk):
-    """Refuse a run whose rows would be read under different scalings, inside `yarn.dynamic`."""
+def check_passes(lab, rows, chunk, before):
+    """Refuse a run whose rows would be read under different scalings, inside `yarn.dynamic`; `before` cached tokens."""
     longest = max(map(len, rows))
-    if lab._keys_layer is None or longest <= lab.spec.window:
+    if lab._keys_layer is None or before + longest <= lab.spec.window:
         return
-    if chunk is not None and chunk < longest:
-        got = f"{longest} tokens in chunks of {chunk}"
+    cuts = [cut for cut in lab._cuts if before < cut < before + longest]
+    if cuts or (chunk is not None and chunk < longest):
+        got = f"{longest} tokens" + (f" after {before}" if before else "")
+        got += f", a state edit at {cuts[0]}" if cuts else f" in chunks of {chunk}"
         hint = "trace pass by pass with one cache, or lab.stream; each pass is a run of its own"
         raise InputError("under yarn.dynamic every pass has its own scaling", got=got, expected="one pass", hint=hint)
     if len(set(map(len, rows))) > 1:

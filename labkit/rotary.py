@@ -85,17 +85,14 @@ class Scaling:
         return self.plain(window) == other.plain(window)
 
     def plain(self, window):
-        """The same scaling with its defaults spelt out and nothing in it that has no effect; factor 1 is none.
-
-        The length of "dynamic-yarn", which changes from pass to pass, is left out.
-        """
+        """The same scaling with its defaults spelt out and nothing in it that has no effect; factor 1 is none."""
+        if self.kind == "dynamic-yarn":
+            return self.at(window=window).plain(window)
         if self.kind == "none" or (self.factor == 1 and self.kind != "dynamic"):  # dynamic NTK grows at factor 1 too
             return Scaling(attention_factor=self.m)
         found = dataclasses.replace(self, original=self.original or window)
         if "yarn" not in self.kind:
             found = dataclasses.replace(found, ramp="index")
-        if self.kind == "dynamic-yarn":
-            return dataclasses.replace(found, length=None)
         length = self.length if self.kind == "dynamic" else None
         return dataclasses.replace(found, attention_factor=self.m, length=length)
 

@@ -105,7 +105,8 @@ def test_scalings_that_are_the_same():
         four, Scaling("yarn", 4, length=9)
     )
     late = Scaling("dynamic-yarn", 4, original=512)
-    assert same(late, Scaling("dynamic-yarn", 4, length=700))
+    assert same(Scaling("dynamic-yarn", 4, length=1024), Scaling("yarn", 2)) and same(late, Scaling())
+    assert not same(Scaling("dynamic-yarn", 4, length=700), Scaling("dynamic-yarn", 4, length=900))
     for other in (Scaling("yarn", 2), Scaling("yarn", 4, "paper"), Scaling("yarn", 4, original=256), Scaling(), late):
         assert not same(four, other)
     assert not same(Scaling(), Scaling(attention_factor=1.1))

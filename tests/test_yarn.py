@@ -217,15 +217,35 @@ def test_dynamic_scaling_keeps_keys_that_can_be_turned(lab):
     assert ds.attrs["tokens"] == 1200 and not tiny.hooks(lab.model) and lab.scaling == Scaling()
     assert torch.equal(lab.trace(ids[:400]).logits, base)
     with yarn.dynamic(lab):
-        with pytest.raises(
-            InputError, match="(?s)scope of this cache is closed.*before rotation.*another yarn.dynamic"
-        ):
+        with pytest.raises(InputError, match="(?s)keys of this cache is closed.*before rotation.*another yarn.dynamic"):
             lab.trace(ids[:5], cache=cache)
         lab.trace(ids[:5], cache=lab.restore(snap))
         with pytest.raises(InputError, match="bands need one scaling"):
             yarn.bands(lab.trace(ids[:50]), layer=2)
-    with pytest.raises(InputError, match="scope of this cache is closed"), yarn.scaled(lab, 4):
+    with pytest.raises(InputError, match="keys of this cache is closed"), yarn.scaled(lab, 4):
         lab.trace(ids[:5], cache=cache)
+
+
+def test_an_interrupted_pass_leaves_a_cache_that_is_refused(lab):
+    def stop(module, args):
+        raise KeyboardInterrupt
+
+    for scope in (yarn.scaled(lab, 1), yarn.dynamic(lab)):
+        with scope:
+            cache = lab.cache()
+            lab.trace(IDS[:100], cache=cache)
+            before = lab.snapshot(cache)
+            hook = lab.model.model.layers[3].register_forward_pre_hook(stop)
+            with pytest.raises(KeyboardInterrupt):
+                lab.trace(IDS[100:], cache=cache)
+            hook.remove()
+            message = "(?s)was interrupted.*different tokens.*lab.restore a snapshot"
+            with pytest.raises(InputError, match=message):
+                lab.trace(IDS[100:], cache=cache)
+            with pytest.raises(InputError, match=message):
+                lab.snapshot(cache)
+            cold = lab.trace(IDS).logits
+            assert (lab.resume(before, IDS).logits - cold).abs().max() < 1e-4 * cold.abs().max()
 
 
 def test_what_dynamic_keeps_follows_edits_positions_and_interrupts(lab, tmp_path):
@@ -292,6 +312,31 @@ def test_scopes_that_do_not_mix(lab):
         made = lab.generate(tiny.ids(520), max_new_tokens=3)
         with pytest.raises(InputError, match="(?s)under different scalings.*lab.trace"):
             attention.pattern(made, layer=2)
+        warm = lab.cache()
+        lab.trace(tiny.ids(400), cache=warm)
+        for call, message in (
+            (lambda: lab.trace(IDS, cache=warm, chunk=100), "(?s)own scaling.*150 tokens after 400 in chunks of 100"),
+            (
+                lambda: lab.model.generate(IDS[None], max_new_tokens=2),
+                "(?s)outside the scope.*past_key_values=lab.cache",
+            ),
+        ):
+            with pytest.raises(InputError, match=message):
+                call()
+        with (
+            lab.edit(edit.state(layer=1, at=700, change=lambda state: state)),
+            pytest.raises(InputError, match="(?s)own scaling.*900 tokens, a state edit at 701"),
+        ):
+            lab.trace(tiny.ids(900))
+        base = lab.restore(lab.snapshot(warm))
+        branch = copy.deepcopy(warm)
+        for n in range(3):
+            step = tiny.ids(3, seed=8)[n : n + 1]
+            one, two = lab.trace(step, cache=base).logits, lab.trace(step, cache=branch).logits
+            assert (one - two).abs().max() < 1e-5, "a copy is turned like a snapshot"
+        assert branch.layers[2].turner is warm.layers[2].turner
+    with torch.no_grad(), pytest.raises(InputError, match="(?s)is closed.*before rotation"):
+        lab.model(IDS[None], past_key_values=warm)
     lab.trace(IDS, cache=outside)
     plain = lab.snapshot(outside)
     for scope in (yarn.scaled(lab, 1), yarn.scaled(lab, 4, kind="dynamic-yarn", length=600)):
@@ -311,7 +356,9 @@ def test_the_stamp_of_a_cache_survives_copies_and_the_bare_model(lab):
         lab.trace(IDS[:90], cache=own)
         with torch.no_grad():
             lab.model(IDS[None, :90], past_key_values=bare)
-    for cache in (own, copy.deepcopy(own), bare):
+        with torch.no_grad():
+            made = lab.model(IDS[None, :90], use_cache=True).past_key_values
+    for cache in (own, copy.deepcopy(own), bare, made):
         with pytest.raises(InputError, match="under yarn 4, now none"):
             lab.trace(IDS[90:], cache=cache)
     plain = lab.cache()

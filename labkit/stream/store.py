@@ -23,7 +23,7 @@ class Store:
             "chunk": chunk,
             "probes": [probe.signature() for probe in probes],
             "edits": [repr(edit) for edit in lab._edits],
-            "scaling": dataclasses.asdict(lab.scaling.plain(lab.spec.window)),
+            "scaling": dataclasses.asdict(_scaling(lab)),
         }
         self.written, self.pieces, self.logits = 0, [], None
         self.rows = {}  # (probe, name) -> rows that are written
@@ -104,6 +104,13 @@ class Store:
         draft.write_text(json.dumps(self.facts | {"done": done, "pieces": self.pieces, "states": states}, indent=1))
         draft.replace(self.folder / "stream.json")
         old.unlink(missing_ok=True)
+
+
+def _scaling(lab):
+    """What a stream runs under; inside `yarn.dynamic` the length of the pass before does not count."""
+    if lab._keys_layer is not None:
+        return dataclasses.replace(lab.scaling, length=None)
+    return lab.scaling.plain(lab.spec.window)
 
 
 def _digest(ids):

@@ -13,6 +13,8 @@ import torch
 from transformers.cache_utils import DynamicLayer
 
 from labkit import rotary
+from labkit.cache import CLOSED, GO_ON
+from labkit.errors import InputError
 from labkit.trace import decoder
 from labkit.yarn.scope import under
 from labkit.yarn.table import RELEASED, shape, stretched
@@ -55,6 +57,9 @@ class Turner:
         self.reach, self.open = int(scaling.factor * lab.spec.window), True
         self.places = self.cos = self.sin = None
 
+    def __deepcopy__(self, memo):
+        return self  # a copy of a cache is turned by the same scope
+
     def settle(self, module, args, kwargs):
         """Before a pass: the scaling of its length."""
         given = args[0] if args else kwargs.get("input_ids")
@@ -94,6 +99,8 @@ class UnturnedLayer(DynamicLayer):
     def update(self, key_states, value_states, *args, **kwargs):
         """Turn this pass's keys back and keep them so; give out earlier ones turned anew, these as they are."""
         turner = self.turner
+        if not turner.open:
+            raise InputError(CLOSED, got="keys before rotation", hint=GO_ON)
         known = self.keys if self.places is not None else key_states[:, :, :0]
         turned = turn(known, *turner.angles(self.places)) if self.places is not None else known
         new = turner.places.expand(3, len(key_states), -1)

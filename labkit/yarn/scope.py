@@ -10,7 +10,7 @@ cache are rotated already, so a cache belongs to one scaling; `labkit.yarn.late`
 import contextlib
 
 from labkit import rotary
-from labkit.cache import settle
+from labkit.cache import STAMP, settle
 from labkit.errors import InputError
 from labkit.trace import decoder
 from labkit.yarn.table import RELEASED, shape, stretched
@@ -62,9 +62,15 @@ def under(lab, scaling, window=None):
         if cache is not None and hasattr(cache, "layers"):
             settle(cache, lab.scaling, lab.native, native, unturned=lab._keys_layer is not None)
 
+    def mark(module, args, output):  # a cache that the model made by itself
+        cache = getattr(output, "past_key_values", None)
+        if cache is not None and hasattr(cache, "layers"):
+            setattr(cache, STAMP, lab.scaling)
+
     with contextlib.ExitStack() as scope:
         scope.enter_context(rotary.switched(stack, scaling, reach=reach, **shape(lab.spec)))
         scope.callback(stack.register_forward_pre_hook(stamp, with_kwargs=True).remove)
+        scope.callback(stack.register_forward_hook(mark).remove)
         scope.callback(setattr, lab, "_scaling", lab._scaling)
         lab._scaling = scaling
         yield lab
