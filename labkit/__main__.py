@@ -81,10 +81,15 @@ def _plan(options):
 
 def _reuse(options):
     from labkit import reuse, spec, thinking
-    from labkit.errors import BackendError
+    from labkit.errors import BackendError, InputError
 
+    if options.page and pathlib.Path(options.page).is_dir():
+        raise InputError("a page is a file", got=f"the folder {options.page}", expected="page.html, say")
     session = thinking.read_session(thinking.examples().get(options.session, options.session))
     print(session)
+    thinks = any(one.get("reasoning_content") or "</think>" in str(one["content"]) for one in session.messages)
+    if not thinks:
+        print("no thinking was recorded: counted as replies without thinking")
     try:
         tokenizer = thinking.tokenizer("qwen3.6")
     except BackendError as error:
@@ -92,6 +97,7 @@ def _reuse(options):
         print(f"counted with the small vocabulary of nano: {error.hint}")
     costs = dict(spec=spec.read(options.model), gpu=options.gpu)
     costs |= dict(variant=options.variant, tools=session.tools, progress=sys.stderr.isatty())
+    costs |= {} if thinks else {"enable_thinking": False}
     data = reuse.compare(session.messages, tokenizer, **costs)
     text = reuse.as_text(data)
     print("", text, sep="\n")
@@ -109,13 +115,14 @@ def _page(options, session, tokenizer, costs, data, text):
         ds = reuse.replay(session.messages, policy=policy, snapshots="end", tokenizer=tokenizer, **costs)
         title = f"{policy}: what each prompt is made of, with states saved where a request ends"
         figures.append(draw.bars(reuse.timeline(ds), "tokens", x="call", color="term", stacked=True, title=title))
-    title = "Tokens that are read again, by where states are saved"
+    title = "Tokens that are computed, by where states are saved; the first bars are a model with attention alone"
     figures.append(draw.bars(data, "recomputed", x="term", color="step", title=title))
     for name, ds in reuse.costs(data).items():
         title = f"{name}: seconds of the whole session on {data.attrs['gpu']}, lower bounds"
         figures.append(draw.bars(ds, "seconds", x="term", color="mode", stacked=True, title=title))
     title = "Why the prompt of a call parts from what was cached; none: it continues it"
-    figures.append(draw.bars(reuse.parted(data), "parted", x="mode", color="step", title=title))
+    if data.attrs["calls"] > 1:
+        figures.append(draw.bars(reuse.parted(data), "parted", x="mode", color="step", title=title))
     return draw.page(
         options.page, figures, title=f"{pathlib.Path(options.session).name}: what can be reused", text=text
     )

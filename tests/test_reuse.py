@@ -47,7 +47,7 @@ def random_calls(seed, count=25):
 
 def brute(calls, marks, *, block=1, slots=None):
     """The definitions, pair by pair."""
-    rows, cached, saved = [], [], []  # saved: (call, depth)
+    rows, cached, saved, live = [], [], [], None  # saved: (call, depth)
     for j, call in enumerate(calls):
         x = call.prompt.tolist()
         y = x + call.generated.tolist()[:-1]
@@ -55,11 +55,11 @@ def brute(calls, marks, *, block=1, slots=None):
         shares = {i: lcp(x, cached[i]) for i in usable}
         shared = max(shares.values(), default=0)
         most = len(x) - 1
-        fitting = [p for i, p in saved if i in shares and p <= min(shares[i], most)]
+        keys = min(shared // block * block, most)  # a state is of no use beyond the keys that are there
+        fitting = [p for i, p in saved if i in shares and p <= min(shares[i], keys)]
         state = max(fitting, default=0)
-        rows.append((len(x), shared, min(shared // block * block, most), state))
-        if "live" in marks:
-            saved = []
+        rows.append((len(x), shared, keys, state))
+        saved = [one for one in saved if one != live]
         positions = set()
         for mark in marks:
             positions |= {
@@ -73,6 +73,11 @@ def brute(calls, marks, *, block=1, slots=None):
         if slots == 1:  # the path goes on: what lies on its shared part stays
             saved = [(j, p) for i, p in saved if p <= shared and i in shares and p <= shares[i]]
         saved += [(j, p) for p in positions if state < p <= len(y)]
+        others = set(marks) - {"live"}
+        stays = {"end", "branch"} & others or any(isinstance(mark, int) and len(y) % mark == 0 for mark in others)
+        stays = stays or any(getattr(call, mark, 0) == len(y) for mark in others if isinstance(mark, str))
+        stays = stays or ("prompt_end" in others and len(x) == len(y))
+        live = (j, len(y)) if "live" in marks and not stays else None
         cached.append(y)
     return rows
 
@@ -87,6 +92,9 @@ SCHEMES = [
     "end+before_think",
     "every 3",
     "end+every 4",
+    "live+end",
+    "live+before_think",
+    "live+every 3",
 ]
 
 
@@ -101,6 +109,7 @@ def test_the_ledger_is_brute_force(scheme, block, slots):
         found = list(zip(*(ds[name].values.astype(int).tolist() for name in names), strict=True))
         assert found == brute(calls, marks, block=block, slots=slots), (scheme, seed)
         assert (ds.recomputed == ds.prompt - ds.state).all() and (ds.penalty == ds.attention - ds.state).all()
+        assert (ds.penalty >= 0).all()
 
 
 def test_bytes_are_those_of_distinct_prefixes():
@@ -124,6 +133,7 @@ def test_a_budget_drops_what_was_of_no_use_longest():
     assert int(tight.snapshots.max()) == 5 and int(free.snapshots.max()) > 20
     assert float(tight.recomputed.sum()) > float(free.recomputed.sum())
     assert float(tight.snapshot_bytes.max()) == 5 * each
+    assert tight.equals(reuse.replay(calls, snapshots="every 2", spec=BIG, most=5))
     tree = Tree(keep=2)
     end = tree.add(np.arange(9), 0, tree.match(np.arange(9), 0))
     for depth in (3, 5):
@@ -333,7 +343,7 @@ def test_constants_come_from_the_configuration():
     options = {name: reuse.preset(name, BIG) for name in reuse.PRESETS}
     assert options["vllm-align"]["snapshots"] == "every 784" and options["vllm-align"]["block"] == 784
     assert options["vllm-align-fp8"]["snapshots"] == "every 1568"
-    assert options["llama.cpp"]["budget"] == 32 * spec.memory.snapshot_bytes(BIG)
+    assert options["llama.cpp"]["most"] == 32
     state = spec.memory.snapshot_bytes(BIG, "float32", columns=3)
     assert state == 149.625 * 2**20
 

@@ -31,7 +31,7 @@ def page(path, figures, *, title, text=""):
         `pathlib.Path` of the file.
 
     Raises:
-        InputError: no figures.
+        InputError: no figures, or a place that cannot be written to.
     """
     if not figures:
         raise InputError("a page without figures", got="none", expected="at least one")
@@ -41,9 +41,7 @@ def page(path, figures, *, title, text=""):
         drawn = figure.to_html(full_html=False, include_plotlyjs=n == 0, config=CONFIG)
         sections.append(f"<section>\n{drawn}\n<p>{html.escape(words)}</p>\n</section>")
     shown = f"<pre>{html.escape(text)}</pre>" if text else ""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        f"""<!doctype html>
+    text = f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -58,7 +56,10 @@ def page(path, figures, *, title, text=""):
 {"".join(sections)}
 </body>
 </html>
-""",
-        encoding="utf-8",
-    )
+"""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError("the page cannot be written", got=f"{path}: {error.strerror}", expected="a file") from None
     return path

@@ -22,7 +22,7 @@ import hashlib
 import numpy as np
 
 from labkit.errors import InputError
-from labkit.thinking import rules
+from labkit.thinking import rules, shared
 
 POLICIES = ("strip", "preserve", "drop")
 PADS = ("<|image_pad|>", "<|video_pad|>")
@@ -37,7 +37,8 @@ class Call:
         prompt, generated: token ids, int32.
         turn: how many questions of the user there were, from 1. message: index of the message that was generated.
         before_think: tokens of the prompt before the opening of the thinking block.
-        last_user: tokens up to the assistant's header after the last question: where stripping will cut.
+        last_user: tokens up to the assistant's header after the last question: where stripping will cut; 0 if a prompt
+            that was given differs before it.
         thinking: tokens of the generated thinking block.
     """
 
@@ -83,15 +84,18 @@ def calls(messages, tokenizer, *, policy="strip", variant="3.6", tools=None, ena
         head, opened = (encode(piece.text) for piece in found[-2:])
         prompt = np.concatenate([*rows, head, opened])
         generated, thinking = _generated(encode, messages[i], i, found[-1].text, options)
+        last_user = up_to + len(head)
         if messages[i].get("prompt_ids") is not None:
-            prompt = np.asarray(messages[i]["prompt_ids"], np.int32)
+            rendered, prompt = prompt, np.asarray(messages[i]["prompt_ids"], np.int32)
+            if shared(rendered, prompt) < last_user:
+                last_user = 0  # the mark of the rendered prompt is not in the one that was sent
         yield Call(
             prompt,
             generated,
             turn=turn,
             message=i,
-            before_think=len(prompt) - len(opened),
-            last_user=up_to + len(head),
+            before_think=max(0, len(prompt) - len(opened)),
+            last_user=last_user,
             thinking=thinking,
         )
 

@@ -3,8 +3,8 @@
 For call j with prompt x_j, generated g_j, and y_j = x_j ‖ g_j without its last token, which is sampled and not read:
 
     shared      max over earlier i of LCP(x_j, y_i), the common beginning
-    attention   min(shared down to a whole block, |x_j| - 1)       what keys and values alone would allow
-    state       the deepest snapshot on that path, at most |x_j| - 1  what a hybrid can use: a state cannot be cut
+    attention   min(shared down to a whole block, |x_j| - 1)   what keys and values alone would allow
+    state       the deepest snapshot on that path, at most attention   what a hybrid can use: a state cannot be cut
     recomputed  |x_j| - state, of a hybrid; |x_j| - attention of a model with attention alone
     penalty     attention - state
 
@@ -43,6 +43,7 @@ def replay(
     block=1,
     slots=None,
     budget=None,
+    most=None,
     attention_only=False,
     gpu="H200",
     dtype="bfloat16",
@@ -61,7 +62,7 @@ def replay(
         variant, tools, enable_thinking: of `thinking.render`.
         block: tokens of a block of keys and values that is reused whole; 1 for token-exact engines.
         slots: 1 keeps the last sequence alone; None keeps every sequence.
-        budget: bytes that snapshots may take; the one that was of no use longest is dropped.
+        budget: bytes that snapshots may take, or `most`, how many; the one that was of no use longest is dropped.
         attention_only: count as if every layer were attention: reuse is what keys and values allow.
         gpu, dtype, quantize, kv_dtype: of the cost card.
         progress: show a bar.
@@ -78,6 +79,7 @@ def replay(
         block=block,
         slots=slots,
         budget=budget,
+        most=most,
         attention_only=attention_only,
         gpu=gpu,
         dtype=dtype,
@@ -109,6 +111,7 @@ class Ledger:
         block=1,
         slots=None,
         budget=None,
+        most=None,
         attention_only=False,
         gpu="H200",
         dtype="bfloat16",
@@ -120,7 +123,7 @@ class Ledger:
         if block < 1 or slots not in (None, 1):
             got = f"block {block}, slots {slots}"
             raise InputError("cannot account like this", got=got, expected="block 1 or more, 1 slot")
-        keep = None if budget is None else int(budget // self.each)
+        keep = most if budget is None else int(budget // self.each)
         if budget is not None and keep < 1:
             got, least = f"{budget:,} bytes", f"{self.each:,} or more"
             raise InputError("the budget holds not one snapshot", got=got, expected=least)
@@ -135,15 +138,15 @@ class Ledger:
         shared, node = tree.match(prompt, j)
         most = len(prompt) - 1
         attention = min(shared // self.block * self.block, most)
-        state = attention if self.attention_only else tree.best(node, min(shared, most))
+        state = attention if self.attention_only else tree.best(node, attention)
         if self.slots == 1:
             tree.only(node)
         if "live" in self.marks and tree.live is not None:
             tree.drop(*tree.live)
         end = tree.add(cached, j, tree.match(cached))
-        for depth in positions(self.marks, call, len(cached), state, shared):
-            tree.snapshot(end, depth)
-        tree.live = (end, len(cached))
+        fresh = {depth: tree.snapshot(end, depth) for depth in positions(self.marks, call, len(cached), state, shared)}
+        only = fresh.get(len(cached)) and alone(self.marks, call, len(cached), state, shared)
+        tree.live = (end, len(cached)) if only else None
         row = {
             "prompt": len(prompt),
             "generated": len(call.generated),
@@ -196,6 +199,12 @@ def positions(marks, call, length, state, shared):
         elif isinstance(mark, int):
             found.update(range(mark * (state // mark + 1), length + 1, mark))
     return sorted(depth for depth in found if state < depth <= length)
+
+
+def alone(marks, call, length, state, shared):
+    """Whether nothing but "live" saves the state at the end of a call: then it goes with the next call."""
+    others = [mark for mark in marks if mark != "live"]
+    return "live" in marks and length not in positions(others, call, length, state, shared)
 
 
 class _Cost:

@@ -15,7 +15,7 @@ import torch
 from labkit.errors import InputError
 from labkit.notation import label
 from labkit.reuse.calls import Call, calls
-from labkit.reuse.ledger import bar, positions, schemes
+from labkit.reuse.ledger import alone, bar, positions, schemes
 from labkit.reuse.tree import common
 
 
@@ -51,6 +51,9 @@ def play(
         session = list(messages)
     else:
         session = list(calls(messages, lab.tokenizer, policy=policy, variant=variant, tools=tools))
+    if any((call.prompt < 0).any() for call in session):
+        hint = "reuse.replay counts it"
+        raise InputError("a session with pictures is not played", got="pictures among the messages", hint=hint)
     longest = max(len(call.prompt) + len(call.generated) for call in session)
     if longest > lab.window:
         raise InputError(
@@ -72,7 +75,7 @@ def play(
         if len(cached) > len(call.prompt):
             _read(lab, cached, len(call.prompt), len(cached), cache, stops, saved)
         known.append(cached)
-        live = saved[-1] if "live" in marks else None
+        live = saved[-1] if alone(marks, call, len(cached), begin, shared) else None
         if check:
             started = time.perf_counter()
             cold = lab.trace(torch.from_numpy(call.prompt.astype(np.int64)), layers=[]).logits[-1]

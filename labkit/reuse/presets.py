@@ -17,7 +17,7 @@ class Preset:
     Attributes:
         name; snapshots, block, slots, attention_only, kv_dtype: arguments of `replay`; `block` 0 is the engine's own
             block, from the shape of the model and the width of keys and values.
-        budget: bytes that snapshots may take, or a number of snapshots if below 1,000.
+        most: how many snapshots there may be.
         source: where it is documented. read: when. says: in a sentence.
     """
 
@@ -28,18 +28,16 @@ class Preset:
     says: str
     block: int = 1
     slots: int | None = None
-    budget: int | None = None
+    most: int | None = None
     attention_only: bool = False
     kv_dtype: str = "bfloat16"
 
     def options(self, spec):
         """The arguments of `replay` for a model."""
         block = self.block or memory.engine_block(spec, self.kv_dtype)
-        each = memory.snapshot_bytes(spec)
-        budget = self.budget * each if self.budget is not None and self.budget < 1000 else self.budget
         snapshots = self.snapshots.format(block=block)
-        same = {name: getattr(self, name) for name in ("slots", "attention_only", "kv_dtype")}
-        return dict(snapshots=snapshots, block=block, budget=budget) | same
+        same = {name: getattr(self, name) for name in ("slots", "most", "attention_only", "kv_dtype")}
+        return dict(snapshots=snapshots, block=block) | same
 
 
 PRESETS = {
@@ -107,7 +105,7 @@ PRESETS = {
             "2026-11-25",
             "one slot; checkpoints at user messages and every 8,192 tokens, at most 32",
             slots=1,
-            budget=32,
+            most=32,
         ),
         Preset(
             "mlx-lm",

@@ -23,6 +23,7 @@ def compare(
     schemes=SHOWN,
     variant="3.6",
     tools=None,
+    enable_thinking=None,
     progress=False,
     **options,
 ):
@@ -31,19 +32,22 @@ def compare(
     The calls of a policy are rendered once, and all books are kept in the same pass.
 
     Args:
-        messages, tokenizer, variant, tools, progress: as for `replay`, with the other arguments of it as `options`.
-        policies, schemes: what is compared.
+        messages: OpenAI messages. tokenizer, variant, tools, enable_thinking, progress: as for `replay`; its other
+            arguments are `options`.
+        policies, schemes: what is compared, each once.
 
     Returns:
         Dataset over (policy, scheme), as dims `step` and `term`: sums over the calls of `TOTALS`, peaks of `PEAKS`;
         and `parted` (step, mode), how many calls do not continue the one before, by `thinking.CAUSES`.
     """
+    policies, schemes = list(dict.fromkeys(policies)), list(dict.fromkeys(schemes))
     rows, parted, count = [], [], sum(message.get("role") == "assistant" for message in messages)
     for policy in policies:
         books = [Ledger(snapshots="none", attention_only=True, **options)]
         books += [Ledger(snapshots=scheme, **options) for scheme in schemes]
         found, cached = collections.Counter(), None
-        made = calls(messages, tokenizer, policy=policy, variant=variant, tools=tools)
+        more = dict(variant=variant, tools=tools, enable_thinking=enable_thinking)
+        made = calls(messages, tokenizer, policy=policy, **more)
         for call in bar(made, progress, what=policy, total=count):
             for book in books:
                 book.add(call)
@@ -107,14 +111,15 @@ def parted(data):
     return held
 
 
-def causes(messages, tokenizer, *, policy="strip", variant="3.6", tools=None):
+def causes(messages, tokenizer, *, policy="strip", variant="3.6", tools=None, enable_thinking=None):
     """Why the prompt of each call does not continue what was cached before it.
 
     Returns:
         List of `thinking.Divergence`, one for each call but the first.
     """
     found, cached = [], None
-    for call in calls(messages, tokenizer, policy=policy, variant=variant, tools=tools):
+    more = dict(variant=variant, tools=tools, enable_thinking=enable_thinking)
+    for call in calls(messages, tokenizer, policy=policy, **more):
         if cached is not None:
             found.append(divergence(cached, call.prompt, tokenizer))
         cached = np.concatenate([call.prompt, call.generated[:-1]])
@@ -123,7 +128,7 @@ def causes(messages, tokenizer, *, policy="strip", variant="3.6", tools=None):
 
 def as_text(data):
     """A comparison, the dataset of `compare`, as a table for the terminal."""
-    head = f"{'policy':9} {'snapshots':18} {'read':>12} {'recomputed':>12} "
+    head = f"{'policy':9} {'snapshots':18} {'prompts':>12} {'computed':>12} "
     head += f"{'prefill s':>10} {'decode s':>9} {'peak GiB':>9}"
     lines = [
         f"{data.attrs['calls']} calls, costs of {data.attrs['model']} on {data.attrs['gpu']} (lower bounds)",

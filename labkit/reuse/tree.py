@@ -71,14 +71,20 @@ class Tree:
         return node
 
     def snapshot(self, node, depth):
-        """Save a state at a depth of the path that ends in `node`; older ones give way if there are too many."""
+        """Save a state at a depth of the path that ends in `node`; older ones give way if there are too many.
+
+        Returns:
+            whether there was none before.
+        """
         node = _home(node, depth)
+        fresh = depth not in node.snapshots
         found = node.snapshots.setdefault(depth, Snapshot(node, depth))
         self.order[found] = None
         self.order.move_to_end(found)
         while self.keep is not None and len(self.order) > self.keep:
             old, _ = self.order.popitem(last=False)
             del old.node.snapshots[old.depth]
+        return fresh
 
     def best(self, node, limit):
         """The deepest snapshot on the path to `node`, at most `limit` deep; 0 if there is none."""

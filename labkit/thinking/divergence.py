@@ -107,12 +107,20 @@ def divergence(a, b, tokenizer=None):
     ended = at in (len(a), len(b))
     pair = tuple(one[at] if at < len(one) else None for one in (a, b))
     pair = tuple(token if token is None or isinstance(token, str) else int(token) for token in pair)
-    if any(isinstance(token, int) and token < 0 for token in pair) and not ended:
+    if not ended and any(map(_shows, pair, sides)):
         cause = "picture"
     else:
         cause = "none" if ended else _cause(past, *sides, begun, len(a) - at, len(b) - at)
-    texts = tuple("" if token is None else decode([token]) if not isinstance(a, str) else token for token in pair)
+    said = lambda token: token if isinstance(token, str) else "a picture" if token < 0 else decode([token])  # noqa: E731
+    texts = tuple("" if token is None else said(token) for token in pair)
     return Divergence(at, cause, pair, texts, past[-40:], tuple(side[:80] for side in sides))
+
+
+def _shows(token, text):
+    """Whether a side goes on with a picture: its own number, or the signs around it."""
+    return (isinstance(token, int) and token < 0) or text.startswith(
+        ("<|vision_start|>", "<|image_pad|>", "<|video_pad|>")
+    )
 
 
 def _decoded(ids, tokenizer):

@@ -84,7 +84,7 @@ def _rows(text):
     except json.JSONDecodeError:
         pass
     rows = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # JSON may hold other line breaks within a line
         if not line.strip():
             continue
         try:
