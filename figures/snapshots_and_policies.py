@@ -1,6 +1,6 @@
 """Two snapshots per call make a recurrent model as reusable as an attention cache, under both policies
 
-Tokens that are read again over a whole session, by where states are saved, for the policy that drops thinking of
+Prompt tokens that are computed over a whole session, by where states are saved, for the policy that drops thinking of
 earlier turns and for the one that keeps it. The first bars are a model with attention alone, which can be cut anywhere:
 no hybrid can do better.
 
@@ -24,5 +24,5 @@ def data(lab):
 def draw(ds):
     """Grouped bars."""
     said = [f"{policy} {int(ds.recomputed.sel(step=policy, term='end+before_think')):,}" for policy in ds.step.values]
-    title = f"Read again with end+before_think: {' and '.join(said)} tokens, as few as with attention alone"
+    title = f"Computed with end+before_think: {' and '.join(said)} tokens, as few as with attention alone"
     return plot.bars(ds, "recomputed", x="term", color="step", title=title)

@@ -130,6 +130,18 @@ def test_reuse_of_an_example(capsys):
     assert shown.err == "", "no bar where nobody looks"
 
 
+def test_reuse_of_one_call_without_thinking(capsys, tmp_path):
+    path, page = tmp_path / "one.json", tmp_path / "pages" / "one.html"
+    path.write_text(json.dumps([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]))
+    assert main(["reuse", str(path), "--page", str(page)]) == 0
+    shown = capsys.readouterr().out
+    assert "no thinking was recorded" in shown and "thinking stripped" not in shown
+    assert page.read_text(encoding="utf-8").count('class="plotly-graph-div"') == 5
+    for where in (tmp_path, path / "below.html"):
+        assert main(["reuse", str(path), "--page", str(where)]) == 1
+        assert re.search("a page is a file|cannot be written", capsys.readouterr().err)
+
+
 def test_reuse_of_what_is_no_session(capsys, tmp_path):
     assert main(["reuse", str(tmp_path / "none.jsonl")]) == 1
     assert "no such session" in capsys.readouterr().err

@@ -309,7 +309,7 @@ def test_keys_and_values_are_reused_in_whole_blocks(tokenizer, session):
 def test_another_picture_is_not_the_same_token(tokenizer):
     def shown(*urls):
         items = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
-        return {"role": "user", "content": [{"type": "text", "text": "see "}, *items]}
+        return {"role": "user", "content": [{"type": "text", "text": "see"}, *items]}
 
     one = [shown("a.png", "b.png"), REPLY, TURN, REPLY]
     first, second = reuse.calls(one, tokenizer, policy="preserve")
@@ -320,7 +320,9 @@ def test_another_picture_is_not_the_same_token(tokenizer):
     ds = reuse.replay([first, other[1]], snapshots="end")
     assert int(ds.shared[1]) == int(np.flatnonzero(first.prompt < 0)[1]) and int(ds.state[1]) == 0
     found = thinking.divergence(first.prompt, other[1].prompt, tokenizer)
-    assert found.cause == "picture" and "another" not in found.before
+    assert found.cause == "picture" and found.texts == ("a picture", "a picture")
+    gone = list(reuse.calls([{"role": "user", "content": "see"}, *one[1:]], tokenizer, policy="preserve"))
+    assert thinking.divergence(first.prompt, gone[1].prompt, tokenizer).cause == "picture"
     text = [{"role": "user", "content": "a pad <|image_pad|> typed by hand"}, REPLY]
     assert (next(reuse.calls(text, tokenizer)).prompt >= 0).all()
 
@@ -407,6 +409,26 @@ def test_misuse_of_sessions(tokenizer):
 
     with pytest.raises(InputError, match="(?s)special tokens.*no <.im_start.>"):
         reuse.replay([TURN, REPLY], tokenizer=Other())
+
+
+def test_marks_of_a_prompt_that_was_given(tokenizer, session):
+    call = next(reuse.calls(session, tokenizer))
+    given = [m | {"prompt_ids": call.prompt.tolist()} if m is session[2] else m for m in session]
+    assert next(reuse.calls(given, tokenizer)).last_user == call.last_user > 0
+    given = [m | {"prompt_ids": [5, 6, 7]} if m is session[2] else m for m in session]
+    odd = next(reuse.calls(given, tokenizer))
+    assert odd.last_user == 0 and len(odd.prompt) == 3 and odd.before_think <= 3
+    assert session[2]["role"] == "assistant"
+
+
+def test_replies_without_thinking(tokenizer):
+    plain = [TURN, {"role": "assistant", "content": "that."}] * 3
+    data = reuse.compare(
+        plain, tokenizer, enable_thinking=False, schemes=("end", "end"), policies=("preserve", "preserve")
+    )
+    assert data.sizes["step"] == 1 and data.sizes["term"] == 2
+    assert int(data.parted.sel(mode="none").sum()) == 2, "an empty block that stays in the history"
+    assert {one.cause for one in reuse.causes(plain, tokenizer, policy="preserve", enable_thinking=False)} == {"none"}
 
 
 def test_a_session_is_its_seed():

@@ -53,6 +53,12 @@ def test_cropping_keys_and_values_alone_is_silently_wrong(lab, session):
 
 
 def test_misuse(lab, session):
+    picture = [
+        {"role": "user", "content": [{"type": "image", "image": "a.png"}]},
+        {"role": "assistant", "content": "a fox"},
+    ]
+    with pytest.raises(InputError, match="(?s)with pictures is not played.*reuse.replay"):
+        reuse.play(lab, picture)
     with pytest.raises(InputError, match="(?s)does not fit the window.*at most 512"):
         reuse.play(lab, reuse.drawn(1))
     ids = reuse.calls(session, lab.tokenizer)

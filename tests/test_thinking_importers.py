@@ -199,3 +199,76 @@ def test_a_picture_keeps_what_it_shows(tmp_path):
     rows = [{"type": "user", "sessionId": "s", "message": {"content": [shown]}}, CLAUDE[-1]]
     (tmp_path / "a.jsonl").write_text(lines(rows))
     assert thinking.read_session(tmp_path / "a.jsonl").messages[0]["content"] == [shown]
+
+
+def test_reasoning_that_a_client_does_not_send_back_is_in_its_earlier_responses(tmp_path):
+    bare = {name: value for name, value in OPENAI[1].items() if name != "reasoning"}
+    log = [
+        {"request": {"messages": OPENAI[:1]}, "response": {"choices": [{"message": OPENAI[1]}]}},
+        {"request": {"messages": [OPENAI[0], bare, OPENAI[2]]}, "response": {"choices": [{"message": OPENAI[3]}]}},
+    ]
+    (tmp_path / "log.jsonl").write_text(lines(log))
+    found = thinking.read_session(tmp_path / "log.jsonl")
+    assert found.messages == thinking.read_session(write(tmp_path, OPENAI)).messages and not found.problems
+    other = {
+        "request": {"messages": [{"role": "user", "content": "else?"}]},
+        "response": {"choices": [{"message": OPENAI[3]}]},
+    }
+    (tmp_path / "log.jsonl").write_text(lines([other, *log]))
+    two = thinking.read_session(tmp_path / "log.jsonl")
+    assert two.messages == found.messages
+    assert [(line, "another conversation" in reason) for line, reason in two.problems] == [(1, True)]
+
+
+def write(folder, rows):
+    path = folder / "rows.jsonl"
+    path.write_text(lines(rows), encoding="utf-8")
+    return path
+
+
+def test_pictures_in_results_stay(tmp_path):
+    shown = {"type": "image", "source": {"type": "base64", "data": "AAAA"}}
+    result = {"type": "tool_result", "content": [{"type": "text", "text": RESULT}, shown]}
+    rows = [*CLAUDE[:4], {"type": "user", "message": {"content": [result]}}, CLAUDE[-1]]
+    found = thinking.read_session(write(tmp_path, rows))
+    assert found.messages[2] == {"role": "tool", "content": [{"type": "text", "text": RESULT}, shown]}
+    assert "<|image_pad|>" in thinking.render(found.messages)
+
+
+def test_calls_of_the_time_before_tools(tmp_path):
+    old = {"role": "assistant", "content": None, "function_call": {"name": "read", "arguments": '{"path": "a"}'}}
+    found = thinking.read_session(write(tmp_path, [OPENAI[0], old]))
+    assert found.messages[1]["tool_calls"] == [CALL]
+
+
+def test_line_breaks_that_json_may_hold(tmp_path):
+    said = "one\u2028two\u0085three"
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        "\n".join(json.dumps(m, ensure_ascii=False) for m in [{"role": "user", "content": said}, OPENAI[3]]), "utf-8"
+    )
+    found = thinking.read_session(path)
+    assert found.messages[0]["content"] == said and len(found.messages) == 2 and not found.problems
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"request": None, "messages": OPENAI[:1], "choices": None}, "a response without a message"),
+        ({"messages": None, "role": None}, "no message"),
+        ({"messages": OPENAI[:1], "choices": [{"delta": {}}]}, "a response without a message"),
+        ({"messages": OPENAI[:1], "response": "text"}, "a response without a message"),
+        (7, "a int where an object is needed"),
+    ],
+)
+def test_odd_rows_of_a_log_are_reported(tmp_path, row, reason):
+    found = thinking.read_session(write(tmp_path, [*OPENAI, row]))
+    assert [(line, reason in why) for line, why in found.problems][:1] == [(5, True)], found.problems
+
+
+def test_odd_items_and_files(tmp_path):
+    (tmp_path / "a.json").write_text("7")
+    with pytest.raises(InputError, match="a session of unknown format|nothing in this session"):
+        thinking.read_session(tmp_path / "a.json")
+    with pytest.raises(InputError, match="(?s)an item of unknown type.*str.*text, image or video"):
+        thinking.render([{"role": "user", "content": ["hi"]}])

@@ -168,6 +168,9 @@ def said(message, i):
         raise InputError("content of unknown type", got=type(content).__name__, expected="str, None, a list of items")
     parts = []
     for item in content:
+        if not isinstance(item, dict):
+            got, hint = type(item).__name__, f"message {i}"
+            raise InputError("an item of unknown type", got=got, expected="text, image or video", hint=hint)
         for pad, names in (("image", ("image", "image_url")), ("video", ("video",))):
             if item.get("type") == pad or any(name in item for name in names):
                 if message.get("role") == "system":
