@@ -210,16 +210,8 @@ class Lab:
 
     def stream(self, prompt, *, probes, chunk=2048, progress=False, checkpoint=None, every=16, kv_device=None):
         """Prefill a long prompt in chunks; online probes eat each chunk, nothing else is kept. See `labkit.stream`."""
-        return _stream.run(
-            self,
-            self.encode(prompt),
-            probes=probes,
-            chunk=chunk,
-            progress=progress,
-            checkpoint=checkpoint,
-            every=every,
-            kv_device=kv_device,
-        )
+        options = dict(chunk=chunk, progress=progress, checkpoint=checkpoint, every=every, kv_device=kv_device)
+        return _stream.run(self, self.encode(prompt), probes=probes, **options)
 
     def plan(self, *, tokens, want="trace", layers=None, **options):
         """What a request will cost before it runs: bytes, peak, FLOPs and cheaper ways. See `labkit.plan`."""
@@ -301,9 +293,5 @@ class Lab:
 
     def _admit(self, tokens):
         if tokens > self.window:
-            raise InputError(
-                "longer than the model's window",
-                got=f"{tokens} tokens",
-                expected=f"at most {self.window}",
-                hint="shorten the prompt, or open the window with YaRN",
-            )
+            got, hint = f"{tokens} tokens", "shorten the prompt, or open the window with YaRN"
+            raise InputError("longer than the model's window", got=got, expected=f"at most {self.window}", hint=hint)

@@ -14,7 +14,6 @@ In this folder:
 from labkit.reuse.calls import POLICIES, Call, calls
 from labkit.reuse.ledger import (
     COLUMNS,
-    SCHEMES,
     Ledger,
     break_even_shortening,
     break_even_turn,
@@ -24,6 +23,7 @@ from labkit.reuse.ledger import (
 from labkit.reuse.play import cropped, play
 from labkit.reuse.presets import PRESETS, Preset, preset
 from labkit.reuse.report import as_text, causes, compare, costs, parted, timeline
+from labkit.reuse.schemes import SCHEMES
 from labkit.reuse.sessions import drawn
 from labkit.reuse.tree import Tree, common
 

@@ -20,10 +20,10 @@ import numpy as np
 from labkit.errors import InputError
 from labkit.notation import label
 from labkit.reuse.calls import Call, calls
+from labkit.reuse.schemes import alone, positions, schemes
 from labkit.reuse.tree import Tree
 from labkit.spec import compute, memory, read
 
-SCHEMES = ("live", "end", "prompt_end", "before_think", "last_user", "branch", "none")
 COLUMNS = (
     "prompt generated thinking shared attention state recomputed penalty prefill_flops prefill_seconds decode_seconds "
     "kv_bytes dead_bytes snapshots snapshot_bytes window"
@@ -184,29 +184,6 @@ class Ledger:
         return label(values, coords=coords, attrs=facts | {"reading": "reuse.replay"})
 
 
-def positions(marks, call, length, state, shared):
-    """Depths at which a call saves its state: those that it computes."""
-    found = set()
-    for mark in marks:
-        if mark in ("live", "end"):
-            found.add(length)
-        elif mark == "prompt_end":
-            found.add(len(call.prompt))
-        elif mark in ("before_think", "last_user"):
-            found.add(getattr(call, mark))
-        elif mark == "branch":
-            found |= {length, shared}
-        elif isinstance(mark, int):
-            found.update(range(mark * (state // mark + 1), length + 1, mark))
-    return sorted(depth for depth in found if state < depth <= length)
-
-
-def alone(marks, call, length, state, shared):
-    """Whether nothing but "live" saves the state at the end of a call: then it goes with the next call."""
-    others = [mark for mark in marks if mark != "live"]
-    return "live" in marks and length not in positions(others, call, length, state, shared)
-
-
 class _Cost:
     """Costs of calls on one card."""
 
@@ -238,23 +215,6 @@ def _bytes(tree, count, kv):
         if node.used < count - 1:
             dead[node.used] += len(node.tokens)
     return {"kv_bytes": born.cumsum()[:count] * kv, "dead_bytes": dead.cumsum()[:count] * kv}
-
-
-def schemes(text):
-    """The parts of a scheme: names, and numbers for "every k"."""
-    found = []
-    for part in str(text).split("+"):
-        name = part.strip()
-        count = name.removeprefix("every").strip()
-        if name in SCHEMES:
-            found.append(name)
-        elif name.startswith("every") and count.isdigit() and int(count):
-            found.append(int(count))
-        else:
-            raise InputError(
-                "no such snapshot scheme", got=part.strip(), expected=f"{', '.join(SCHEMES)} or every k, joined by +"
-            )
-    return [one for one in found if one != "none"]
 
 
 def small_tokenizer():

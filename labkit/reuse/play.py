@@ -15,7 +15,8 @@ import torch
 from labkit.errors import InputError
 from labkit.notation import label
 from labkit.reuse.calls import Call, calls
-from labkit.reuse.ledger import alone, bar, positions, schemes
+from labkit.reuse.ledger import bar
+from labkit.reuse.schemes import alone, positions, schemes
 from labkit.reuse.tree import common
 
 
