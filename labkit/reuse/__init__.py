@@ -4,6 +4,7 @@ In this folder:
 
     tree       cached sequences and snapshots
     calls      from a session to the calls of the model
+    schemes    where states are saved
     ledger     what each call reused, recomputed and cost
     presets    what engines do
     play       the same in the real model, logits compared
