@@ -132,11 +132,13 @@ def restore(snap, cache):
     Raises:
         InputError: keys before rotation for a cache of rotated ones, or the other way round.
     """
-    if (snap.places is not None) != is_unturned(cache) and snap.length:
+    if (snap.places is not None) != is_unrotated(cache) and snap.length:
         kinds = ("keys that are rotated already", "keys before rotation")
         got = kinds[snap.places is not None]
         hint = "snapshots of yarn.dynamic are restored inside yarn.dynamic, others outside it"
-        raise InputError("this snapshot does not fit the scope", got=got, expected=kinds[is_unturned(cache)], hint=hint)
+        raise InputError(
+            "this snapshot does not fit the scope", got=got, expected=kinds[is_unrotated(cache)], hint=hint
+        )
     for index, layer in enumerate(cache.layers):
         if index in snap.state:
             # transformers marks these two tensors as static addresses, hence: initialise, then copy.
@@ -174,30 +176,30 @@ def is_placed(cache):
     return getattr(cache, PLACED, False)
 
 
-def is_unturned(cache):
+def is_unrotated(cache):
     """Whether a cache holds keys before rotation (`yarn.dynamic`)."""
-    return any(getattr(layer, "unturned", False) for layer in cache.layers)
+    return any(getattr(layer, "unrotated", False) for layer in cache.layers)
 
 
-def settle(cache, scaling, native, window, unturned=False):
+def settle(cache, scaling, native, window, unrotated=False):
     """Stamp a cache with the scaling of the pass that is about to fill it.
 
     Args:
         scaling: in force. native: of the model's configuration, which keys nobody stamped were rotated under.
-        window: of the model. unturned: whether a scope is open that keeps keys before rotation.
+        window: of the model. unrotated: whether a scope is open that keeps keys before rotation.
 
     Raises:
         InputError: keys of two scalings would meet in one softmax, or rotated and unrotated ones.
     """
-    facts = dict(got="keys before rotation" if is_unturned(cache) else "keys that are rotated already")
+    facts = dict(got="keys before rotation" if is_unrotated(cache) else "keys that are rotated already")
     facts |= dict(expected="a cache of lab.cache() inside yarn.dynamic, used there", hint=GO_ON)
-    if is_unturned(cache) and not all(layer.turner.open for layer in cache.layers if hasattr(layer, "turner")):
+    if is_unrotated(cache) and not all(layer.rotator.open for layer in cache.layers if hasattr(layer, "rotator")):
         raise InputError(CLOSED, **facts)
-    if is_unturned(cache) != unturned:
+    if is_unrotated(cache) != unrotated:
         hint = "lab.generate, or lab.model.generate(..., past_key_values=lab.cache())"
         raise InputError("this cache was made outside the scope", **facts | {"hint": hint})
     before = (scaling_of_keys(cache) or native) if cache.get_seq_length() else scaling
-    if not unturned and not before.same(scaling, window):
+    if not unrotated and not before.same(scaling, window):
         raise InputError(
             "this cache was made under another rotary scaling",
             got=f"keys rotated under {before}, now {scaling}",
@@ -244,7 +246,7 @@ def check_begins(snap, ids):
 
 def places_of(cache):
     """[3, batch, length] rotary positions of keys before rotation; None for a cache of rotated keys."""
-    found = [layer.places for layer in cache.layers if getattr(layer, "unturned", False) and layer.places is not None]
+    found = [layer.places for layer in cache.layers if getattr(layer, "unrotated", False) and layer.places is not None]
     return found[0] if found else None
 
 

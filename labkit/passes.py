@@ -26,7 +26,7 @@ def feed(lab, ids, *, columns, cache=None, mask=None, positions=None, chunk=None
         cache = lab.cache()
     if cache is not None:
         check_whole(cache)
-        settle(cache, lab.scaling, lab.native, lab.spec.window, unturned=lab._keys_layer is not None)
+        settle(cache, lab.scaling, lab.native, lab.spec.window, unrotated=lab._keys_layer is not None)
         if is_placed(cache) and positions is None:
             got, hint = "no positions for the rest", "lab.trace(rest, cache=cache, positions=...)"
             raise InputError("this cache's tokens stand at chosen positions", got=got, hint=hint)

@@ -173,6 +173,16 @@ def angles(positions, scaling, *, theta, width, window, dtype):
     return (turned.cos() * scaling.m).to(dtype), (turned.sin() * scaling.m).to(dtype)
 
 
+def rotate(x, cos, sin):
+    """Rotate the first channels of x [..., channel], as many as cos and sin have, in pairs (i, i + half)."""
+    import torch
+
+    width = cos.shape[-1]
+    turned, rest = x[..., :width], x[..., width:]
+    a, b = turned.chunk(2, -1)
+    return torch.cat([turned * cos + torch.cat([-b, a], -1) * sin, rest], -1)
+
+
 def ramp(scaling, *, theta, width, window):
     """How far each pair is interpolated by YaRN, [pair] from 0 (left alone) to 1 (turned s times slower)."""
     import torch

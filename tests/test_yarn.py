@@ -334,7 +334,7 @@ def test_scopes_that_do_not_mix(lab):
             step = tiny.ids(3, seed=8)[n : n + 1]
             one, two = lab.trace(step, cache=base).logits, lab.trace(step, cache=branch).logits
             assert (one - two).abs().max() < 1e-5, "a copy is turned like a snapshot"
-        assert branch.layers[2].turner is warm.layers[2].turner
+        assert branch.layers[2].rotator is warm.layers[2].rotator
     with torch.no_grad(), pytest.raises(InputError, match="(?s)is closed.*before rotation"):
         lab.model(IDS[None], past_key_values=warm)
     lab.trace(IDS, cache=outside)
@@ -762,7 +762,7 @@ def test_the_same_last_tokens_behind_more_text(nano, monkeypatch):
 def test_intervals_are_those_of_students_t(count, quantile):
     draw = np.random.default_rng(0)
     values = xarray.DataArray(draw.normal(3, 1, (5, count)), dims=("length", "sample"), attrs={"units": "nat"})
-    low, high = yarn.student(values)
+    low, high = yarn.t_interval(values)
     half = quantile * values.std("sample", ddof=1) / math.sqrt(count)
     assert low.dims == ("length",) and low.attrs["units"] == "nat"
     assert np.allclose(low, values.mean("sample") - half, rtol=2e-3) and np.allclose(high - low, 2 * half, rtol=2e-3)

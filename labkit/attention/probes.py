@@ -8,9 +8,9 @@ import torch
 
 from labkit.attention import kernel, summaries
 from labkit.attention.readings import inputs
-from labkit.errors import InputError, LayerError
-from labkit.notation import label, select
-from labkit.stream import Probe
+from labkit.errors import InputError
+from labkit.notation import label
+from labkit.stream import Probe, of_kind
 
 BINS = 40  # more than any length has
 ROWS = ("entropy", "entropy_low", "entropy_high", "support", "sink", "local", "distance", "gate")
@@ -29,15 +29,8 @@ class WatchProbe(Probe):
         self.rows_taken, self.method = rows, method
 
     def needs(self, spec):
-        chosen = spec.attention_layers if self.asked is None else select(self.asked, spec.layers, "layer")
-        if wrong := [layer for layer in chosen if spec.kind(layer) != "attention"]:
-            raise LayerError(
-                "this probe watches gated attention layers",
-                got=f"layers {wrong}",
-                expected=list(spec.attention_layers),
-                hint="deltanet.gates, deltanet.norms, deltanet.ledger_sums",
-            )
-        self.layers = tuple(chosen)
+        instead = "deltanet.gates, deltanet.norms, deltanet.ledger_sums"
+        self.layers = of_kind(self.asked, spec, "attention", instead)
         return dict.fromkeys(self.layers, ("q", "k", "v", "gate", "gated"))
 
     def signature(self):

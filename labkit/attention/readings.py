@@ -13,7 +13,7 @@ import dataclasses
 
 import torch
 
-from labkit import plan
+from labkit import plan, rotary
 from labkit.errors import InputError
 from labkit.notation import QUANTITIES, label, select
 
@@ -38,11 +38,7 @@ class Inputs:
 
 def rotate(x, cos, sin):
     """Rotary position embedding of x [token, head, value] on the first len(cos) channels, pairs (i, i + half)."""
-    width = cos.shape[-1]
-    turned, rest = x[..., :width], x[..., width:]
-    a, b = turned.chunk(2, -1)
-    turned = turned * cos[:, None] + torch.cat([-b, a], -1) * sin[:, None]
-    return torch.cat([turned, rest], -1)
+    return rotary.rotate(x, cos[:, None], sin[:, None])
 
 
 def inputs(run, layer):

@@ -11,30 +11,16 @@ import torch
 from labkit.deltanet.equation import implied
 from labkit.deltanet.readings import inputs, per_token, tiles
 from labkit.deltanet.spectrum import ranks
-from labkit.errors import InputError, LayerError
-from labkit.notation import label, select
-from labkit.stream import Probe
+from labkit.errors import InputError
+from labkit.notation import label
+from labkit.stream import Probe, of_kind
 
 NEEDED = ("qkv", "a", "b", "read")
 
 
 def watched(layers, spec):
-    """The DeltaNet layers among these; None is all of them.
-
-    Raises:
-        LayerError: one is not a DeltaNet layer.
-    """
-    if layers is None:
-        return spec.deltanet_layers
-    chosen = tuple(select(layers, spec.layers, "layer"))
-    if wrong := [layer for layer in chosen if spec.kind(layer) != "deltanet"]:
-        raise LayerError(
-            "this probe watches Gated DeltaNet layers",
-            got=f"layers {wrong}",
-            expected=list(spec.deltanet_layers),
-            hint="stream.capture keeps seams of attention layers",
-        )
-    return chosen
+    """The DeltaNet layers among these; None is all of them. Raises as `stream.of_kind`."""
+    return of_kind(layers, spec, "deltanet", "stream.capture keeps seams of attention layers")
 
 
 class DeltaNetProbe(Probe):

@@ -34,38 +34,22 @@ def replay(
     messages,
     *,
     policy="strip",
-    snapshots="end+before_think",
-    spec=None,
     tokenizer=None,
     variant="3.6",
     tools=None,
     enable_thinking=None,
-    block=1,
-    slots=None,
-    budget=None,
-    most=None,
-    attention_only=False,
-    gpu="H200",
-    dtype="bfloat16",
-    quantize=None,
-    kv_dtype=None,
     progress=False,
+    **book,
 ):
     """Account for a session, call by call.
 
     Args:
         messages: OpenAI messages with `reasoning_content`; or a list of `reuse.Call`, already rendered.
         policy: "strip", "preserve" or "drop" (a client that does not send reasoning back).
-        snapshots: where states are saved: names of `SCHEMES` or "every k" with a number k, joined by "+".
-        spec: `labkit.spec.Spec` of the model whose costs are counted; None is Qwen3.6-27B.
         tokenizer: None takes that of nano, whose counts are not those of a real checkpoint.
         variant, tools, enable_thinking: of `thinking.render`.
-        block: tokens of a block of keys and values that is reused whole; 1 for token-exact engines.
-        slots: 1 keeps the last sequence alone; None keeps every sequence.
-        budget: bytes that snapshots may take, or `most`, how many; the one that was of no use longest is dropped.
-        attention_only: count as if every layer were attention: reuse is what keys and values allow.
-        gpu, dtype, quantize, kv_dtype: of the cost card.
         progress: show a bar.
+        book: what is counted and how: `snapshots`, `spec`, `block`, `slots`, `budget` and the rest, of `Ledger`.
 
     Returns:
         Dataset over call: `COLUMNS`, in tokens, FLOPs, seconds, bytes and shares of the window; `turn`.
@@ -73,19 +57,7 @@ def replay(
     Raises:
         InputError: an unknown policy, scheme, GPU; no calls; a block or budget that is not positive.
     """
-    book = Ledger(
-        snapshots=snapshots,
-        spec=spec,
-        block=block,
-        slots=slots,
-        budget=budget,
-        most=most,
-        attention_only=attention_only,
-        gpu=gpu,
-        dtype=dtype,
-        quantize=quantize,
-        kv_dtype=kv_dtype,
-    )
+    book = Ledger(**book)
     if messages and isinstance(messages[0], Call):
         session, count = messages, len(messages)
     else:
@@ -100,7 +72,19 @@ def replay(
 class Ledger:
     """The book of one session: it is shown the calls one after the other, and says what each could reuse and cost.
 
-    Several books can be kept in one pass over the calls. The arguments are those of `replay`, which raises the same.
+    Several books can be kept in one pass over the calls.
+
+    Args:
+        snapshots: where states are saved: names of `SCHEMES` or "every k" with a number k, joined by "+".
+        spec: `labkit.spec.Spec` of the model whose costs are counted; None is Qwen3.6-27B.
+        block: tokens of a block of keys and values that is reused whole; 1 for token-exact engines.
+        slots: 1 keeps the last sequence alone; None keeps every sequence.
+        budget: bytes that snapshots may take, or `most`, how many; the one that was of no use longest is dropped.
+        attention_only: count as if every layer were attention: reuse is what keys and values allow.
+        gpu, dtype, quantize, kv_dtype: of the cost card.
+
+    Raises:
+        InputError: an unknown scheme or GPU, a block or budget that is not positive.
     """
 
     def __init__(

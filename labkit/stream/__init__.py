@@ -8,6 +8,6 @@ In this folder: `probe` (what a probe is, and `capture`), `feed` (the loop), `st
 """
 
 from labkit.stream.feed import Interrupted, run
-from labkit.stream.probe import Probe, capture
+from labkit.stream.probe import Probe, capture, of_kind
 
-__all__ = ["Interrupted", "Probe", "capture", "run"]
+__all__ = ["Interrupted", "Probe", "capture", "of_kind", "run"]

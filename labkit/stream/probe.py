@@ -2,7 +2,7 @@
 
 import torch
 
-from labkit.errors import InputError
+from labkit.errors import InputError, LayerError
 from labkit.notation import label, select
 from labkit.trace import SEAMS
 
@@ -60,6 +60,23 @@ class Probe:
         """[token, ...] -> [block, ...] by "mean" or "sum"; the last block may be shorter."""
         parts = [getattr(part, how)(0) for part in x.split(self.block)]
         return torch.stack(parts)
+
+
+def of_kind(layers, spec, kind, instead):
+    """The layers of a kind among these; None is all of them.
+
+    Args:
+        kind: "deltanet" or "attention". instead: what watches the others.
+
+    Raises:
+        LayerError: one of the other kind.
+    """
+    fits = [layer for layer in range(spec.layers) if spec.kind(layer) == kind]
+    chosen = fits if layers is None else select(layers, spec.layers, "layer")
+    if wrong := [layer for layer in chosen if layer not in fits]:
+        what = {"deltanet": "Gated DeltaNet", "attention": "gated attention"}[kind]
+        raise LayerError(f"this probe watches {what} layers", got=f"layers {wrong}", expected=fits, hint=instead)
+    return tuple(chosen)
 
 
 class Capture(Probe):

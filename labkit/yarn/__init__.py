@@ -4,7 +4,7 @@ In this folder:
 
     table     the rotary pairs of a model: wavelengths, phases that a longer context shows, errors of phases
     scope     a scaling for as long as a block lasts
-    late      scaling that grows with the text, over keys that are turned at every pass
+    dynamic   scaling that grows with the text, over keys that are rotated anew at every pass
     bands     a logit by rotary band, and under another scaling
     probes    the same online, for `lab.stream`
     tasks     questions about long texts
@@ -15,8 +15,8 @@ In this folder:
 from labkit.rotary import Scaling
 from labkit.yarn.bands import bands, by_distance, predicted
 from labkit.yarn.causes import CAUSES, causes, likelihood, paired, tax
-from labkit.yarn.grid import probe, student, summary
-from labkit.yarn.late import dynamic
+from labkit.yarn.dynamic import dynamic
+from labkit.yarn.grid import probe, summary, t_interval
 from labkit.yarn.probes import watch
 from labkit.yarn.scope import scaled, under
 from labkit.yarn.table import CLASSES, frequencies, ledger, phase_error, stretched, wavelengths
@@ -43,7 +43,7 @@ __all__ = [
     "question",
     "scaled",
     "stretched",
-    "student",
+    "t_interval",
     "summary",
     "tax",
     "under",

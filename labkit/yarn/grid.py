@@ -71,7 +71,7 @@ def probe(
     scalings, book = distinct(scalings), Book(folder, lab)
     axes = (list(tasks), scalings, lengths, depths, list(range(seeds)))
     cells = [(t, n, d, s) for n in lengths for t in tasks for d in depths for s in range(seeds)]
-    bar = _bar(len(cells) * len(scalings), progress)
+    bar = counter(len(cells) * len(scalings), progress)
     try:
         for task, length, depth, seed in cells:
             keys = {one: (task, book.name(one), length, depth, seed) for one in scalings}
@@ -128,7 +128,7 @@ def summary(ds):
         Dataset over (task, scaling, length, depth): `margin`, `margin_low`, `margin_high` (Student's t over the
         questions); `right`, `right_low`, `right_high` (Wilson); `answers`, how many there are.
     """
-    count, (low, high) = ds.margin.notnull().sum("sample"), student(ds.margin)
+    count, (low, high) = ds.margin.notnull().sum("sample"), t_interval(ds.margin)
     mean, share = ds.margin.mean("sample"), ds.right.mean("sample")
     found = ds[[]].assign(margin=mean, margin_low=low, margin_high=high, right=share, answers=count)
     ends = np.array([wilson(round(p * n), n) if n else (math.nan,) * 2 for p, n in _flat(share.fillna(0), count)])
@@ -204,7 +204,7 @@ def distinct(scalings):
     return found
 
 
-def student(values, dim="sample"):
+def t_interval(values, dim="sample"):
     """(low, high) of the mean along a dim: 95 % interval by Student's t, for few samples.
 
     The quantile is Fisher's expansion around the normal one (Abramowitz and Stegun 26.7.5).
@@ -240,7 +240,8 @@ def _flat(share, count):
     return zip(share.values.ravel().tolist(), count.values.ravel().tolist(), strict=True)
 
 
-def _bar(total, progress):
+def counter(total, progress, unit="answer"):
+    """A bar that counts to `total`, shown if `progress`."""
     from tqdm.auto import tqdm
 
-    return tqdm(total=total, unit="answer", desc="probe", disable=not progress)
+    return tqdm(total=total, unit=unit, disable=not progress)

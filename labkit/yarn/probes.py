@@ -2,9 +2,9 @@
 
 import torch
 
-from labkit.errors import InputError, LayerError
+from labkit.errors import InputError
 from labkit.notation import select
-from labkit.stream import Probe
+from labkit.stream import Probe, of_kind
 from labkit.yarn.bands import binned, grouped, inputs, proven, summed
 
 
@@ -18,11 +18,8 @@ class BandsProbe(Probe):
         self.taken, self.heads_asked, self.by = rows, heads, by
 
     def needs(self, spec):
-        chosen = spec.attention_layers if self.asked is None else select(self.asked, spec.layers, "layer")
-        if wrong := [layer for layer in chosen if spec.kind(layer) != "attention"]:
-            fits, hint = list(spec.attention_layers), "deltanet.norms, deltanet.saturation"
-            raise LayerError("this probe watches gated attention", got=f"layers {wrong}", expected=fits, hint=hint)
-        self.layers, self.heads = tuple(chosen), select(self.heads_asked, spec.query_heads, "query_head")
+        self.layers = of_kind(self.asked, spec, "attention", "deltanet.norms, deltanet.saturation")
+        self.heads = select(self.heads_asked, spec.query_heads, "query_head")
         self.groups, self.names = grouped(spec, self.by)
         return dict.fromkeys(self.layers, ("q", "k", "v", "gate", "gated"))
 

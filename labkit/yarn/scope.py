@@ -4,7 +4,7 @@
         run = lab.trace(long_prompt)
 
 Only the attention layers rotate anything, and of their channels only a part; DeltaNet layers never notice. Keys in a
-cache are rotated already, so a cache belongs to one scaling; `labkit.yarn.late` keeps keys that can be turned anew.
+cache are rotated already, so a cache belongs to one scaling; `labkit.yarn.dynamic` keeps keys that can be turned anew.
 """
 
 import contextlib
@@ -60,7 +60,7 @@ def under(lab, scaling, window=None):
     def stamp(module, args, kwargs):  # also when the model is called without the lab
         cache = kwargs.get("past_key_values")
         if cache is not None and hasattr(cache, "layers"):
-            settle(cache, lab.scaling, lab.native, native, unturned=lab._keys_layer is not None)
+            settle(cache, lab.scaling, lab.native, native, unrotated=lab._keys_layer is not None)
 
     def mark(module, args, output):  # a cache that the model made by itself
         cache = getattr(output, "past_key_values", None)

@@ -38,18 +38,18 @@ def dynamic(lab, most=RELEASED, *, ramp="index", attention_factor=None):
     """
     scaling = stretched(lab.spec, most, kind="dynamic-yarn", ramp=ramp, attention_factor=attention_factor)
     stack = decoder(lab.model)
-    turner = Turner(lab, scaling, stack.rotary_emb)
+    rotator = Rotator(lab, scaling, stack.rotary_emb)
     with contextlib.ExitStack() as scope:
-        scope.enter_context(under(lab, dataclasses.replace(scaling, length=lab.spec.window), turner.reach))
-        scope.callback(stack.register_forward_pre_hook(turner.settle, with_kwargs=True).remove)
-        scope.callback(stack.rotary_emb.register_forward_hook(turner.seen, with_kwargs=True).remove)
+        scope.enter_context(under(lab, dataclasses.replace(scaling, length=lab.spec.window), rotator.reach))
+        scope.callback(stack.register_forward_pre_hook(rotator.settle, with_kwargs=True).remove)
+        scope.callback(stack.rotary_emb.register_forward_hook(rotator.seen, with_kwargs=True).remove)
         scope.callback(setattr, lab, "_keys_layer", lab._keys_layer)
-        scope.callback(setattr, turner, "open", False)
-        lab._keys_layer = turner.layer
+        scope.callback(setattr, rotator, "open", False)
+        lab._keys_layer = rotator.layer
         yield lab
 
 
-class Turner:
+class Rotator:
     """The scaling of the pass that is running, and the angles that its tokens were rotated by."""
 
     def __init__(self, lab, scaling, module):
@@ -84,36 +84,29 @@ class Turner:
 
     def layer(self, index):
         """The part of a cache of an attention layer."""
-        return UnturnedLayer(self)
+        return UnrotatedLayer(self)
 
 
-class UnturnedLayer(DynamicLayer):
+class UnrotatedLayer(DynamicLayer):
     """Keys before rotation with their positions, and values; gives out keys turned under the running pass's scaling."""
 
-    unturned = True
+    unrotated = True
 
-    def __init__(self, turner):
+    def __init__(self, rotator):
         super().__init__()
-        self.turner, self.places = turner, None
+        self.rotator, self.places = rotator, None
 
     def update(self, key_states, value_states, *args, **kwargs):
         """Turn this pass's keys back and keep them so; give out earlier ones turned anew, these as they are."""
-        turner = self.turner
-        if not turner.open:
+        rotator = self.rotator
+        if not rotator.open:
             raise InputError(CLOSED, got="keys before rotation", hint=GO_ON)
         known = self.keys if self.places is not None else key_states[:, :, :0]
-        turned = turn(known, *turner.angles(self.places)) if self.places is not None else known
-        new = turner.places.expand(3, len(key_states), -1)
-        back = turn(key_states.float(), turner.cos.float(), -turner.sin.float())
-        width, norm = turner.cos.shape[-1], turner.cos.float() ** 2 + turner.sin.float() ** 2  # m², up to rounding
+        turned = rotary.rotate(known, *rotator.angles(self.places)) if self.places is not None else known
+        new = rotator.places.expand(3, len(key_states), -1)
+        back = rotary.rotate(key_states.float(), rotator.cos.float(), -rotator.sin.float())
+        width, norm = rotator.cos.shape[-1], rotator.cos.float() ** 2 + rotator.sin.float() ** 2  # m², up to rounding
         back = torch.cat([back[..., :width] / norm, back[..., width:]], -1)
         super().update(back.to(key_states), value_states)
         self.places = new if self.places is None else torch.cat([self.places, new], -1)
         return torch.cat([turned, key_states], 2), self.values
-
-
-def turn(keys, cos, sin):
-    """Rotate the first channels of keys [batch, head, token, channel], pairs (i, i + half)."""
-    width = cos.shape[-1]
-    a, b = keys[..., :width].chunk(2, -1)
-    return torch.cat([keys[..., :width] * cos + torch.cat([-b, a], -1) * sin, keys[..., width:]], -1)
