@@ -20,7 +20,7 @@ TOKENS = 448
 
 def data(lab):
     """square (layer, band, bin) of the parts of the logits; free (layer), the position-free share of all of it."""
-    run = lab.trace(yarn.filler_ids(lab, TOKENS, seed=3), keep=["q", "k", "v", "gate", "gated"])
+    run = lab.trace(yarn.filler_ids(lab, TOKENS, seed=3), seams=["q", "k", "v", "gate", "gated"])
     layers = list(lab.spec.attention_layers)
     found = [yarn.by_distance(run, layer=layer) for layer in layers]
     held = xarray.concat([ds[["part", "spread"]] for ds in found], "layer", combine_attrs="drop_conflicts")

@@ -24,7 +24,7 @@ def data(lab):
     """histogram (layer, query_head, bin) and mean distance (layer, query_head)."""
     size = lambda text: len(lab.encode(text))  # noqa: E731
     text = tasks.scattered(random.Random(1), TOKENS, size)
-    run = lab.trace(tasks.bare(text), keep=["q", "k", "v", "gate", "gated"])
+    run = lab.trace(tasks.bare(text), seams=["q", "k", "v", "gate", "gated"])
     layers = list(lab.spec.attention_layers)
     found = [attention.summary(run, layer=layer, block=len(run)) for layer in layers]
     held = xarray.concat([ds[["histogram", "distance"]] for ds in found], "layer", combine_attrs="drop_conflicts")

@@ -47,7 +47,7 @@ def data(lab):
 def _chances(lab, asked, cut=()):
     """Probability of each right answer [gap, prompt], without some mixers."""
     token = lambda text: int(lab.encode(text)[0])  # noqa: E731
-    with lab.edit(*edit.silence(cut)):
+    with lab.edit(*edit.ablate(cut)):
         runs = [[lab.trace(text, layers=[]).logits[-1].softmax(-1)[token(a)] for text, a in row] for row in asked]
     return torch.tensor(runs)
 

@@ -21,7 +21,7 @@ PROMPT = " fox red whale blue crow green fox gold lion pink whale black crow whi
 def data(lab):
     """exact and heuristic (token, source) of one head, and the relative error of each over (layer, head)."""
     run = lab.trace(PROMPT)
-    layers, heads = lab.spec.deltanet_layers, range(lab.spec.heads)
+    layers, heads = lab.spec.deltanet_layers, range(lab.spec.value_heads)
     read = lambda layer, head, form: deltanet.implied_attention(run, layer=layer, heads=head, form=form)  # noqa: E731
     found = {(layer, head): read(layer, head, "heuristic") for layer in layers for head in heads}
     worst = max(found, key=lambda place: found[place].attrs["relative_error"])

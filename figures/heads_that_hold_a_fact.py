@@ -31,11 +31,11 @@ def data(lab):
         ids = [int(lab.encode(answer)[0]) for answer in answers]
         return reading(lab, clean, other, asked, score=ids, **options).effect
 
-    with lab.edit(*edit.silence(lab.spec.attention_layers)):
+    with lab.edit(*edit.ablate(lab.spec.attention_layers)):
         found = xarray.concat([patched(deltanet.patch_states, *pair) for pair in pairs], "step")
         mean = found.mean("step").assign_attrs(found.attrs | {"long_name": "share of the way to the other answer"})
         places = [(int(mean.layer[i]), int(mean["head"][j])) for i, j in np.argwhere(mean.values >= LEAST)]
-        every = [(layer, head) for layer in lab.spec.deltanet_layers for head in range(lab.spec.heads)]
+        every = [(layer, head) for layer in lab.spec.deltanet_layers for head in range(lab.spec.value_heads)]
         sets = [places, [place for place in every if place not in places]]
         both = xarray.concat([patched(deltanet.patch_together, *pair, sets=sets) for pair in pairs], "call")
     held = {"effect": mean, "half": _half(found, "step"), "holders": mean >= LEAST}

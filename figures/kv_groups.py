@@ -25,7 +25,7 @@ def data(lab):
     """similarity (layer, query_head, other_head), and its mean within and between the groups of a kv head."""
     size = lambda text: len(lab.encode(text))  # noqa: E731
     text = tasks.scattered(random.Random(0), TOKENS, size, facts=8)
-    run = lab.trace(tasks.bare(text), keep=["q", "k", "v", "gate", "gated"])
+    run = lab.trace(tasks.bare(text), seams=["q", "k", "v", "gate", "gated"])
     layers = list(lab.spec.attention_layers)
     found = [attention.similarity(run, layer=layer, rows=None) for layer in layers]
     held = xarray.concat(found, "layer", combine_attrs="drop_conflicts").assign_coords(layer=layers)

@@ -28,7 +28,7 @@ def data(lab):
     """lift (step, block, source_block): the last 32 blocks of each level, of the head that reaches furthest."""
     size = lambda words: len(lab.encode(words))  # noqa: E731
     text = tasks.bare(tasks.scattered(random.Random(2), LENGTH + 32, size))
-    run = lab.trace(lab.encode(text)[-LENGTH:], keep=["q", "k", "v", "gate", "gated"])
+    run = lab.trace(lab.encode(text)[-LENGTH:], seams=["q", "k", "v", "gate", "gated"])
     spans = {layer: attention.summary(run, layer=layer, block=LENGTH).distance for layer in lab.spec.attention_layers}
     layer = max(spans, key=lambda one: float(spans[one].max()))
     head = int(spans[layer].isel(block=0).argmax("query_head"))

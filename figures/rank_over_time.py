@@ -25,7 +25,7 @@ def data(lab):
     size = lambda text: len(lab.encode(text))  # noqa: E731
     text = tasks.scattered(random.Random(0), TOKENS + 60, size, facts=24)
     ids = lab.encode(tasks.bare(text))[:TOKENS]
-    run = lab.trace(ids, keep=["qkv", "a", "b", "read"])
+    run = lab.trace(ids, seams=["qkv", "a", "b", "read"])
     layers, at = lab.spec.deltanet_layers, range(EVERY - 1, TOKENS, EVERY)
     found = [deltanet.spectrum(run, layer=layer, tokens=at)[["effective_rank"]] for layer in layers]
     held = xarray.concat(found, "layer", combine_attrs="drop_conflicts").assign_coords(layer=list(layers))

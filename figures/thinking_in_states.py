@@ -31,7 +31,7 @@ def session():
 def data(lab):
     """share (layer, head) of the thinking blocks, and all parts (layer, head, segment)."""
     prompt = thinking.spans(session(), lab.tokenizer, preserve=True)
-    run = lab.trace(list(prompt.ids), keep=["qkv", "a", "b", "read"])
+    run = lab.trace(list(prompt.ids), seams=["qkv", "a", "b", "read"])
     layers = list(lab.spec.deltanet_layers)
     found = [deltanet.written_by(run, layer=layer, segments=prompt.kinds()).share for layer in layers]
     parts = xarray.concat(found, "layer").assign_coords(layer=layers)

@@ -9,12 +9,47 @@ them; convolution windows and recurrent states are updated in place, so snapshot
 """
 
 import dataclasses
+import weakref
 
 import torch
+from transformers.cache_utils import DynamicCache
 
 from labkit.errors import InputError
 from labkit.rotary import Scaling
 from labkit.trace import Start
+
+
+@dataclasses.dataclass
+class Book:
+    """What is known of a cache's contents beyond the tensors.
+
+    Attributes:
+        scaling: `rotary.Scaling` that the keys were rotated under; None where nobody has seen it.
+        placed: whether some keys stand at positions that were chosen.
+        torn: whether a pass into the cache did not end, so that its layers have read different tokens.
+        ids: [length] the tokens that a lab fed; shorter than the cache if others fed more.
+    """
+
+    scaling: Scaling | None = None
+    placed: bool = False
+    torn: bool = False
+    ids: torch.Tensor = dataclasses.field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+
+
+class HybridCache(DynamicCache):
+    """transformers' cache of a hybrid with a `Book`, which copies of it carry along; made by `lab.cache()`."""
+
+    def __init__(self, config, *, offloading: bool = False):
+        super().__init__(config=config, offloading=offloading, offload_only_non_sliding=False)
+        self.book = Book()
+
+
+_FOREIGN = weakref.WeakKeyDictionary()  # books of caches that others made; a copy of such a cache begins a new one
+
+
+def book_of(cache) -> Book:
+    """The book of a cache, of the lab's own or anybody's."""
+    return cache.book if isinstance(cache, HybridCache) else _FOREIGN.setdefault(cache, Book())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +58,7 @@ class Snapshot:
 
     Attributes:
         length: tokens absorbed.
-        keys, values: `{layer: [batch, kv_head, length, value]}`, shared with the cache they came from.
+        keys, values: `{layer: [batch, kv_head, length, head_dim]}`, shared with the cache they came from.
         conv: `{layer: [batch, channel, taps]}`, own copy.
         state: `{layer: [batch, head, key, value]}`, own copy, float32.
         ids: [length] the tokens absorbed, where known; `Lab.resume` checks them against a new prompt.
@@ -74,7 +109,7 @@ class Snapshot:
 
 
 def is_linear(layer):
-    """Whether a layer of a `DynamicCache` holds a recurrent state."""
+    """Whether a layer of a cache holds a recurrent state."""
     return hasattr(layer, "recurrent_states")
 
 
@@ -99,14 +134,16 @@ def snapshot(cache, *, ids=None):
 
     Args:
         cache: hybrid `DynamicCache`.
-        ids: [length] its tokens, if known.
+        ids: [length] its tokens; None takes what the lab fed, if that was all.
 
     Raises:
         InputError: not a hybrid cache, one that an interrupt tore, or `ids` of another length.
     """
     check(cache)
     check_whole(cache)
-    length = cache.get_seq_length()
+    length, book = cache.get_seq_length(), book_of(cache)
+    if ids is None and len(book.ids) == length:
+        ids = book.ids
     if ids is not None and len(ids) != length:
         raise InputError("ids do not fit the cache", got=f"{len(ids)} ids", expected=f"{length} tokens")
     parts = {"keys": {}, "values": {}, "conv": {}, "state": {}}
@@ -118,7 +155,7 @@ def snapshot(cache, *, ids=None):
         elif length:
             parts["keys"][index], parts["values"][index] = layer.keys, layer.values
     ids = None if ids is None else torch.as_tensor(ids).cpu().clone()
-    facts = dict(scaling=scaling_of_keys(cache), placed=is_placed(cache), places=places_of(cache))
+    facts = dict(scaling=book.scaling, placed=book.placed, places=places_of(cache))
     return Snapshot(length, ids=ids, **facts, **parts)
 
 
@@ -153,27 +190,15 @@ def restore(snap, cache):
             layer.keys, layer.values = snap.keys[index], snap.values[index]
             if snap.places is not None:
                 layer.places = snap.places
-    if snap.scaling is not None:
-        setattr(cache, STAMP, snap.scaling)
-    if snap.placed:
-        setattr(cache, PLACED, True)
+    book = book_of(cache)
+    book.scaling, book.placed = snap.scaling, snap.placed
+    if snap.ids is not None:
+        book.ids = snap.ids
     return cache
 
 
-# Marks on the cache itself, so that copies of it carry them.
-STAMP, PLACED, TORN = "_labkit_scaling", "_labkit_placed", "_labkit_torn"
 CLOSED = "the scope that turns the keys of this cache is closed"
 GO_ON = "lab.restore(lab.snapshot(cache)) inside another yarn.dynamic scope goes on"
-
-
-def scaling_of_keys(cache):
-    """The scaling that a cache's keys were rotated under; None where nobody has seen it."""
-    return getattr(cache, STAMP, None)
-
-
-def is_placed(cache):
-    """Whether some keys of a cache stand at positions that were chosen."""
-    return getattr(cache, PLACED, False)
 
 
 def is_unrotated(cache):
@@ -196,9 +221,10 @@ def settle(cache, scaling, native, window, unrotated=False):
     if is_unrotated(cache) and not all(layer.rotator.open for layer in cache.layers if hasattr(layer, "rotator")):
         raise InputError(CLOSED, **facts)
     if is_unrotated(cache) != unrotated:
-        hint = "lab.generate, or lab.model.generate(..., past_key_values=lab.cache())"
+        hint = "lab.generate, or lab.cache() handed to lab.model.generate"
         raise InputError("this cache was made outside the scope", **facts | {"hint": hint})
-    before = (scaling_of_keys(cache) or native) if cache.get_seq_length() else scaling
+    book = book_of(cache)
+    before = (book.scaling or native) if cache.get_seq_length() else scaling
     if not unrotated and not before.same(scaling, window):
         raise InputError(
             "this cache was made under another rotary scaling",
@@ -206,7 +232,7 @@ def settle(cache, scaling, native, window, unrotated=False):
             expected="one scaling for all keys of a cache",
             hint="read the prompt again inside the scope; yarn.dynamic keeps keys that can still be turned",
         )
-    setattr(cache, STAMP, scaling)
+    book.scaling = scaling
 
 
 def check_whole(cache):
@@ -215,7 +241,7 @@ def check_whole(cache):
     Raises:
         InputError: a pass into it did not end.
     """
-    if getattr(cache, TORN, False):
+    if book_of(cache).torn:
         got, hint = "layers that read different tokens", "lab.restore a snapshot from before, or read the prompt again"
         raise InputError("a pass into this cache was interrupted", got=got, hint=hint)
 
@@ -264,4 +290,4 @@ def start_of(cache, layers, row=0):
             parts["keys"][index], parts["values"][index] = layer.keys[row], layer.values[row]
     places = places_of(cache)
     places = None if places is None else places[:, row]
-    return Start(cache.get_seq_length(), **parts, placed=is_placed(cache), places=places)
+    return Start(cache.get_seq_length(), **parts, placed=book_of(cache).placed, places=places)

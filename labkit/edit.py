@@ -16,7 +16,8 @@ import torch
 
 from labkit.cache import is_linear
 from labkit.errors import InputError, LayerError
-from labkit.trace import SEAMS, decoder, heads_of, shaped
+from labkit.notation import is_index, select
+from labkit.trace import Pass, decoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +25,7 @@ class SeamEdit:
     """A function on a seam.
 
     Attributes:
-        seam: name from `labkit.trace.SEAMS`.
+        seam: name from `spec.seams` of the layer's kind.
         layer: index in the stack.
         change: `(values [batch, token, head, ...], positions [batch, token]) -> values`, for the chosen heads.
         heads: indices, or None for all.
@@ -75,7 +76,7 @@ def indices(values):
         if values.stop is None:
             raise InputError("an open slice has no end", got=values, expected="slice(start, stop)")
         return tuple(range(values.start or 0, values.stop, values.step or 1))
-    return (values,) if isinstance(values, int) else tuple(int(v) for v in values)
+    return (int(values),) if is_index(values) else tuple(int(value) for value in values)
 
 
 def function(change, *, seam, layer, heads=None, tokens=None, name="function"):
@@ -83,10 +84,10 @@ def function(change, *, seam, layer, heads=None, tokens=None, name="function"):
     return SeamEdit(seam, layer, change, indices(heads), indices(tokens), name)
 
 
-def put(seam, *, layer, value, heads=None, tokens=None):
+def set(seam, *, layer, value, heads=None, tokens=None):
     """Set a seam to a number or to a tensor that broadcasts over [batch, token, head, ...]."""
     write = lambda x, at: torch.as_tensor(value, dtype=x.dtype, device=x.device).expand_as(x)  # noqa: E731
-    return function(write, seam=seam, layer=layer, heads=heads, tokens=tokens, name="put")
+    return function(write, seam=seam, layer=layer, heads=heads, tokens=tokens, name="set")
 
 
 def scale(seam, *, layer, factor, heads=None, tokens=None):
@@ -100,36 +101,38 @@ def add(seam, *, layer, vector, heads=None, tokens=None):
     return function(plus, seam=seam, layer=layer, heads=heads, tokens=tokens, name="add")
 
 
-def swap(seam, *, layer, run, heads=None, tokens=None, source=None):
+def patch(seam, *, layer, run, heads=None, tokens=None, source=None):
     """Take the values that the same seam had in another run: activation patching.
 
     Args:
         run: `Run` that kept this seam.
-        tokens: positions to patch; None means all of `run`'s.
-        source: positions in `run` to read from, one per entry of `tokens`; None means the same positions.
+        tokens: absolute positions to patch; None means all of `run`'s.
+        source: tokens of `run` to read from, relative to its first and negative from its end, one per entry of
+            `tokens`; None means the same absolute positions.
 
     Raises:
-        InputError: positions that `run` does not have, or lists of different lengths.
+        InputError: tokens that `run` does not have, or lists of different lengths.
     """
     values, first = run.seams[layer, seam], run.start.length
     tokens = tuple(range(first, first + len(run))) if tokens is None else indices(tokens)
-    source = tokens if source is None else indices(source)
+    if source is None:
+        if outside := [token for token in tokens if not first <= token < first + len(run)]:
+            expected = f"{first} to {first + len(run) - 1}"
+            raise InputError("the source run lacks these tokens", got=outside, expected=expected, hint="source=[0]")
+        source = [token - first for token in tokens]
+    source = select(source, len(run), "source")
     if len(source) != len(tokens):
         raise InputError("one source per patched token", got=f"{len(source)} sources", expected=len(tokens))
-    if outside := [s for s in source if not first <= s < first + len(run)]:
-        raise InputError(
-            "the source run lacks these tokens", got=outside, expected=f"{first} to {first + len(run) - 1}"
-        )
     row = dict(zip(tokens, source, strict=True))
     chosen = indices(heads)
 
     def change(x, positions):
-        rows = torch.tensor([[row.get(int(p), first) - first for p in line] for line in positions])
+        rows = torch.tensor([[row.get(int(p), 0) for p in line] for line in positions])
         new = values[rows.to(values.device)]
         new = new if chosen is None else new[:, :, list(chosen)]
         return new.to(x)
 
-    return SeamEdit(seam, layer, change, chosen, tokens, "swap")
+    return SeamEdit(seam, layer, change, chosen, tokens, "patch")
 
 
 def state(change=None, *, layer, at, heads=None, window=None):
@@ -137,12 +140,12 @@ def state(change=None, *, layer, at, heads=None, window=None):
     return StateEdit(layer, at, change, indices(heads), window)
 
 
-def silence(layers):
-    """Edits that take the mixers of layers away, of either kind: `lab.edit(*silence([3, 7]))`."""
+def ablate(layers):
+    """Edits that take the mixers of layers away, of either kind: `lab.edit(*edit.ablate([3, 7]))`."""
     return [scale("mixer_out", layer=layer, factor=0) for layer in indices(layers)]
 
 
-def swap_state(snap, *, layer, at, heads=None, window=True):
+def patch_state(snap, *, layer, at, heads=None, window=True):
     """Put a snapshot's state (and convolution window) of this layer in place after token `at`.
 
     Args:
@@ -154,7 +157,7 @@ def swap_state(snap, *, layer, at, heads=None, window=True):
         raise LayerError("the snapshot holds no state of this layer", got=layer, expected=sorted(snap.state))
     new = snap.state[layer] if chosen is None else snap.state[layer][:, list(chosen)]
     replace = (lambda old: snap.conv[layer].to(old)) if window else None
-    return StateEdit(layer, at, lambda old: new.to(old), chosen, replace, "swap_state")
+    return StateEdit(layer, at, lambda old: new.to(old), chosen, replace, "patch_state")
 
 
 def checked(edits, spec):
@@ -166,31 +169,31 @@ def checked(edits, spec):
     """
     for item in edits:
         if not isinstance(item, SeamEdit | StateEdit):
-            raise InputError("not an edit", got=type(item).__name__, hint="edit.scale(...), edit.state(...), ...")
+            raise InputError("not an edit", got=type(item).__name__, hint='edit.scale("gated", layer=0, factor=0.0)')
         kind = spec.kind(item.layer)
         if isinstance(item, StateEdit):
             if kind != "deltanet":
                 raise LayerError(
                     f"layer {item.layer} is a gated attention layer and carries no recurrent state",
                     expected=f"a DeltaNet layer: {list(spec.deltanet_layers)}",
-                    hint="edit.put/scale/swap at its seams 'k' and 'v'",
+                    hint=f'edit.scale("v", layer={item.layer}, factor=0.0)',
                 )
             axis = "head"
         else:
-            if item.seam not in SEAMS[kind]:
+            if item.seam not in spec.seams[kind]:
                 raise LayerError(
                     f"layer {item.layer} is a {kind} layer and has no seam {item.seam!r}",
-                    expected=", ".join(SEAMS[kind]),
+                    expected=", ".join(spec.seams[kind]),
                 )
-            axis = SEAMS[kind][item.seam].dims[0]
+            axis = spec.seams[kind][item.seam].dims[0]
         if item.heads is not None:
             if axis == "channel":
                 raise LayerError(
                     f"seam {item.seam!r} has no head axis",
                     got=f"heads={list(item.heads)}",
-                    hint="leave heads out, or edit 'read', 'gated', 'q', 'k', 'v'",
+                    hint=f'edit.scale("gated", layer={item.layer}, heads={list(item.heads)}, factor=0.0)',
                 )
-            count = heads_of(spec, axis, kind)
+            count = spec.axis_sizes[axis]
             if outside := [h for h in item.heads if not 0 <= h < count]:
                 raise InputError(f"{axis} out of range", got=outside, expected=f"0 to {count - 1}")
         places = [item.at] if isinstance(item, StateEdit) else item.tokens or ()
@@ -206,26 +209,25 @@ def applied(model, spec, edits):
     place = {}  # filled at the start of each forward pass of the stack
 
     def enter(module, args, kwargs):
-        cache, mask = kwargs.get("past_key_values"), kwargs.get("attention_mask")
-        source = args[0] if args else kwargs.get("input_ids")
-        source = kwargs["inputs_embeds"] if source is None else source
-        batch, tokens = source.shape[:2]
-        seen = 0 if cache is None else cache.get_seq_length()
-        pads = torch.zeros(batch, dtype=torch.long)
-        if isinstance(mask, torch.Tensor) and mask.ndim == 2:
-            pads = (mask == 0).sum(1).cpu()
-        place.update(shape=(batch, tokens), positions=torch.arange(tokens) + seen - pads[:, None])
+        current = Pass.of(module, args, kwargs)
+        seen, tokens = current.before, current.tokens
+        pads = torch.zeros(current.batch, dtype=torch.long)
+        if current.mask is not None:
+            pads = (current.mask == 0).sum(1).cpu()
+        positions = torch.arange(tokens) + seen - pads[:, None]
+        place.update(shape=(current.batch, tokens), positions=positions, cache=current.cache)
         for item in surgery:
-            if seen <= item.at < seen + tokens - 1 or (cache is None and item.at < tokens):
+            if seen <= item.at < seen + tokens - 1 or (current.cache is None and item.at < tokens):
                 raise InputError(
                     f"{item!r} lies inside this forward pass",
-                    got=f"tokens {seen} to {seen + tokens - 1} in one pass" + (", no cache" if cache is None else ""),
+                    got=f"tokens {seen} to {seen + tokens - 1} in one pass"
+                    + (", no cache" if current.cache is None else ""),
                     expected=f"a pass that ends with token {item.at}",
                     hint="lab.trace, lab.generate and lab.stream split there by themselves",
                 )
 
-    def leave(module, args, kwargs, output):
-        cache = kwargs.get("past_key_values")
+    def leave(module, args, output):
+        cache = place["cache"]
         seen = 0 if cache is None else cache.get_seq_length()
         for item in surgery:
             if item.at == seen - 1:
@@ -235,7 +237,7 @@ def applied(model, spec, edits):
     with contextlib.ExitStack() as scope:
         scope.callback(stack.register_forward_pre_hook(enter, with_kwargs=True).remove)
         if surgery:
-            scope.callback(stack.register_forward_hook(leave, with_kwargs=True).remove)
+            scope.callback(stack.register_forward_hook(leave).remove)
         for item in edits:
             if isinstance(item, SeamEdit):
                 scope.callback(_attach(stack, spec, item, place).remove)
@@ -257,27 +259,26 @@ def _operate(layer, item):
 
 
 def _attach(stack, spec, item, place):
-    kind = spec.kind(item.layer)
-    seam = SEAMS[kind][item.seam]
+    seam = spec.seams[spec.kind(item.layer)][item.seam]
     module = stack.layers[item.layer].get_submodule(seam.path)
 
     def changed(tensor):
         positions = place["positions"]
-        rows = torch.ones_like(positions, dtype=torch.bool)
-        rows &= positions >= 0
+        rows = positions >= 0
         if item.tokens is not None:
-            rows &= torch.isin(positions, torch.tensor(item.tokens))
+            rows = rows & torch.isin(positions, torch.tensor(item.tokens))
         if not rows.any():
             return None
         whole = tensor.clone(memory_format=torch.contiguous_format)
-        view = shaped(whole, seam, spec, kind, *place["shape"])
+        values = seam.read(whole, spec, *place["shape"])
         heads = slice(None) if item.heads is None else list(item.heads)
-        old = view[:, :, heads]
+        old = values[:, :, heads]
         new = item.change(old.clone(), positions)
         if tuple(new.shape) != tuple(old.shape):
             raise InputError(f"{item!r} changed the shape", got=tuple(new.shape), expected=tuple(old.shape))
-        chosen = rows.to(view.device).view(*rows.shape, *[1] * (old.ndim - 2))
-        view[:, :, heads] = torch.where(chosen, new.to(old), old)
+        chosen = rows.to(values.device).view(*rows.shape, *[1] * (old.ndim - 2))
+        values[:, :, heads] = torch.where(chosen, new.to(old), old)
+        seam.write(whole, values, spec, *place["shape"])
         return whole
 
     if seam.side == "in":
@@ -289,10 +290,8 @@ def _attach(stack, spec, item, place):
         return module.register_forward_pre_hook(before)
 
     def after(module, args, output):
-        first = output[0] if isinstance(output, tuple) else output
+        first, *rest = output if isinstance(output, tuple) else (output,)
         new = changed(first)
-        if new is None:
-            return None
-        return (new, *output[1:]) if isinstance(output, tuple) else new
+        return None if new is None else (new, *rest) if isinstance(output, tuple) else new
 
     return module.register_forward_hook(after)

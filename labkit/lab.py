@@ -1,11 +1,10 @@
 """Lab: an unmodified Hugging Face model, its tokenizer and its spec: trace, generate, stream, edit, plan.
 
 Reading is a call that returns a value; changing is a `with` block that cleans up. A lab holds no captures and no
-toggles: the only state between calls is which edits are open.
+toggles: the only state between calls is which scopes are open (`labkit.scopes`).
 """
 
 import contextlib
-import weakref
 
 import torch
 
@@ -15,8 +14,10 @@ from labkit import passes, prompts
 from labkit import plan as _plan
 from labkit import stream as _stream
 from labkit.errors import InputError
+from labkit.families import FAMILIES
 from labkit.rotary import scaling_of
-from labkit.trace import Recorder, Run, Seams, decoder, parameters_of, texts, wanted_seams
+from labkit.scopes import Scopes
+from labkit.trace import Recorder, Run, Seams, cache_parameter, decoder, parameters_of, texts, wanted_seams
 
 
 class Lab:
@@ -27,15 +28,13 @@ class Lab:
         tokenizer: its tokenizer, or None (then prompts are token ids).
         spec: anatomy and cost card, `labkit.spec.Spec`.
         backend: which kernel each operation resolved to, dtype, device, versions.
+        scopes: edits and scalings that are open now.
     """
 
     def __init__(self, model, tokenizer, spec, backend=None, name=""):
         self.model, self.tokenizer, self.spec, self.backend = model, tokenizer, spec, backend
         self.name = name or spec.name
-        self._edits = []
-        self._scaling = None  # of an open `yarn.scaled` scope
-        self._keys_layer = None  # what makes an attention layer's part of a cache; None is transformers' own
-        self._fed = weakref.WeakKeyDictionary()  # cache -> the ids it absorbed through this lab
+        self.scopes = Scopes()
 
     def __repr__(self):
         return f"Lab({self.name}, {self.spec.strip()}, {str(self.dtype).removeprefix('torch.')} on {self.device})"
@@ -54,18 +53,35 @@ class Lab:
     def window(self):
         """Positions the model accepts: the native window, or what an open `yarn.scaled` scope made of it."""
         allowed, own = decoder(self.model).config.max_position_embeddings, self.scaling
-        stretched = self._scaling is None and own.original  # a configuration may leave the native window as it was
+        stretched = (
+            self.scopes.scaling is None and own.original
+        )  # a configuration may leave the native window as it was
         return max(allowed, int(own.factor * own.original)) if stretched else allowed
 
     @property
     def scaling(self):
         """The `rotary.Scaling` in force: the configuration's own, or that of an open `yarn.scaled` scope."""
-        return self._scaling or self.native
+        return self.scopes.scaling or self.native
 
     @property
     def native(self):
         """The `rotary.Scaling` that the checkpoint's configuration states."""
         return scaling_of(decoder(self.model).config)
+
+    @property
+    def final_norm(self) -> torch.nn.Module:
+        """The norm between the last layer and the unembedding: `lab.unembedding(lab.final_norm(x))` are logits."""
+        return decoder(self.model).norm
+
+    @property
+    def unembedding(self) -> torch.nn.Module:
+        """The linear layer from the residual stream to the vocabulary, [vocab, hidden]."""
+        return self.model.get_output_embeddings()
+
+    def projection(self, layer: int) -> torch.nn.Module:
+        """The linear layer from a mixer's heads to the residual stream, [hidden, heads * channels]."""
+        path = FAMILIES[self.spec.family].projections[self.spec.kind(layer)]
+        return decoder(self.model).layers[layer].get_submodule(path)
 
     # ---------------------------------------------------------------------------------------------- reading
 
@@ -78,7 +94,17 @@ class Lab:
         return prompts.encode(prompt, self.tokenizer, self.spec.vocab)
 
     def trace(
-        self, prompt, *, layers=None, keep=None, logits="last", chunk=None, cache=None, device=None, positions=None
+        self,
+        prompt,
+        *,
+        layers=None,
+        seams=None,
+        logits="last",
+        chunk=None,
+        cache=None,
+        device=None,
+        positions=None,
+        grad=False,
     ):
         """Run the model once and keep what crosses the seams.
 
@@ -86,13 +112,14 @@ class Lab:
             prompt: a text, token ids [T], or a list of those: a batch, padded on the left, that gives a list of
                 runs, each equal to the run of its prompt alone.
             layers: indices; None for all.
-            keep: names of seams (`labkit.trace.SEAMS`); None for all.
+            seams: names of seams (`lab.spec.seams`); None for all.
             logits: "last", "all", or positions within this prompt (negative from the end).
             chunk: feed so many tokens at a time; None all at once, 1 token by token. The readings are the same.
             cache: hybrid cache to continue from and to grow, from `lab.cache()`, `restore` or `fork`.
             device: where to keep the seams; None where they arise.
             positions: rotary positions [T] of the tokens of one prompt, whole numbers from 0, in any order; None
                 counts on. They reach the attention layers alone; the order of reading stays that of the prompt.
+            grad: keep the graph, for `run.gradient`; one prompt, in one pass, on PyTorch's kernels.
 
         Returns:
             `Run`, or a list of them.
@@ -103,31 +130,34 @@ class Lab:
             SeamError: a seam never fired.
         """
         batch = isinstance(prompt, list | tuple) and prompt and not isinstance(prompt[0], int)
-        if not batch:
-            return self._trace([self.encode(prompt)], layers, keep, logits, chunk, cache, device, positions)[0]
-        if cache is not None or positions is not None:
+        rows = [self.encode(row) for row in prompt] if batch else [self.encode(prompt)]
+        if batch and (cache is not None or positions is not None):
             got = "a list of prompts and a cache" if cache is not None else "a list of prompts and positions"
             raise InputError("a batch starts cold", got=got, hint="trace them one by one")
-        return self._trace([self.encode(p) for p in prompt], layers, keep, logits, chunk, None, device)
+        if grad and (batch or cache is not None or chunk is not None or self.scopes.cuts):
+            got = "a list of prompts" if batch else "a cache" if cache is not None else f"chunk={chunk}"
+            got = "a state edit that splits the prompt" if self.scopes.cuts else got
+            raise InputError("gradients need one prompt in one pass", got=got, hint='lab.trace("red fox", grad=True)')
+        runs = self._trace(rows, layers, seams, logits, chunk, cache, device, positions, grad)
+        return runs if batch else runs[0]
 
-    def _trace(self, rows, layers, keep, logits, chunk, cache, device, places=None):
-        wanted = wanted_seams(self.spec, layers, keep)
-        length = max(len(row) for row in rows)
-        kept = prompts.kept_positions(rows, logits)
-        prompts.check_passes(self, rows, chunk, 0 if cache is None else cache.get_seq_length())
-        self._admit(length + (0 if cache is None else cache.get_seq_length()))
-        _plan.admit_trace(
-            self, tokens=length * len(rows), wanted=wanted, logits=sum(map(len, kept)), device=device, chunk=chunk
-        )
+    def _trace(self, rows, layers, seams, logits, chunk, cache, device, places, grad):
+        wanted = wanted_seams(self.spec, layers, seams)
+        length, before = max(len(row) for row in rows), 0 if cache is None else cache.get_seq_length()
+        asked = prompts.kept_positions(rows, logits)
+        prompts.check_passes(self, rows, chunk, before)
+        self.check_room(length + before)
+        options = dict(logits=sum(map(len, asked)), device=device, chunk=chunk, grad=grad)
+        _plan.admit_trace(self, tokens=length * len(rows), wanted=wanted, **options)
         start = [_cache.start_of(cache, wanted, row) for row in range(len(rows))]
         ids, mask, positions = prompts.padded(rows)
         if places is not None:
-            before = 0 if cache is None else cache.get_seq_length()
             mask, positions = prompts.placed(places, before, length)
-        columns = sorted({length - len(row) + int(t) for row, at in zip(rows, kept, strict=True) for t in at})
-        with Recorder(self.model, self.spec, wanted, device=device) as seen:
-            found = passes.feed(self, ids, mask=mask, positions=positions, chunk=chunk, cache=cache, columns=columns)
-            seams, rotary = seen.joined(length)
+        columns = sorted({length - len(row) + int(t) for row, at in zip(rows, asked, strict=True) for t in at})
+        passing = dict(mask=mask, positions=positions, chunk=chunk, cache=cache, columns=columns, grad=grad)
+        with Recorder(self.model, self.spec, wanted, device=device, grad=grad) as recorder:
+            given = passes.feed(self, ids, **passing)
+            recorded, rotary = recorder.joined(length)
         place = {column: i for i, column in enumerate(columns)}
         parameters = parameters_of(self.model, self.spec, wanted)
         runs = []
@@ -136,23 +166,24 @@ class Lab:
             runs.append(
                 self._run(
                     row,
-                    logits=found[i, [place[pad + int(t)] for t in kept[i]]],
-                    logit_tokens=kept[i],
-                    seams=Seams({key: value[i, pad:] for key, value in seams.items()}),
+                    logits=given[i, [place[pad + int(t)] for t in asked[i]]],
+                    logit_tokens=asked[i],
+                    seams=Seams({key: value[i, pad:] for key, value in recorded.items()}),
                     rotary=tuple(part[i if len(part) > 1 else 0, pad:] for part in rotary),
                     parameters=parameters,
                     start=start[i],
                     places=None if places is None else positions[0],
+                    graph=recorder.crossed if grad else None,
                 )
             )
         return runs
 
-    def _run(self, ids, *, prompt=None, **parts):
+    def _run(self, ids, **parts):
         """A `Run` of these ids with what is the same for all runs of this lab."""
-        prompt, names = len(ids) if prompt is None else prompt, texts(self.tokenizer, ids)
-        return Run(ids=ids, tokens=names, spec=self.spec, model=self.name, scaling=self.scaling, prompt=prompt, **parts)
+        facts = dict(spec=self.spec, model=self.name, scaling=self.scaling, prompt_length=len(ids)) | parts
+        return Run(ids=ids, tokens=texts(self.tokenizer, ids), **facts)
 
-    def generate(self, prompt, *, max_new_tokens=32, temperature=0.0, seed=0, layers=None, keep=None, **options):
+    def generate(self, prompt, *, max_new_tokens=32, temperature=0.0, seed=0, layers=None, seams=None, **options):
         """Continue a prompt and record the same seams in prefill and in every decode step.
 
         The loop is `model.generate`; afterwards the last sampled token is fed too, so that the run is complete.
@@ -164,7 +195,7 @@ class Lab:
             options: handed to `model.generate`, for example `top_p`, `top_k`, `repetition_penalty`.
 
         Returns:
-            `Run` over prompt and continuation, `run.prompt` tokens of which were given; `run.logits` predict what
+            `Run` over prompt and continuation, `run.prompt_length` tokens of which were given; `run.logits` predict what
             would come next.
 
         Raises:
@@ -173,8 +204,8 @@ class Lab:
         ids = self.encode(prompt)
         if max_new_tokens < 1:
             raise InputError("nothing to generate", got=f"max_new_tokens={max_new_tokens}", expected="at least 1")
-        self._admit(len(ids) + max_new_tokens)
-        wanted = wanted_seams(self.spec, layers, keep)
+        self.check_room(len(ids) + max_new_tokens)
+        wanted = wanted_seams(self.spec, layers, seams)
         _plan.admit_trace(self, tokens=len(ids) + max_new_tokens, wanted=wanted, logits=1, device=None)
         if temperature > 0:
             options |= {"do_sample": True, "temperature": temperature}
@@ -182,27 +213,27 @@ class Lab:
             options |= {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         cache = self.cache()
         cuda = [self.device] if self.device.type == "cuda" else []
-        with Recorder(self.model, self.spec, wanted) as seen, torch.no_grad(), torch.random.fork_rng(cuda):
+        with Recorder(self.model, self.spec, wanted) as recorder, torch.no_grad(), torch.random.fork_rng(cuda):
             torch.manual_seed(seed)
-            inside = [cut for cut in self._cuts if cut < len(ids)]
+            inside = [cut for cut in self.scopes.cuts if cut < len(ids)]
             if inside:
                 passes.feed(self, ids[None, : inside[-1]], cache=cache, columns=[])
             whole = ids[None].to(self.device)
             whole = self.model.generate(
                 whole,
                 attention_mask=torch.ones_like(whole),
-                past_key_values=cache,
+                **{cache_parameter(self.model): cache},
                 max_new_tokens=max_new_tokens,
                 **options,
             ).cpu()
             logits = passes.feed(self, whole[:, -1:], cache=cache, columns=[0])
-            seams, rotary = seen.joined(whole.shape[1])
+            recorded, rotary = recorder.joined(whole.shape[1])
         return self._run(
             whole[0],
-            prompt=len(ids),
+            prompt_length=len(ids),
             logits=logits[0],
             logit_tokens=torch.tensor([whole.shape[1] - 1]),
-            seams=Seams({key: value[0] for key, value in seams.items()}),
+            seams=Seams({key: value[0] for key, value in recorded.items()}),
             rotary=tuple(part[0] for part in rotary),
             parameters=parameters_of(self.model, self.spec, wanted),
             start=_cache.start_of(None, wanted),
@@ -230,40 +261,26 @@ class Lab:
             InputError, LayerError: an edit that does not fit this model.
         """
         edits = _edit.checked(edits, self.spec)
-        with _edit.applied(self.model, self.spec, edits):
-            self._edits.extend(edits)
-            try:
-                yield self
-            finally:
-                for item in edits:
-                    self._edits.remove(item)
-
-    @property
-    def _cuts(self):
-        """Token counts at which an open state edit needs the prompt to be split."""
-        return sorted({item.at + 1 for item in self._edits if isinstance(item, _edit.StateEdit)})
+        open_now = [*self.scopes.edits, *edits]
+        with _edit.applied(self.model, self.spec, edits), self.scopes.opened(edits=open_now):
+            yield self
 
     # ------------------------------------------------------------------------------------------------ cache
 
-    def cache(self):
-        """An empty hybrid cache for this model."""
-        from transformers import DynamicCache
-
-        cache = DynamicCache(config=decoder(self.model).config)
-        for layer in self.spec.attention_layers if self._keys_layer else ():
-            cache.layers[layer] = self._keys_layer(layer)
+    def cache(self, *, offloading=False):
+        """An empty hybrid cache for this model; with `offloading` keys and values rest in host memory."""
+        cache = _cache.HybridCache(decoder(self.model).config, offloading=offloading)
+        for layer in self.spec.attention_layers if self.scopes.unrotated else ():
+            cache.layers[layer] = self.scopes.unrotated(layer)
         return cache
 
     def snapshot(self, cache):
         """Keep what a cache holds now; see `labkit.cache.snapshot`."""
-        return _cache.snapshot(cache, ids=self._fed.get(cache))
+        return _cache.snapshot(cache)
 
     def restore(self, snap):
         """A new cache that continues from a snapshot."""
-        cache = _cache.restore(snap, self.cache())
-        if snap.ids is not None:
-            self._fed[cache] = snap.ids
-        return cache
+        return _cache.restore(snap, self.cache())
 
     def fork(self, snap, n):
         """`n` independent caches that continue from one snapshot."""
@@ -289,9 +306,24 @@ class Lab:
         _cache.check_begins(snap, ids)
         return self.trace(ids[snap.length :], cache=self.restore(snap), **options)
 
-    # --------------------------------------------------------------------------------------------- inside
+    def logits(self, ids, *, cache=None):
+        """Logits [batch, vocab] after the last token of ids [batch, T]; nothing else is kept.
 
-    def _admit(self, tokens):
+        Args:
+            cache: hybrid cache of as many rows, to continue from and to grow.
+
+        Raises:
+            InputError: as for `trace`.
+        """
+        self.check_room(ids.shape[1] + (0 if cache is None else cache.get_seq_length()))
+        return passes.feed(self, ids, cache=cache, columns=[ids.shape[1] - 1])[:, 0]
+
+    def check_room(self, tokens):
+        """Refuse a length that the window does not hold.
+
+        Raises:
+            InputError: longer than the window.
+        """
         if tokens > self.window:
-            got, hint = f"{tokens} tokens", "shorten the prompt, or open the window with YaRN"
+            got, hint = f"{tokens} tokens", "shorten the prompt, or open the window: yarn.scaled(lab, factor=4)"
             raise InputError("longer than the model's window", got=got, expected=f"at most {self.window}", hint=hint)

@@ -19,7 +19,10 @@ Symbols follow Yang, Kautz and Hatamizadeh, "Gated Delta Networks" (arXiv 2412.0
 """
 
 import dataclasses
+import difflib
 import unicodedata
+
+from labkit.errors import InputError
 
 AXES = {
     "token": "position of the token that reads, from 0 at the start of the sequence",
@@ -31,6 +34,7 @@ AXES = {
     "kv_head": "key/value head of a gated attention layer",
     "key": "channel of a DeltaNet key (dk)",
     "value": "channel of a DeltaNet value (dv)",
+    "head_dim": "channel of a query, key or value of a gated attention layer",
     "channel": "channel of any other vector",
     "vocab": "entry of the vocabulary",
     "pair": "rotary pair",
@@ -73,6 +77,18 @@ class Quantity:
 GDN = "arXiv 2412.06464"
 GQA = "arXiv 2505.06708"
 QUANTITIES = {
+    "residual": Quantity("x", "residual stream", "1", "signed", "transformers"),
+    "normed": Quantity("x̂", "residual stream after its norm", "1", "signed", "transformers"),
+    "added": Quantity("Δx", "what a branch adds to the residual stream", "1", "signed", "transformers"),
+    "projection": Quantity("qkv", "query, key and value before the convolution", "1", "signed", GDN),
+    "gate_input": Quantity("g", "input of the output gate, before its nonlinearity", "1", "signed", GQA),
+    "write_input": Quantity("b", "input of the write strength, before the sigmoid", "1", "signed", GDN),
+    "decay_input": Quantity("a", "input of the decay, before the softplus", "1", "signed", GDN),
+    "read": Quantity("o", "what the head reads out of its state", "1", "signed", GDN),
+    "opened": Quantity("y", "head output after the output gate", "1", "signed", GQA),
+    "query": Quantity("q", "query, before rotation", "1", "signed", "arXiv 1706.03762 eq. 1"),
+    "key_vector": Quantity("k", "key, before rotation", "1", "signed", "arXiv 1706.03762 eq. 1"),
+    "value_vector": Quantity("v", "value", "1", "signed", "arXiv 1706.03762 eq. 1"),
     "keep": Quantity("α", "decay gate: share of the state kept", "fraction", "fraction", f"{GDN} eq. 10"),
     "write": Quantity("β", "write strength", "fraction", "fraction", f"{GDN} eq. 10"),
     "recalled": Quantity("‖r‖", "norm of what the memory says for the key", "norm", "positive", GDN),
@@ -130,6 +146,7 @@ QUANTITIES = {
     "new": Quantity("new", "unseen phases, share of a turn", "fraction", "fraction", "arXiv 2309.00071"),
     "part": Quantity("s_b", "part of the logit from a band", "1", "signed", "arXiv 2104.09864"),
     "margin": Quantity("Δlog p", "log-probability of the answer minus that of the foil", "nat", "signed", "this run"),
+    "vocab_logit": Quantity("z", "logit of a token of the vocabulary", "nat", "signed", "transformers"),
     "loss": Quantity("-log p", "negative log-likelihood per token", "nat", "positive", "this run"),
     "effect": Quantity("Δ", "change that an intervention causes", "1", "signed", "this run"),
 }
@@ -147,19 +164,22 @@ def visible(text: str) -> str:
     return "".join(c if unicodedata.category(c)[0] != "C" else f"\\x{ord(c):02x}" for c in text)
 
 
+def is_index(value) -> bool:
+    """Whether a selection is one index instead of several; numpy integers and tensors of one integer count."""
+    return hasattr(value, "__index__") and not isinstance(value, bool) and getattr(value, "ndim", 0) == 0
+
+
 def select(values, count, axis):
     """Indices along an axis as a list; None is all, an int is one, negative counts from the end.
 
     Raises:
         InputError: out of range, or none chosen.
     """
-    from labkit.errors import InputError
-
     if values is None:
         return list(range(count))
     if isinstance(values, slice):
         values = range(*values.indices(count))
-    chosen = [values] if isinstance(values, int) else [int(value) for value in values]
+    chosen = [int(values)] if is_index(values) else [int(value) for value in values]
     if not chosen:
         raise InputError(f"no {axis} chosen", expected=f"{axis} 0 to {count - 1}, or None for all")
     if outside := [value for value in chosen if not -count <= value < count]:
@@ -171,31 +191,50 @@ def label(variables, *, coords=None, attrs=None):
     """The one door from tensors to labelled data.
 
     Args:
-        variables: `{name: (dims, tensor)}`; dims are names from `AXES`, the tensor any torch or numpy array
-            (detached, moved to the CPU; half precisions become float32). A name in `QUANTITIES` carries its
-            symbol, unit and source along.
+        variables: `{name: (dims, tensor, quantity)}`. Dims are names from `AXES` or of the user's own; the tensor is any
+            torch or numpy array (detached, moved to the CPU; half precisions become float32). The quantity says what
+            the numbers are: a key of `QUANTITIES`, a `Quantity`, or None for counts and indices. It never follows from
+            the variable's name.
         coords: `{axis: values}`; a `(axis, values)` pair adds a second coordinate along that axis.
         attrs: facts about the whole reading: model, layer, parity, tolerance, ...
 
     Returns:
-        `xarray.Dataset`.
+        `xarray.Dataset`; every variable with a quantity carries its symbol, unit, scale and source as attributes.
 
     Raises:
-        InputError: an axis that is not in the alphabet, or a number of axes that does not fit.
+        InputError: a variable without its quantity, an unknown quantity, or dims that do not fit the tensor.
     """
     import xarray
 
-    from labkit.errors import InputError
-
     data = {}
-    for name, (dims, array) in variables.items():
+    for name, variable in variables.items():
+        if len(variable) != 3:
+            expected = "(dims, tensor, quantity); the quantity is None for counts"
+            raise InputError(f"{name} does not say what it is", got=f"{len(variable)} entries", expected=expected)
+        dims, array, quantity = variable
         array = plain(array)
-        if unknown := [axis for axis in dims if axis not in AXES]:
-            raise InputError(f"{name}: unknown axis", got=unknown, expected=", ".join(AXES))
+        if wrong := [axis for axis in dims if not isinstance(axis, str) or not axis.isidentifier()]:
+            raise InputError(f"{name}: not names of axes", got=wrong, expected="identifiers, " + ", ".join(AXES))
         if len(dims) != array.ndim:
             raise InputError(f"{name}: one axis name per dimension", got=f"shape {array.shape}", expected=dims)
-        data[name] = (dims, array, dataclasses.asdict(QUANTITIES[name]) if name in QUANTITIES else {})
+        data[name] = (dims, array, described(quantity))
     return xarray.Dataset(data, coords={k: _coord(v) for k, v in (coords or {}).items()}, attrs=attrs or {})
+
+
+def described(quantity) -> dict:
+    """Attributes of a variable from its quantity: a key of `QUANTITIES`, a `Quantity`, or None.
+
+    Raises:
+        InputError: an unknown key.
+    """
+    if quantity is None:
+        return {}
+    if isinstance(quantity, str):
+        if quantity not in QUANTITIES:
+            near = difflib.get_close_matches(quantity, QUANTITIES) or list(QUANTITIES)
+            raise InputError("unknown quantity", got=quantity, expected=", ".join(near))
+        quantity = QUANTITIES[quantity]
+    return dataclasses.asdict(quantity)
 
 
 def _coord(values):

@@ -2,20 +2,31 @@
 
 import torch
 
-from labkit.cache import PLACED, TORN, check_whole, is_placed, settle
+from labkit.cache import book_of, check_whole, settle
 from labkit.errors import InputError
+from labkit.trace import cache_parameter
 
 
-@torch.no_grad()
-def feed(lab, ids, *, columns, cache=None, mask=None, positions=None, chunk=None):
+def feed(lab, ids, *, columns, cache=None, mask=None, positions=None, chunk=None, grad=False):
     """Forward passes over ids [batch, T], split where chunks or open state edits ask for it.
 
+    Args:
+        columns: tokens whose logits are wanted, ascending. grad: whether the passes build a graph.
+
     Returns:
-        logits [batch, len(columns), vocab] of these columns.
+        logits [batch, len(columns), vocab] of these columns, or None without columns.
+
+    Raises:
+        InputError: a chunk below 1, a torn cache, one of another scaling or at chosen positions.
     """
+    with torch.set_grad_enabled(grad):
+        return _feed(lab, ids, columns, cache, mask, positions, chunk)
+
+
+def _feed(lab, ids, columns, cache, mask, positions, chunk):
     length = ids.shape[1]
     first = 0 if cache is None else cache.get_seq_length()
-    cuts = {cut - first for cut in lab._cuts if first < cut <= first + length}
+    cuts = {cut - first for cut in lab.scopes.cuts if first < cut <= first + length}
     if cuts and mask is not None and len(ids) > 1:
         raise InputError("a state edit needs rows of one length", hint="trace the prompts one by one")
     if chunk is not None:
@@ -26,34 +37,33 @@ def feed(lab, ids, *, columns, cache=None, mask=None, positions=None, chunk=None
         cache = lab.cache()
     if cache is not None:
         check_whole(cache)
-        settle(cache, lab.scaling, lab.native, lab.spec.window, unrotated=lab._keys_layer is not None)
-        if is_placed(cache) and positions is None:
+        settle(cache, lab.scaling, lab.native, lab.spec.window, unrotated=lab.scopes.unrotated is not None)
+        book = book_of(cache)
+        if book.placed and positions is None:
             got, hint = "no positions for the rest", "lab.trace(rest, cache=cache, positions=...)"
             raise InputError("this cache's tokens stand at chosen positions", got=got, hint=hint)
-        setattr(cache, TORN, True)  # until every layer has read every token
+        book.torn = True  # until every layer has read every token
     edges = [0, *sorted(cuts - {length}), length]
-    found = []
+    logits = []
     for a, b in zip(edges, edges[1:], strict=False):
         here = [column - a for column in columns if a <= column < b]
         out = lab.model(
             input_ids=ids[:, a:b].to(lab.device),
             attention_mask=None if mask is None else mask[:, : first + b].to(lab.device),
             position_ids=None if positions is None else positions[:, a:b].to(lab.device),
-            past_key_values=cache,
+            **{cache_parameter(lab.model): cache},
             use_cache=cache is not None,
             logits_to_keep=logits_to_keep(here, b - a, lab.device),
         )
         if here:
-            found.append(out.logits)
+            logits.append(out.logits)
     if cache is not None:
-        setattr(cache, TORN, False)
-    if cache is not None and positions is not None and len(ids) == 1:
-        setattr(cache, PLACED, True)
-    if cache is not None and len(ids) == 1:
-        known = lab._fed.get(cache, torch.empty(0, dtype=torch.long))
-        if len(known) == first:
-            lab._fed[cache] = torch.cat([known, ids[0].cpu()])
-    return torch.cat(found, 1) if found else None
+        book.torn = False
+        if len(ids) == 1:
+            book.placed = book.placed or positions is not None
+            if len(book.ids) == first:
+                book.ids = torch.cat([book.ids, ids[0].cpu()])
+    return torch.cat(logits, 1) if logits else None
 
 
 def logits_to_keep(columns, length, device):

@@ -83,9 +83,9 @@ def placed(places, before, length):
 def check_passes(lab, rows, chunk, before):
     """Refuse a run whose rows would be read under different scalings, inside `yarn.dynamic`; `before` cached tokens."""
     longest = max(map(len, rows))
-    if lab._keys_layer is None or before + longest <= lab.spec.window:
+    if lab.scopes.unrotated is None or before + longest <= lab.spec.window:
         return
-    cuts = [cut for cut in lab._cuts if before < cut < before + longest]
+    cuts = [cut for cut in lab.scopes.cuts if before < cut < before + longest]
     if cuts or (chunk is not None and chunk < longest):
         got = f"{longest} tokens" + (f" after {before}" if before else "")
         got += f", a state edit at {cuts[0]}" if cuts else f" in chunks of {chunk}"

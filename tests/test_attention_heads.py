@@ -49,7 +49,7 @@ def test_similarity_is_the_overlap_of_the_maps(lab):
     assert (torch.tensor(ds.similarity.values) - expected).abs().max() < 1e-6
     assert abs(ds.similarity.values.diagonal() - 1).max() < 1e-5
     assert ds.kv_head.values.tolist() == [0, 0, 0, 1, 1, 1] and ds.attrs["rows"] == "3 of 70, chosen"
-    with lab.edit(edit.put("q", layer=2, value=0.0)):
+    with lab.edit(edit.set("q", layer=2, value=0.0)):
         flat = attention.similarity(lab.trace(IDS), layer=2)
     assert float(flat.similarity.min()) > 1 - 1e-5, "heads that ask for nothing attend alike"
 
@@ -59,14 +59,14 @@ def test_scores_find_what_was_built_in(lab):
     ids = torch.arange(2, 200)
     free = attention.scores(lab, pool=ids, length=40, samples=2, seed=1)
     assert free.previous.shape == (2, 6) and free.layer.values.tolist() == [2, 4]
-    with lab.edit(edit.put("q", layer=2, value=0.0)):
+    with lab.edit(edit.set("q", layer=2, value=0.0)):
         flat = attention.classes(attention.scores(lab, pool=ids, length=40, samples=2))
     assert set(flat.kind.sel(layer=2).values.tolist()) == {"diffuse"}
     assert abs(flat.diffuse.sel(layer=2) - 1).max() < 1e-5 and abs(flat.diffuse_spread.sel(layer=2)).max() < 1e-5
     mean = sum(4 / (t + 1) for t in range(16, 80)) / 64
     assert abs(flat.sink.sel(layer=2) - mean).max() < 1e-5
-    first = [edit.put("k", layer=4, value=30.0, tokens=[0]), edit.put("q", layer=4, value=30.0)]
-    with lab.edit(*first, edit.put("k", layer=4, value=-30.0, tokens=range(1, 80))):
+    first = [edit.set("k", layer=4, value=30.0, tokens=[0]), edit.set("q", layer=4, value=30.0)]
+    with lab.edit(*first, edit.set("k", layer=4, value=-30.0, tokens=range(1, 80))):
         sunk = attention.classes(attention.scores(lab, pool=ids, length=40, samples=2))
     assert set(sunk.kind.sel(layer=4).values.tolist()) == {"sink"}
 

@@ -194,7 +194,7 @@ def test_patching_along_the_tokens(lab):
 def test_heads_patched_together(lab):
     """One place alone is `patch_states`; all places and all windows, without attention, are the clean prompt."""
     alone = deltanet.patch_states(lab, CLEAN, OTHER, SUFFIX, score=(5, 9))
-    every = [(layer, head) for layer in lab.spec.deltanet_layers for head in range(lab.spec.heads)]
+    every = [(layer, head) for layer in lab.spec.deltanet_layers for head in range(lab.spec.value_heads)]
     sets = [[], [(3, 8)], [(0, 1), (1, 0), (3, 8)], every]
     ds = deltanet.patch_together(lab, CLEAN, OTHER, SUFFIX, score=(5, 9), sets=sets, batch=3)
     assert float(abs(ds.score[0] - ds.attrs["other"])) < 1e-4
@@ -226,7 +226,7 @@ def test_exchanging_everything_gives_the_clean_prompt(lab):
 
 
 def test_misuse_of_patching(lab):
-    with pytest.raises(LayerError, match="(?s)only Gated DeltaNet layers.*\\[2\\].*edit.swap"):
+    with pytest.raises(LayerError, match="(?s)only Gated DeltaNet layers.*\\[2\\].*edit.patch"):
         deltanet.patch_states(lab, CLEAN, OTHER, SUFFIX, score=(5, 9), layers=[2])
     with pytest.raises(InputError, match="the same token"):
         deltanet.patch_states(lab, CLEAN, OTHER, SUFFIX, score=(5, 5))
@@ -264,8 +264,8 @@ def test_the_response_is_that_of_a_state_alone(lab):
     lab.trace(IDS[:40], cache=cache)
     snap = lab.snapshot(cache)
     with pytest.raises(InputError, match="(?s)convolution window.*with a window.*window=False"):
-        deltanet.response(run, edit.swap_state(snap, layer=LAYER, at=29), layer=LAYER)
-    deltanet.response(run, edit.swap_state(snap, layer=LAYER, at=29, window=False), layer=LAYER)
+        deltanet.response(run, edit.patch_state(snap, layer=LAYER, at=29), layer=LAYER)
+    deltanet.response(run, edit.patch_state(snap, layer=LAYER, at=29, window=False), layer=LAYER)
     only = edit.StateEdit(LAYER, 29, None, None, lambda old: 0 * old)
     with pytest.raises(InputError, match="(?s)with a window"):
         deltanet.response(run, only, layer=LAYER)

@@ -41,7 +41,7 @@ def test_everything_is_undone_also_after_an_exception(lab):
 
 def test_an_edit_moves_only_the_chosen_tokens_and_heads(lab):
     free = lab.trace(IDS)
-    with lab.edit(edit.put("gated", layer=1, heads=[2, 5], tokens=[30], value=3.0)):
+    with lab.edit(edit.set("gated", layer=1, heads=[2, 5], tokens=[30], value=3.0)):
         run = lab.trace(IDS)
     moved = (run.seams[1, "gated"] - free.seams[1, "gated"]).abs().amax(-1) > 0
     assert moved.nonzero().tolist() == [[30, 2], [30, 5]]
@@ -94,14 +94,14 @@ def test_edits_hold_in_generation(lab):
 
 def test_swapping_all_residuals_reproduces_the_other_run(lab):
     other = lab.trace(tiny.ids(47, seed=9), logits="all")
-    with lab.edit(edit.swap("resid_post", layer=2, run=other)):
+    with lab.edit(edit.patch("resid_post", layer=2, run=other)):
         run = lab.trace(IDS, logits="all")
     assert torch.allclose(run.logits, other.logits, atol=1e-5)
 
 
 def test_swap_takes_from_other_positions_and_chosen_heads(lab):
     other = lab.trace(tiny.ids(20, seed=9))
-    with lab.edit(edit.swap("v", layer=2, run=other, heads=1, tokens=[40, 41], source=[3, 5])):
+    with lab.edit(edit.patch("v", layer=2, run=other, heads=1, tokens=[40, 41], source=[3, 5])):
         run = lab.trace(IDS)
     assert torch.equal(run.seams[2, "v"][[40, 41], 1], other.seams[2, "v"][[3, 5], 1])
     assert torch.equal(run.seams[2, "v"][40, 0], lab.trace(IDS).seams[2, "v"][40, 0])
@@ -154,8 +154,8 @@ def test_swapping_every_state_window_key_and_value_reproduces_the_other_past(lab
     lab.trace(other[:40], cache=cache)
     past = lab.snapshot(cache)
     donor = lab.trace(other[:40])
-    swaps = [edit.swap_state(past, layer=layer, at=39) for layer in lab.spec.deltanet_layers]
-    swaps += [edit.swap(n, layer=layer, run=donor) for layer in lab.spec.attention_layers for n in ("k", "v")]
+    swaps = [edit.patch_state(past, layer=layer, at=39) for layer in lab.spec.deltanet_layers]
+    swaps += [edit.patch(n, layer=layer, run=donor) for layer in lab.spec.attention_layers for n in ("k", "v")]
     with lab.edit(*swaps):
         run = lab.trace(IDS, logits=range(40, 47))
     assert torch.allclose(run.logits, lab.trace(other, logits=range(40, 47)).logits, atol=2e-4)
@@ -209,9 +209,9 @@ def test_a_change_of_shape_is_refused(lab):
 def test_swap_names_missing_tokens(lab):
     other = lab.trace(IDS[:5])
     with pytest.raises(InputError, match="(?s)lacks these tokens.*\\[5\\].*0 to 4"):
-        edit.swap("mlp_out", layer=1, run=other, tokens=[5])
+        edit.patch("mlp_out", layer=1, run=other, tokens=[5])
     with pytest.raises(InputError, match="one source per patched token"):
-        edit.swap("mlp_out", layer=1, run=other, tokens=[1, 2], source=[0])
+        edit.patch("mlp_out", layer=1, run=other, tokens=[1, 2], source=[0])
 
 
 def test_edits_read_as_what_they_do():
@@ -222,9 +222,9 @@ def test_edits_read_as_what_they_do():
 
 def test_silenced_layers_add_nothing(lab):
     run = lab.trace(IDS)
-    with lab.edit(*edit.silence(lab.spec.attention_layers)):
+    with lab.edit(*edit.ablate(lab.spec.attention_layers)):
         silent = lab.trace(IDS)
     for layer in lab.spec.attention_layers:
         assert float(abs(silent.seams[layer, "mixer_out"]).max()) == 0 < float(abs(run.seams[layer, "mixer_out"]).max())
     assert float(abs(silent.seams[1, "mixer_out"]).max()) > 0
-    assert [str(one) for one in edit.silence(3)] == [str(edit.scale("mixer_out", layer=3, factor=0))]
+    assert [str(one) for one in edit.ablate(3)] == [str(edit.scale("mixer_out", layer=3, factor=0))]

@@ -292,7 +292,7 @@ def test_every_lesson_draws_rows_with_answers_that_fit(deck):
 def test_shape_has_the_ratios_of_the_27b(embedded):
     s = embedded.spec
     assert s.strip() == "D D D A · D D D A" and s.window == 512 and s.mtp_layers == 1
-    assert (s.heads // s.key_heads, s.query_heads // s.kv_heads) == (3, 6) and s.kv_heads >= 2
+    assert (s.value_heads // s.key_heads, s.query_heads // s.kv_heads) == (3, 6) and s.kv_heads >= 2
     assert s.rotary_dim * 4 == s.head_dim and s.dk != s.dv
 
 

@@ -52,7 +52,7 @@ def test_chunked_prefill_gives_the_same_readings(pair, chunk):
 def test_generation_gives_the_readings_of_a_prefill_of_the_same_tokens(pair):
     lab, dtype = pair
     grown = lab.generate(IDS[:30], max_new_tokens=12)
-    assert (grown.prompt, len(grown)) == (30, 42)
+    assert (grown.prompt_length, len(grown)) == (30, 42)
     whole = lab.trace(grown.ids)
     assert_same(readings(grown), readings(whole), ACROSS[dtype])
     assert (grown.logits - whole.logits).abs().max() <= ACROSS[dtype] * whole.logits.abs().max()

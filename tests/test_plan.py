@@ -36,8 +36,8 @@ def within(estimate, counted, share=0.15):
 def test_trace(shaped, tokens, keep):
     ids = tiny.ids(tokens)
     shaped.trace(ids[:3])
-    planned = shaped.plan(tokens=tokens, keep=keep)
-    peak, kept, _ = measure.peak(lambda: shaped.trace(ids, keep=keep))
+    planned = shaped.plan(tokens=tokens, seams=keep)
+    peak, kept, _ = measure.peak(lambda: shaped.trace(ids, seams=keep))
     within(planned.peak, peak)
     within(planned.kept, kept)
 
@@ -67,7 +67,7 @@ def test_readings(shaped, want, read):
     ids = tiny.ids(1024)
 
     def whole():
-        run = shaped.trace(ids, layers=[layer], keep=list(NEEDS[want]))
+        run = shaped.trace(ids, layers=[layer], seams=list(NEEDS[want]))
         return run, read(run)
 
     peak, _, _ = measure.peak(whole)
@@ -93,9 +93,9 @@ def test_a_request_above_the_budget_is_refused_before_the_model_runs(lab, monkey
 def test_the_refusal_names_a_way_that_fits(lab, monkeypatch):
     full = lab.plan(tokens=500).peak
     monkeypatch.setattr(plan.card, "budget", lambda device: (int(full * 0.9), "host memory"))
-    with pytest.raises(BudgetError, match="(?s)try: .*(layers=|keep=).*"):
+    with pytest.raises(BudgetError, match="(?s)try: .*(layers=|seams=).*"):
         lab.trace(tiny.ids(500))
-    lab.trace(tiny.ids(500), keep=["resid_post"])
+    lab.trace(tiny.ids(500), seams=["resid_post"])
 
 
 def test_a_map_of_a_run_above_the_budget_is_refused_before_it_is_made(lab, monkeypatch):

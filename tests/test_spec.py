@@ -263,7 +263,7 @@ def test_core_flops_count_the_matrix_products_of_a_chunk(small):
     shapes = [(chunk, dk, chunk)] * 2 + [(chunk, chunk, dk), (chunk, chunk, dv), (chunk, chunk, dv)]
     shapes += [(chunk, dk, dv), (chunk, dk, dv), (dk, chunk, dv)]
     per_token = sum(2 * a * b * c for a, b, c in shapes) / chunk
-    assert spec.core_flops(small, chunk) == len(small.deltanet_layers) * small.heads * per_token
+    assert spec.core_flops(small, chunk) == len(small.deltanet_layers) * small.value_heads * per_token
 
 
 @pytest.mark.parametrize("name", spec.GPUS)
@@ -327,7 +327,7 @@ def test_names(tmp_path):
 def test_fields_of_the_small_model(small):
     assert small.kinds == ("deltanet", "deltanet", "attention", "deltanet", "attention")
     assert (small.deltanet_layers, small.attention_layers, small.layers) == ((0, 1, 3), (2, 4), 5)
-    assert (small.key_heads, small.heads, small.dk, small.dv, small.conv) == (3, 9, 10, 14, 4)
+    assert (small.key_heads, small.value_heads, small.dk, small.dv, small.conv) == (3, 9, 10, 14, 4)
     assert (small.query_heads, small.kv_heads, small.head_dim, small.rotary_dim) == (6, 2, 16, 8)
     assert (small.rope_theta, small.window, small.eps, small.tied) == (1000.0, 512, 1e-6, False)
     assert [small.kind(layer) for layer in range(5)] == list(small.kinds)

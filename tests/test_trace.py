@@ -66,7 +66,7 @@ def test_gated_seam_is_what_the_output_projection_receives(lab, layer):
 
 
 def test_layers_and_keep_limit_what_is_kept(lab):
-    run = lab.trace(IDS, layers=[1, 2], keep=["qkv", "k", "mlp_out"])
+    run = lab.trace(IDS, layers=[1, 2], seams=["qkv", "k", "mlp_out"])
     assert set(run.seams) == {(1, "qkv"), (1, "mlp_out"), (2, "k"), (2, "mlp_out")}
     assert run.layers == (1, 2)
     with pytest.raises(SeamError, match="(?s)'read' of layer 1 was not kept.*expected: layer 1: mlp_out, qkv"):
@@ -157,11 +157,11 @@ def test_offload_keeps_equal_seams(lab):
 def test_parity_refuses_a_wrong_recomputation(lab):
     run = lab.trace(IDS)
     read = run.seams[1, "read"]
-    assert run.prove(1, "check", read * (1 + 9e-5), read)[0] < 1e-4
+    assert run.check_parity(1, "check", read * (1 + 9e-5), read)[0] < 1e-4
     with pytest.raises(ParityError, match="(?s)layer 1 recomputed.*relative error 0.00.*at most 0.0001 for float32"):
-        run.prove(1, "check", read * 1.001, read)
+        run.check_parity(1, "check", read * 1.001, read)
     with pytest.raises(ParityError, match="relative error nan"):
-        run.prove(1, "check", read * float("nan"), read)
+        run.check_parity(1, "check", read * float("nan"), read)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_longer_than_the_window(lab):
     ("options", "message"),
     [
         (dict(layers=[5]), "0 to 4"),
-        (dict(keep=["weights"]), "(?s)unknown seam.*weights.*expected: .*gated"),
+        (dict(seams=["weights"]), "(?s)unknown seam.*weights.*expected: .*gated"),
         (dict(logits="first"), "unknown choice of logits"),
         (dict(logits=[53]), "(?s)tokens that do not exist.*53"),
         (dict(chunk=0), "a chunk holds at least one token"),

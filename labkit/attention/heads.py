@@ -40,7 +40,7 @@ def contribution(run, lab, *, layer, heads=None, rows=None):
     x = inputs(run, layer)
     found, mixed = weights(x, rows=rows, heads=heads, first=run.start.length)
     gate = x.gate[rows][:, heads].float()
-    error, tolerance = run.prove(
+    error, tolerance = run.check_parity(
         layer, "attention.contribution", mixed * gate, run.seams[layer, "gated"][rows][:, heads]
     )
     shared, wide = run.spec.query_heads // run.spec.kv_heads, run.spec.head_dim
@@ -83,7 +83,7 @@ def similarity(run, *, layer, rows=64):
     total = torch.zeros(count, count)
     for t in at:
         found, mixed = weights(x, rows=[t], heads=range(count), first=run.start.length)
-        run.prove(layer, "attention.similarity", mixed * x.gate[[t]].float(), run.seams[layer, "gated"][[t]])
+        run.check_parity(layer, "attention.similarity", mixed * x.gate[[t]].float(), run.seams[layer, "gated"][[t]])
         p = found[:, 0].cpu()
         for head in range(count):
             total[head] += torch.minimum(p, p[head]).sum(-1)

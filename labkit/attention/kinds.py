@@ -61,7 +61,7 @@ def scores(lab, *, layers=None, length=64, samples=4, seed=0, pool=None, facts=N
     keep = ["q", "k", "v", "gate", "gated"]
     for _ in range(samples):
         row = pool[torch.randperm(len(pool), generator=draw)[:length]]
-        run = lab.trace(torch.cat([row, row]), layers=layers, keep=keep)
+        run = lab.trace(torch.cat([row, row]), layers=layers, seams=keep)
         found = [_row(run, layer, length) for layer in layers]
         for name in held:
             held[name].append(torch.stack([one[name] for one in found]))
@@ -113,7 +113,7 @@ def _row(run, layer, length):
     heads = range(run.spec.query_heads)
     x = inputs(run, layer)
     p, mixed = weights(x, rows=range(len(run)), heads=heads)
-    run.prove(layer, "attention.scores", mixed * x.gate.float(), run.seams[layer, "gated"])
+    run.check_parity(layer, "attention.scores", mixed * x.gate.float(), run.seams[layer, "gated"])
     first = torch.arange(BEGIN, length, device=p.device)
     second = torch.arange(length + 1, 2 * length, device=p.device)
     entropy = -(p * p.clamp(min=1e-30).log()).sum(-1)[:, first]
@@ -131,12 +131,12 @@ def _row(run, layer, length):
 
 
 def _retrieval(lab, layers, keep, prompt, reader, source):
-    run = lab.trace(prompt, layers=layers, keep=keep)
+    run = lab.trace(prompt, layers=layers, seams=keep)
     (t,), (j,) = select(reader, len(run), "token"), select(source, len(run), "source")
     found = []
     for layer in layers:
         x = inputs(run, layer)
         p, mixed = weights(x, rows=[t], heads=range(run.spec.query_heads))
-        run.prove(layer, "attention.scores", mixed * x.gate[[t]].float(), run.seams[layer, "gated"][[t]])
+        run.check_parity(layer, "attention.scores", mixed * x.gate[[t]].float(), run.seams[layer, "gated"][[t]])
         found.append(p[:, 0, j])
     return torch.stack(found)

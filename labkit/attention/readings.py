@@ -43,7 +43,7 @@ def rotate(x, cos, sin):
 
 def inputs(run, layer):
     """Rotated queries and keys, values and opened gates of a layer; needs the seams q, k, v and gate."""
-    if "dynamic" in run.scaling.kind and run.prompt < len(run) and run.scaling.at().factor > 1:
+    if "dynamic" in run.scaling.kind and run.prompt_length < len(run) and run.scaling.at().factor > 1:
         hint = "lab.trace(run.ids) reads all rows in one pass, under one scaling"
         raise InputError("rows of this run were read under different scalings", got=str(run.scaling), hint=hint)
     cos, sin = (part.to(run.seams[layer, "q"].device) for part in run.rotary)
@@ -129,7 +129,9 @@ def pattern(run, *, layer, heads=None, rows=None, logits=False):
     asked = x.q.new_empty(len(heads), len(rows), len(x.k), dtype=torch.float32) if logits else None
     found, mixed = weights(x, rows=rows, heads=heads, first=run.start.length, logits=asked)
     gate = x.gate[rows][:, heads].float()
-    error, tolerance = run.prove(layer, "attention.pattern", mixed * gate, run.seams[layer, "gated"][rows][:, heads])
+    error, tolerance = run.check_parity(
+        layer, "attention.pattern", mixed * gate, run.seams[layer, "gated"][rows][:, heads]
+    )
     known = run.start.length
     texts = ["·"] * known + list(run.tokens)
     maps, norms = ("query_head", "token", "source"), x.v.float().norm(dim=-1).T

@@ -213,7 +213,7 @@ def checked(run, layer, x, heads, at, most=64):
     some = at[:: max(1, -(-len(at) // most))]
     _, mixed = weights(x, rows=some, heads=heads, first=run.start.length)
     rebuilt = mixed * x.gate[some][:, heads].float()
-    error, tolerance = run.prove(layer, "attention.summary", rebuilt, run.seams[layer, "gated"][some][:, heads])
+    error, tolerance = run.check_parity(layer, "attention.summary", rebuilt, run.seams[layer, "gated"][some][:, heads])
     facts = {"model": run.model, "layer": layer, "reading": "attention.summary"}
     return facts | {"parity": error, "tolerance": tolerance}
 

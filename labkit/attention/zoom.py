@@ -48,7 +48,9 @@ def window(run, *, layer, head, rows=None, sources=None, cells=64):
         near = (at - first).tolist()
         p, mixed = weights(x, rows=near, heads=[head], first=first)
         gated = mixed * x.gate[near][:, [head]].float()
-        error, tolerance = run.prove(layer, "attention.window", gated, run.seams[layer, "gated"][near][:, [head]])
+        error, tolerance = run.check_parity(
+            layer, "attention.window", gated, run.seams[layer, "gated"][near][:, [head]]
+        )
         errors.append(error)
         p, at = p[0, :, sources[0] : sources[1]].double(), at.to(device)
         here = row[a - rows[0] : a - rows[0] + len(at)]

@@ -32,7 +32,7 @@ def ledger(run, *, layer, heads=None):
     """
     run.require(layer, "deltanet", "deltanet.ledger", "attention.summary")
     x = inputs(run, layer)
-    heads = select(heads, run.spec.heads, "head")
+    heads = select(heads, run.spec.value_heads, "head")
     before = x.v.new_zeros(x.v.shape[1]) if x.state is None else x.state.flatten(1).norm(dim=1)
     rows, reads, start = [], [], before
     for first, count, part in tiles(x):

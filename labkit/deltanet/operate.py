@@ -49,7 +49,7 @@ def clamp_keep(run, *, layer, value, head=None, tokens=None):
         raise InputError("a decay gate lies above 0 and at most at 1", got=value)
     if value == 1:
         return never_forget(layer=layer, head=head, tokens=tokens)
-    heads = select(head, run.spec.heads, "head")
+    heads = select(head, run.spec.value_heads, "head")
     rate = run.parameters[layer, "A_log"].float().exp()[heads]
     span = (-math.log(value) / rate).double()
     wanted = (span + torch.log(-torch.expm1(-span))).float()  # ln(eˣ - 1) without overflow
@@ -93,11 +93,11 @@ def associate(run, *, layer, source, value, at, head=None):
 
 
 def _association(run, layer, source, value, head):
-    run.require(layer, "deltanet", "deltanet.associate", "edit.swap")
+    run.require(layer, "deltanet", "deltanet.associate", "edit.patch")
     x = inputs(run, layer)
-    heads = select(head, run.spec.heads, "head")
+    heads = select(head, run.spec.value_heads, "head")
     (j,) = select(source, len(run), "source")
-    key = grouped(x.k[j : j + 1], run.spec.heads)[0, heads]
+    key = grouped(x.k[j : j + 1], run.spec.value_heads)[0, heads]
     key = key / key.norm(dim=-1, keepdim=True)
     new = x.v[select(value, len(run), "token")[0], heads] if isinstance(value, int) else torch.as_tensor(value)
 
@@ -130,7 +130,7 @@ def forgotten(run, *, layer, source, at=-1, head=None, sense="value"):
     if sense not in ("value", "write"):
         raise InputError("unknown sense of forgetting", got=sense, expected="'value' or 'write'")
     x = inputs(run, layer)
-    heads = select(head, run.spec.heads, "head")
+    heads = select(head, run.spec.value_heads, "head")
     (t,) = select(at, len(run), "token")
     (j,) = select(source, t + 1, "source")
     rest = None
@@ -160,7 +160,7 @@ def response(run, change, *, layer, at=None, head=None):
     Raises:
         LayerError, SeamError, ParityError; InputError: nothing comes after the token, an edit of another layer.
     """
-    run.require(layer, "deltanet", "deltanet.response", "edit.swap")
+    run.require(layer, "deltanet", "deltanet.response", "edit.patch")
     x = inputs(run, layer)
     known = isinstance(change, edit.StateEdit)
     if known:
@@ -179,7 +179,7 @@ def response(run, change, *, layer, at=None, head=None):
             )
     elif at is None:
         raise InputError("a change of the state needs the token after which it happens", hint="at=")
-    heads = select(head, run.spec.heads, "head")
+    heads = select(head, run.spec.value_heads, "head")
     (t,) = select(at, len(run), "token")
     if t + 1 == len(run):
         raise InputError("nothing comes after this token", got=at, expected=f"at most {len(run) - 2}")
@@ -188,7 +188,7 @@ def response(run, change, *, layer, at=None, head=None):
         reads.append(part.flat(part.out, count))
         if first <= t < first + count:
             held = part.state_after(t - first)[heads]
-    state = x.v.new_zeros(run.spec.heads, run.spec.dk, run.spec.dv)
+    state = x.v.new_zeros(run.spec.value_heads, run.spec.dk, run.spec.dv)
     state[heads] = change.change(held[None])[0] - held if known else torch.as_tensor(change).to(state)
     facts = proof(run, layer, "deltanet.response", torch.cat(reads), run.seams[layer, "read"])
     for a in range(t + 1, len(run), TILE):
@@ -210,8 +210,8 @@ def measured(run, changed, *, layer, at, head=None):
     Returns:
         Dataset: `measured` (head, token, value) for the tokens after `at`.
     """
-    run.require(layer, "deltanet", "deltanet.measured", "edit.swap")
-    heads = select(head, run.spec.heads, "head")
+    run.require(layer, "deltanet", "deltanet.measured", "edit.patch")
+    heads = select(head, run.spec.value_heads, "head")
     (t,) = select(at, len(run), "token")
     gap = (changed.seams[layer, "read"].float() - run.seams[layer, "read"].float())[t + 1 :, heads].transpose(0, 1)
     coords = {"head": heads, **axis(run, "token", range(t + 1, len(run)))}

@@ -43,9 +43,9 @@ def patch_states(lab, clean, other, suffix, *, score, layers=None, heads=None, t
             "only Gated DeltaNet layers have a state",
             got=wrong,
             expected=list(spec.deltanet_layers),
-            hint="edit.swap at the seams 'k' and 'v' patches an attention layer",
+            hint="edit.patch at the seams 'k' and 'v' patches an attention layer",
         )
-    heads = select(heads, spec.heads, "head")
+    heads = select(heads, spec.value_heads, "head")
     sets = [[(layer, head)] for layer in layers for head in heads]
     sweep = _Sweep(lab, clean, other, suffix, score, window, batch)
     at = select(-1 if tokens is None else tokens, sweep.length, "token")
@@ -72,7 +72,7 @@ def patch_together(lab, clean, other, suffix, *, score, sets, window=False, batc
     Raises:
         InputError: a place that is no head with a state.
     """
-    known = {(layer, head) for layer in lab.spec.deltanet_layers for head in range(lab.spec.heads)}
+    known = {(layer, head) for layer in lab.spec.deltanet_layers for head in range(lab.spec.value_heads)}
     sets = [[tuple(place) for place in places] for places in sets]
     if wrong := [place for places in sets for place in places if place not in known]:
         raise InputError("no such (layer, head) with a state", got=wrong, expected=f"layers {lab.spec.deltanet_layers}")
@@ -121,7 +121,7 @@ class _Sweep:
 
     def _read(self, prefix):
         cache = self.lab.cache()
-        self.lab.trace(prefix, layers=[0], keep=["resid_pre"], cache=cache)
+        self.lab.trace(prefix, layers=[0], seams=["resid_pre"], cache=cache)
         return self.lab.snapshot(cache)
 
     def _branches(self, snap, suffix, n, swaps, source=None):
@@ -131,8 +131,8 @@ class _Sweep:
             stack.state[layer][row, head] = source.state[layer][0, head]
             if self.window:
                 stack.conv[layer][row] = source.conv[layer][0]
-        ids, cache = suffix[None].expand(n, -1).to(self.lab.device), self.lab.restore(stack)
-        return self.lab.model(input_ids=ids, past_key_values=cache, logits_to_keep=1).logits[:, -1].float()
+        ids, cache = suffix[None].expand(n, -1), self.lab.restore(stack)
+        return self.lab.logits(ids, cache=cache).float()
 
 
 def _difference(right, wrong):

@@ -64,7 +64,7 @@ class DeltaNetProbe(Probe):
             before = rows[-1]["state_norm"][-1]
             reads.append(part.flat(part.out, count))
         read = torch.cat(reads)
-        run.prove(layer, "deltanet probe", read, run.seams[layer, "read"])
+        run.check_parity(layer, "deltanet probe", read, run.seams[layer, "read"])
         columns = {name: torch.cat([row[name] for row in rows]) for name in rows[0]} | {"out": read.norm(dim=-1)}
         return {name: columns[name] for name in self.names}
 
@@ -95,7 +95,7 @@ class SpectrumProbe(Probe):
             x = inputs(run, layer)
             for first, count, part in tiles(x):
                 read, seam = part.flat(part.out, count), run.seams[layer, "read"][first : first + count]
-                run.prove(layer, "deltanet.spectra", read, seam)
+                run.check_parity(layer, "deltanet.spectra", read, seam)
             held.append(torch.linalg.svdvals(part.state))
         singular = torch.stack(held)
         stable, effective = ranks(singular)
@@ -143,7 +143,7 @@ class RowProbe(Probe):
             x = inputs(run, layer)
             for begin, count, part in tiles(x) if keep else ():
                 seam = run.seams[layer, "read"][begin : begin + count]
-                run.prove(layer, "deltanet.rows", part.flat(part.out, count), seam)
+                run.check_parity(layer, "deltanet.rows", part.flat(part.out, count), seam)
             for name, part in (("k", x.k), ("g", x.g), ("beta", x.beta)):
                 self.add(f"{layer}.{name}", part[:keep])
             self.add(f"{layer}.q", x.q[here])

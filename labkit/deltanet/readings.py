@@ -47,7 +47,7 @@ def inputs(run, layer):
     mixed = F.conv1d(torch.cat([history, qkv]).T[None].to(taps.dtype), taps, groups=qkv.shape[1])[0].T
     mixed = F.silu(mixed).to(qkv.dtype)
     width = spec.key_heads * spec.dk
-    q, k, v = mixed.split([width, width, spec.heads * spec.dv], -1)
+    q, k, v = mixed.split([width, width, spec.value_heads * spec.dv], -1)
     q, k = (unit(x.float().reshape(len(x), spec.key_heads, spec.dk)) for x in (q, k))
     a_log, bias = (run.parameters[layer, name].to(qkv.device) for name in ("A_log", "dt_bias"))
     g = -a_log.float().exp() * F.softplus(run.seams[layer, "a"].float() + bias)
@@ -55,7 +55,7 @@ def inputs(run, layer):
     return Inputs(
         q=q * spec.dk**-0.5,
         k=k,
-        v=v.float().reshape(len(v), spec.heads, spec.dv),
+        v=v.float().reshape(len(v), spec.value_heads, spec.dv),
         g=g.float(),
         beta=run.seams[layer, "b"].sigmoid().float(),
         state=None if state is None else state.to(qkv.device).float(),
@@ -133,7 +133,7 @@ def memory(run, *, layer, tokens=None):
     held = states[at[0]] if single else torch.stack([states[t] for t in at])
     values["state"] = (("head", "key", "value") if single else ("step", "head", "key", "value"), held)
     where = run.positions[at[0]] if single else ("step", run.positions[at])
-    coords = {**axis(run, "token"), "head": range(run.spec.heads), "state_token": where}
+    coords = {**axis(run, "token"), "head": range(run.spec.value_heads), "state_token": where}
     return label(values, coords=coords, attrs=facts)
 
 
@@ -170,7 +170,7 @@ def _implied(run, layer, heads, token, form, reading, instead):
     if form not in ("value", "write", "heuristic"):
         raise InputError("unknown form", got=form, expected="'value', 'write' or 'heuristic'")
     x = inputs(run, layer)
-    heads = select(heads, run.spec.heads, "head")
+    heads = select(heads, run.spec.value_heads, "head")
     rows = select(token, len(x.v), "token")
     count = 4 * len(heads) * len(rows) * len(x.v)
     row = 4 * len(heads) * len(x.v)
@@ -198,7 +198,7 @@ def _implied(run, layer, heads, token, form, reading, instead):
 
 def proof(run, layer, reading, recomputed, seam):
     """Attributes every reading carries: where it comes from and how well it agrees with the model."""
-    error, tolerance = run.prove(layer, reading, recomputed.to(seam.device), seam)
+    error, tolerance = run.check_parity(layer, reading, recomputed.to(seam.device), seam)
     return {"model": run.model, "layer": layer, "reading": reading, "parity": error, "tolerance": tolerance}
 
 

@@ -34,7 +34,7 @@ def recall(run, *, layer, source, token=-1, heads=None):
     """
     run.require(layer, "deltanet", "deltanet.recall", "attention.pattern")
     x = inputs(run, layer)
-    heads = select(heads, run.spec.heads, "head")
+    heads = select(heads, run.spec.value_heads, "head")
     (t,) = select(token, len(x.v), "token")
     sources = select(source, t + 1, "source")
     count = x.v.shape[1]

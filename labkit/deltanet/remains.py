@@ -72,7 +72,7 @@ def survival(run, *, layer, token=-1, heads=None):
     """
     run.require(layer, "deltanet", "deltanet.survival", "attention.pattern")
     x = inputs(run, layer)
-    heads = select(heads, run.spec.heads, "head")
+    heads = select(heads, run.spec.value_heads, "head")
     (t,) = select(_one(token, "survival"), len(x.v), "token")
     k, v, g, beta = (y[: t + 1] for y in (x.k, x.v, x.g, x.beta))
     query = grouped(x.q[t : t + 1], x.v.shape[1])[0]
@@ -114,14 +114,14 @@ def written_by(run, *, layer, segments, token=-1, heads=None):
     """
     run.require(layer, "deltanet", "deltanet.written_by", "attention.summary")
     x = inputs(run, layer)
-    heads = select(heads, run.spec.heads, "head")
+    heads = select(heads, run.spec.value_heads, "head")
     (t,) = select(_one(token, "written_by"), len(x.v), "token")
     if len(segments) < t + 1:
         raise InputError("one segment per token", got=f"{len(segments)} names", expected=f"{t + 1} tokens")
     names = list(dict.fromkeys(str(name) for name in segments[: t + 1]))
     place = torch.tensor([names.index(str(name)) for name in segments[: t + 1]], device=x.v.device)
     k, v, g, beta = (y[: t + 1] for y in (x.k, x.v, x.g, x.beta))
-    parts = x.v.new_zeros(len(names), *(run.spec.heads, run.spec.dk, run.spec.dv))
+    parts = x.v.new_zeros(len(names), *(run.spec.value_heads, run.spec.dk, run.spec.dv))
     for first, found in left(k, g=g, beta=beta):
         if first is None:
             if x.state is not None:
@@ -158,7 +158,7 @@ def forgetting(run, *, layer, source, heads=None):
     """
     run.require(layer, "deltanet", "deltanet.forgetting", "attention.pattern")
     x = inputs(run, layer)
-    heads = select(heads, run.spec.heads, "head")
+    heads = select(heads, run.spec.value_heads, "head")
     (j,) = select(_one(source, "forgetting"), len(x.v), "source")
     count = x.v.shape[1]
     key, value = grouped(x.k[j : j + 1], count)[0], x.v[j]
@@ -220,7 +220,7 @@ def half_life(run, *, layer, heads=None):
     """
     run.require(layer, "deltanet", "deltanet.half_life", "attention.summary")
     x = inputs(run, layer)
-    heads = select(heads, run.spec.heads, "head")
+    heads = select(heads, run.spec.value_heads, "head")
     found = survival(run, layer=layer, heads=heads)
     by_age = torch.from_numpy(found.survival.values).flip(1)  # from the newest source to the oldest
     ages = [_crossing(line) for line in by_age]

@@ -56,7 +56,7 @@ def spectrum(run, *, layer, tokens=None, heads=None):
         LayerError, SeamError, ParityError, InputError.
     """
     run.require(layer, "deltanet", "deltanet.spectrum", "attention.pattern")
-    heads = select(heads, run.spec.heads, "head")
+    heads = select(heads, run.spec.value_heads, "head")
     count = len(run)
     spaced = range(count - 1, -1, -max(1, -(-count // 64)))
     at = sorted(spaced) if tokens is None else select(tokens, count, "token")
@@ -92,13 +92,13 @@ def state_difference(run, other, *, layer, token=-1, heads=None, modes=4):
     run.require(layer, "deltanet", "deltanet.state_difference", "attention.pattern")
     if run.spec != other.spec:
         raise InputError("two runs of different models", got=f"{run.model} and {other.model}", expected="one model")
-    heads = select(heads, run.spec.heads, "head")
+    heads = select(heads, run.spec.value_heads, "head")
     pair, queries = [], None
     for one in (run, other):
         (t,) = select(token, len(one), "token")
         held, facts = states(one, layer, [t])
         pair.append(held[0])
-        queries = grouped(inputs(one, layer).q[t : t + 1], run.spec.heads)[0]
+        queries = grouped(inputs(one, layer).q[t : t + 1], run.spec.value_heads)[0]
     gap = pair[0] - pair[1]
     angles = torch.stack([_angles(*both, modes) for both in zip(*pair, strict=True)])
     values = {
@@ -106,7 +106,7 @@ def state_difference(run, other, *, layer, token=-1, heads=None, modes=4):
         "readout": (("head",), torch.einsum("hkv,hk->hv", gap, queries).norm(dim=-1)),
         "angle": (("head", "mode"), angles),
     }
-    data = label(values, coords={"head": range(run.spec.heads), "mode": range(angles.shape[-1])}, attrs=facts)
+    data = label(values, coords={"head": range(run.spec.value_heads), "mode": range(angles.shape[-1])}, attrs=facts)
     return data.isel(head=heads).assign_attrs(reading="deltanet.state_difference")
 
 

@@ -7,10 +7,12 @@ holds the estimate against counted bytes.
 
 A request whose peak is above the budget (free accelerator memory, or available host memory) is refused.
 
+What a reading needs (seams, bytes, operations) is said by the reading itself (`labkit.reading`).
+
 In this folder: `card` (the `Plan` and its budget), `estimate` (where its numbers come from).
 """
 
-from labkit.plan.card import Plan, admit, budget
-from labkit.plan.estimate import NEEDS, READINGS, admit_trace, make, seam_bytes
+from labkit.plan.card import Cost, Plan, admit, budget
+from labkit.plan.estimate import admit_trace, make, readings, seam_bytes
 
-__all__ = ["NEEDS", "READINGS", "Plan", "admit", "admit_trace", "budget", "make", "seam_bytes"]
+__all__ = ["Cost", "Plan", "admit", "admit_trace", "budget", "make", "readings", "seam_bytes"]

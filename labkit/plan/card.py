@@ -96,6 +96,15 @@ def budget(device):
     return int(SHARE * psutil.virtual_memory().available), "host memory"
 
 
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What one reading of one layer needs beyond the run: bytes of the result and of scratch, and operations."""
+
+    result: int
+    scratch: int
+    flops: float = 0.0
+
+
 def admit(want, tokens, count, device, cheaper):
     """Refuse a reading whose result alone would not fit; for calls on a run, before they allocate.
 

@@ -7,18 +7,18 @@ A  gated attention   `query_heads` of head_dim over `kv_heads`; the first `rotar
 import dataclasses
 
 from labkit.errors import InputError
+from labkit.families import ATTENTION, DELTANET, FAMILIES
 from labkit.spec import memory
 from labkit.spec.card import Card
 from labkit.spec.render import as_html, as_text, parameter_count
 
-DELTANET, ATTENTION = "deltanet", "attention"
 LETTERS = {DELTANET: "D", ATTENTION: "A"}
 POSITIVE = (
     "hidden",
     "intermediate",
     "vocab",
     "key_heads",
-    "heads",
+    "value_heads",
     "dk",
     "dv",
     "conv",
@@ -37,8 +37,8 @@ class Spec:
         hidden, intermediate, vocab: widths of the residual stream, of the MLP, and of the vocabulary.
         tied: whether lm_head is the embedding.
         kinds: "deltanet" or "attention" for every layer.
-        key_heads, heads: query/key heads and value heads of a DeltaNet layer; value head h uses key head
-            h // (heads / key_heads).
+        key_heads, value_heads: query/key heads and value heads of a DeltaNet layer; value head h uses key head
+            h // (value_heads / key_heads).
         dk, dv: channels of a DeltaNet key and value. conv: taps of the short convolution.
         query_heads, kv_heads, head_dim: of an attention layer; query head h reads kv head
             h // (query_heads / kv_heads).
@@ -47,6 +47,9 @@ class Spec:
         eps: of the RMS norms. mtp_layers: layers of the multi-token-prediction head, which is not loaded.
         vision: sizes of the image tower as in its configuration, or None.
         dtype: as the configuration states it, or None.
+        family: key in `labkit.families.FAMILIES`.
+        experts, active_experts: of an MLP with experts, in all and for one token, each of width `intermediate`;
+            0 without. shared_intermediate: width of the expert that every token uses.
 
     Raises:
         InputError: a size below 1, heads that do not divide, a rotary part that is odd or too wide, an
@@ -60,7 +63,7 @@ class Spec:
     tied: bool
     kinds: tuple
     key_heads: int
-    heads: int
+    value_heads: int
     dk: int
     dv: int
     conv: int
@@ -74,6 +77,10 @@ class Spec:
     mtp_layers: int = 0
     vision: dict | None = dataclasses.field(default=None, hash=False)
     dtype: str | None = None
+    family: str = "qwen3_5"
+    experts: int = 0
+    active_experts: int = 0
+    shared_intermediate: int = 0
 
     def __post_init__(self):
         object.__setattr__(self, "kinds", tuple(self.kinds))
@@ -85,7 +92,7 @@ class Spec:
             raise InputError("a model without layers", got="kinds is empty", expected=f"{DELTANET} or {ATTENTION} each")
         if unknown := sorted(set(map(str, self.kinds)) - set(LETTERS)):
             raise InputError("unknown kind of layer", got=unknown, expected=f"{DELTANET} or {ATTENTION}")
-        for many, few in (("heads", "key_heads"), ("query_heads", "kv_heads")):
+        for many, few in (("value_heads", "key_heads"), ("query_heads", "kv_heads")):
             if getattr(self, many) % getattr(self, few):
                 got = f"{many} {getattr(self, many)}, {few} {getattr(self, few)}"
                 raise InputError(f"{many} do not divide evenly over {few}", got=got, expected="a whole multiple")
@@ -101,6 +108,24 @@ class Spec:
         return len(self.kinds)
 
     @property
+    def seams(self):
+        """`{kind: {name: labkit.families.Seam}}` of this model's layers."""
+        return FAMILIES[self.family].seams
+
+    @property
+    def axis_sizes(self):
+        """Lengths of the axes of seams and states, by name."""
+        return {
+            "head": self.value_heads,
+            "key_head": self.key_heads,
+            "query_head": self.query_heads,
+            "kv_head": self.kv_heads,
+            "key": self.dk,
+            "value": self.dv,
+            "head_dim": self.head_dim,
+        }
+
+    @property
     def deltanet_layers(self):
         """Indices of the Gated DeltaNet layers."""
         return tuple(layer for layer, kind in enumerate(self.kinds) if kind == DELTANET)
@@ -113,7 +138,7 @@ class Spec:
     @property
     def conv_channels(self):
         """Channels of the short convolution: query, key and value side by side."""
-        return 2 * self.key_heads * self.dk + self.heads * self.dv
+        return 2 * self.key_heads * self.dk + self.value_heads * self.dv
 
     def kind(self, layer):
         """ "deltanet" or "attention".
@@ -125,7 +150,7 @@ class Spec:
 
     def key_head(self, head):
         """The query/key head that a value head of a DeltaNet layer uses."""
-        return self._index(head, self.heads, "head") * self.key_heads // self.heads
+        return self._index(head, self.value_heads, "head") * self.key_heads // self.value_heads
 
     def kv_head(self, query_head):
         """The key/value head that a query head of an attention layer reads."""
@@ -154,8 +179,8 @@ class Spec:
         count += f" + {parameter_count(total['mtp'])} multi-token prediction (not loaded)" if total["mtp"] else ""
         deltas, attentions = len(self.deltanet_layers), len(self.attention_layers)
         tie = "tied to lm_head" if self.tied else "lm_head apart"
-        delta = f"{self.key_heads} query/key heads of {self.dk} · {self.heads} value heads of {self.dv}"
-        delta += f" · state {self.heads} × {self.dk} × {self.dv} · convolution of {self.conv} taps"
+        delta = f"{self.key_heads} query/key heads of {self.dk} · {self.value_heads} value heads of {self.dv}"
+        delta += f" · state {self.value_heads} × {self.dk} × {self.dv} · convolution of {self.conv} taps"
         attend = f"{self.query_heads} query heads over {self.kv_heads} key/value heads of {self.head_dim}"
         attend += f" · {self.rotary_dim} rotary channels, θ {self.rope_theta:,.0f} · sigmoid output gate"
         rows = (

@@ -73,7 +73,7 @@ def linear_flops(spec):
 def core_flops(spec, chunk=64):
     """FLOPs per token of the chunked delta rule, all DeltaNet layers."""
     per_head = 2 * chunk * (3 * spec.dk + 2 * spec.dv) + 6 * spec.dk * spec.dv
-    return len(spec.deltanet_layers) * spec.heads * per_head
+    return len(spec.deltanet_layers) * spec.value_heads * per_head
 
 
 def pair_flops(spec):

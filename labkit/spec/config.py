@@ -19,7 +19,7 @@ SIZES = {
     "intermediate": "intermediate_size",
     "vocab": "vocab_size",
     "key_heads": "linear_num_key_heads",
-    "heads": "linear_num_value_heads",
+    "value_heads": "linear_num_value_heads",
     "dk": "linear_key_head_dim",
     "dv": "linear_value_head_dim",
     "conv": "linear_conv_kernel_dim",

@@ -39,8 +39,8 @@ def dtype_bytes(dtype):
 
 def deltanet_parameters(spec):
     """Parameters of one DeltaNet mixer; the second number is the part that quantisation leaves in 16 bits."""
-    v, wide = spec.heads * spec.dv, spec.conv_channels
-    small = 2 * spec.hidden * spec.heads + wide * spec.conv + 2 * spec.heads + spec.dv
+    v, wide = spec.value_heads * spec.dv, spec.conv_channels
+    small = 2 * spec.hidden * spec.value_heads + wide * spec.conv + 2 * spec.value_heads + spec.dv
     return spec.hidden * (wide + 2 * v) + small, small
 
 
@@ -99,7 +99,7 @@ def checkpoint_bytes(spec, release="3.6"):
     if release not in RELEASES:
         raise InputError("unknown release", got=release, expected=", ".join(RELEASES))
     total = parameters(spec)
-    wide = len(spec.deltanet_layers) * (spec.heads + spec.dv)
+    wide = len(spec.deltanet_layers) * (spec.value_heads + spec.dv)
     return 2 * (total["text"] + total["vision"] + total["mtp"]) + RELEASES[release] * wide
 
 
@@ -143,7 +143,7 @@ def state_bytes(spec, dtype="float32", layers=None):
     transformers keeps them in float32 whatever the model's dtype.
     """
     count = len(spec.deltanet_layers) if layers is None else layers
-    return count * spec.heads * spec.dk * spec.dv * dtype_bytes(dtype)
+    return count * spec.value_heads * spec.dk * spec.dv * dtype_bytes(dtype)
 
 
 def conv_bytes(spec, dtype="bfloat16", columns=None):

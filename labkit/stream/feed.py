@@ -50,7 +50,7 @@ def run(lab, ids, *, probes, chunk=2048, progress=False, checkpoint=None, every=
         raise InputError("a chunk must hold whole blocks", got=f"chunk {chunk}, blocks {bad}", expected="a multiple")
     if len(blocks := {probe.block for probe in probes if probe.blocks}) > 1:
         raise InputError("probes of one stream share their block", got=sorted(blocks), expected="one block size")
-    lab._admit(len(ids))
+    lab.check_room(len(ids))
     _admit_keys(lab, len(ids), kv_device)
     wanted = {}
     for probe in probes:
@@ -58,11 +58,12 @@ def run(lab, ids, *, probes, chunk=2048, progress=False, checkpoint=None, every=
         probe.rows = {}  # a probe may have watched another stream before
         for layer, names in probe.needs(lab.spec).items():
             wanted.setdefault(layer, set()).update(names)
+    check_merge(probes, lab.spec)
     wanted = {layer: sorted(names) for layer, names in sorted(wanted.items())}
     store = None if checkpoint is None else Store(checkpoint, lab, ids, probes, chunk)
-    cache, done = (lab.cache(), 0) if store is None else store.resume()
-    if kv_device is not None:
-        cache = _resting(lab, cache, kv_device)
+    cache, done = lab.cache(offloading=kv_device is not None and lab.device.type != "cpu"), 0
+    if store is not None:
+        cache, done = store.resume(cache)
     parameters = parameters_of(lab.model, lab.spec, wanted)
     bar = _bar(len(ids), done, progress)
     logits = None if store is None else store.logits
@@ -86,7 +87,7 @@ def run(lab, ids, *, probes, chunk=2048, progress=False, checkpoint=None, every=
                     parameters=parameters,
                     start=start,
                     spec=lab.spec,
-                    prompt=len(part),
+                    prompt_length=len(part),
                     model=lab.name,
                     scaling=lab.scaling,
                 )
@@ -121,6 +122,8 @@ def run(lab, ids, *, probes, chunk=2048, progress=False, checkpoint=None, every=
 
 def _admit_keys(lab, tokens, kv_device):
     """Refuse a prompt whose keys and values alone would not fit where they rest."""
+    if kv_device is not None and str(kv_device) != "cpu":
+        raise InputError("keys and values can rest on the CPU alone", got=kv_device, expected="'cpu' or None")
     each = kv_bytes_per_token(lab.spec, lab.dtype)
     where = lab.device if kv_device is None else torch.device("cpu")
     ways = (
@@ -129,6 +132,26 @@ def _admit_keys(lab, tokens, kv_device):
         else ((f"the first {tokens // 2:,} tokens", tokens * each // 2),)
     )
     _plan.admit("lab.stream: keys and values", tokens, tokens * each, where, ways)
+
+
+def check_merge(probes, spec):
+    """Refuse probes whose datasets could not be merged, before anything runs.
+
+    Raises:
+        InputError: two probes of one variable with different axes, or one axis with two sizes.
+    """
+    variables, axes = {}, {}
+    for probe in probes:
+        for name, sizes in probe.outputs(spec).items():
+            if variables.setdefault(name, tuple(sizes)) != tuple(sizes):
+                got = f"{name} over {variables[name]} and {tuple(sizes)}"
+                raise InputError(
+                    "two probes give one variable different axes", got=got, hint="watch them in two streams"
+                )
+            for axis, size in sizes.items():
+                if size is not None and axes.setdefault(axis, (size, name))[0] != size:
+                    got = f"{axis}: {axes[axis][0]} of {axes[axis][1]}, {size} of {name}"
+                    raise InputError("probes of one stream share their axes", got=got, hint="watch them in two streams")
 
 
 def _merged(lab, probes, logits, done):
@@ -140,7 +163,7 @@ def _merged(lab, probes, logits, done):
     if lab.scaling != Scaling():
         found.attrs["scaling"] = str(lab.scaling)
     if logits is not None:
-        found = found.merge(label({"logits": (("vocab",), logits)}))
+        found = found.merge(label({"logits": (("vocab",), logits, "vocab_logit")}))
     return found
 
 
@@ -156,15 +179,3 @@ def _states(cache):
         i: layer for i, layer in enumerate(cache.layers) if _cache.is_linear(layer) and layer.has_previous_state[0]
     }
     return {i: (layer.conv_states[0].clone(), layer.recurrent_states[0].clone()) for i, layer in linear.items()}
-
-
-def _resting(lab, cache, device):
-    """A cache whose keys and values rest on the CPU between their layers' turns (transformers' offloading cache)."""
-    if str(device) != "cpu":
-        raise InputError("keys and values can rest on the CPU alone", got=device, expected="'cpu' or None")
-    if lab.device.type == "cpu":
-        return cache
-    cache.offloading = True
-    cache.only_non_sliding = False
-    cache.prefetch_stream = torch.Stream(lab.device) if not hasattr(cache, "prefetch_stream") else cache.prefetch_stream
-    return cache

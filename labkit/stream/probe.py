@@ -4,7 +4,6 @@ import torch
 
 from labkit.errors import InputError, LayerError
 from labkit.notation import label, select
-from labkit.trace import SEAMS
 
 
 class Probe:
@@ -30,6 +29,10 @@ class Probe:
     def needs(self, spec):
         """Settle `self.layers` for this model; returns `{layer: seam names}`."""
         raise NotImplementedError
+
+    def outputs(self, spec):
+        """`{variable: {axis: its size, or None where a coordinate aligns it}}` of the dataset, once `needs` settled it."""
+        return {}
 
     def check(self, tokens):
         """Refuse a prompt of so many tokens that does not hold what is asked for; before anything runs."""
@@ -87,16 +90,24 @@ class Capture(Probe):
         self.seam, self.tokens = seam, tokens
 
     def needs(self, spec):
-        fits = [at for at in range(spec.layers) if self.seam in SEAMS[spec.kind(at)]]
+        fits = [at for at in range(spec.layers) if self.seam in spec.seams[spec.kind(at)]]
         if not fits:
-            raise InputError(
-                "unknown seam", got=self.seam, expected=sorted({n for kind in SEAMS.values() for n in kind})
-            )
+            known = sorted({name for seams in spec.seams.values() for name in seams})
+            raise InputError("unknown seam", got=self.seam, expected=known)
         self.layers = tuple(fits if self.asked is None else select(self.asked, spec.layers, "layer"))
         if wrong := sorted(set(self.layers) - set(fits)):
             raise InputError(f"these layers have no seam {self.seam!r}", got=wrong, expected=fits)
-        self.dims = SEAMS[spec.kind(self.layers[0])][self.seam].dims
+        places = {layer: spec.seams[spec.kind(layer)][self.seam] for layer in self.layers}
+        if len({place.dims for place in places.values()}) > 1:
+            kinds = {kind: [layer for layer in self.layers if spec.kind(layer) == kind] for kind in spec.seams}
+            got, hint = f"{self.seam!r} of layers of both kinds", f"one probe for layers={kinds['deltanet']}, say"
+            raise InputError("a seam with other axes in the two kinds of layer", got=got, hint=hint)
+        self.place = places[self.layers[0]]
         return dict.fromkeys(self.layers, (self.seam,))
+
+    def outputs(self, spec):
+        sizes = {axis: spec.axis_sizes.get(axis, self.place.width(spec)) for axis in self.place.dims}
+        return {self.seam: {"token": None, "layer": None} | sizes}
 
     def signature(self):
         return [*super().signature(), self.seam, list(self.tokens)]
@@ -110,14 +121,15 @@ class Capture(Probe):
     def result(self, model):
         coords = {"token": self.column("at"), "layer": list(self.layers)}
         facts = {"model": model, "reading": f"stream.capture {self.seam}"}
-        return label({self.seam: (("token", "layer", *self.dims), self.column("kept"))}, coords=coords, attrs=facts)
+        values = (("layer", "token", *self.place.dims), self.column("kept").transpose(0, 1), self.place.quantity)
+        return label({self.seam: values}, coords=coords, attrs=facts)
 
 
 def capture(seam, *, tokens, layers=None):
-    """A probe that keeps one seam, whole, at chosen absolute token positions: (token, layer, ...).
+    """A probe that keeps one seam, whole, at chosen absolute token positions: (layer, token, ...).
 
     Args:
-        seam: name from `labkit.trace.SEAMS`.
+        seam: name from `lab.spec.seams`.
         tokens: absolute positions.
         layers: layers that have this seam; None for all of them.
     """

@@ -22,21 +22,20 @@ class Store:
             "ids": _digest(ids),
             "chunk": chunk,
             "probes": [probe.signature() for probe in probes],
-            "edits": [repr(edit) for edit in lab._edits],
+            "edits": [repr(edit) for edit in lab.scopes.edits],
             "scaling": dataclasses.asdict(_scaling(lab)),
         }
         self.written, self.pieces, self.logits = 0, [], None
         self.rows = {}  # (probe, name) -> rows that are written
 
-    def resume(self):
-        """(cache, tokens done): empty, or as the last checkpoint left it.
+    def resume(self, cache):
+        """(cache, tokens done): the empty cache that is given, filled as the last checkpoint left it.
 
         Raises:
             InputError: the folder belongs to another request.
         """
         from safetensors.torch import load_file
 
-        cache = self.lab.cache()
         book = self.folder / "stream.json"
         if not book.is_file():
             return cache, 0
@@ -67,11 +66,11 @@ class Store:
                 parts[kind][int(rest[0])] = value.to(self.lab.device)
             else:
                 self.logits = value
-        late = self.lab._keys_layer is not None  # keys before rotation, at positions that count on
+        late = self.lab.scopes.unrotated is not None  # keys before rotation, at positions that count on
         places = torch.arange(self.written, device=self.lab.device).expand(3, 1, -1) if late else None
         facts = dict(ids=self.ids[: self.written], scaling=self.lab.scaling, places=places)
         snap = _cache.Snapshot(self.written, **parts, **facts)
-        return self.lab.restore(snap), self.written
+        return _cache.restore(snap, cache), self.written
 
     def write(self, cache, held, done, logits):
         """Write what is finished; the book is replaced last, so a kill at any moment leaves a usable folder."""
@@ -108,7 +107,7 @@ class Store:
 
 def _scaling(lab):
     """What a stream runs under; inside `yarn.dynamic` the length of the pass before does not count."""
-    if lab._keys_layer is not None:
+    if lab.scopes.unrotated is not None:
         return dataclasses.replace(lab.scaling, length=None)
     return lab.scaling.plain(lab.spec.window)
 

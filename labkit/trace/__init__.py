@@ -7,21 +7,19 @@ seams by `labkit.deltanet` and `labkit.attention`.
 
 from labkit.trace.record import Recorder
 from labkit.trace.run import TOLERANCE, Run, Seams, Start, open_run, texts
-from labkit.trace.seams import SEAMS, Seam, decoder, heads_of, parameters_of, shaped, wanted_seams
+from labkit.trace.seams import Pass, cache_parameter, decoder, parameters_of, wanted_seams
 
 __all__ = [
-    "SEAMS",
     "TOLERANCE",
+    "Pass",
     "Recorder",
     "Run",
-    "Seam",
     "Seams",
     "Start",
+    "cache_parameter",
     "decoder",
-    "heads_of",
     "open_run",
     "parameters_of",
-    "shaped",
     "texts",
     "wanted_seams",
 ]

@@ -5,27 +5,32 @@ import contextlib
 import torch
 
 from labkit.errors import SeamError
-from labkit.trace.seams import SEAMS, decoder, shaped
+from labkit.trace.seams import Pass, decoder
 
 
 class Recorder:
     """Hooks as a scope: open it, run the model any number of times, read `pieces`.
 
-    Tensors are kept by reference (nothing in the forward pass changes them afterwards); `device` moves each to
-    another device at once, which frees accelerator memory on long prompts.
+    Tensors are kept by reference (nothing in the forward pass changes them afterwards); `device` moves each to another
+    device at once, which frees accelerator memory on long prompts. With `grad` the embeddings are where gradients
+    begin, nothing is detached, and `crossed` holds what went through each boundary, for one pass.
     """
 
-    def __init__(self, model, spec, wanted, *, device=None):
+    def __init__(self, model, spec, wanted, *, device=None, grad=False):
         self.stack = decoder(model)
-        self.spec, self.wanted, self.device = spec, wanted, device
+        self.spec, self.wanted, self.device, self.grad = spec, wanted, device, grad
         self.pieces: dict[tuple[int, str], list[torch.Tensor]] = {}
         self.rotary: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.crossed: dict[tuple[int, str], torch.Tensor] = {}
         self._shape = (1, 0)
 
     def __enter__(self):
         with contextlib.ExitStack() as scope:
             scope.callback(self.stack.register_forward_pre_hook(self._enter, with_kwargs=True).remove)
             scope.callback(self.stack.rotary_emb.register_forward_hook(self._rotary).remove)
+            if self.grad:
+                begin = lambda module, args, output: output.detach().requires_grad_()  # noqa: E731
+                scope.callback(self.stack.embed_tokens.register_forward_hook(begin).remove)
             for layer, names in self.wanted.items():
                 for name in names:
                     scope.callback(self._attach(layer, name).remove)
@@ -60,26 +65,24 @@ class Recorder:
         return {key: join(parts) for key, parts in self.pieces.items()}, rotary
 
     def _enter(self, module, args, kwargs):
-        source = args[0] if args else kwargs.get("input_ids")
-        source = kwargs["inputs_embeds"] if source is None else source
-        self._shape = tuple(source.shape[:2])
+        current = Pass.of(module, args, kwargs)
+        self._shape = (current.batch, current.tokens)
 
     def _rotary(self, module, args, output):
         self.rotary.append(tuple(self._moved(part) for part in output))
 
     def _moved(self, tensor):
-        tensor = tensor.detach()
+        tensor = tensor if self.grad else tensor.detach()
         return tensor if self.device is None else tensor.to(self.device, non_blocking=True)
 
     def _attach(self, layer, name):
-        kind = self.spec.kind(layer)
-        seam = SEAMS[kind][name]
-        module = self.stack.layers[layer].get_submodule(seam.path)
-        bucket = (layer, name)
+        seam = self.spec.seams[self.spec.kind(layer)][name]
+        module, place = self.stack.layers[layer].get_submodule(seam.path), (layer, name)
 
         def keep(tensor):
-            value = shaped(tensor, seam, self.spec, kind, *self._shape)
-            self.pieces.setdefault(bucket, []).append(self._moved(value))
+            if self.grad:
+                self.crossed[place] = tensor
+            self.pieces.setdefault(place, []).append(self._moved(seam.read(tensor, self.spec, *self._shape)))
 
         if seam.side == "in":
             return module.register_forward_pre_hook(lambda module, args: keep(args[0]))

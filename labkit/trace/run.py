@@ -9,12 +9,13 @@ from collections.abc import Mapping
 import torch
 
 from labkit import rotary
-from labkit.errors import InputError, LayerError, ParityError, SeamError
+from labkit.errors import InputError, ParityError, SeamError
 from labkit.notation import visible
 from labkit.rotary import Scaling
 from labkit.spec import Spec
 
 # Relative to the largest value of the seam; measured on random hybrids in tests/test_parity.py.
+FORMAT = 2  # of a saved run
 TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 1e-2}
 
 
@@ -32,7 +33,7 @@ class Seams(Mapping):
                 f"seam {name!r} of layer {layer} was not kept in this run",
                 got=key,
                 expected=f"layer {layer}: {', '.join(kept)}" if kept else f"layers {sorted({at for at, _ in self})}",
-                hint="trace again with this layer in `layers` and this seam in `keep` (None keeps all)",
+                hint="trace again with this layer in `layers` and this seam in `seams` (None keeps all)",
             )
         return self._tensors[key]
 
@@ -59,7 +60,7 @@ class Start:
         length: tokens already in the cache.
         conv: `{layer: [conv channels, taps]}`, raw projections of the last tokens, newest last.
         state: `{layer: [head, key, value]}`, float32.
-        keys, values: `{layer: [kv_head, length, value]}`, keys already rotated, unless there are `places`.
+        keys, values: `{layer: [kv_head, length, head_dim]}`, keys already rotated, unless there are `places`.
         placed: whether the keys stand at chosen positions instead of 0 to length - 1.
         places: [3, length] rotary positions (time, height, width) of keys that are kept before rotation, else None.
     """
@@ -97,14 +98,15 @@ class Run:
     Attributes:
         ids: [token] token ids; `tokens` their readable texts.
         logits: [n, vocab] at the positions `logit_tokens` (by default the last token alone).
-        seams: `run.seams[layer, name]`, see `labkit.trace.SEAMS` for the names of each layer kind.
+        seams: `run.seams[layer, name]`, names as in `spec.seams` of each layer kind.
         rotary: (cos, sin), each [token, rotary channels], as the attention layers received them.
         parameters: `{(layer, name): tensor}`, the small weights that readings need (conv taps, A_log, dt_bias, norm).
         start: what a warm cache contributed.
         parity: `{(layer, reading): relative error}`, filled by each reading of this run.
-        prompt: number of tokens that were given; the rest was generated.
+        prompt_length: number of tokens that were given; the rest was generated.
         scaling: `rotary.Scaling` in force while the run was made.
         places: [token] rotary positions, if they were chosen; None where they count on.
+        graph: `{(layer, name): what crossed the boundary}` of a trace with gradients, else None; see `gradient`.
     """
 
     ids: torch.Tensor
@@ -116,11 +118,12 @@ class Run:
     parameters: dict
     start: Start
     spec: Spec
-    prompt: int
+    prompt_length: int
     model: str = ""
     parity: dict = dataclasses.field(default_factory=dict)
     scaling: Scaling = Scaling()
     places: torch.Tensor | None = None
+    graph: dict | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def __len__(self):
         return len(self.ids)
@@ -136,39 +139,27 @@ class Run:
         return torch.arange(len(self.ids)) + self.start.length
 
     def __repr__(self):
-        grown = f" ({self.prompt} given, {len(self) - self.prompt} generated)" if self.prompt < len(self) else ""
+        more = len(self) - self.prompt_length
+        grown = f" ({self.prompt_length} given, {more} generated)" if more else ""
         warm = f" after {self.start.length} cached tokens" if self.start.length else ""
         return f"Run({len(self)} tokens{grown}{warm}, layers {list(self.layers)}, {self.seams!r})"
 
-    def require(self, layer, kind, reading, instead):
-        """The layer, if it is of this kind.
-
-        Raises:
-            InputError: no such layer.
-            LayerError: the other kind; names the call that fits.
-        """
-        if self.spec.kind(layer) != kind:
-            article = {"deltanet": "Gated DeltaNet", "attention": "gated attention"}
-            fits = self.spec.deltanet_layers if kind == "deltanet" else self.spec.attention_layers
-            raise LayerError(
-                f"{reading}: layer {layer} is a {article[self.spec.kind(layer)]} layer",
-                expected=f"a {article[kind]} layer: {', '.join(map(str, fits))}",
-                hint=f"{instead}(run, layer={layer})",
-            )
-        return layer
-
-    def prove(self, layer, reading, recomputed, seam):
+    def check_parity(self, layer, reading, recomputed, seam):
         """Compare what was recomputed with the model's own next seam and note the error in `parity`.
 
+        Args:
+            recomputed: tensor of the seam's shape, on any device. seam: the model's own.
+
         Returns:
-            (error, tolerance): largest absolute difference over the largest absolute value of the seam.
+            `{"parity": error, "tolerance": bound}`, for a dataset's attributes: the largest absolute difference over
+            the largest absolute value of the seam.
 
         Raises:
             ParityError: above the tolerance for the seam's dtype, or not a number.
         """
         tolerance = TOLERANCE[seam.dtype]
         scale = seam.abs().max().float().clamp(min=1e-30)
-        error = float((recomputed.float() - seam.float()).abs().max() / scale)
+        error = float((recomputed.to(seam.device).float() - seam.float()).abs().max() / scale)
         self.parity[layer, reading] = error
         if not error <= tolerance:
             raise ParityError(
@@ -177,7 +168,30 @@ class Run:
                 expected=f"at most {tolerance:g} for {str(seam.dtype).removeprefix('torch.')}",
                 hint="an edit inside this layer, a fused kernel (see lab.backend), or NaN in the weights",
             )
-        return error, tolerance
+        return {"parity": error, "tolerance": tolerance}
+
+    def gradient(self, of: torch.Tensor, *, layer: int, seam: str) -> torch.Tensor:
+        """The derivative of a number by a seam, [token, *dims]; through everything that comes after the seam.
+
+        Args:
+            of: a tensor of one number, computed from `run.logits` or from later `run.seams`.
+
+        Raises:
+            InputError: a run without gradients, more than one number, or one that does not depend on the seam.
+            SeamError: a seam that was not kept.
+        """
+        values = self.seams[layer, seam]
+        if self.graph is None:
+            raise InputError("this run holds no gradients", got=repr(self), hint='lab.trace("red fox", grad=True)')
+        if of.numel() != 1 or not of.requires_grad:
+            got = f"{of.numel()} numbers" if of.numel() != 1 else "a number without a graph"
+            raise InputError("the gradient is of one number", got=got, expected="for example run.logits[-1, 7]")
+        crossed = self.graph[layer, seam]
+        (slope,) = torch.autograd.grad(of.sum(), crossed, retain_graph=True, allow_unused=True)
+        if slope is None:
+            raise InputError("this number does not depend on the seam", got=f"seam {seam!r} of layer {layer}")
+        place = self.spec.seams[self.spec.kind(layer)][seam]
+        return place.read(slope, self.spec, 1, len(self))[0].view_as(values)
 
     def save(self, folder):
         """Write the run as `run.safetensors` and `run.json` into a new or empty folder; no pickle.
@@ -201,9 +215,9 @@ class Run:
             tensors |= {f"start/{part}/{layer}": value for layer, value in getattr(self.start, part).items()}
         save_file({k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}, folder / "run.safetensors")
         facts = {
-            "format": 1,
+            "format": FORMAT,
             "tokens": self.tokens,
-            "prompt": self.prompt,
+            "prompt_length": self.prompt_length,
             "model": self.model,
             "length": self.start.length,
             "placed": self.start.placed,
@@ -226,8 +240,8 @@ def open_run(folder):
     if not (folder / "run.json").is_file() or not (folder / "run.safetensors").is_file():
         raise InputError("no saved run here", got=str(folder), expected="run.json and run.safetensors")
     facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    if facts.get("format") != 1:
-        raise InputError("unknown format of a saved run", got=facts.get("format"), expected=1)
+    if facts.get("format") != FORMAT:
+        raise InputError("unknown format of a saved run", got=facts.get("format"), expected=FORMAT)
     tensors = load_file(folder / "run.safetensors")
     groups = {"seams": {}, "parameters": {}, "conv": {}, "state": {}, "keys": {}, "values": {}}
     for key, value in tensors.items():
@@ -247,7 +261,7 @@ def open_run(folder):
         parameters=groups.pop("parameters"),
         start=Start(facts["length"], **groups, places=tensors.get("start_places"), placed=facts.get("placed", False)),
         spec=Spec(**{k: tuple(v) if isinstance(v, list) else v for k, v in spec.items()}),
-        prompt=facts["prompt"],
+        prompt_length=facts["prompt_length"],
         model=facts["model"],
         parity={(layer, reading): error for layer, reading, error in facts["parity"]},
         scaling=Scaling(**facts.get("scaling", {})),

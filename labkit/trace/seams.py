@@ -1,68 +1,19 @@
-"""Where the seams of each layer kind are: the one table that a new model family would have to extend.
+"""The seams of a model in use: its decoder stack, what a request asks of it, and what one forward pass is handed.
 
-A seam is a tensor that crosses a module boundary inside one decoder layer of Hugging Face's `Qwen3_5DecoderLayer`
-(`transformers/models/qwen3_5/modeling_qwen3_5.py`). `linear_attn.conv1d` is none: its weight is used functionally, so
-a hook on it never fires.
+A seam is a tensor that crosses a module boundary inside one decoder layer; where they are is said by the family's record
+(`labkit.families`).
 """
 
 import dataclasses
+import inspect
 
-from labkit.errors import InputError
+import torch
+from transformers.cache_utils import Cache
 
+from labkit.errors import BackendError, InputError
+from labkit.families import FAMILIES
 
-@dataclasses.dataclass(frozen=True)
-class Seam:
-    """Where one tensor crosses a module boundary.
-
-    Attributes:
-        path: the module, dotted, below the decoder layer; "" is the layer itself.
-        side: "out" (what the module returns) or "in" (its first positional argument).
-        dims: axes after `token`, as fields of `Spec` or numbers of them multiplied out by `sizes`.
-        part: None, or (index, parts): which of `parts` equal pieces of the last axis.
-    """
-
-    path: str
-    side: str
-    dims: tuple[str, ...]
-    part: tuple[int, int] | None = None
-
-
-COMMON = {
-    "resid_pre": Seam("", "in", ("channel",)),
-    "mixer_in": Seam("input_layernorm", "out", ("channel",)),
-    "mlp_out": Seam("mlp", "out", ("channel",)),
-    "resid_post": Seam("", "out", ("channel",)),
-}
-SEAMS = {
-    "deltanet": {
-        "qkv": Seam("linear_attn.in_proj_qkv", "out", ("channel",)),
-        "z": Seam("linear_attn.in_proj_z", "out", ("head", "value")),
-        "b": Seam("linear_attn.in_proj_b", "out", ("head",)),
-        "a": Seam("linear_attn.in_proj_a", "out", ("head",)),
-        "read": Seam("linear_attn.norm", "in", ("head", "value")),
-        "gated": Seam("linear_attn.out_proj", "in", ("head", "value")),
-        "mixer_out": Seam("linear_attn", "out", ("channel",)),
-        **COMMON,
-    },
-    "attention": {
-        "q": Seam("self_attn.q_norm", "out", ("query_head", "value")),
-        "k": Seam("self_attn.k_norm", "out", ("kv_head", "value")),
-        "v": Seam("self_attn.v_proj", "out", ("kv_head", "value")),
-        "gate": Seam("self_attn.q_proj", "out", ("query_head", "value"), part=(1, 2)),
-        "gated": Seam("self_attn.o_proj", "in", ("query_head", "value")),
-        "mixer_out": Seam("self_attn", "out", ("channel",)),
-        **COMMON,
-    },
-}
-PARAMETERS = {
-    "deltanet": (
-        "linear_attn.conv1d.weight",
-        "linear_attn.A_log",
-        "linear_attn.dt_bias",
-        "linear_attn.norm.weight",
-    ),
-    "attention": (),
-}
+CACHE_NAMES = ("cache", "past_key_values")  # of the parameter, newest first: transformers 5.24 renamed it
 
 
 def decoder(model):
@@ -71,43 +22,86 @@ def decoder(model):
     return getattr(inner, "language_model", inner)
 
 
-def heads_of(spec, axis, kind):
-    """Length of a head axis of a seam."""
-    return {"head": spec.heads, "query_head": spec.query_heads, "kv_head": spec.kv_heads}[axis]
+def cache_parameter(module) -> str:
+    """The name under which a module's forward takes its cache.
+
+    Raises:
+        BackendError: under none that labkit knows; a cache that nobody finds would drop edits in silence.
+    """
+    known = inspect.signature(type(module).forward).parameters
+    for name in CACHE_NAMES:
+        if name in known:
+            return name
+    raise BackendError(
+        "this transformers takes its cache under another name",
+        got=f"{type(module).__name__}.forward({', '.join(known)})",
+        expected=" or ".join(CACHE_NAMES),
+        hint="install a tested version; `labkit doctor` names them",
+    )
 
 
-def shaped(tensor, seam, spec, kind, batch, tokens):
-    """A seam's tensor as [batch, token, *dims]; a view wherever the layout allows."""
-    if seam.part is not None:
-        index, parts = seam.part
-        heads = heads_of(spec, seam.dims[0], kind)
-        return tensor.view(batch, tokens, heads, parts, -1).select(3, index)
-    if seam.dims == ("channel",) or seam.dims == ("head",):
-        return tensor.view(batch, tokens, -1)
-    return tensor.reshape(batch, tokens, heads_of(spec, seam.dims[0], kind), -1)
+@dataclasses.dataclass(frozen=True)
+class Pass:
+    """One forward pass of the decoder stack, as a hook on it sees the arguments.
+
+    Attributes:
+        batch, tokens: size of the input. cache: what is continued and grown, or None.
+        before: tokens already in the cache. mask: [batch, before + tokens] padding mask, or None.
+    """
+
+    batch: int
+    tokens: int
+    cache: Cache | None
+    before: int
+    mask: torch.Tensor | None
+
+    @classmethod
+    def of(cls, module, args, kwargs) -> "Pass":
+        """From a hook's arguments; the cache is found by its type, whatever its parameter is called.
+
+        Raises:
+            BackendError: no input, or something in the cache's place that is no transformers cache.
+        """
+        given = inspect.signature(type(module).forward).bind(module, *args, **kwargs).arguments
+        given |= given.pop("kwargs", {})
+        source = next((given[name] for name in ("input_ids", "inputs_embeds") if given.get(name) is not None), None)
+        caches = [value for value in given.values() if isinstance(value, Cache)]
+        unknown = [name for name in CACHE_NAMES if given.get(name) is not None and given[name] not in caches]
+        if source is None or unknown or len(caches) > 1:
+            raise BackendError(
+                "a forward pass that labkit cannot follow",
+                got=f"arguments {', '.join(given)}" + (f"; {unknown[0]} is no transformers cache" if unknown else ""),
+                expected="input_ids or inputs_embeds, and at most one cache",
+                hint="lab.cache() makes one",
+            )
+        cache = caches[0] if caches else None
+        mask = given.get("attention_mask")
+        mask = mask if isinstance(mask, torch.Tensor) and mask.ndim == 2 else None
+        return cls(*source.shape[:2], cache, 0 if cache is None else cache.get_seq_length(), mask)
 
 
-def wanted_seams(spec, layers, keep):
+def wanted_seams(spec, layers=None, seams=None) -> dict[int, list[str]]:
     """`{layer: names}` from the arguments of `Lab.trace`; None means all.
 
     Raises:
         InputError: a layer out of range, or a seam that exists in none of the chosen layers.
     """
     layers = range(spec.layers) if layers is None else [layers] if isinstance(layers, int) else list(layers)
-    keep = [keep] if isinstance(keep, str) else keep
-    known = {name for layer in layers for name in SEAMS[spec.kind(layer)]}
-    if keep is not None and (unknown := set(keep) - known):
+    seams = [seams] if isinstance(seams, str) else seams
+    known = {name for layer in layers for name in spec.seams[spec.kind(layer)]}
+    if seams is not None and (unknown := set(seams) - known):
         raise InputError("unknown seam", got=sorted(unknown), expected=", ".join(sorted(known)))
     return {
-        layer: [name for name in SEAMS[spec.kind(layer)] if keep is None or name in keep] for layer in sorted(layers)
+        layer: [name for name in spec.seams[spec.kind(layer)] if seams is None or name in seams]
+        for layer in sorted(layers)
     }
 
 
-def parameters_of(model, spec, layers):
-    """Copies of the small weights that the readings of these layers need."""
-    stack = decoder(model)
+def parameters_of(model, spec, layers) -> dict[tuple[int, str], torch.Tensor]:
+    """Copies of the small weights that the readings of these layers need, by (layer, name)."""
+    stack, paths = decoder(model), FAMILIES[spec.family].parameters
     return {
-        (layer, path.removeprefix("linear_attn.")): stack.layers[layer].get_parameter(path).detach().clone()
+        (layer, name): stack.layers[layer].get_parameter(path).detach().clone()
         for layer in layers
-        for path in PARAMETERS[spec.kind(layer)]
+        for name, path in paths[spec.kind(layer)].items()
     }

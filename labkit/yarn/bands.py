@@ -214,5 +214,5 @@ def proven(run, layer, heads, rows, scaling, q, k, places, groups, most=4):
     weight = logit.masked_fill((torch.arange(len(v))[None] > last).to(logit.device), -torch.inf).softmax(-1)
     values = v[:, [h * run.spec.kv_heads // run.spec.query_heads for h in heads]].float()
     gated = torch.einsum("hts,shv->thv", weight, values) * gate[rows][:, heads].sigmoid().float()
-    error, tolerance = run.prove(layer, "yarn.bands", gated, run.seams[layer, "gated"][rows][:, heads])
+    error, tolerance = run.check_parity(layer, "yarn.bands", gated, run.seams[layer, "gated"][rows][:, heads])
     return {"parity": error, "tolerance": tolerance}

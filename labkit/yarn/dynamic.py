@@ -15,7 +15,7 @@ from transformers.cache_utils import DynamicLayer
 from labkit import rotary
 from labkit.cache import CLOSED, GO_ON
 from labkit.errors import InputError
-from labkit.trace import decoder
+from labkit.trace import Pass, decoder
 from labkit.yarn.scope import under
 from labkit.yarn.table import RELEASED, shape, stretched
 
@@ -43,9 +43,8 @@ def dynamic(lab, most=RELEASED, *, ramp="index", attention_factor=None):
         scope.enter_context(under(lab, dataclasses.replace(scaling, length=lab.spec.window), rotator.reach))
         scope.callback(stack.register_forward_pre_hook(rotator.settle, with_kwargs=True).remove)
         scope.callback(stack.rotary_emb.register_forward_hook(rotator.seen, with_kwargs=True).remove)
-        scope.callback(setattr, lab, "_keys_layer", lab._keys_layer)
+        scope.enter_context(lab.scopes.opened(unrotated=rotator.layer))
         scope.callback(setattr, rotator, "open", False)
-        lab._keys_layer = rotator.layer
         yield lab
 
 
@@ -62,14 +61,12 @@ class Rotator:
 
     def settle(self, module, args, kwargs):
         """Before a pass: the scaling of its length."""
-        given = args[0] if args else kwargs.get("input_ids")
-        given = kwargs["inputs_embeds"] if given is None else given
-        cache = kwargs.get("past_key_values")
-        length = given.shape[1] + (0 if cache is None else cache.get_seq_length())
+        current = Pass.of(module, args, kwargs)
+        length = current.before + current.tokens
         now = self.scaling.at(length, self.where["window"])
         self.module.inv_freq.copy_(rotary.frequencies(now, **self.where))
         self.module.attention_scaling = now.m
-        self.lab._scaling = dataclasses.replace(self.scaling, length=length)
+        self.lab.scopes.scaling = dataclasses.replace(self.scaling, length=length)
 
     def seen(self, module, args, kwargs, output):
         """After the rotary module: positions [3, batch, T] of the pass, and its cos and sin [batch, 1, T, channels]."""

@@ -143,7 +143,7 @@ class Book:
 
     def __init__(self, folder, lab):
         self.known, self.path = {}, None if folder is None else pathlib.Path(folder) / "answers.jsonl"
-        self.facts = {"format": 1, "model": lab.name, "edits": [repr(edit) for edit in lab._edits]}
+        self.facts = {"format": 1, "model": lab.name, "edits": [repr(edit) for edit in lab.scopes.edits]}
         self.window = lab.spec.window
         head, *lines = _lines(self.path)
         if head is not None and head != self.facts:

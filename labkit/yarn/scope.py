@@ -9,10 +9,12 @@ cache are rotated already, so a cache belongs to one scaling; `labkit.yarn.dynam
 
 import contextlib
 
+from transformers.cache_utils import Cache
+
 from labkit import rotary
-from labkit.cache import STAMP, settle
+from labkit.cache import book_of, settle
 from labkit.errors import InputError
-from labkit.trace import decoder
+from labkit.trace import Pass, decoder
 from labkit.yarn.table import RELEASED, shape, stretched
 
 
@@ -44,7 +46,7 @@ def scaled(lab, factor=RELEASED, *, kind="yarn", ramp="index", attention_factor=
 @contextlib.contextmanager
 def under(lab, scaling, window=None):
     """The model under a `rotary.Scaling`; see `scaled`."""
-    if lab._keys_layer is not None:
+    if lab.scopes.unrotated is not None:
         hint = "close the yarn.dynamic scope first; it sets the frequencies anew before every pass"
         raise InputError("no other scaling inside yarn.dynamic", got=str(scaling), hint=hint)
     if "dynamic" in scaling.kind and scaling.length is None:
@@ -58,19 +60,17 @@ def under(lab, scaling, window=None):
     stack = decoder(lab.model)
 
     def stamp(module, args, kwargs):  # also when the model is called without the lab
-        cache = kwargs.get("past_key_values")
-        if cache is not None and hasattr(cache, "layers"):
-            settle(cache, lab.scaling, lab.native, native, unrotated=lab._keys_layer is not None)
+        cache = Pass.of(module, args, kwargs).cache
+        if cache is not None:
+            settle(cache, lab.scaling, lab.native, native, unrotated=lab.scopes.unrotated is not None)
 
     def mark(module, args, output):  # a cache that the model made by itself
-        cache = getattr(output, "past_key_values", None)
-        if cache is not None and hasattr(cache, "layers"):
-            setattr(cache, STAMP, lab.scaling)
+        for cache in (value for value in output.values() if isinstance(value, Cache)):
+            book_of(cache).scaling = lab.scaling
 
     with contextlib.ExitStack() as scope:
         scope.enter_context(rotary.switched(stack, scaling, reach=reach, **shape(lab.spec)))
         scope.callback(stack.register_forward_pre_hook(stamp, with_kwargs=True).remove)
         scope.callback(stack.register_forward_hook(mark).remove)
-        scope.callback(setattr, lab, "_scaling", lab._scaling)
-        lab._scaling = scaling
+        scope.enter_context(lab.scopes.opened(scaling=scaling))
         yield lab

@@ -10,7 +10,7 @@ def summaries(lab, ids, **options):
     """Trace, then the summary of every attention layer; nothing kept."""
     from labkit import attention
 
-    run = lab.trace(ids, layers=lab.spec.attention_layers, keep=KEEP)
+    run = lab.trace(ids, layers=lab.spec.attention_layers, seams=KEEP)
     for layer in lab.spec.attention_layers:
         attention.summary(run, layer=layer, **options)
 
@@ -113,7 +113,7 @@ def summary_peak(tokens):
     from labkit import attention
 
     lab, ids = ready(tokens)
-    run = lab.trace(ids, layers=lab.spec.attention_layers, keep=KEEP)
+    run = lab.trace(ids, layers=lab.spec.attention_layers, seams=KEEP)
     attention.summary(run, layer=lab.spec.attention_layers[0], rows=4)
     return peak(lambda: [attention.summary(run, layer=layer) for layer in lab.spec.attention_layers])
 

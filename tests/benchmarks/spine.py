@@ -140,7 +140,7 @@ def load_nano():
 def patterns(lab, ids):
     from labkit import attention
 
-    run = lab.trace(ids, layers=lab.spec.attention_layers, keep=["q", "k", "v", "gate", "gated"])
+    run = lab.trace(ids, layers=lab.spec.attention_layers, seams=["q", "k", "v", "gate", "gated"])
     for layer in lab.spec.attention_layers:
         yield attention.pattern(run, layer=layer)
 
@@ -180,7 +180,7 @@ def rows_peak(tokens):
     from labkit import attention
 
     lab, ids = ready(tokens)
-    run = lab.trace(ids, layers=[3], keep=["q", "k", "v", "gate", "gated"])
+    run = lab.trace(ids, layers=[3], seams=["q", "k", "v", "gate", "gated"])
     attention.pattern(run, layer=3, rows=[5])
     return peak(lambda: attention.pattern(run, layer=3, rows=list(range(0, tokens, tokens // 8))))
 

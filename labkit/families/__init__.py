@@ -1,0 +1,32 @@
+"""Model families: everything about one that is not in its configuration, one record in one file each.
+
+A record says which transformers classes hold the model, where its seams are, which small weights readings need, which
+kernels compute, what an MLP costs, and how tensors are named on disk. Trace, edit, spec, plan, zoo and doctor read it;
+none of them knows a family by name. A new family is a new file here and a line in `FAMILIES`.
+"""
+
+from labkit.errors import InputError
+from labkit.families.qwen3_5 import QWEN3_5
+from labkit.families.qwen3_5_moe import QWEN3_5_MOE
+from labkit.families.record import ATTENTION, COMMON, DELTANET, Family, Seam
+
+FAMILIES = {family.name: family for family in (QWEN3_5, QWEN3_5_MOE)}
+
+__all__ = ["ATTENTION", "COMMON", "DELTANET", "FAMILIES", "Family", "Seam", "of_model_type"]
+
+
+def of_model_type(model_type: str) -> Family:
+    """The family of a `model_type` of a configuration, image-text or text.
+
+    Raises:
+        InputError: none of the families; names them.
+    """
+    for family in FAMILIES.values():
+        if model_type in family.model_types:
+            return family
+    raise InputError(
+        "not a model of a family that labkit knows",
+        got=f"model_type {model_type!r}",
+        expected=", ".join(name for family in FAMILIES.values() for name in family.model_types),
+        hint='CONTRIBUTING.md, "A family in one file", says what another one would need',
+    )

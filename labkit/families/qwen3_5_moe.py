@@ -1,0 +1,37 @@
+"""Qwen3.5 and 3.8 with experts (35B-A3B, 397B-A17B): `transformers/models/qwen3_5_moe/modeling_qwen3_5_moe.py`.
+
+The mixers are those of the dense family, module by module. The MLP is a router over `experts` small MLPs, of which each
+token uses `active_experts`, beside a shared one behind a sigmoid gate.
+"""
+
+import dataclasses
+
+from labkit.families.qwen3_5 import QWEN3_5, SIZES
+
+
+def mlp(spec) -> tuple[int, int]:
+    """Router, experts, shared expert and its gate; a token uses the chosen experts alone."""
+    expert = 3 * spec.hidden * spec.intermediate
+    always = spec.hidden * spec.experts + 3 * spec.hidden * spec.shared_intermediate + spec.hidden
+    return spec.experts * expert + always, spec.active_experts * expert + always
+
+
+QWEN3_5_MOE = dataclasses.replace(
+    QWEN3_5,
+    name="qwen3_5_moe",
+    title="Qwen3.5 and 3.8 with experts",
+    model_types=("qwen3_5_moe", "qwen3_5_moe_text"),
+    causal="Qwen3_5MoeForCausalLM",
+    conditional="Qwen3_5MoeForConditionalGeneration",
+    modeling="transformers.models.qwen3_5_moe.modeling_qwen3_5_moe",
+    sizes=SIZES
+    | {
+        "intermediate": "moe_intermediate_size",
+        "experts": "num_experts",
+        "active_experts": "num_experts_per_tok",
+        "shared_intermediate": "shared_expert_intermediate_size",
+    },
+    mlp=mlp,
+    unquantized=("gate", "shared_expert_gate"),
+    gguf="qwen35moe",
+)
