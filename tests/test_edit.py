@@ -36,7 +36,7 @@ def test_everything_is_undone_also_after_an_exception(lab):
     with pytest.raises(KeyboardInterrupt), lab.edit(edit.scale("mlp_out", layer=1, factor=0.0)):
         assert not torch.equal(logits(lab), plain)
         raise KeyboardInterrupt
-    assert torch.equal(logits(lab), plain) and hooks(lab.model) == [] and lab._edits == []
+    assert torch.equal(logits(lab), plain) and hooks(lab.model) == [] and lab.scopes.edits == []
 
 
 def test_an_edit_moves_only_the_chosen_tokens_and_heads(lab):
@@ -182,7 +182,7 @@ def test_a_forward_pass_over_the_place_of_surgery_is_stopped(lab):
         (
             edit.scale("qkv", layer=1, heads=[0], factor=0),
             LayerError,
-            "(?s)'qkv' has no head axis.*leave heads out",
+            "(?s)'qkv' has no head axis.*edit.scale",
         ),
         (edit.scale("b", layer=1, heads=[9], factor=0), InputError, "(?s)head out of range.*9.*0 to 8"),
         (edit.scale("k", layer=2, heads=[2], factor=0), InputError, "(?s)kv_head out of range.*0 to 1"),
