@@ -7,6 +7,7 @@ from tiny import hooks
 
 from labkit import deltanet, edit
 from labkit.errors import InputError, LayerError
+from labkit.trace import cache_parameter
 
 IDS = tiny.ids(47)
 
@@ -166,7 +167,7 @@ def test_a_forward_pass_over_the_place_of_surgery_is_stopped(lab):
         with pytest.raises(InputError, match="(?s)at=20\\) lies inside this forward pass.*tokens 0 to 46.*no cache"):
             lab.model(IDS[None], use_cache=False)
         with pytest.raises(InputError, match="(?s)tokens 0 to 46 in one pass\n.*ends with token 20.*lab.trace"):
-            lab.model(IDS[None], past_key_values=lab.cache())
+            lab.model(IDS[None], **{cache_parameter(lab.model): lab.cache()})
         with pytest.raises(InputError, match="rows of one length"):
             lab.trace([IDS, IDS[:30]])
 

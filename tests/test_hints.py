@@ -22,14 +22,10 @@ def hints():
     """(place, text) of every `hint=`, `instead=` and `hint = ...` of the package, placeholders filled."""
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            values = []
-            if (
-                isinstance(node, ast.keyword)
-                and node.arg in ("hint", "instead")
-                or isinstance(node, ast.Assign)
-                and any(isinstance(t, ast.Name) and t.id == "hint" for t in node.targets)
-            ):
-                values = [node.value]
+            named = isinstance(node, ast.keyword) and node.arg in ("hint", "instead")
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            named = named or any(isinstance(target, ast.Name) and target.id == "hint" for target in targets)
+            values = [node.value] if named else []
             for value in values:
                 for part in ast.walk(value):
                     if isinstance(part, ast.JoinedStr) or (
