@@ -5,8 +5,9 @@ import collections
 import numpy as np
 
 from labkit.notation import label
+from labkit.progress import counter
 from labkit.reuse.calls import calls
-from labkit.reuse.ledger import Ledger, bar
+from labkit.reuse.ledger import Ledger
 from labkit.thinking import CAUSES, divergence
 
 SHOWN = ("live", "end", "prompt_end", "before_think", "end+before_think", "branch", "every 784")
@@ -48,7 +49,7 @@ def compare(
         found, cached = collections.Counter(), None
         more = dict(variant=variant, tools=tools, enable_thinking=enable_thinking)
         made = calls(messages, tokenizer, policy=policy, **more)
-        for call in bar(made, progress, what=policy, total=count):
+        for call in counter(made, show=progress, unit="call", title=policy, total=count):
             for book in books:
                 book.add(call)
             if cached is not None:
