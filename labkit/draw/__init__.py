@@ -10,7 +10,7 @@ draw.page(path, figures, title=...)     several figures as one page that works o
 """
 
 from labkit.draw.heatmaps import frames, heatmap, maps
-from labkit.draw.page import page
+from labkit.draw.pages import page
 from labkit.draw.panel import Panel, panel
 from labkit.draw.plots import bars, lines, tokens
 from labkit.draw.theme import CONFIG, KIND, Figure
