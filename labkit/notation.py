@@ -195,7 +195,8 @@ def label(variables, *, coords=None, attrs=None):
             torch or numpy array (detached, moved to the CPU; half precisions become float32). The quantity says what
             the numbers are: a key of `QUANTITIES`, a `Quantity`, or None for counts and indices. It never follows from
             the variable's name.
-        coords: `{axis: values}`; a `(axis, values)` pair adds a second coordinate along that axis.
+        coords: `{axis: values}`; a pair `(axis, values)` adds a second coordinate along that axis, and a third entry
+            `(axis, values, long_name)` says what the coordinate is, for the axes of plots.
         attrs: facts about the whole reading: model, layer, parity, tolerance, ...
 
     Returns:
@@ -238,9 +239,12 @@ def described(quantity) -> dict:
 
 
 def _coord(values):
-    if isinstance(values, tuple) and len(values) == 2 and isinstance(values[0], str):
-        return (values[0], plain(values[1]))
-    return plain(values)
+    if not (isinstance(values, tuple) and len(values) in (2, 3) and isinstance(values[0], str)):
+        return plain(values)
+    if isinstance(values[1], str):  # a tuple of names
+        return plain(values)
+    axis, numbers, *long_name = values
+    return (axis, plain(numbers), {"long_name": long_name[0]} if long_name else {})
 
 
 def plain(array):
