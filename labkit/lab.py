@@ -235,7 +235,7 @@ class Lab:
 
     def cache(self, *, offloading=False):
         """An empty hybrid cache for this model; with `offloading` keys and values rest in host memory."""
-        cache = _cache.HybridCache(decoder(self.model).config, offloading=offloading)
+        cache = _cache.HybridCache(decoder(self.model).config, self, offloading=offloading)
         for layer in self.spec.attention_layers if self.scopes.unrotated else ():
             cache.layers[layer] = self.scopes.unrotated(layer)
         return cache

@@ -194,7 +194,8 @@ def label(variables, *, coords=None, attrs=None):
         variables: `{name: (dims, tensor, quantity)}`. Dims are names from `AXES` or of the user's own; the tensor is
             any torch or numpy array (detached, moved to the CPU; half precisions become float32). The quantity says
             what the numbers are: a key of `QUANTITIES`, a `Quantity`, or None for counts; the name says nothing.
-        coords: `{axis: values}`; a `(axis, values)` pair adds a second coordinate along that axis.
+        coords: `{axis: values}`; a pair `(axis, values)` adds a second coordinate along that axis, and a third entry
+            `(axis, values, long_name)` says what the coordinate is, for the axes of plots.
         attrs: facts about the whole reading: model, layer, parity, tolerance, ...
 
     Returns:
@@ -237,9 +238,12 @@ def described(quantity) -> dict:
 
 
 def _coord(values):
-    if isinstance(values, tuple) and len(values) == 2 and isinstance(values[0], str):
-        return (values[0], plain(values[1]))
-    return plain(values)
+    if not (isinstance(values, tuple) and len(values) in (2, 3) and isinstance(values[0], str)):
+        return plain(values)
+    if isinstance(values[1], str):  # a tuple of names
+        return plain(values)
+    axis, numbers, *long_name = values
+    return (axis, plain(numbers), {"long_name": long_name[0]} if long_name else {})
 
 
 def plain(array):

@@ -37,7 +37,7 @@ def _feed(lab, ids, columns, cache, mask, position_ids, chunk):
         cache = lab.cache()
     if cache is not None:
         check_whole(cache)
-        settle(cache, lab.scaling, lab.native, lab.spec.window, unrotated=lab.scopes.unrotated is not None)
+        settle(cache, lab)
         book = book_of(cache)
         if book.placed and position_ids is None:
             got, hint = "no positions for the rest", "lab.trace(rest, cache=cache, position_ids=...)"

@@ -83,7 +83,8 @@ class Unrotated:
                 )
             before, half = torch.arange(start.length), spec.rotary_dim // 2
             cached = start.keys[layer].transpose(0, 1).to(k)
-            turn = phases(spec, run.scaling, before, k.device).conj()[:, None] / run.scaling.m
+            m = run.scaling.at(window=spec.window).attention_factor
+            turn = phases(spec, run.scaling, before, k.device).conj()[:, None] / m
             pairs = torch.complex(cached[..., :half], cached[..., half : 2 * half]) * turn
             cached = torch.cat([pairs.real, pairs.imag, cached[..., 2 * half :]], -1)
             k, position_ids = torch.cat([cached, k]), torch.cat([before, position_ids])
@@ -101,7 +102,7 @@ class Unrotated:
         for band in range(len(parts) - 1):
             pairs = (bands == band).to(keys.device)
             left, right = (torch.cat([c[:, pairs].real, c[:, pairs].imag], 1) for c in (a, b))
-            parts[band] = scaling.m**2 * (left @ right.T)
+            parts[band] = scaling.at(window=spec.window).attention_factor ** 2 * (left @ right.T)
         parts[-1] = queries[:, 2 * half :] @ keys[:, 2 * half :].T
         return parts
 
