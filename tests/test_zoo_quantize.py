@@ -172,13 +172,13 @@ def test_other_packings_are_refused(folder):
         lk.load(folder, device="cpu")
 
 
-@pytest.fixture
-def stored_fp8(folder):
+def store_fp8(folder):
     """The folder with its large linear layers in e4m3 and a scale per block, 32 x 32 here."""
     pytest.importorskip("accelerate", reason="pip install labkit[quant]")
+    kept = [f".{name}." for name in (*KEPT_WITH_EXPERTS, "embed_tokens")]
 
     def pack(named):
-        for name in [n for n, w in named.items() if w.ndim == 2 and not any(k in n for k in (*KEPT, "embed"))]:
+        for name in [n for n, w in named.items() if w.ndim == 2 and not any(k in f".{n}" for k in kept)]:
             weight = named[name]
             rows, columns = (size // 32 for size in weight.shape)
             scale = torch.ones(rows, columns)
@@ -194,8 +194,32 @@ def stored_fp8(folder):
     stored["modules_to_not_convert"] = ["lm_head", "model.embed_tokens"] + [
         f"model.layers.{layer}.linear_attn.in_proj_{kind}" for layer in (0, 1, 3, 4) for kind in "ab"
     ]
+    stored["modules_to_not_convert"] += [
+        f"model.layers.{layer}.mlp.{kind}" for layer in range(6) for kind in ("gate", "shared_expert_gate")
+    ]
     checkpoints.change_json(folder / "config.json", quantization_config=stored)
     return folder
+
+
+@pytest.fixture
+def stored_fp8(folder):
+    """The dense hybrid, stored so."""
+    return store_fp8(folder)
+
+
+def test_stored_fp8_experts_are_unpacked_on_a_cpu(tmp_path):
+    """As official checkpoints store them: every expert apart, with its scales beside it."""
+    mixed = tiny.model(experts=True, **EXPERTS)
+    folder = store_fp8(checkpoints.text_only(tmp_path / "mixed", mixed, apart=True))
+    lab = lk.load(folder, device="cpu", dtype="float32")
+    assert lab.backend.quantize == "fp8, unpacked"
+    for name, weight in lab.model.named_parameters():
+        original = mixed.get_parameter(name)
+        assert (weight - original).norm() / original.norm() < 0.04, name
+    assert torch.equal(lab.model.model.layers[1].mlp.gate.weight, mixed.model.layers[1].mlp.gate.weight)
+    checkpoints.rewrite(folder, lambda named: named.pop("model.layers.2.mlp.experts.12.up_proj.weight"))
+    with pytest.raises(CheckpointError, match="lacks tensors\n.*experts.12.up_proj"):
+        lk.load(folder, device="cpu")
 
 
 def test_stored_fp8_is_unpacked_on_a_cpu(stored_fp8, wide):
