@@ -1,4 +1,4 @@
-"""labkit: look inside hybrid-attention language models of the Qwen3.5 / 3.6 / 3.8 family.
+"""labkit: look inside hybrid-attention language models of the Qwen3.5 / 3.6 / 3.8 families.
 
     import labkit as lk
     lab = lk.load()
@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "load": "labkit.zoo",
+    "wrap": "labkit.zoo",
     "Lab": "labkit.lab",
     "Run": "labkit.trace",
     "open_run": "labkit.trace",
@@ -28,6 +29,7 @@ _MODULES = (
     "draw",
     "edit",
     "errors",
+    "families",
     "notation",
     "plan",
     "reuse",

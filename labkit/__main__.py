@@ -14,7 +14,7 @@ from labkit.errors import LabError
 SESSION = "JSON or JSONL: OpenAI, Claude Code, pi, ATIF, ShareGPT; or the name of an example: bread, garden, tides"
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, or 1 with the reason on stderr.
 
     Args:
@@ -73,9 +73,9 @@ def _plan(options):
     from labkit import spec
 
     model = options.model or os.environ.get("LABKIT_MODEL") or "nano"
-    found = spec.read(pathlib.Path(__file__).parent / "nano" if model == "nano" else model)
-    card = found.card(tokens=options.tokens, gpu=options.gpu, dtype=options.dtype, quantize=options.quantize)
-    print(found, card, sep="\n\n")
+    anatomy = spec.read(pathlib.Path(__file__).parent / "nano" if model == "nano" else model)
+    card = anatomy.card(tokens=options.tokens, gpu=options.gpu, dtype=options.dtype, quantize=options.quantize)
+    print(anatomy, card, sep="\n\n")
     return 0
 
 
@@ -87,7 +87,7 @@ def _reuse(options):
         raise InputError("a page is a file", got=f"the folder {options.page}", expected="page.html, say")
     session = thinking.read_session(thinking.examples().get(options.session, options.session))
     print(session)
-    thinks = any(one.get("reasoning_content") or "</think>" in str(one["content"]) for one in session.messages)
+    thinks = any(turn.get("reasoning_content") or "</think>" in str(turn["content"]) for turn in session.messages)
     if not thinks:
         print("no thinking was recorded: counted as replies without thinking")
     try:

@@ -62,25 +62,26 @@ def change_json(path, **changes):
     write_json(path, {key: value for key, value in content.items() if value is not None})
 
 
-def text_only(folder, model, *, shards=1):
-    """The text-only layout; with more shards, an index and files of roughly equal size."""
+def text_only(folder, model, *, shards=1, apart=False):
+    """The text-only layout; with more shards, an index and files of roughly equal size; experts fused or apart."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", text_config(model))
-    write_tensors(folder, tensors(model), shards)
+    write_tensors(folder, tensors(model, apart), shards)
     write_tokenizer(folder, model.config.vocab_size)
     return folder
 
 
-def image_text(folder, model, *, shards=1):
+def image_text(folder, model, *, shards=1, apart=False):
     """The image-text layout: prefixed names beside vision and multi-token-prediction tensors."""
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)
     text = text_config(model) | {"mtp_num_hidden_layers": 1}
     tied = text.pop("tie_word_embeddings")
-    config = {"model_type": "qwen3_5", "text_config": text, "vision_config": VISION, "tie_word_embeddings": tied}
+    kind = text["model_type"].removesuffix("_text")
+    config = {"model_type": kind, "text_config": text, "vision_config": VISION, "tie_word_embeddings": tied}
     write_json(folder / "config.json", config)
-    renamed = {name.replace("model.", "model.language_model.", 1): w for name, w in tensors(model).items()}
+    renamed = {name.replace("model.", "model.language_model.", 1): w for name, w in tensors(model, apart).items()}
     renamed["model.visual.blocks.0.norm1.weight"] = torch.ones(VISION["hidden_size"])
     renamed["mtp.fc.weight"] = torch.ones(3, 2)
     write_tensors(folder, renamed, shards)
@@ -93,12 +94,18 @@ def text_config(model):
     return json.loads(model.config.to_json_string(use_diff=False)) | {"dtype": str(model.dtype).removeprefix("torch.")}
 
 
-def tensors(model):
-    """`{name: tensor}` of a model, lm_head left out where it is the embedding."""
-    kept = {name: weight.detach().clone().contiguous() for name, weight in model.state_dict().items()}
+def tensors(model, apart=False):
+    """`{name: tensor}` of a model, lm_head left out where it is the embedding; `apart` gives every expert its own."""
+    named = {name: weight.detach().clone().contiguous() for name, weight in model.state_dict().items()}
     if model.config.tie_word_embeddings:
-        kept.pop("lm_head.weight")
-    return kept
+        named.pop("lm_head.weight")
+    for name in [name for name in named if apart and ".experts." in name]:
+        head, _, kind = name.rpartition(".")
+        kinds = ("gate_proj", "up_proj") if kind == "gate_up_proj" else (kind,)
+        for expert, weight in enumerate(named.pop(name)):
+            for part, rows in zip(kinds, weight.chunk(len(kinds)), strict=True):
+                named[f"{head}.{expert}.{part}.weight"] = rows.clone()
+    return named
 
 
 def write_tensors(folder, named, shards=1):
@@ -127,19 +134,20 @@ def rewrite(folder, change):
     write_tensors(folder, named)
 
 
-def write_gguf(path, model, *, architecture="qwen35", leave_out=()):
+def write_gguf(path, model, *, architecture=None, leave_out=()):
     """A float32 .gguf file of a model, converted the way llama.cpp does: norms plus one, decay rates, tiled heads."""
     import gguf
     import torch
 
     config = model.config
+    experts = getattr(config, "num_experts", 0)
+    architecture = architecture or ("qwen35moe" if experts else "qwen35")
     heads, keys = config.linear_num_value_heads, config.linear_num_key_heads
     writer = gguf.GGUFWriter(path, architecture)
-    for key, value in {
+    sizes = {
         "block_count": config.num_hidden_layers,
         "context_length": config.max_position_embeddings,
         "embedding_length": config.hidden_size,
-        "feed_forward_length": config.intermediate_size,
         "attention.head_count": config.num_attention_heads,
         "attention.head_count_kv": config.num_key_value_heads,
         "attention.key_length": config.head_dim,
@@ -150,7 +158,17 @@ def write_gguf(path, model, *, architecture="qwen35", leave_out=()):
         "ssm.time_step_rank": heads,
         "ssm.inner_size": heads * config.linear_value_head_dim,
         "rope.dimension_count": int(config.head_dim * config.rope_parameters["partial_rotary_factor"]),
-    }.items():
+    } | (
+        {
+            "expert_count": experts,
+            "expert_used_count": config.num_experts_per_tok,
+            "expert_feed_forward_length": config.moe_intermediate_size,
+            "expert_shared_feed_forward_length": config.shared_expert_intermediate_size,
+        }
+        if experts
+        else {"feed_forward_length": config.intermediate_size}
+    )
+    for key, value in sizes.items():
         writer.add_uint32(f"{architecture}.{key}", value)
     writer.add_float32(f"{architecture}.attention.layer_norm_rms_epsilon", config.rms_norm_eps)
     writer.add_float32(f"{architecture}.rope.freq_base", config.rope_parameters["rope_theta"])
@@ -181,6 +199,12 @@ def write_gguf(path, model, *, architecture="qwen35", leave_out=()):
         "mlp.gate_proj.weight": ("ffn_gate.weight", None),
         "mlp.up_proj.weight": ("ffn_up.weight", None),
         "mlp.down_proj.weight": ("ffn_down.weight", None),
+        "mlp.gate.weight": ("ffn_gate_inp.weight", None),
+        "mlp.experts.down_proj": ("ffn_down_exps.weight", None),
+        "mlp.shared_expert.gate_proj.weight": ("ffn_gate_shexp.weight", None),
+        "mlp.shared_expert.up_proj.weight": ("ffn_up_shexp.weight", None),
+        "mlp.shared_expert.down_proj.weight": ("ffn_down_shexp.weight", None),
+        "mlp.shared_expert_gate.weight": ("ffn_gate_inp_shexp.weight", lambda w: w[0]),
         "linear_attn.in_proj_qkv.weight": ("attn_qkv.weight", lambda w: tiled(w, dv, qk)),
         "linear_attn.in_proj_z.weight": ("attn_gate.weight", lambda w: tiled(w, dv)),
         "linear_attn.in_proj_a.weight": ("ssm_alpha.weight", tiled),
@@ -193,6 +217,11 @@ def write_gguf(path, model, *, architecture="qwen35", leave_out=()):
     }
     whole = {"model.embed_tokens.weight": "token_embd.weight", "lm_head.weight": "output.weight"}
     for name, weight in model.state_dict().items():
+        if name.endswith("experts.gate_up_proj"):
+            for stored, rows in zip(("gate", "up"), weight.chunk(2, 1), strict=True):
+                stored = f"blk.{name.split('.')[2]}.ffn_{stored}_exps.weight"
+                writer.add_tensor(stored, rows.float().contiguous().numpy())
+            continue
         if name == "model.norm.weight":
             stored, weight = "output_norm.weight", weight + 1
         elif name in whole:

@@ -1,18 +1,22 @@
 """The doctor: every verdict on the pinned versions is good, and each fault it is there for turns the verdict."""
 
+import dataclasses
 import html
 import pathlib
 import re
 import tomllib
+import types
 
 import pytest
 import torch
-from transformers import AttentionInterface, DynamicCache, Qwen3_5TextConfig
+from transformers import AttentionInterface, DynamicCache
 from transformers.models.qwen3_5 import modeling_qwen3_5 as modeling
 
 from labkit import doctor
-from labkit.doctor import masks, memory, seams, stack
+from labkit.doctor import edits, masks, memory, seams, stack
 from labkit.doctor.sample import SIZES, Sample, build, far
+from labkit.families import FAMILIES
+from labkit.trace import Pass
 from labkit.zoo import backend
 
 
@@ -40,7 +44,9 @@ def test_measured_numbers_are_told(report):
     assert "gives 0 maps" in report["attention maps under sdpa"].detail
     assert "2 maps for 4 layers" in report["attention map index"].detail
     assert "becomes 10,000" in report["rope base"].detail
-    assert "42 seams of 4 layers; logits moved by 0e+00, 0 hooks left" in report["tracing"].detail
+    assert "84 seams of 8 layers of 2 families; logits moved by 0e+00, 0 hooks left" in report["tracing"].detail
+    assert "the stack sees 0 and 20 tokens before two passes" in report["cache argument"].detail
+    assert "6 edits at token 40" in report["chunked edits"].detail
     assert "[2, 1]" in report["stop ids"].detail
 
 
@@ -99,9 +105,8 @@ def test_the_command_tells_and_exits(monkeypatch, capsys):
 
 
 def test_sizes_differ_pairwise_where_a_swap_could_hide():
-    names = [name for name, value in SIZES.items() if type(value) is int and not name.endswith("_id")]
-    names = [n for n in names if n not in ("num_hidden_layers", "linear_conv_kernel_dim")]
-    assert len({SIZES[name] for name in names}) == len(names)
+    assert len(set(SIZES.values())) == len(SIZES)
+    assert set(SIZES) == {name for family in FAMILIES.values() for name in family.sizes}
 
 
 # -------------------------------------------------------------------------------- each fault turns its verdict
@@ -129,13 +134,13 @@ def test_old_python(monkeypatch):
 
 
 def test_fast_kernels_without_a_gpu(monkeypatch):
-    found = dict.fromkeys(backend.OPS, "torch") | {"chunk_gated_delta_rule": "fla"}
-    monkeypatch.setattr(backend, "resolved", lambda: found)
+    fast = {"qwen3_5": {"chunk": "torch", "conv": "torch"}, "qwen3_5_moe": {"chunk": "fla", "conv": "torch"}}
+    monkeypatch.setattr(backend, "resolved", lambda family: fast[family.name])
     for gpu, status in ((False, "warn"), (True, "ok")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
         verdict = stack.kernels(None)
         assert verdict.status == status
-        assert "chunk_gated_delta_rule fla" in verdict.detail
+        assert verdict.detail.startswith("chunk torch, conv torch, chunk fla; ")
 
 
 def test_no_browser(monkeypatch):
@@ -194,15 +199,13 @@ def test_half_precision_states_fail(sample, monkeypatch):
     assert "states are bfloat16" in verdict.detail
 
 
-def test_changed_defaults_are_noticed(sample, monkeypatch):
-    class Other(Qwen3_5TextConfig):
-        def __init__(self, rope_parameters=None, **options):
-            super().__init__(rope_parameters=rope_parameters | {"rope_theta": 500.0}, **options)
+def test_changed_defaults_are_noticed():
+    class Other:
+        def __init__(self, rope_parameters):
+            self.rope_parameters = rope_parameters | {"rope_theta": 500.0}
 
-    import transformers
-
-    monkeypatch.setattr(transformers, "Qwen3_5TextConfig", Other)
-    verdict = masks.rope_base(sample)
+    model = types.SimpleNamespace(config=Other({}))
+    verdict = masks.rope_base(types.SimpleNamespace(model=model))
     assert verdict.status == "warn"
     assert "becomes 500" in verdict.detail
 
@@ -218,9 +221,46 @@ def test_a_hook_left_behind_fails(sample, monkeypatch):
 
     monkeypatch.setattr(Lab, "trace", careless)
     verdict = seams.tracing(sample)
-    hooks[0].remove()
+    for hook in hooks:
+        hook.remove()
     assert verdict.status == "fail"
-    assert "1 hooks left" in verdict.detail
+    assert f"{len(FAMILIES)} hooks left" in verdict.detail
+
+
+def blind(monkeypatch):
+    """From here on hooks on the stack see no cache, as when its parameter has a name that nobody looks for."""
+    see = Pass.of.__func__
+
+    def without(cls, module, args, kwargs):
+        return dataclasses.replace(see(cls, module, args, kwargs), cache=None, before=0)
+
+    monkeypatch.setattr(Pass, "of", classmethod(without))
+
+
+def test_a_cache_that_nobody_finds_fails(sample, monkeypatch):
+    assert edits.cache_argument(sample).status == "ok"
+    blind(monkeypatch)
+    verdict = edits.cache_argument(sample)
+    assert (verdict.status, "0 and 0 tokens" in verdict.detail) == ("fail", True)
+    report = doctor.checkup((edits.cache_argument, edits.chunked_edits))
+    assert [verdict.status for verdict in report.verdicts] == ["fail", "fail"]
+
+
+def test_an_edit_dropped_in_chunks_fails(sample, monkeypatch):
+    """Seam edits alone: they vanish without a word, where a state edit would be refused."""
+    monkeypatch.setattr(edits.edit, "state", lambda change, layer, at: edits.edit.scale("z", layer=layer, factor=8))
+    verdict = edits.chunked_edits(sample)
+    assert verdict.status == "ok"
+    blind(monkeypatch)
+    verdict = edits.chunked_edits(sample)
+    assert verdict.status == "fail"
+    assert re.search(r"but for (1e\+00|9e-01) of it", verdict.detail), verdict
+
+
+def test_an_edit_without_effect_fails(sample, monkeypatch):
+    nothing = edits.edit.scale("gated", layer=0, factor=1, tokens=[40])
+    monkeypatch.setattr(edits.edit, "scale", lambda *args, **options: nothing)
+    assert edits.chunked_edits(sample).status == "fail"
 
 
 def test_dropout_is_noticed(sample):

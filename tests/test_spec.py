@@ -13,6 +13,7 @@ import tiny
 
 from labkit import spec
 from labkit.errors import CheckpointError, InputError
+from labkit.families import FAMILIES
 from labkit.spec.units import duration
 
 CONFIGS = pathlib.Path(spec.__file__).parent / "published"
@@ -22,23 +23,24 @@ FILES = {
     "4B": "Qwen3.5-4B",
     "9B": "Qwen3.5-9B",
     "27B": "Qwen3.6-27B",
+    "35B-A3B": "Qwen3.6-35B-A3B",
 }
 SIZES = list(FILES)
 MIB, GIB = 2**20, 2**30
 
 # Exact counts, one column per size; the last row is `total_size` of the published index.
 PUBLISHED = {
-    "embed": (254_279_680, 508_559_360, 635_699_200, 1_017_118_720, 1_271_398_400),
-    "deltanet": (189_778_752, 379_112_256, 1_011_356_160, 1_617_695_232, 5_562_051_072),
-    "attention": (44_043_264, 88_083_456, 293_605_376, 469_766_144, 1_677_729_792),
-    "mlp": (264_241_152, 905_969_664, 2_264_924_160, 4_831_838_208, 17_112_760_320),
-    "norms": (50_176, 100_352, 166_400, 266_240, 660_480),
-    "lm_head": (0, 0, 0, 1_017_118_720, 1_271_398_400),
-    "text": (752_393_024, 1_881_825_088, 4_205_751_296, 8_953_803_264, 26_895_998_464),
-    "vision": (100_592_896, 331_416_576, 333_514_240, 456_010_480, 460_730_096),
-    "mtp": (20_452_864, 60_828_160, 120_599_552, 243_290_624, 424_699_392),
+    "embed": (254_279_680, 508_559_360, 635_699_200, 1_017_118_720, 1_271_398_400, 508_559_360),
+    "deltanet": (189_778_752, 379_112_256, 1_011_356_160, 1_617_695_232, 5_562_051_072, 1_011_553_920),
+    "attention": (44_043_264, 88_083_456, 293_605_376, 469_766_144, 1_677_729_792, 272_634_880),
+    "mlp": (264_241_152, 905_969_664, 2_264_924_160, 4_831_838_208, 17_112_760_320, 32_359_137_280),
+    "norms": (50_176, 100_352, 166_400, 266_240, 660_480, 165_888),
+    "lm_head": (0, 0, 0, 1_017_118_720, 1_271_398_400, 508_559_360),
+    "text": (752_393_024, 1_881_825_088, 4_205_751_296, 8_953_803_264, 26_895_998_464, 34_660_610_688),
+    "vision": (100_592_896, 331_416_576, 333_514_240, 456_010_480, 460_730_096, 446_571_248),
+    "mtp": (20_452_864, 60_828_160, 120_599_552, 243_290_624, 424_699_392, 844_640_768),
 }
-CHECKPOINT = (1_746_882_752, 4_548_144_832, 9_319_737_856, 19_306_216_416, 55_562_855_904)
+CHECKPOINT = (1_746_882_752, 4_548_144_832, 9_319_737_856, 19_306_216_416, 55_562_855_904, 71_903_645_408)
 
 
 def config(size):
@@ -53,7 +55,7 @@ def changed(**changes):
 
 @pytest.fixture(scope="module")
 def specs():
-    """All five published models by size."""
+    """All published models by size."""
     return {size: spec.read(CONFIGS / f"{FILES[size]}.json") for size in SIZES}
 
 
@@ -80,24 +82,28 @@ def test_parameters_are_the_published_ones(specs, size):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_checkpoint_bytes_equal_total_size_of_the_index(specs, size):
-    release = "3.6" if size == "27B" else "3.5"
+    release = FILES[size][4:7]
     assert spec.checkpoint_bytes(specs[size], release) == CHECKPOINT[SIZES.index(size)]
-    other = spec.checkpoint_bytes(specs[size], "3.5" if size == "27B" else "3.6")
+    other = spec.checkpoint_bytes(specs[size], "3.5" if release == "3.6" else "3.6")
     assert other != CHECKPOINT[SIZES.index(size)]
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_parameters_equal_transformers_on_the_meta_device(specs, size):
     import torch
-    from transformers import Qwen3_5Config, Qwen3_5ForCausalLM
-    from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5VisionModel
 
-    whole = Qwen3_5Config(**config(size))
+    family = FAMILIES[specs[size].family]
     with torch.device("meta"):
-        text, vision = Qwen3_5ForCausalLM(whole.text_config), Qwen3_5VisionModel(whole.vision_config)
+        built = family.model_class(images=True)(family.model_class(images=True).config_class(**config(size)))
+        text = family.model_class()(built.config.text_config)
     count = spec.parameters(specs[size])
     assert component_counts(text) == {part: count[part] for part in component_counts(text)}
-    assert sum(weight.numel() for weight in vision.parameters()) == count["vision"]
+    assert sum(weight.numel() for weight in built.model.visual.parameters()) == count["vision"]
+    experts = sum(weight.numel() for name, weight in text.named_parameters() if ".experts." in name)
+    read = specs[size]
+    assert (experts > 0) == (read.experts > 0)
+    unused = experts * (read.experts - read.active_experts) // (read.experts or 1)
+    assert spec.active_parameters(read) == count["text"] - unused
 
 
 def component_counts(model):
@@ -111,9 +117,10 @@ def component_counts(model):
     return count | {"text": sum(weight.numel() for weight in model.parameters())}
 
 
+@pytest.mark.parametrize("experts", [False, True])
 @pytest.mark.parametrize("tied", [False, True])
-def test_parameters_of_a_real_small_model(model, tied):
-    built = tiny.model(tie_word_embeddings=True) if tied else model
+def test_parameters_of_a_real_small_model(tied, experts):
+    built = tiny.model(experts=experts, tie_word_embeddings=tied)
     read = spec.read(built.config)
     count = spec.parameters(read)
     assert component_counts(built) == {part: count[part] for part in component_counts(built)}
@@ -125,9 +132,11 @@ def test_cache_bytes_of_a_real_small_model(model, small):
     import torch
     from transformers import DynamicCache
 
+    from labkit.trace import cache_parameter
+
     cache = DynamicCache(config=model.config)
     with torch.no_grad():
-        model(tiny.ids(23)[None], past_key_values=cache)
+        model(tiny.ids(23)[None], **{cache_parameter(model): cache})
     held = [cache.layers[layer] for layer in small.deltanet_layers]
     states = sum(layer.recurrent_states[0].nbytes for layer in held)
     windows = sum(layer.conv_states[0].nbytes for layer in held)
@@ -145,6 +154,7 @@ def test_cache_bytes_of_a_real_small_model(model, small):
         ("4B", 32, 48, 1.5),
         ("9B", 32, 48, 1.5),
         ("27B", 64, 144, 3.75),
+        ("35B-A3B", 20, 60, 1.875),
     ],
 )
 def test_cache_of_the_published_models(specs, size, kib, state, conv):
@@ -179,7 +189,7 @@ def test_engine_blocks(specs, big):
     assert spec.engine_block(big) == 784
     assert spec.engine_block(big, "float8") == 1568
     assert spec.engine_block(specs["4B"]) == 528
-    assert spec.engine_block(dataclasses.replace(specs["4B"], kv_heads=2)) == 1056  # geometry of the 35B-A3B
+    assert spec.engine_block(specs["35B-A3B"]) == 1056
 
 
 @pytest.mark.parametrize(
@@ -190,7 +200,7 @@ def test_quantised_weights_of_the_27b(big, quantize, gb, off):
 
 
 def test_weight_bytes_without_quantisation_are_two_per_parameter(specs):
-    for size, gib in zip(SIZES, (1.40, 3.51, 7.83, 16.68, 50.1), strict=True):
+    for size, gib in zip(SIZES, (1.40, 3.51, 7.83, 16.68, 50.1, 64.56), strict=True):
         found = spec.weight_bytes(specs[size])["text"]
         assert found == 2 * spec.parameters(specs[size])["text"]
         assert found / GIB == pytest.approx(gib, abs=0.01)
@@ -278,6 +288,94 @@ def test_rooflines_scale_with_the_card(big, name):
     assert card.fp8 is None or plain > spec.prefill_seconds(big, 5000, card, quantize="fp8") > plain / 2
 
 
+# Experts
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    """The random hybrid with experts."""
+    return tiny.model(experts=True)
+
+
+@pytest.fixture(scope="module")
+def few(mixed):
+    """Its spec: 7 of 13 experts for a token."""
+    return spec.read(mixed.config, name="few")
+
+
+def expert_parameters(model):
+    """Parameters of all experts of a built model, the shared ones apart."""
+    return sum(weight.numel() for name, weight in model.named_parameters() if ".experts." in name)
+
+
+def test_fields_of_the_model_with_experts(few):
+    assert few.family == "qwen3_5_moe"
+    assert (few.experts, few.active_experts, few.intermediate, few.shared_intermediate) == (13, 7, 20, 28)
+    assert spec.Spec(**json.loads(json.dumps(dataclasses.asdict(few)))) == few
+
+
+def test_a_token_uses_the_chosen_experts_and_everything_else(mixed, few):
+    total = sum(weight.numel() for weight in mixed.parameters())
+    assert spec.active_parameters(few) == total - expert_parameters(mixed) * 6 // 13
+    assert spec.active_parameters(few) < spec.parameters(few)["text"] == total
+
+
+def test_flops_of_an_mlp_with_experts_are_those_that_are_done(few):
+    """Counted by torch in the real module: chosen experts, router, shared expert and its gate."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    built, tokens = tiny.model(experts=True), 31
+    built.set_experts_implementation("eager")
+    with FlopCounterMode(display=False) as counter:
+        built.model.layers[1].mlp(torch.randn(1, tokens, few.hidden))
+    count = spec.parameters(few)
+    per_token = spec.linear_flops(few) - 2 * (count["deltanet"] + count["attention"])
+    assert counter.get_total_flops() * few.layers == tokens * per_token
+    assert spec.prefill_flops(few, tokens)["linear"] == tokens * spec.linear_flops(few)
+
+
+def test_decode_reads_the_chosen_experts_alone(mixed, few):
+    count, cached = spec.parameters(few), 41
+    read = 2 * (count["text"] - count["embed"] - expert_parameters(mixed) * 6 // 13)
+    rest = spec.kv_bytes(few, cached) + 2 * spec.state_bytes(few)
+    assert spec.decode_bytes(few, cached) == read + rest
+    tied = dataclasses.replace(few, tied=True)
+    assert spec.decode_bytes(tied, cached) == read + rest  # the embedding instead of lm_head
+
+
+def test_quantised_experts(mixed, few):
+    """fp8 packs experts, the others leave them; router, shared gate and a/b projections stay as they are."""
+    import torch
+
+    dense = sum(
+        module.weight.numel()
+        for name, module in mixed.named_modules()
+        if type(module) is torch.nn.Linear and name.rpartition(".")[2] not in FAMILIES[few.family].unquantized
+    )
+    total, experts = sum(weight.numel() for weight in mixed.parameters()), expert_parameters(mixed)
+    for quantize, width in spec.QUANTIZED.items():
+        packed = dense + (experts if quantize == "fp8" else 0)
+        expected = 2 * (total - packed) + width * packed
+        assert spec.weight_bytes(few, quantize=quantize)["text"] == pytest.approx(expected, abs=2)
+    assert spec.weight_bytes(few, quantize="fp8", active=True)["text"] == pytest.approx(
+        spec.weight_bytes(few, quantize="fp8")["text"] - spec.QUANTIZED["fp8"] * experts * 6 / 13, abs=2
+    )
+
+
+def test_the_35b_a3b(specs):
+    read = specs["35B-A3B"]
+    assert spec.active_parameters(read) == 3_454_988_928
+    assert spec.linear_flops(read) / 1e9 == pytest.approx(4.875, abs=0.001)
+    assert spec.decode_seconds(read, 0, "H200") * 1e3 == pytest.approx(1.25, abs=0.005)
+    card = repr(read.card())
+    assert "one token uses" in card and "3.45 B parameters · 8 of 256 experts and the shared one" in card
+    assert "8 of 256 experts of 512 and a shared one of 512" in repr(read)
+    assert "34.66 B text" in repr(read) and "3.45 B for one token" in repr(read)
+    assert read.card().numbers["active parameters"] == 3_454_988_928
+    assert "one token uses" not in repr(specs["27B"].card())
+
+
 def test_a_stack_of_one_kind_has_no_break_even(small):
     only = dataclasses.replace(small, kinds=(spec.DELTANET,) * 3)
     assert spec.kv_bytes_per_token(only) == 0
@@ -350,18 +448,32 @@ def test_rotary_matches_the_model(model, small):
 
 
 WRONG = {
-    "mixture of experts": (
-        {"model_type": "qwen3_5_moe"},
-        "model_type 'qwen3_5_moe'",
-        "qwen3_5 or qwen3_5_text",
+    "other family": (
+        {"model_type": "llama"},
+        "model_type 'llama'",
+        "qwen3_5, qwen3_5_text, qwen3_5_moe, qwen3_5_moe_text",
     ),
-    "other family": ({"model_type": "llama"}, "model_type 'llama'", "qwen3_5 or qwen3_5_text"),
-    "no model type": ({}, "model_type None", "not a model of this family"),
+    "no model type": ({}, "model_type None", "not a model of a family that labkit knows"),
+    "no experts": (
+        config("35B-A3B")["text_config"] | {"num_experts": None},
+        "no num_experts",
+        "state every size",
+    ),
+    "experts for a token": (
+        config("35B-A3B")["text_config"] | {"num_experts_per_tok": 257},
+        "257 of 256 experts",
+        "1 of them to all",
+    ),
+    "no expert for a token": (
+        config("35B-A3B")["text_config"] | {"num_experts_per_tok": 0},
+        "0 of 256 experts",
+        "1 of them to all",
+    ),
     "no text part": ({"model_type": "qwen3_5"}, "without its text part", "text_config"),
     "missing sizes": (
         changed(head_dim=None, linear_value_head_dim=None),
         "no linear_value_head_dim, head_dim",
-        "9B",
+        "another model",
     ),
     "layer count": (
         changed(layer_types=["linear_attention"]),
@@ -409,7 +521,7 @@ WRONG = {
         "in text_config True",
         "contradicts itself",
     ),
-    "vision sizes": (config("0.8B") | {"vision_config": {"depth": 3}}, "no vision_config.hidden_size", "9B"),
+    "vision sizes": (config("0.8B") | {"vision_config": {"depth": 3}}, "no vision_config.hidden_size", "another model"),
     "a list": ([], "got: list", "a config, a dict or a path"),
 }
 
@@ -420,11 +532,6 @@ def test_configurations_that_are_refused(case):
     with pytest.raises(InputError) as caught:
         spec.read(source)
     assert got in str(caught.value) and rule in str(caught.value)
-
-
-def test_moe_is_named():
-    with pytest.raises(InputError, match="mixture-of-experts"):
-        spec.read({"model_type": "qwen3_5_moe"})
 
 
 def test_files_that_cannot_be_read(tmp_path):
@@ -465,6 +572,7 @@ BAD_COSTS = {
     "kinds": (lambda s: dataclasses.replace(s, kinds=("mamba",)), "unknown kind of layer", "['mamba']"),
     "no layers": (lambda s: dataclasses.replace(s, kinds=()), "without layers", "deltanet or attention"),
     "theta": (lambda s: dataclasses.replace(s, rope_theta=0.0), "rope_theta", "above 1"),
+    "family": (lambda s: dataclasses.replace(s, family="llama"), "unknown family", "qwen3_5, qwen3_5_moe"),
 }
 
 

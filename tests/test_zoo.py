@@ -28,6 +28,12 @@ def folder(tmp_path, model):
     return checkpoints.text_only(tmp_path / "hybrid", model)
 
 
+@pytest.fixture(scope="module")
+def mixed():
+    """The random hybrid with experts."""
+    return tiny.model(experts=True)
+
+
 @pytest.fixture
 def unread(monkeypatch):
     """From here on, reading a weight fails the test."""
@@ -61,12 +67,41 @@ def test_a_loaded_model_equals_the_stored_one(layout, tmp_path, model):
     assert lab.encode("ab ba<|im_end|>").tolist() == [5, 4, 3, 2, 1]
 
 
+@pytest.mark.parametrize("apart", [False, True], ids=["fused", "apart"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_experts_are_loaded_fused_and_apart(layout, apart, tmp_path, mixed):
+    """More than ten experts, so that the tenth would stand between the first and the second by its text."""
+    write, shards = LAYOUTS[layout]
+    folder = write(tmp_path / "mixed", mixed, shards=shards, apart=apart)
+    assert any(".experts.12." in name for name in files.tensors(folder)) == apart
+    lab = lk.load(folder, device="cpu")
+    assert lab.spec.family == "qwen3_5_moe"
+    for name, weight in mixed.named_parameters():
+        assert torch.equal(lab.model.get_parameter(name), weight), name
+    assert torch.equal(logits(lab.model), logits(mixed))
+    assert torch.equal(lab.trace(tiny.ids(23), logits="all").logits, logits(mixed))
+    assert (lab.spec.vision is not None) == layout.startswith("image")
+    assert lab.backend.experts == lab.model.config._experts_implementation
+    assert lab.backend.experts in repr(lab.backend)
+
+
+def test_what_transformers_saves_is_loaded(tmp_path, mixed, model):
+    """save_pretrained takes experts apart again."""
+    for name, made in (("mixed", mixed), ("dense", model)):
+        with loading.quiet():
+            made.save_pretrained(tmp_path / name)
+        checkpoints.write_tokenizer(tmp_path / name)
+        lab = lk.load(tmp_path / name, device="cpu")
+        assert torch.equal(logits(lab.model), logits(made))
+
+
+@pytest.mark.parametrize("experts", [False, True])
 @pytest.mark.parametrize("write", [checkpoints.text_only, checkpoints.image_text])
-def test_tied_embeddings_need_no_lm_head(write, tmp_path):
-    tied = tiny.model(tie_word_embeddings=True)
-    found = write(tmp_path / "tied", tied)
-    assert "lm_head.weight" not in files.tensors(found)
-    lab = lk.load(found, device="cpu")
+def test_tied_embeddings_need_no_lm_head(write, experts, tmp_path):
+    tied = tiny.model(experts=experts, tie_word_embeddings=True)
+    folder = write(tmp_path / "tied", tied)
+    assert "lm_head.weight" not in files.tensors(folder)
+    lab = lk.load(folder, device="cpu")
     assert torch.equal(logits(lab.model), logits(tied))
     assert lab.model.lm_head.weight is lab.model.model.embed_tokens.weight
 
@@ -204,8 +239,12 @@ REFUSED = {
     "no config": (lambda f: (f / "config.json").unlink(), "no config.json there", "folder of a checkpoint"),
     "no JSON": (lambda f: (f / "config.json").write_text("{"), "not JSON", "Expecting"),
     "not an object": (lambda f: (f / "config.json").write_text("[]"), "not a JSON object", "list"),
-    "architecture": (config(model_type="llama"), "not a model of this family", "'llama'"),
-    "experts": (config(model_type="qwen3_5_moe"), "not a model of this family", "mixture-of-experts"),
+    "architecture": (config(model_type="llama"), "not a model of a family that labkit knows", "'llama'"),
+    "other family": (
+        config(model_type="qwen3_5_moe_text"),
+        "the configuration lacks fields",
+        "no moe_intermediate_size",
+    ),
     "remote code": (config(auto_map={"AutoConfig": "evil.Config"}), "run its own code", "auto_map"),
     "no theta": (config(rope_parameters={"rope_type": "default"}), "no rope_theta", "10,000"),
     "pickles": (pickled, "pickle files, which can run code", "pytorch_model.bin"),
@@ -237,6 +276,41 @@ def test_a_broken_checkpoint_is_refused_before_its_weights_are_read(case, folder
         lk.load(folder, device="cpu")
     assert what in caught.value.what
     assert detail.replace("NORM", "input_layernorm") in str(caught.value)
+
+
+EXPERT = "model.layers.1.mlp.experts.11.up_proj.weight"
+FUSED = "model.layers.1.mlp.experts.gate_up_proj"
+REFUSED_EXPERTS = {
+    "one lacks": (True, drop(EXPERT), "the checkpoint lacks tensors", f"1 of 272 absent: {EXPERT}"),
+    "fused lacks": (False, drop(FUSED), "the checkpoint lacks tensors", f"1 of 87 absent: {FUSED}"),
+    "one too wide": (True, put(**{EXPERT: torch.zeros(21, 44)}), "do not have the model's shapes", "[20, 44]"),
+    "one too many": (
+        True,
+        put(**{EXPERT.replace(".11.", ".13."): torch.zeros(20, 44)}),
+        "the model has no place for",
+        "experts.13",
+    ),
+    "both ways": (True, put(**{FUSED: torch.zeros(13, 40, 44)}), "the model has no place for", FUSED),
+    "no router": (True, drop("model.layers.0.mlp.gate.weight"), "the checkpoint lacks tensors", "layers.0.mlp.gate"),
+    "fewer experts": (False, config(num_experts=12), "do not have the model's shapes", "13"),
+    "a dense model's": (
+        False,
+        config(model_type="qwen3_5_text"),
+        "the configuration lacks fields",
+        "intermediate_size",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_EXPERTS)
+def test_broken_experts_are_refused_before_weights_are_read(case, tmp_path, mixed, unread):
+    apart, damage, what, detail = REFUSED_EXPERTS[case]
+    folder = checkpoints.text_only(tmp_path / "mixed", mixed, apart=apart)
+    damage(folder)
+    with pytest.raises(LabError) as caught:
+        lk.load(folder, device="cpu")
+    assert what in caught.value.what
+    assert detail in str(caught.value)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

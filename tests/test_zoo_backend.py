@@ -13,14 +13,18 @@ from transformers.models.qwen3_5 import modeling_qwen3_5 as modeling
 
 import labkit as lk
 from labkit.errors import BackendError
+from labkit.families import FAMILIES
 from labkit.zoo import backend
+
+DENSE, MIXED = FAMILIES["qwen3_5"], FAMILIES["qwen3_5_moe"]
 
 
 @pytest.fixture
 def kernels(monkeypatch):
     """Whatever a test binds is undone."""
-    for name in backend.OPS.values():
-        monkeypatch.setattr(modeling, name, getattr(modeling, name))
+    for family in FAMILIES.values():
+        for name in family.kernels.values():
+            monkeypatch.setattr(family.module(), name, getattr(family.module(), name))
     monkeypatch.setattr(backend, "_installed", {})
 
 
@@ -43,20 +47,21 @@ def decorated(reference, module):
 
 
 def test_the_record_names_each_kernel_by_itself(kernels, monkeypatch):
-    assert set(backend.resolved()) == set(backend.OPS)
-    for name in backend.OPS.values():
+    assert set(backend.resolved(DENSE)) == set(DENSE.kernels)
+    for name in DENSE.kernels.values():
         bare = backend.inspect.unwrap(getattr(modeling, name))
         monkeypatch.setattr(modeling, name, bare)
-    assert set(backend.resolved().values()) == {"torch"}
+    assert set(backend.resolved(DENSE).values()) == {"torch"}
     fast = decorated(modeling.torch_chunk_gated_delta_rule, "fla.ops.gated_delta_rule.chunk")
     monkeypatch.setattr(modeling, "torch_chunk_gated_delta_rule", fast)
     monkeypatch.setattr(modeling, "causal_conv1d_fn", decorated(modeling.causal_conv1d_fn, "causal_conv1d"))
-    assert backend.resolved() == {
+    assert backend.resolved(DENSE) == {
         "chunk_gated_delta_rule": "fla",
         "recurrent_gated_delta_rule": "torch",
         "causal_conv1d": "causal_conv1d",
         "causal_conv1d_update": "torch",
     }
+    assert backend.resolved(MIXED)["chunk_gated_delta_rule"] != "fla", "each family has kernels of its own"
 
 
 def test_the_reference_can_be_forced_and_undone(kernels, monkeypatch, tmp_path, model):
@@ -87,23 +92,34 @@ def test_the_reference_can_be_forced_and_undone(kernels, monkeypatch, tmp_path, 
 
 
 def test_forcing_is_refused_packed_sequences_and_done_once(kernels):
-    backend.choose("torch")
+    others = MIXED.module().causal_conv1d_fn
+    backend.choose("torch", DENSE)
     first = modeling.causal_conv1d_fn
-    backend.choose("torch")
+    backend.choose("torch", DENSE)
     assert modeling.causal_conv1d_fn is first
+    assert MIXED.module().causal_conv1d_fn is others
+    backend.choose("torch", MIXED)
+    assert MIXED.module().causal_conv1d_fn is not others
+    backend.choose("installed", DENSE)
+    assert modeling.causal_conv1d_fn is not first
+    assert MIXED.module().causal_conv1d_fn is not others
+    backend.choose("installed", MIXED)
+    assert MIXED.module().causal_conv1d_fn is others
     with pytest.raises(BackendError, match="packed sequences"):
         first(torch.zeros(1, 3, 4), torch.zeros(3, 4), seq_idx=torch.zeros(1))
 
 
-def test_a_transformers_without_the_kernels_is_refused(kernels, monkeypatch):
-    monkeypatch.delattr(modeling, "causal_conv1d_update")
-    with pytest.raises(BackendError, match=r"other kernels than labkit knows\n.*causal_conv1d_update"):
-        backend.resolved()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_transformers_without_the_kernels_is_refused(family, kernels, monkeypatch):
+    monkeypatch.delattr(FAMILIES[family].module(), "causal_conv1d_update")
+    with pytest.raises(BackendError, match=rf"than labkit knows\n.*no causal_conv1d_update in .*modeling_{family}\n"):
+        backend.resolved(FAMILIES[family])
 
 
 def test_text_and_html_say_the_same(model):
-    record = backend.record(model)
-    assert repr(record) == repr(backend.record(model))
+    spec = lk.spec.read(model.config)
+    record = backend.record(model, spec)
+    assert repr(record) == repr(backend.record(model, spec)) == repr(lk.wrap(model).backend)
     text, page = repr(record), html.unescape(re.sub("<[^>]*>", " ", record._repr_html_()))
     for group, name, value in record.facts():
         for word in (group, name, *value.split()):

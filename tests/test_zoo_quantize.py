@@ -9,9 +9,15 @@ import torch
 
 import labkit as lk
 from labkit.errors import BackendError, BudgetError, CheckpointError, InputError
+from labkit.families import FAMILIES
 from labkit.zoo import gguf, precision
 
-KEPT = ("lm_head", "in_proj_a", "in_proj_b")
+KEPT = FAMILIES["qwen3_5"].unquantized
+KEPT_WITH_EXPERTS = FAMILIES["qwen3_5_moe"].unquantized
+EXPERTS = checkpoints.BLOCKS | dict(
+    moe_intermediate_size=64, shared_expert_intermediate_size=192, num_experts=13, num_experts_per_tok=7
+)
+EXPERTS.pop("intermediate_size")
 IDS = tiny.ids(23)[None]
 
 
@@ -31,7 +37,7 @@ def unpacked(lab, quantize):
     """`{name: weight}` of the large linear layers as floating numbers, read by the quantiser's own inverse."""
     found = {}
     for name, module in lab.model.named_modules():
-        if not isinstance(module, torch.nn.Linear) or name.rpartition(".")[2] in KEPT:
+        if not isinstance(module, torch.nn.Linear) or name.rpartition(".")[2] in KEPT_WITH_EXPERTS:
             continue
         if quantize == "nf4":
             from bitsandbytes.functional import dequantize_4bit
@@ -66,6 +72,27 @@ def test_a_quantised_model_computes_with_its_packed_weights(quantize, package, f
     assert lab.backend.quantize == quantize
     assert lab.backend.versions[package] is not None
     assert package in repr(lab.backend)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("quantize", "package"), [("nf4", "bitsandbytes"), ("int8", "torchao")])
+def test_experts_router_and_shared_gate_stay_as_they_are(quantize, package, tmp_path):
+    """Quantisers of transformers pack linear layers: the mixers and the shared expert."""
+    pytest.importorskip(package, exc_type=ImportError, reason="pip install labkit[quant]")
+    mixed = tiny.model(experts=True, **EXPERTS)
+    lab = lk.load(checkpoints.text_only(tmp_path / "mixed", mixed), device="cpu", quantize=quantize)
+    weights = unpacked(lab, quantize)
+    assert len(weights) == 4 * 3 + 2 * 4 + 6 * 3
+    for name, weight in lab.model.named_parameters():
+        original = mixed.get_parameter(name)
+        if name in weights:
+            assert 0 < (weights[name] - original).norm() / original.norm() < (0.12 if quantize == "nf4" else 0.01), name
+        else:
+            assert torch.equal(weight, original), name
+    packed = sum(mixed.get_parameter(name).numel() for name in weights)
+    total = sum(weight.numel() for weight in mixed.parameters())
+    counted = lk.spec.weight_bytes(lab.spec, "float32", quantize)["text"]
+    assert counted == pytest.approx(4 * (total - packed) + lk.spec.QUANTIZED[quantize] * packed, abs=2)
 
 
 def test_broken_numbers_are_found_before_they_are_packed(folder):
@@ -110,11 +137,17 @@ def test_a_quantiser_that_packs_too_much_is_caught(wide):
     import copy
 
     packed = copy.deepcopy(wide)
-    precision.check_kept(packed)
+    precision.check_kept(packed, KEPT)
     layer = packed.model.layers[1].linear_attn.in_proj_b
     layer.weight = torch.nn.Parameter(torch.zeros(layer.weight.shape, dtype=torch.uint8), requires_grad=False)
     with pytest.raises(BackendError, match=r"must stay as they are\n.*model.layers.1.linear_attn.in_proj_b"):
-        precision.check_kept(packed)
+        precision.check_kept(packed, KEPT)
+    mixed = tiny.model(experts=True)
+    precision.check_kept(mixed, KEPT_WITH_EXPERTS)
+    router = mixed.model.layers[2].mlp.gate
+    router.weight = torch.nn.Parameter(torch.zeros(router.weight.shape, dtype=torch.uint8), requires_grad=False)
+    with pytest.raises(BackendError, match=r"must stay as they are\n.*got: model.layers.2.mlp.gate\n|mlp.gate\n"):
+        precision.check_kept(mixed, KEPT_WITH_EXPERTS)
 
 
 # ------------------------------------------------------------------------------------------------- stored packed
@@ -139,13 +172,13 @@ def test_other_packings_are_refused(folder):
         lk.load(folder, device="cpu")
 
 
-@pytest.fixture
-def stored_fp8(folder):
+def store_fp8(folder):
     """The folder with its large linear layers in e4m3 and a scale per block, 32 x 32 here."""
     pytest.importorskip("accelerate", reason="pip install labkit[quant]")
+    kept = [f".{name}." for name in (*KEPT_WITH_EXPERTS, "embed_tokens")]
 
     def pack(named):
-        for name in [n for n, w in named.items() if w.ndim == 2 and not any(k in n for k in (*KEPT, "embed"))]:
+        for name in [n for n, w in named.items() if w.ndim == 2 and not any(k in f".{n}" for k in kept)]:
             weight = named[name]
             rows, columns = (size // 32 for size in weight.shape)
             scale = torch.ones(rows, columns)
@@ -161,8 +194,32 @@ def stored_fp8(folder):
     stored["modules_to_not_convert"] = ["lm_head", "model.embed_tokens"] + [
         f"model.layers.{layer}.linear_attn.in_proj_{kind}" for layer in (0, 1, 3, 4) for kind in "ab"
     ]
+    stored["modules_to_not_convert"] += [
+        f"model.layers.{layer}.mlp.{kind}" for layer in range(6) for kind in ("gate", "shared_expert_gate")
+    ]
     checkpoints.change_json(folder / "config.json", quantization_config=stored)
     return folder
+
+
+@pytest.fixture
+def stored_fp8(folder):
+    """The dense hybrid, stored so."""
+    return store_fp8(folder)
+
+
+def test_stored_fp8_experts_are_unpacked_on_a_cpu(tmp_path):
+    """As official checkpoints store them: every expert apart, with its scales beside it."""
+    mixed = tiny.model(experts=True, **EXPERTS)
+    folder = store_fp8(checkpoints.text_only(tmp_path / "mixed", mixed, apart=True))
+    lab = lk.load(folder, device="cpu", dtype="float32")
+    assert lab.backend.quantize == "fp8, unpacked"
+    for name, weight in lab.model.named_parameters():
+        original = mixed.get_parameter(name)
+        assert (weight - original).norm() / original.norm() < 0.04, name
+    assert torch.equal(lab.model.model.layers[1].mlp.gate.weight, mixed.model.layers[1].mlp.gate.weight)
+    checkpoints.rewrite(folder, lambda named: named.pop("model.layers.2.mlp.experts.12.up_proj.weight"))
+    with pytest.raises(CheckpointError, match="lacks tensors\n.*experts.12.up_proj"):
+        lk.load(folder, device="cpu")
 
 
 def test_stored_fp8_is_unpacked_on_a_cpu(stored_fp8, wide):
@@ -206,11 +263,22 @@ def test_a_gguf_file_equals_the_model_it_was_made_from(packed, wide):
     assert lab.encode("ab ba<|im_end|>").tolist() == [5, 4, 3, 2, 1]
 
 
+def test_a_gguf_file_with_experts_equals_the_model_it_was_made_from(tmp_path):
+    pytest.importorskip("gguf", reason="pip install labkit[quant]")
+    mixed = tiny.model(experts=True, **EXPERTS)
+    lab = lk.load(checkpoints.write_gguf(tmp_path / "mixed.gguf", mixed), device="cpu")
+    for name, weight in lab.model.named_parameters():
+        torch.testing.assert_close(weight, mixed.get_parameter(name), rtol=1e-6, atol=1e-6)
+    with torch.no_grad():
+        torch.testing.assert_close(lab.model(IDS).logits, mixed(IDS).logits, rtol=1e-4, atol=1e-4)
+    assert (lab.spec.family, lab.spec.experts, lab.spec.active_experts) == ("qwen3_5_moe", 13, 7)
+
+
 def test_broken_gguf_files_are_refused(packed, wide, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="unpacked as it is"):
         lk.load(packed, quantize="nf4")
     other = checkpoints.write_gguf(tmp_path / "other.gguf", wide, architecture="llama")
-    with pytest.raises(CheckpointError, match=r"not a model of this family\n.*'llama'\n.*qwen35"):
+    with pytest.raises(CheckpointError, match=r"labkit knows\n.*'llama'\n.*qwen35, qwen35moe"):
         lk.load(other)
     lacking = checkpoints.write_gguf(tmp_path / "l.gguf", wide, leave_out=("blk.1.ssm_a", "output_norm.weight"))
     with pytest.raises(CheckpointError, match=r"2 of 81 absent: model.layers.1.linear_attn.A_log, model.norm.weight"):

@@ -1,4 +1,4 @@
-"""Small random hybrids of the family in which every size differs from every other, so that an axis swap fails."""
+"""Small random hybrids of both families in which every size differs from every other, so that an axis swap fails."""
 
 SIZES = dict(
     vocab_size=211,
@@ -32,22 +32,29 @@ SIZES = dict(
     pad_token_id=0,
     eos_token_id=1,
 )
+EXPERTS = {name: size for name, size in SIZES.items() if name != "intermediate_size"} | dict(
+    moe_intermediate_size=20,
+    shared_expert_intermediate_size=28,
+    num_experts=13,
+    num_experts_per_tok=7,
+)
 
 
-def config(**changes):
-    """The text config of a five-layer hybrid, D D A D A."""
-    from transformers import Qwen3_5TextConfig
+def config(experts=False, **changes):
+    """The text config of a five-layer hybrid, D D A D A, dense or with experts."""
+    from transformers import Qwen3_5MoeTextConfig, Qwen3_5TextConfig
 
-    return Qwen3_5TextConfig(**(SIZES | changes))
+    return Qwen3_5MoeTextConfig(**(EXPERTS | changes)) if experts else Qwen3_5TextConfig(**(SIZES | changes))
 
 
-def model(seed=0, dtype=None, **changes):
+def model(seed=0, dtype=None, experts=False, **changes):
     """A random model whose gates, decays and norms really vary, in eval mode."""
     import torch
-    from transformers import Qwen3_5ForCausalLM
+    from transformers import Qwen3_5ForCausalLM, Qwen3_5MoeForCausalLM
 
     generator = torch.Generator().manual_seed(seed)
-    built = Qwen3_5ForCausalLM(config(**changes)).eval().requires_grad_(False)
+    kind = Qwen3_5MoeForCausalLM if experts else Qwen3_5ForCausalLM
+    built = kind(config(experts, **changes)).eval().requires_grad_(False)
     for name, weight in built.named_parameters():
         if name.endswith("A_log"):
             weight.copy_(torch.rand(weight.shape, generator=generator) * 2 - 2.5)
@@ -56,8 +63,7 @@ def model(seed=0, dtype=None, **changes):
         elif weight.ndim == 1:
             weight.add_(0.2 * torch.randn(weight.shape, generator=generator))
         else:
-            fan_in = weight.shape[-1] if weight.ndim == 2 else weight[0].numel()
-            weight.copy_(torch.randn(weight.shape, generator=generator) * (1.5 / fan_in**0.5))
+            weight.copy_(torch.randn(weight.shape, generator=generator) * (1.5 / weight.shape[-1] ** 0.5))
     return built.to(dtype or torch.float32)
 
 
@@ -69,11 +75,10 @@ def ids(length, seed=0, vocab=SIZES["vocab_size"]):
 
 
 def make_lab(model, name="tiny"):
-    """A lab around any model of the family."""
-    from labkit import spec
-    from labkit.lab import Lab
+    """A lab around any model of a known family."""
+    import labkit
 
-    return Lab(model, None, spec.read(model.config), None, name)
+    return labkit.wrap(model, name=name)
 
 
 def hooks(model):

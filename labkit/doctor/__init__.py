@@ -1,4 +1,4 @@
-"""The doctor: known traps of the installed packages, tried live on a small random hybrid, one verdict line each.
+"""The doctor: known traps of the installed packages, tried live on small random hybrids, one verdict line each.
 
 "ok" also stands for a trap that is there as expected, because labkit walks around it; "warn" for behaviour that changed
 since labkit was tested, or something useful that is missing; "fail" for what would make readings wrong.
@@ -9,18 +9,18 @@ since labkit was tested, or something useful that is missing; "fail" for what wo
 import argparse
 import sys
 
-from labkit.doctor import masks, memory, seams, stack
+from labkit.doctor import edits, masks, memory, seams, stack
 from labkit.doctor.report import Report, Verdict
 from labkit.doctor.sample import Sample
 from labkit.zoo.loading import quiet
 
-CHECKS = (*stack.CHECKS, *memory.CHECKS, *masks.CHECKS, *seams.CHECKS)
+CHECKS = (*stack.CHECKS, *memory.CHECKS, *masks.CHECKS, *seams.CHECKS, *edits.CHECKS)
 
 __all__ = ["CHECKS", "Report", "Verdict", "checkup", "main"]
 
 
-def checkup(checks=CHECKS):
-    """Run the checks on one small random hybrid, on the CPU, in some seconds.
+def checkup(checks=CHECKS) -> Report:
+    """Run the checks on a small random hybrid of each family, on the CPU, in some seconds.
 
     Args:
         checks: functions from a `Sample` to a `Verdict`, named after what they look at.
@@ -42,7 +42,7 @@ def _tried(check, sample):
         return Verdict(name, "fail", f"the check stumbled: {type(error).__name__}: {reason}")
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     """The command `labkit doctor`: writes the report, returns the exit status, 1 if any verdict is "fail"."""
     description = "Check the installed packages for known traps, live, on a small random model."
     argparse.ArgumentParser(prog="labkit doctor", description=description).parse_args(argv)

@@ -6,6 +6,7 @@ import torch
 
 from labkit.doctor.report import Verdict
 from labkit.doctor.sample import far
+from labkit.families import ATTENTION
 
 NAME = "labkit_doctor"
 GAP = 1000
@@ -26,10 +27,9 @@ def _attention(sample, name):
 def attention_without_mask(sample):
     """A function registered with AttentionInterface alone gets no mask, so plain code attends to the future."""
     from transformers import AttentionInterface
-    from transformers.models.qwen3_5.modeling_qwen3_5 import eager_attention_forward
 
     expected = sample.logits
-    AttentionInterface.register(NAME, eager_attention_forward)
+    AttentionInterface.register(NAME, sample.family.module().eager_attention_forward)
     try:
         with _attention(sample, NAME):
             moved = far(sample.run(sample.ids), expected)
@@ -45,9 +45,9 @@ def attentions_under_sdpa(sample):
     """Asking for attention maps under sdpa returns nothing instead of an error."""
     with _attention(sample, "sdpa"), torch.no_grad():
         maps = sample.model(sample.ids, use_cache=False, output_attentions=True).attentions
-    given = [one for one in maps or () if one is not None]
-    text = f"output_attentions=True gives {len(given)} maps; labkit recomputes them from the seams"
-    return Verdict("attention maps under sdpa", "warn" if given else "ok", text)
+    count = sum(weights is not None for weights in maps or ())
+    text = f"output_attentions=True gives {count} maps; labkit recomputes them from the seams"
+    return Verdict("attention maps under sdpa", "warn" if count else "ok", text)
 
 
 def attention_index(sample):
@@ -55,7 +55,7 @@ def attention_index(sample):
     layers, kinds = sample.model.config.num_hidden_layers, sample.model.config.layer_types
     with _attention(sample, "eager"), torch.no_grad():
         maps = sample.model(sample.ids[:, :20], use_cache=False, output_attentions=True).attentions
-    full = kinds.count("full_attention")
+    full = sum(sample.family.kinds[kind] == ATTENTION for kind in kinds)
     text = f"{len(maps)} maps for {layers} layers, {full} of them attention; labkit indexes by layer"
     return Verdict("attention map index", "ok" if len(maps) == full else "warn", text)
 
@@ -81,9 +81,8 @@ def position_gap(sample):
 
 def rope_base(sample):
     """A config without rope_theta is taken as 10,000, whatever the model was trained with."""
-    from transformers import Qwen3_5TextConfig
-
-    theta = Qwen3_5TextConfig(rope_parameters={"rope_type": "default"}).rope_parameters.get("rope_theta")
+    configuration = type(sample.model.config)(rope_parameters={"rope_type": "default"})
+    theta = configuration.rope_parameters.get("rope_theta")
     text = f"a missing rope_theta becomes {theta:,.0f}" if theta else "a missing rope_theta stays missing"
     return Verdict("rope base", "ok" if theta == 10_000 else "warn", f"{text}; labkit refuses such a config")
 

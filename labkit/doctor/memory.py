@@ -3,7 +3,7 @@
 import torch
 
 from labkit.doctor.report import Verdict
-from labkit.doctor.sample import build, far
+from labkit.doctor.sample import build, far, run
 
 SPLITS = ((64,), (1,), (7, 9, 128), (149,))
 CLOSE = 1e-3  # float32 logits of one pass against several: up to 7e-4 was seen on random models
@@ -15,7 +15,7 @@ def warm_cache(sample):
     for cuts in SPLITS:
         cache, parts = sample.cache(), []
         for start, end in zip((0, *cuts), (*cuts, sample.ids.shape[1]), strict=True):
-            parts.append(sample.run(sample.ids[:, start:end], past_key_values=cache))
+            parts.append(sample.run(sample.ids[:, start:end], cache=cache))
         worst = max(worst, far(torch.cat(parts, 1), sample.logits))
     text = f"a prompt fed in {len(SPLITS)} other ways differs by {worst:.0e} in the logits"
     return Verdict("warm cache", "ok" if worst < CLOSE else "fail", f"{text}, at most {CLOSE:.0e}")
@@ -37,7 +37,7 @@ def left_padding(sample):
 def crop(sample):
     """A recurrent state cannot be cut back; a cache that says it can would be silently inconsistent."""
     cache = sample.cache()
-    sample.run(sample.ids[:, :20], past_key_values=cache)
+    sample.run(sample.ids[:, :20], cache=cache)
     if cache.is_croppable:
         return Verdict("crop", "warn", "a hybrid cache now claims to be croppable; labkit restores snapshots instead")
     try:
@@ -50,9 +50,8 @@ def crop(sample):
 
 def state_precision(sample):
     """States of a 16-bit model must be float32: 16-bit states are known to hurt."""
-    model, cache = build(torch.bfloat16), sample.cache()
-    with torch.no_grad():
-        model(sample.ids[:, :20], past_key_values=cache)
+    cache = sample.cache()
+    run(build(torch.bfloat16, sample.family), sample.ids[:, :20], cache=cache)
     layer = cache.layers[0]
     state, window = layer.recurrent_states[0].dtype, layer.conv_states[0].dtype
     text = f"in a bfloat16 model states are {_name(state)}, convolution windows {_name(window)}"
@@ -67,9 +66,9 @@ def inference_mode(sample):
     """A cache made under inference_mode cannot go on under no_grad."""
     cache = sample.cache()
     with torch.inference_mode():
-        sample.model(sample.ids[:, :20], past_key_values=cache)
+        sample.run(sample.ids[:, :20], cache=cache)
     try:
-        sample.run(sample.ids[:, 20:24], past_key_values=cache)
+        sample.run(sample.ids[:, 20:24], cache=cache)
     except RuntimeError:
         text = "its cache cannot be continued under no_grad (RuntimeError); labkit uses no_grad everywhere"
         return Verdict("inference mode", "ok", text)

@@ -4,18 +4,20 @@ import torch
 
 from labkit.doctor.report import Verdict
 from labkit.doctor.sample import far
+from labkit.families import DELTANET
+from labkit.trace import decoder
 
 
 def layer_output(sample):
     """A decoder layer returns a tensor; code that takes `output[0]` would silently get the first row of the batch."""
-    seen = _output_of(sample, sample.model.model.layers[0])
-    kind = type(seen).__name__
+    kind = type(_output_of(sample, decoder(sample.model).layers[0])).__name__
     return Verdict("layer output", "ok" if kind == "Tensor" else "fail", f"a decoder layer returns a {kind}")
 
 
 def convolution_hook(sample):
     """The convolution's weight is used without its module: a hook there records nothing and raises nothing."""
-    fired = _output_of(sample, sample.model.model.layers[0].linear_attn.conv1d) is not None
+    path = sample.family.parameters[DELTANET]["conv1d.weight"].rpartition(".")[0]
+    fired = _output_of(sample, decoder(sample.model).layers[0].get_submodule(path)) is not None
     text = "a hook on conv1d fires now" if fired else "a hook on conv1d never fires"
     return Verdict("convolution hook", "warn" if fired else "ok", f"{text}; labkit recomputes what follows it")
 
@@ -31,16 +33,17 @@ def _output_of(sample, module):
 
 
 def tracing(sample):
-    """All seams of all layers fire, and the logits with hooks are those without."""
-    from labkit import spec
-    from labkit.lab import Lab
+    """All seams of all layers of all families fire, and the logits with hooks are those without."""
+    from labkit.zoo import wrap
 
-    lab = Lab(sample.model, None, spec.read(sample.model.config), None, "sample")
-    before = _hooks(sample.model)
-    run = lab.trace(sample.ids[0], logits="all")
-    moved, left = far(run.logits, sample.logits[0]), _hooks(sample.model) - before
-    text = f"{len(run.seams)} seams of {lab.spec.layers} layers; logits moved by {moved:.0e}, {left} hooks left"
-    return Verdict("tracing", "ok" if moved < 1e-3 and not left else "fail", text)
+    moved, seams, layers, left = 0.0, 0, 0, 0
+    for patient in sample.families:
+        lab, before = wrap(patient.model), _hooks(patient.model)
+        run = lab.trace(patient.ids[0], logits="all")
+        moved, left = max(moved, far(run.logits, patient.logits[0])), left + _hooks(patient.model) - before
+        seams, layers = seams + len(run.seams), layers + lab.spec.layers
+    text = f"{seams} seams of {layers} layers of {len(sample.families)} families; logits moved by {moved:.0e}"
+    return Verdict("tracing", "ok" if moved < 1e-3 and not left else "fail", f"{text}, {left} hooks left")
 
 
 def _hooks(model):

@@ -7,6 +7,7 @@ import shutil
 import torch
 
 from labkit.doctor.report import Verdict
+from labkit.families import FAMILIES
 from labkit.spec import size
 from labkit.zoo import backend
 
@@ -18,14 +19,14 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 def versions(sample):
     """Tested versions give the numbers labkit was tested with."""
-    found = {name: _version(name) for name in TESTED}
-    text = ", ".join(f"{name} {version or 'absent'}" for name, version in found.items())
+    installed = {name: _version(name) for name in TESTED}
+    text = ", ".join(f"{name} {version or 'absent'}" for name, version in installed.items())
     text = f"python {platform.python_version()}, {text}"
     if tuple(map(int, platform.python_version_tuple()[:2])) < PYTHON:
         return Verdict("versions", "fail", f"{text}; labkit needs python 3.11")
-    if _numbers(found["transformers"]) < OLDEST_TRANSFORMERS:
+    if _numbers(installed["transformers"]) < OLDEST_TRANSFORMERS:
         return Verdict("versions", "fail", f"{text}; transformers before 5.23 loses states between chunks")
-    others = [f"{name} {TESTED[name]}" for name in TESTED if (found[name] or "").split("+")[0] != TESTED[name]]
+    others = [f"{name} {TESTED[name]}" for name in TESTED if (installed[name] or "").split("+")[0] != TESTED[name]]
     if others:
         return Verdict("versions", "warn", f"{text}; tested with {', '.join(others)}")
     return Verdict("versions", "ok", f"{text}; all as tested")
@@ -43,14 +44,14 @@ def _numbers(version):
 
 
 def kernels(sample):
-    """Which kernel each operation of a DeltaNet layer resolved to at import."""
-    resolved = backend.resolved()
-    text = ", ".join(f"{op} {kernel}" for op, kernel in resolved.items())
-    fast = set(resolved.values()) - {"torch"}
+    """Which kernel each operation of a DeltaNet layer resolved to at import, for every family."""
+    pairs = {pair: None for family in FAMILIES.values() for pair in backend.resolved(family).items()}
+    text = ", ".join(f"{operation} {kernel}" for operation, kernel in pairs)
+    fast = {kernel for _, kernel in pairs} - {"torch"}
     if fast and not torch.cuda.is_available():
         return Verdict("kernels", "warn", f'{text}; without a GPU use labkit.load(..., backend="torch")')
     if not fast:
-        return Verdict("kernels", "ok", "all four are the PyTorch reference: exact, slow on long prompts")
+        return Verdict("kernels", "ok", "all are the PyTorch reference: exact, slow on long prompts")
     return Verdict("kernels", "ok", f'{text}; compare at 16-bit tolerance, or with backend="torch"')
 
 

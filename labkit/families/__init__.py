@@ -8,14 +8,14 @@ none of them knows a family by name. A new family is a new file here and a line 
 from labkit.errors import InputError
 from labkit.families.qwen3_5 import QWEN3_5
 from labkit.families.qwen3_5_moe import QWEN3_5_MOE
-from labkit.families.record import ATTENTION, COMMON, DELTANET, Family, Seam
+from labkit.families.record import ATTENTION, COMMON, DELTANET, Family, Part, Seam
 
 FAMILIES = {family.name: family for family in (QWEN3_5, QWEN3_5_MOE)}
 
-__all__ = ["ATTENTION", "COMMON", "DELTANET", "FAMILIES", "Family", "Seam", "of_model_type"]
+__all__ = ["ATTENTION", "COMMON", "DELTANET", "FAMILIES", "Family", "Part", "Seam", "of_model", "of_model_type"]
 
 
-def of_model_type(model_type: str) -> Family:
+def of_model_type(model_type: str | None) -> Family:
     """The family of a `model_type` of a configuration, image-text or text.
 
     Raises:
@@ -29,4 +29,21 @@ def of_model_type(model_type: str) -> Family:
         got=f"model_type {model_type!r}",
         expected=", ".join(name for family in FAMILIES.values() for name in family.model_types),
         hint='CONTRIBUTING.md, "A family in one file", says what another one would need',
+    )
+
+
+def of_model(model) -> Family:
+    """The family of a transformers model, of its text or its image-text class or one derived from these.
+
+    Raises:
+        InputError: another class; names the ones that fit.
+    """
+    for family in FAMILIES.values():
+        if isinstance(model, (family.model_class(), family.model_class(images=True))):
+            return family
+    raise InputError(
+        "not a model of a family that labkit knows",
+        got=f"{type(model).__module__}.{type(model).__qualname__}",
+        expected=", ".join(name for family in FAMILIES.values() for name in (family.causal, family.conditional)),
+        hint='labkit.load("path/or/hub id") builds one',
     )

@@ -3,7 +3,7 @@
 `linear_attn.conv1d` is no seam: its weight is used functionally, so a hook on it never fires.
 """
 
-from labkit.families.record import ATTENTION, COMMON, DELTANET, Family, Seam
+from labkit.families.record import ATTENTION, COMMON, DELTANET, Family, Part, Seam
 
 MIXERS = {
     DELTANET: {
@@ -56,10 +56,10 @@ SIZES = {
 LAYER_TYPES = {"linear_attention": DELTANET, "full_attention": ATTENTION}
 
 
-def mlp(spec) -> tuple[int, int]:
+def mlp(spec) -> tuple[Part, ...]:
     """gate, up and down projection; every token uses all of them."""
     count = 3 * spec.hidden * spec.intermediate
-    return count, count
+    return (Part(count, count),)
 
 
 QWEN3_5 = Family(
@@ -76,5 +76,6 @@ QWEN3_5 = Family(
     projections={DELTANET: "linear_attn.out_proj", ATTENTION: "self_attn.o_proj"},
     sizes=SIZES,
     mlp=mlp,
+    unquantized=("lm_head", "in_proj_a", "in_proj_b"),
     gguf="qwen35",
 )

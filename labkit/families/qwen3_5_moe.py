@@ -1,4 +1,4 @@
-"""Qwen3.5 and 3.8 with experts (35B-A3B, 397B-A17B): `transformers/models/qwen3_5_moe/modeling_qwen3_5_moe.py`.
+"""Qwen3.5 to 3.8 with experts (35B-A3B, 397B-A17B): `transformers/models/qwen3_5_moe/modeling_qwen3_5_moe.py`.
 
 The mixers are those of the dense family, module by module. The MLP is a router over `experts` small MLPs, of which each
 token uses `active_experts`, beside a shared one behind a sigmoid gate.
@@ -7,19 +7,25 @@ token uses `active_experts`, beside a shared one behind a sigmoid gate.
 import dataclasses
 
 from labkit.families.qwen3_5 import QWEN3_5, SIZES
+from labkit.families.record import Part
 
 
-def mlp(spec) -> tuple[int, int]:
-    """Router, experts, shared expert and its gate; a token uses the chosen experts alone."""
+def mlp(spec) -> tuple[Part, ...]:
+    """Experts, router, shared expert, and the shared expert's gate."""
     expert = 3 * spec.hidden * spec.intermediate
-    always = spec.hidden * spec.experts + 3 * spec.hidden * spec.shared_intermediate + spec.hidden
-    return spec.experts * expert + always, spec.active_experts * expert + always
+    router, shared = spec.hidden * spec.experts, 3 * spec.hidden * spec.shared_intermediate
+    return (
+        Part(spec.experts * expert, spec.active_experts * expert, "stacked"),
+        Part(router, router, "small"),
+        Part(shared, shared),
+        Part(spec.hidden, spec.hidden, "small"),
+    )
 
 
 QWEN3_5_MOE = dataclasses.replace(
     QWEN3_5,
     name="qwen3_5_moe",
-    title="Qwen3.5 and 3.8 with experts",
+    title="Qwen3.5 to 3.8 with experts",
     model_types=("qwen3_5_moe", "qwen3_5_moe_text"),
     causal="Qwen3_5MoeForCausalLM",
     conditional="Qwen3_5MoeForConditionalGeneration",
@@ -32,6 +38,10 @@ QWEN3_5_MOE = dataclasses.replace(
         "shared_intermediate": "shared_expert_intermediate_size",
     },
     mlp=mlp,
-    unquantized=("gate", "shared_expert_gate"),
+    unquantized=(*QWEN3_5.unquantized, "gate", "shared_expert_gate"),
+    fused={
+        "mlp.experts.gate_up_proj": ("mlp.experts.{}.gate_proj.weight", "mlp.experts.{}.up_proj.weight"),
+        "mlp.experts.down_proj": ("mlp.experts.{}.down_proj.weight",),
+    },
     gguf="qwen35moe",
 )

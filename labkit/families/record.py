@@ -1,7 +1,13 @@
-"""What a family record holds: `Seam`, a tensor that crosses a module boundary, and `Family`."""
+"""What a family record holds: `Seam`, a tensor that crosses a module boundary; `Part` of an MLP; and `Family`.
+
+Nothing here imports torch or transformers before a model is asked for.
+"""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import importlib
+import math
+from collections.abc import Callable, Iterable, Mapping
+from types import ModuleType
 
 DELTANET, ATTENTION = "deltanet", "attention"
 
@@ -17,7 +23,7 @@ class Seam:
         quantity: what the numbers are, a key of `notation.QUANTITIES`.
         part: None, or (index, parts): which of `parts` equal pieces of every head's channels.
         channels: None, or spec -> for every channel of the seam its place among those of the module, where the module
-            interleaves them.
+            interleaves them; it chooses a part by itself.
         size: field of `Spec` that counts the channels of a seam without heads.
     """
 
@@ -29,14 +35,16 @@ class Seam:
     channels: Callable | None = None
     size: str = "hidden"
 
+    def __post_init__(self):
+        if self.part is not None and self.channels is not None:
+            raise ValueError(f"{self.path}: channels choose a part by themselves; leave part out")
+
     def width(self, spec) -> int:
         """Numbers per token that the module's tensor holds; a part keeps the whole tensor alive."""
         if self.dims == ("channel",):
             return getattr(spec, self.size)
-        count = 1 if self.part is None else self.part[1]
-        for axis in self.dims:
-            count *= spec.axis_sizes[axis]
-        return count
+        parts = 1 if self.part is None else self.part[1]
+        return parts * math.prod(spec.axis_sizes[axis] for axis in self.dims)
 
     def read(self, tensor, spec, batch: int, tokens: int):
         """The seam [batch, token, *dims] of what crosses the boundary; a view unless the channels are interleaved."""
@@ -56,6 +64,21 @@ class Seam:
 
 
 @dataclasses.dataclass(frozen=True)
+class Part:
+    """Parameters of a part of one layer's MLP.
+
+    Attributes:
+        count: how many there are. active: how many of them one token uses.
+        form: "linear", a linear layer, which every quantisation packs; "stacked", all experts in one tensor, which few
+            pack (`labkit.spec.PACKED`); "small", which stays as it is.
+    """
+
+    count: int
+    active: int
+    form: str = "linear"
+
+
+@dataclasses.dataclass(frozen=True)
 class Family:
     """One family of models.
 
@@ -69,8 +92,10 @@ class Family:
         seams: `{kind: {name: Seam}}`. parameters: `{kind: {name: path}}` of small weights that readings need.
         projections: `{kind: path}` of the linear layer from heads to the residual stream.
         sizes: `{field of Spec: field of the text configuration}`.
-        mlp: spec -> (parameters, parameters that one token uses) of the MLP of one layer.
-        unquantized: names of modules of the MLP that quantisation leaves as they are.
+        mlp: spec -> `Part`s of the MLP of one layer.
+        unquantized: names of modules that quantisation leaves as they are.
+        fused: `{name of a tensor of a layer: names of its pieces}`, `{}` standing for the expert, where checkpoints may
+            store experts apart: row after row of each piece in this order, expert after expert.
         text_prefix: of text tensors in an image-text checkpoint. skipped: prefixes of tensors that are not loaded.
         gguf: architecture in a .gguf file, or None.
     """
@@ -87,11 +112,51 @@ class Family:
     parameters: Mapping[str, Mapping[str, str]]
     projections: Mapping[str, str]
     sizes: Mapping[str, str]
-    mlp: Callable
-    unquantized: tuple[str, ...] = ()
+    mlp: Callable[..., tuple[Part, ...]]
+    unquantized: tuple[str, ...]
+    fused: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     text_prefix: str = "model.language_model."
     skipped: tuple[str, ...] = ("mtp.", "model.visual.", "visual.")
     gguf: str | None = None
+
+    def module(self) -> ModuleType:
+        """The module with the classes and the kernels, imported."""
+        return importlib.import_module(self.modeling)
+
+    def model_class(self, *, images: bool = False) -> type:
+        """transformers' class of the text model, or of the one with an image tower."""
+        return getattr(self.module(), self.conditional if images else self.causal)
+
+    def configuration(self, **fields):
+        """A text configuration from fields of `Spec` and of the configuration itself."""
+        return self.model_class().config_class(**{self.sizes.get(name, name): size for name, size in fields.items()})
+
+    def place(self, stored: str) -> str | None:
+        """The model's name of a tensor in a checkpoint; None for what is not loaded."""
+        if stored.startswith(self.skipped):
+            return None
+        bare = stored.removeprefix(self.text_prefix)
+        return stored if bare == stored else f"model.{bare}"
+
+    def stored_shapes(self, shapes: Mapping[str, tuple], names: Iterable[str]) -> dict[str, tuple]:
+        """`{name: shape}` of the model's tensors as a checkpoint stores them.
+
+        Args:
+            shapes: of the model. names: of the checkpoint's tensors, by the model's prefixes (`place`).
+
+        Returns:
+            dict: fused experts in pieces where the checkpoint has any piece of them.
+        """
+        names, expected = set(names), {}
+        for name, shape in shapes.items():
+            tail = next((tail for tail in self.fused if name.endswith(tail)), None)
+            pieces = {}
+            if tail is not None:
+                head, parts = name.removesuffix(tail), self.fused[tail]
+                rows = (shape[1] // len(parts), *shape[2:])
+                pieces = {head + part.format(expert): rows for expert in range(shape[0]) for part in parts}
+            expected |= pieces if names & pieces.keys() else {name: tuple(shape)}
+        return expected
 
 
 COMMON = {

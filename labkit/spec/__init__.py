@@ -28,7 +28,9 @@ from labkit.spec.compute import (
 )
 from labkit.spec.config import read
 from labkit.spec.memory import (
+    PACKED,
     QUANTIZED,
+    active_parameters,
     cache_bytes,
     checkpoint_bytes,
     conv_bytes,
@@ -52,10 +54,12 @@ __all__ = [
     "ATTENTION",
     "DELTANET",
     "GPUS",
+    "PACKED",
     "QUANTIZED",
     "Card",
     "Gpu",
     "Spec",
+    "active_parameters",
     "big_number",
     "cache_bytes",
     "checkpoint_bytes",

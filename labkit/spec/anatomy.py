@@ -1,13 +1,14 @@
-"""Spec: the sizes of one model of the family, the rules they obey, and the strip of its layers.
+"""Spec: the sizes of one model, the rules they obey, and the strip of its layers.
 
-D  Gated DeltaNet    `key_heads` query/key heads of dk, `heads` value heads of dv, a state [head, key, value]
+D  Gated DeltaNet    `key_heads` query/key heads of dk, `value_heads` value heads of dv, a state [head, key, value]
 A  gated attention   `query_heads` of head_dim over `kv_heads`; the first `rotary_dim` channels are rotated
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 from labkit.errors import InputError
-from labkit.families import ATTENTION, DELTANET, FAMILIES
+from labkit.families import ATTENTION, DELTANET, FAMILIES, Seam
 from labkit.spec import memory
 from labkit.spec.card import Card
 from labkit.spec.units import parameter_count
@@ -35,7 +36,7 @@ class Spec(Table):
     """Everything about a model that follows from its configuration; made by `labkit.spec.read`.
 
     Attributes:
-        name: shown in titles.
+        name: shown in titles. family: key in `labkit.families.FAMILIES`.
         hidden, intermediate, vocab: widths of the residual stream, of the MLP, and of the vocabulary.
         tied: whether lm_head is the embedding.
         kinds: "deltanet" or "attention" for every layer.
@@ -49,16 +50,16 @@ class Spec(Table):
         eps: of the RMS norms. mtp_layers: layers of the multi-token-prediction head, which is not loaded.
         vision: sizes of the image tower as in its configuration, or None.
         dtype: as the configuration states it, or None.
-        family: key in `labkit.families.FAMILIES`.
         experts, active_experts: of an MLP with experts, in all and for one token, each of width `intermediate`;
             0 without. shared_intermediate: width of the expert that every token uses.
 
     Raises:
-        InputError: a size below 1, heads that do not divide, a rotary part that is odd or too wide, an
-            unknown kind of layer.
+        InputError: an unknown family, a size below 1, more experts for a token than there are, heads that do not
+            divide, a rotary part that is odd or too wide, an unknown kind of layer.
     """
 
     name: str
+    family: str
     hidden: int
     intermediate: int
     vocab: int
@@ -79,7 +80,6 @@ class Spec(Table):
     mtp_layers: int = 0
     vision: dict | None = dataclasses.field(default=None, hash=False)
     dtype: str | None = None
-    family: str = "qwen3_5"
     experts: int = 0
     active_experts: int = 0
     shared_intermediate: int = 0
@@ -90,6 +90,11 @@ class Spec(Table):
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InputError(f"{field} is not a size", got=repr(value), expected="a whole number of at least 1")
+        if self.family not in FAMILIES:
+            raise InputError("unknown family", got=repr(self.family), expected=", ".join(FAMILIES))
+        if not 0 <= self.active_experts <= self.experts or bool(self.experts) != bool(self.active_experts):
+            got = f"{self.active_experts} of {self.experts} experts"
+            raise InputError("experts for one token are not a part of all", got=got, expected="1 of them to all")
         if not self.kinds:
             raise InputError("a model without layers", got="kinds is empty", expected=f"{DELTANET} or {ATTENTION} each")
         if unknown := sorted(set(map(str, self.kinds)) - set(LETTERS)):
@@ -105,17 +110,17 @@ class Spec(Table):
             raise InputError("rope_theta is not a base of frequencies", got=self.rope_theta, expected="above 1")
 
     @property
-    def layers(self):
+    def layers(self) -> int:
         """Number of layers in the stack."""
         return len(self.kinds)
 
     @property
-    def seams(self):
+    def seams(self) -> Mapping[str, Mapping[str, Seam]]:
         """`{kind: {name: labkit.families.Seam}}` of this model's layers."""
         return FAMILIES[self.family].seams
 
     @property
-    def axis_sizes(self):
+    def axis_sizes(self) -> dict[str, int]:
         """Lengths of the axes of seams and states, by name."""
         return {
             "head": self.value_heads,
@@ -128,21 +133,21 @@ class Spec(Table):
         }
 
     @property
-    def deltanet_layers(self):
+    def deltanet_layers(self) -> tuple[int, ...]:
         """Indices of the Gated DeltaNet layers."""
         return tuple(layer for layer, kind in enumerate(self.kinds) if kind == DELTANET)
 
     @property
-    def attention_layers(self):
+    def attention_layers(self) -> tuple[int, ...]:
         """Indices of the gated attention layers."""
         return tuple(layer for layer, kind in enumerate(self.kinds) if kind == ATTENTION)
 
     @property
-    def conv_channels(self):
+    def conv_channels(self) -> int:
         """Channels of the short convolution: query, key and value side by side."""
         return 2 * self.key_heads * self.dk + self.value_heads * self.dv
 
-    def kind(self, layer):
+    def kind(self, layer: int) -> str:
         """ "deltanet" or "attention".
 
         Raises:
@@ -150,11 +155,11 @@ class Spec(Table):
         """
         return self.kinds[self._index(layer, self.layers, "layer")]
 
-    def key_head(self, head):
+    def key_head(self, head: int) -> int:
         """The query/key head that a value head of a DeltaNet layer uses."""
         return self._index(head, self.value_heads, "head") * self.key_heads // self.value_heads
 
-    def kv_head(self, query_head):
+    def kv_head(self, query_head: int) -> int:
         """The key/value head that a query head of an attention layer reads."""
         return self._index(query_head, self.query_heads, "query_head") * self.kv_heads // self.query_heads
 
@@ -171,7 +176,7 @@ class Spec(Table):
             raise InputError(f"{axis} out of range", got=repr(value), expected=f"0 to {count - 1}", hint=hint)
         return value.__index__()
 
-    def strip(self):
+    def strip(self) -> str:
         """The layers in order as text, a group ending with each attention layer: `D D D A · D D D A`."""
         signs = []
         for layer, kind in enumerate(self.kinds):
@@ -180,24 +185,29 @@ class Spec(Table):
                 signs.append("·")
         return " ".join(signs)
 
-    def facts(self):
+    def facts(self) -> tuple[tuple[str, str, str], ...]:
         """Rows (group, name, value) that both the text and the HTML show."""
         total = memory.parameters(self)
         count = f"{parameter_count(total['text'])} text"
         count += f" + {parameter_count(total['vision'])} vision" if total["vision"] else ""
         count += f" + {parameter_count(total['mtp'])} multi-token prediction (not loaded)" if total["mtp"] else ""
+        count += f" · {parameter_count(memory.active_parameters(self))} for one token" if self.experts else ""
         deltas, attentions = len(self.deltanet_layers), len(self.attention_layers)
         tie = "tied to lm_head" if self.tied else "lm_head apart"
         delta = f"{self.key_heads} query/key heads of {self.dk} · {self.value_heads} value heads of {self.dv}"
         delta += f" · state {self.value_heads} × {self.dk} × {self.dv} · convolution of {self.conv} taps"
         attend = f"{self.query_heads} query heads over {self.kv_heads} key/value heads of {self.head_dim}"
         attend += f" · {self.rotary_dim} rotary channels, θ {self.rope_theta:,.0f} · sigmoid output gate"
+        mlp = f"MLP {self.intermediate:,}"
+        if self.experts:
+            mlp = f"{self.active_experts} of {self.experts} experts of {self.intermediate:,}"
+            mlp += f" and a shared one of {self.shared_intermediate:,}"
         rows = (
             ("layers", f"{self.layers} = {deltas} D (Gated DeltaNet) + {attentions} A (gated attention)"),
             ("strip", Coloured(self.strip(), COLOURS)),
             (
                 "widths",
-                f"hidden {self.hidden:,} · MLP {self.intermediate:,} · vocabulary {self.vocab:,}, {tie}",
+                f"hidden {self.hidden:,} · {mlp} · vocabulary {self.vocab:,}, {tie}",
             ),
             ("D layer", delta),
             ("A layer", attend),

@@ -46,10 +46,11 @@ class Card(Table):
     def _numbers(self):
         spec, tokens, dtype = self.spec, self.tokens, self.dtype
         weights = memory.weight_bytes(spec, dtype, self.quantize)
-        found = {f"{part} parameters": count for part, count in memory.parameters(spec).items()}
-        found |= {f"{part} bytes": count for part, count in weights.items()}
-        found |= {f"prefill {part} FLOPs": count for part, count in compute.prefill_flops(spec, tokens).items()}
-        found |= {
+        numbers = {f"{part} parameters": count for part, count in memory.parameters(spec).items()}
+        numbers["active parameters"] = memory.active_parameters(spec)
+        numbers |= {f"{part} bytes": count for part, count in weights.items()}
+        numbers |= {f"prefill {part} FLOPs": count for part, count in compute.prefill_flops(spec, tokens).items()}
+        numbers |= {
             "KV bytes per token": memory.kv_bytes_per_token(spec, self.kv_dtype),
             "KV bytes": memory.kv_bytes(spec, tokens, self.kv_dtype),
             "state bytes": memory.state_bytes(spec),
@@ -60,25 +61,25 @@ class Card(Table):
             "pattern bytes": memory.pattern_bytes(spec, tokens, dtype),
             "trajectory bytes": memory.trajectory_bytes(spec, tokens),
         }
-        found["snapshot tokens"] = memory.snapshot_tokens(spec, dtype, kv_dtype=self.kv_dtype)
-        found["resident bytes"] = weights["text"] + found["KV bytes"] + found["snapshot bytes"]
+        numbers["snapshot tokens"] = memory.snapshot_tokens(spec, dtype, kv_dtype=self.kv_dtype)
+        numbers["resident bytes"] = weights["text"] + numbers["KV bytes"] + numbers["snapshot bytes"]
         if self.gpu is not None:
             options = {"dtype": dtype, "quantize": self.quantize}
-            found["prefill seconds"] = compute.prefill_seconds(spec, tokens, self.gpu, **options)
+            numbers["prefill seconds"] = compute.prefill_seconds(spec, tokens, self.gpu, **options)
             options["kv_dtype"] = self.kv_dtype
-            found["decode seconds"] = compute.decode_seconds(spec, tokens, self.gpu, **options)
-            found["first decode seconds"] = compute.decode_seconds(spec, 0, self.gpu, **options)
-        return found
+            numbers["decode seconds"] = compute.decode_seconds(spec, tokens, self.gpu, **options)
+            numbers["first decode seconds"] = compute.decode_seconds(spec, 0, self.gpu, **options)
+        return numbers
 
     @property
-    def title(self):
+    def title(self) -> str:
         """Model, length, precision and GPU in one line."""
         precision = f"{self.quantize} weights, {self.dtype}" if self.quantize else self.dtype
         where = f" · {self.gpu.name}" if self.gpu else ""
         beyond = f" (window {self.spec.window:,})" if self.tokens > self.spec.window else ""
         return f"{self.spec.name} · {self.tokens:,} tokens{beyond} · {precision}{where}"
 
-    def facts(self):
+    def facts(self) -> tuple[tuple[str, str, str], ...]:
         """Rows (group, name, value) that both the text and the HTML show."""
         groups = {
             "weights": self._weights(),
@@ -101,6 +102,9 @@ class Card(Table):
             if part != "lm_head" or not spec.tied:
                 count, stored = parameter_count(at[f"{part} parameters"]), size(at[f"{part} bytes"])
                 yield shown.format(**layers), f"{count} parameters · {stored}"
+        if spec.experts:
+            experts = f"{spec.active_experts} of {spec.experts} experts and the shared one"
+            yield "one token uses", f"{parameter_count(at['active parameters'])} parameters · {experts}"
         for part, shown in (("vision", "vision"), ("mtp", "multi-token prediction")):
             if count := at[f"{part} parameters"]:
                 yield shown, f"{parameter_count(count)} parameters · not loaded"
@@ -127,9 +131,9 @@ class Card(Table):
 
     def _gpu(self):
         at, gpu = self.numbers, self.gpu
-        held, room = at["resident bytes"], gpu.memory * 1e9
-        verdict = "fits" if held <= room else "does not fit"
-        yield "weights and cache", f"{size(held)} of {size(room)}: {verdict}, activations apart"
+        resident, room = at["resident bytes"], gpu.memory * 1e9
+        verdict = "fits" if resident <= room else "does not fit"
+        yield "weights and cache", f"{size(resident)} of {size(room)}: {verdict}, activations apart"
         fast, rest = compute.rates(gpu, self.dtype, self.quantize)
         split = "" if fast == rest else f" for weights, {rest:g} for the rest"
         yield "prefill", f"{duration(at['prefill seconds'])} at {fast:g} TFLOP/s{split}"

@@ -1,11 +1,11 @@
 """FLOPs of prefill and rooflines of prefill and decode on a named GPU.
 
     prefill of T tokens   T·(linear + core) + b/2·T²         a multiply-add is 2 FLOPs; the triangle is causal
-    linear                2 · parameters of mixers and MLP
-    core                  D layers · heads · [2C(3·dk + 2·dv) + 6·dk·dv] in chunks of C (2412.06464 sec. 3):
+    linear                2 · parameters of mixers and MLP that one token uses
+    core                  D layers · value_heads · [2C(3·dk + 2·dv) + 6·dk·dv] in chunks of C (2412.06464 sec. 3):
                           KKᵀ, QKᵀ, M⁻¹K, M⁻¹V, (QKᵀ)U cost 2C·width each; W·S, Q·S, KᵀU cost 2·dk·dv each
     b                     4 · A layers · query_heads · head_dim, FLOPs per pair of tokens (QKᵀ and PV)
-    decode of one token   (weights but the embedding table + T·keys and values + 2·states) / bandwidth
+    decode of one token   (weights that it uses but the embedding table + T·keys and values + 2·states) / bandwidth
 
 Rooflines are lower bounds: nothing here counts kernel efficiency, activations or launch time.
 """
@@ -14,7 +14,7 @@ import dataclasses
 import math
 
 from labkit.errors import InputError
-from labkit.spec.memory import dtype_bytes, kv_bytes, parameters, state_bytes, weight_bytes
+from labkit.spec.memory import dtype_bytes, idle_parameters, kv_bytes, parameters, state_bytes, weight_bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ GPUS = {
 }
 
 
-def find_gpu(gpu):
+def find_gpu(gpu: str | Gpu) -> Gpu:
     """A `Gpu` from its name (case and blanks do not matter); a `Gpu` is returned as it is.
 
     Raises:
@@ -64,34 +64,37 @@ def find_gpu(gpu):
     raise InputError("unknown GPU", got=str(gpu), expected=", ".join(GPUS), hint=hint)
 
 
-def linear_flops(spec):
-    """FLOPs per token of all matrix products with weights in mixers and MLP; lm_head apart (`head_flops`)."""
+def linear_flops(spec) -> int:
+    """FLOPs per token of all matrix products with weights in mixers and MLP; lm_head apart (`head_flops`).
+
+    Of an MLP with experts only those count that a token uses.
+    """
     count = parameters(spec)
-    return 2 * (count["deltanet"] + count["attention"] + count["mlp"])
+    return 2 * (count["deltanet"] + count["attention"] + count["mlp"] - idle_parameters(spec))
 
 
-def core_flops(spec, chunk=64):
+def core_flops(spec, chunk: int = 64) -> int:
     """FLOPs per token of the chunked delta rule, all DeltaNet layers."""
     per_head = 2 * chunk * (3 * spec.dk + 2 * spec.dv) + 6 * spec.dk * spec.dv
     return len(spec.deltanet_layers) * spec.value_heads * per_head
 
 
-def pair_flops(spec):
+def pair_flops(spec) -> int:
     """FLOPs per pair of tokens of softmax attention, all attention layers: b of the quadratic term b/2·T²."""
     return 4 * len(spec.attention_layers) * spec.query_heads * spec.head_dim
 
 
-def head_flops(spec):
+def head_flops(spec) -> int:
     """FLOPs of lm_head per position whose logits are wanted."""
     return 2 * spec.hidden * spec.vocab
 
 
-def equal_tokens(spec):
+def equal_tokens(spec) -> float:
     """Length at which attention costs as many FLOPs as the linear layers: 2·linear/b, or infinity."""
     return 2 * linear_flops(spec) / pair_flops(spec) if spec.attention_layers else math.inf
 
 
-def prefill_flops(spec, tokens, *, cached=0, chunk=64):
+def prefill_flops(spec, tokens: int, *, cached: int = 0, chunk: int = 64) -> dict[str, float]:
     """FLOPs of reading `tokens` tokens of which the first `cached` are already in the cache.
 
     Returns:
@@ -111,7 +114,9 @@ def prefill_flops(spec, tokens, *, cached=0, chunk=64):
     return parts | {"total": sum(parts.values())}
 
 
-def prefill_seconds(spec, tokens, gpu="H200", *, cached=0, dtype="bfloat16", quantize=None):
+def prefill_seconds(
+    spec, tokens: int, gpu: str | Gpu = "H200", *, cached: int = 0, dtype="bfloat16", quantize: str | None = None
+) -> float:
     """Seconds of prefill at the card's peak: a lower bound.
 
     With `quantize="fp8"` weight products run at the fp8 rate, delta rule and attention at the 16-bit rate;
@@ -121,7 +126,7 @@ def prefill_seconds(spec, tokens, gpu="H200", *, cached=0, dtype="bfloat16", qua
     return (parts["linear"] / weights + (parts["core"] + parts["attention"]) / rest) / 1e12
 
 
-def rates(gpu, dtype="bfloat16", quantize=None):
+def rates(gpu: Gpu, dtype="bfloat16", quantize: str | None = None) -> tuple[float, float]:
     """Peak TFLOP/s of a `Gpu` for products with weights, and for everything else.
 
     Raises:
@@ -135,25 +140,27 @@ def rates(gpu, dtype="bfloat16", quantize=None):
     return gpu.fp8 if quantize == "fp8" else rest, rest
 
 
-def decode_bytes(spec, tokens, *, dtype="bfloat16", quantize=None, kv_dtype=None):
+def decode_bytes(spec, tokens: int, *, dtype="bfloat16", quantize: str | None = None, kv_dtype=None) -> int:
     """Bytes that cross the memory bus for one generated token at batch 1 with `tokens` in the cache.
 
-    Every weight but the embedding table (a tied one is read once, as lm_head), all keys and values, and the
-    states read and written.
+    Every weight but the embedding table (a tied one is read once, as lm_head) and the experts that the token does not
+    use, all keys and values, and the states read and written.
     """
-    weights = weight_bytes(spec, dtype, quantize)
+    weights = weight_bytes(spec, dtype, quantize, active=True)
     read = weights["text"] - (0 if spec.tied else weights["embed"])
     return read + kv_bytes(spec, tokens, kv_dtype or dtype) + 2 * state_bytes(spec)
 
 
-def decode_seconds(spec, tokens, gpu="H200", *, dtype="bfloat16", quantize=None, kv_dtype=None):
+def decode_seconds(
+    spec, tokens: int, gpu: str | Gpu = "H200", *, dtype="bfloat16", quantize: str | None = None, kv_dtype=None
+) -> float:
     """Seconds per generated token at batch 1 if memory bandwidth is the only limit: a lower bound."""
     gpu = find_gpu(gpu)
     rates(gpu, dtype, quantize)
     return decode_bytes(spec, tokens, dtype=dtype, quantize=quantize, kv_dtype=kv_dtype) / (gpu.bandwidth * 1e12)
 
 
-def check_tokens(tokens):
+def check_tokens(tokens: int) -> None:
     """Refuse a length that is not a whole number of at least 1."""
     if isinstance(tokens, bool) or not hasattr(tokens, "__index__") or tokens < 1:
         raise InputError("not a length", got=repr(tokens), expected="a whole number of tokens, at least 1")

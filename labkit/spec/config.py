@@ -1,6 +1,6 @@
 """Reading a Spec from a configuration: a transformers config, its dict, a config.json or the folder of one.
 
-Nothing is guessed: transformers fills a missing size with that of the 9B, a missing rope_theta with 10,000,
+Nothing is guessed: transformers fills a missing size with one model's, a missing rope_theta with 10,000,
 both without a word, so here each of them is an error. (A transformers config object is already filled in.)
 """
 
@@ -9,25 +9,10 @@ import pathlib
 import re
 
 from labkit.errors import CheckpointError, InputError
+from labkit.families import ATTENTION, DELTANET, of_model_type
 from labkit.rotary import scaling_of
-from labkit.spec.anatomy import ATTENTION, DELTANET, Spec
+from labkit.spec.anatomy import Spec
 
-FAMILY = ("qwen3_5", "qwen3_5_text")  # image-text and text-only; 3.6 and 3.8 use the same types
-KINDS = {"linear_attention": DELTANET, "full_attention": ATTENTION}
-SIZES = {
-    "hidden": "hidden_size",
-    "intermediate": "intermediate_size",
-    "vocab": "vocab_size",
-    "key_heads": "linear_num_key_heads",
-    "value_heads": "linear_num_value_heads",
-    "dk": "linear_key_head_dim",
-    "dv": "linear_value_head_dim",
-    "conv": "linear_conv_kernel_dim",
-    "query_heads": "num_attention_heads",
-    "kv_heads": "num_key_value_heads",
-    "head_dim": "head_dim",
-    "window": "max_position_embeddings",
-}
 VISION = (
     "depth",
     "hidden_size",
@@ -40,8 +25,8 @@ VISION = (
 VISION += ("spatial_merge_size", "temporal_patch_size", "num_position_embeddings")
 
 
-def read(source, *, name=None):
-    """The Spec of a model of the family.
+def read(source, *, name: str | None = None) -> Spec:
+    """The Spec of a model of a family in `labkit.families`.
 
     Args:
         source: a transformers config (text or image-text), its dict, or the path of a config.json or folder.
@@ -51,27 +36,24 @@ def read(source, *, name=None):
         CheckpointError: no such file, or not JSON.
         InputError: another family, a missing field, or fields that contradict each other.
     """
-    config, found = _as_dict(source)
+    config, folder = _as_dict(source)
     if not isinstance(config, dict):
         raise InputError("not a configuration", got=type(source).__name__, expected="a config, a dict or a path")
-    kind = config.get("model_type")
-    if kind not in FAMILY:
-        hint = "mixture-of-experts models have other layers" if "moe" in str(kind) else None
-        raise InputError(
-            "not a model of this family", got=f"model_type {kind!r}", expected=" or ".join(FAMILY), hint=hint
-        )
-    text = config.get("text_config") if kind == "qwen3_5" else config
+    family = of_model_type(config.get("model_type"))
+    images = config["model_type"] == family.model_types[0]
+    text = config.get("text_config") if images else config
     if not isinstance(text, dict):
         raise InputError("an image-text configuration without its text part", got=text, expected="text_config")
-    _require(text, ("num_hidden_layers", *SIZES.values()))
+    _require(text, ("num_hidden_layers", *family.sizes.values()))
     _refuse_variants(text)
     factor, theta, window = _rope(text, config)
-    vision = config.get("vision_config") if kind == "qwen3_5" else None
+    vision = config.get("vision_config") if images else None
     if vision is not None:
         _require(vision, VISION, "vision_config.")
     return Spec(
-        name=name or _name(config, found),
-        kinds=_kinds(text),
+        name=name or _name(config, folder),
+        family=family.name,
+        kinds=_kinds(text, family.kinds),
         tied=_tied(config, text),
         rotary_dim=int(text["head_dim"] * factor),
         rope_theta=float(theta),
@@ -79,11 +61,11 @@ def read(source, *, name=None):
         mtp_layers=text.get("mtp_num_hidden_layers") or 0,
         vision=None if vision is None else {key: vision[key] for key in VISION},
         dtype=_dtype(text) or _dtype(config),
-        **{ours: text[theirs] for ours, theirs in SIZES.items()} | {"window": window},
+        **{ours: text[theirs] for ours, theirs in family.sizes.items()} | {"window": window},
     )
 
 
-def published():
+def published() -> dict[str, pathlib.Path]:
     """`{name in lower case: file}` of the published sizes that come along: the sizes in their public config.json."""
     return {file.stem.lower(): file for file in sorted((pathlib.Path(__file__).parent / "published").glob("*.json"))}
 
@@ -112,9 +94,9 @@ def _as_dict(source):
         ) from None
 
 
-def _name(config, found):
+def _name(config, folder):
     """Qwen3.6-27B from a hub id, a hub cache folder or a folder of that name; else the model type."""
-    where = str(found.resolve() if found else config.get("_name_or_path") or "").replace("\\", "/").rstrip("/")
+    where = str(folder.resolve() if folder else config.get("_name_or_path") or "").replace("\\", "/").rstrip("/")
     cached = re.search(r"models--[^/]+--([^/]+)/snapshots/", where)
     return cached[1] if cached else where.rsplit("/", 1)[-1] or config["model_type"]
 
@@ -124,7 +106,7 @@ def _require(config, fields, where=""):
     if odd:
         raise InputError("sizes must be whole numbers", got=f"{odd[0]} is {config[odd[0].split('.')[-1]]!r}")
     if missing := [where + field for field in fields if config.get(field) is None]:
-        hint = "state every size; transformers would take a missing one from the 9B without a word"
+        hint = "state every size; transformers would fill in those of another model without a word"
         raise InputError("the configuration lacks fields", got=f"no {', '.join(missing)}", hint=hint)
 
 
@@ -138,7 +120,7 @@ def _refuse_variants(text):
         raise InputError("another activation than the family's", got=f"hidden_act {act!r}", expected="silu")
 
 
-def _kinds(text):
+def _kinds(text, kinds):
     """One kind per layer: from layer_types, else every full_attention_interval-th (4th) layer attends."""
     layers, types = text["num_hidden_layers"], text.get("layer_types")
     if types is None:
@@ -149,9 +131,9 @@ def _kinds(text):
     if len(types) != layers:
         got = f"{len(types)} layer_types, num_hidden_layers {layers}"
         raise InputError("the configuration contradicts itself", got=got, expected="one layer type per layer")
-    if unknown := sorted(set(types) - set(KINDS)):
-        raise InputError("unknown kind of layer", got=unknown, expected=" or ".join(KINDS))
-    return tuple(KINDS[kind] for kind in types)
+    if unknown := sorted(set(types) - set(kinds)):
+        raise InputError("unknown kind of layer", got=unknown, expected=" or ".join(kinds))
+    return tuple(kinds[kind] for kind in types)
 
 
 def _tied(config, text):

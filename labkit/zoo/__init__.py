@@ -1,17 +1,20 @@
-"""Loading: from a name to a `Lab`, and a record of what will compute it.
+"""From a name, or a model that is already there, to a `Lab`, and a record of what will compute it.
 
     load()                                   $LABKIT_MODEL, else the embedded "nano"
     load("folder")                           text-only or image-text layout, one or many safetensors files
     load("Qwen/Qwen3.6-27B")                 a hub id, through the ordinary Hugging Face cache
     load("model.gguf")                       unpacked at load
     load(..., quantize="nf4")                on the way in, by transformers' own quantisation
+    wrap(model, tokenizer)                   a transformers model that is already there
 
 One mechanism per file: `routes` finds the files and loads, `files` reads safetensors headers and refuses what
 is not whole, `precision` decides device, dtype and quantisation and refuses what would not fit, `gguf` does
-both for that format, `backend` records and rebinds kernels.
+both for that format, `wrapping` takes a model in memory, `backend` records and rebinds kernels. What differs between
+families stands in `labkit.families`.
 """
 
 from labkit.zoo.backend import Backend
 from labkit.zoo.routes import load
+from labkit.zoo.wrapping import wrap
 
-__all__ = ["Backend", "load"]
+__all__ = ["Backend", "load", "wrap"]

@@ -1,8 +1,8 @@
 """What computes: the kernel each operation of a DeltaNet layer resolved to, and the versions of all involved.
 
-transformers decides at import: each of four module globals of its `modeling_qwen3_5` is the fast kernel of an
-installed package (fla, causal_conv1d) or the PyTorch reference, independently of the others. So installing a
-package changes the numbers without a word; this record says which of them computed.
+transformers decides at import: each of four globals of a family's modeling file is the fast kernel of an installed
+package (fla, causal_conv1d) or the PyTorch reference, independently of the others. So installing a package changes the
+numbers without a word; this record says which of them computed. Names of the globals stand in the family's record.
 """
 
 import dataclasses
@@ -13,14 +13,10 @@ import logging
 import platform
 
 from labkit.errors import BackendError, InputError
+from labkit.families import FAMILIES, Family
 from labkit.tables import Table
+from labkit.trace import decoder
 
-OPS = {
-    "chunk_gated_delta_rule": "torch_chunk_gated_delta_rule",
-    "recurrent_gated_delta_rule": "torch_recurrent_gated_delta_rule",
-    "causal_conv1d": "causal_conv1d_fn",
-    "causal_conv1d_update": "causal_conv1d_update",
-}
 PACKAGES = {  # name in the record: names of the distribution, first installed counts
     "torch": ("torch",),
     "transformers": ("transformers",),
@@ -30,20 +26,21 @@ PACKAGES = {  # name in the record: names of the distribution, first installed c
 }
 QUANTIZERS = {"nf4": ("bitsandbytes", ("bitsandbytes",)), "int8": ("torchao", ("torchao",))}
 QUANTIZERS["int4"] = QUANTIZERS["int8"]
-_installed = {}  # name of a global -> what import resolved it to; filled while the reference is forced
+_installed = {}  # family -> {name of a global: what import resolved it to}, while the reference is forced
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Backend(Table):
-    """What computes a lab's model; made by `labkit.load`.
+    """What computes a lab's model; made by `labkit.load` and `labkit.wrap`.
 
     Attributes:
         versions: `{package: version, or None if it is not installed}`, with "python".
-        kernels: `{operation: "torch", "fla", "causal_conv1d", ...}` for the four operations in `OPS`.
+        kernels: `{operation: "torch", "fla", "causal_conv1d", ...}` for the operations of a DeltaNet layer.
         attention: transformers' name of the softmax implementation, for example "sdpa".
+        experts: its name of the implementation of experts, for example "grouped_mm"; None without experts.
         dtype: of activations and unquantised weights. device: its name, for example "cpu" or "cuda:0 NVIDIA
         H100". quantize: how linear weights are stored, or None.
-        forced: whether the reference kernels were forced on this process.
+        forced: whether the reference kernels were forced on this family in this process.
     """
 
     versions: dict
@@ -53,31 +50,34 @@ class Backend(Table):
     device: str
     quantize: str | None = None
     forced: bool = False
+    experts: str | None = None
     title = "backend"
 
-    def facts(self):
+    def facts(self) -> tuple[tuple[str, str, str], ...]:
         """Rows (group, name, value) that both the text and the HTML show."""
         note = " (reference, forced)" if self.forced else ""
         rows = [("kernels", op, kernel + note) for op, kernel in self.kernels.items()]
         rows += [("kernels", "attention", self.attention)]
+        rows += [("kernels", "experts", self.experts)] if self.experts else []
         rows += [("numbers", "dtype", self.dtype), ("numbers", "quantize", self.quantize or "none")]
         rows += [("numbers", "device", self.device)]
         rows += [("versions", name, version or "not installed") for name, version in self.versions.items()]
         return tuple(rows)
 
 
-def record(model, *, quantize=None):
-    """The `Backend` of a loaded model; it replaces transformers' notes on missing kernels at the first forward pass."""
+def record(model, spec, *, quantize: str | None = None) -> Backend:
+    """The `Backend` of a model; it replaces transformers' notes on missing kernels at the first forward pass."""
     logging.getLogger("transformers.integrations.hub_kernels").addFilter(_no_note)
-    weight = model.model.norm.weight
+    stack, family = decoder(model), FAMILIES[spec.family]
     return Backend(
         versions=versions(quantize),
-        kernels=resolved(),
-        attention=model.config._attn_implementation,
-        dtype=str(weight.dtype).removeprefix("torch."),
-        device=device_name(weight.device),
+        kernels=resolved(family),
+        attention=stack.config._attn_implementation,
+        dtype=str(stack.norm.weight.dtype).removeprefix("torch."),
+        device=device_name(stack.norm.weight.device),
         quantize=quantize,
-        forced=bool(_installed),
+        forced=family.name in _installed,
+        experts=stack.config._experts_implementation if spec.experts else None,
     )
 
 
@@ -85,11 +85,11 @@ def _no_note(record):
     return "is falling back to its reference" not in record.getMessage()
 
 
-def versions(quantize=None):
+def versions(quantize: str | None = None) -> dict[str, str | None]:
     """`{name: version or None}` of python and of every package that can change the numbers."""
     wanted = PACKAGES | dict([QUANTIZERS[quantize]] if quantize in QUANTIZERS else [])
-    found = {name: next(filter(None, map(_version, names)), None) for name, names in wanted.items()}
-    return {"python": platform.python_version()} | found
+    installed = {name: next(filter(None, map(_version, names)), None) for name, names in wanted.items()}
+    return {"python": platform.python_version()} | installed
 
 
 def _version(distribution):
@@ -99,7 +99,7 @@ def _version(distribution):
         return None
 
 
-def device_name(device):
+def device_name(device) -> str:
     """ "cpu", or the index and the name of the GPU."""
     if device.type != "cuda":
         return str(device)
@@ -108,20 +108,23 @@ def device_name(device):
     return f"{device} {torch.cuda.get_device_name(device)}"
 
 
-def resolved():
-    """`{operation: package that computes it}` as the model would use it now."""
-    from transformers.models.qwen3_5 import modeling_qwen3_5 as modeling
+def resolved(family: Family) -> dict[str, str]:
+    """`{operation: package that computes it}` as a model of the family would use it now.
 
-    return {op: _package(getattr(modeling, name, None), name) for op, name in OPS.items()}
+    Raises:
+        BackendError: its modeling file has no such global.
+    """
+    return {operation: _package(family, name) for operation, name in family.kernels.items()}
 
 
-def _package(function, name):
+def _package(family, name):
     """ "torch" for the reference, else the top package of what is behind the decorator."""
+    function = getattr(family.module(), name, None)
     if function is None:
         raise BackendError(
             "this transformers has other kernels than labkit knows",
-            got=f"no {name} in modeling_qwen3_5",
-            expected=", ".join(OPS.values()),
+            got=f"no {name} in {family.modeling}",
+            expected=", ".join(family.kernels.values()),
             hint="install the tested versions; `labkit doctor` names them",
         )
     behind = _behind(function)
@@ -142,7 +145,7 @@ def _behind(function):
     return None
 
 
-def check(backend):
+def check(backend: str | None) -> None:
     """Refuse an unknown choice of kernels.
 
     Raises:
@@ -152,28 +155,27 @@ def check(backend):
         raise InputError("unknown backend", got=repr(backend), expected='None, "torch" or "installed"')
 
 
-def choose(backend):
-    """Bind the four operations for the whole process.
+def choose(backend: str | None, family: Family) -> None:
+    """Bind the operations of a family for the whole process.
 
     Args:
         backend: None keeps what is bound; "torch" binds the PyTorch reference kernels, the oracle for every
             fast one; "installed" undoes that. The operations are module globals of transformers, so models
-            that are already loaded in this process change too.
+            of the family that are already loaded in this process change too.
 
     Raises:
         InputError: anything else.
     """
     check(backend)
-    from transformers.models.qwen3_5 import modeling_qwen3_5 as modeling
-
-    if backend == "torch" and not _installed:
-        resolved()
-        for name in OPS.values():
-            _installed[name] = getattr(modeling, name)
-            setattr(modeling, name, _reference(_installed[name]))
+    module = family.module()
+    if backend == "torch" and family.name not in _installed:
+        resolved(family)
+        _installed[family.name] = {name: getattr(module, name) for name in family.kernels.values()}
+        for name, function in _installed[family.name].items():
+            setattr(module, name, _reference(function))
     if backend == "installed":
-        while _installed:
-            setattr(modeling, *_installed.popitem())
+        for name, function in _installed.pop(family.name, {}).items():
+            setattr(module, name, function)
 
 
 def _reference(function):

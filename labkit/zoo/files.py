@@ -30,7 +30,7 @@ class Tensor:
     bytes: int
 
 
-def header(path):
+def header(path) -> dict[str, Tensor]:
     """`{name: Tensor}` of one safetensors file; no weight is read.
 
     Raises:
@@ -44,11 +44,9 @@ def header(path):
             if not 2 <= length <= min(HEADER_LIMIT, size - 8):
                 raise ValueError(f"a header of {length:,} bytes in a file of {size:,}")
             table = json.loads(file.read(length))
-            found = {name: _tensor(path, entry) for name, entry in table.items() if name != "__metadata__"}
-            end = max(
-                (entry["data_offsets"][1] for name, entry in table.items() if name != "__metadata__"),
-                default=0,
-            )
+            table.pop("__metadata__", None)
+            tensors = {name: _tensor(path, entry) for name, entry in table.items()}
+            end = max((entry["data_offsets"][1] for entry in table.values()), default=0)
     except OSError as error:
         raise CheckpointError("cannot read a weight file", got=f"{path.name}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -63,7 +61,7 @@ def header(path):
             expected=f"{8 + length + end:,} bytes",
             hint="download the file again",
         )
-    return found
+    return tensors
 
 
 def _tensor(path, entry):
@@ -73,7 +71,7 @@ def _tensor(path, entry):
     return Tensor(path, entry["dtype"], tuple(entry["shape"]), end - start)
 
 
-def tensors(folder):
+def tensors(folder) -> dict[str, Tensor]:
     """`{name: Tensor}` of a checkpoint folder, one file or sharded.
 
     Raises:
@@ -97,14 +95,14 @@ def tensors(folder):
             got=f"{len(absent)} of {len(shards)} absent: {listed(absent)}",
             hint="finish the download",
         )
-    found = {}
+    stored = {}
     for shard in shards:
         inside = header(folder / shard)
         named = [name for name, place in places.items() if place == shard]
         if lost := [name for name in named if name not in inside]:
             raise CheckpointError("a shard lacks tensors the index promises", got=f"{shard}: no {listed(lost)}")
-        found |= {name: inside[name] for name in named}
-    return found
+        stored |= {name: inside[name] for name in named}
+    return stored
 
 
 def _refuse_other_weights(folder):
@@ -124,18 +122,11 @@ def _refuse_other_weights(folder):
     )
 
 
-def model_name(name):
-    """The model's name of a checkpoint tensor; None for what is not loaded: vision, multi-token prediction."""
-    if name.startswith(("mtp.", "model.visual.", "visual.")):
-        return None
-    return "model." + name.removeprefix("model.language_model.") if name.startswith("model.language_model.") else name
-
-
-def compare(found, expected, *, tied, prequantized=False):
+def compare(stored, shapes, family, *, tied: bool, prequantized: bool = False) -> None:
     """Refuse a checkpoint whose tensors are not exactly the model's.
 
     Args:
-        found: `{name: Tensor}` as stored. expected: `{name: shape}` of the model.
+        stored: `{name: Tensor}` of the checkpoint. shapes: `{name: shape}` of the model. family: its record.
         tied: lm_head is the embedding and may be absent.
         prequantized: weights are stored packed, with companions whose names begin with theirs.
 
@@ -143,13 +134,14 @@ def compare(found, expected, *, tied, prequantized=False):
         CheckpointError: missing, unexpected or wrongly shaped tensors, or two names for one.
     """
     named = {}
-    for stored, tensor in found.items():
-        if (name := model_name(stored)) is None:
+    for source, tensor in stored.items():
+        if (name := family.place(source)) is None:
             continue
         if name in named:
-            raise CheckpointError("two stored tensors have the same place in the model", got=stored)
+            raise CheckpointError("two stored tensors have the same place in the model", got=source)
         named[name] = tensor
     present = {TORCHAO.sub(".weight", name) for name in named} if prequantized else set(named)
+    expected = family.stored_shapes(shapes, present)
     may_lack = {"lm_head.weight"} if tied else set()
     if missing := sorted(set(expected) - present - may_lack):
         raise CheckpointError(
@@ -164,7 +156,7 @@ def compare(found, expected, *, tied, prequantized=False):
         raise CheckpointError(
             "the checkpoint holds tensors the model has no place for",
             got=f"{len(extra)} unexpected: {listed(extra)}",
-            expected="the tensors of its config.json, besides vision (model.visual.) and mtp.",
+            expected=f"the tensors of its config.json, besides {', '.join(family.skipped)}",
         )
     if prequantized:
         return
@@ -178,7 +170,7 @@ def compare(found, expected, *, tied, prequantized=False):
         )
 
 
-def refuse_broken_numbers(named):
+def refuse_broken_numbers(named) -> None:
     """Refuse NaN and infinite weights.
 
     Args:
@@ -203,19 +195,17 @@ def refuse_broken_numbers(named):
         )
 
 
-def stored_numbers(found):
-    """Pairs (name, tensor) read one at a time from the files, for weights that will not be seen again once
-    packed.
-    """
+def stored_numbers(stored, family):
+    """Pairs (name, tensor) read one at a time from the files, for weights that will not be seen again once packed."""
     from safetensors import safe_open
 
-    for path in sorted({tensor.file for tensor in found.values()}):
+    for path in sorted({tensor.file for tensor in stored.values()}):
         with safe_open(path, framework="pt") as file:
-            for name in (name for name, tensor in found.items() if tensor.file == path and model_name(name)):
+            for name in (name for name, tensor in stored.items() if tensor.file == path and family.place(name)):
                 yield name, file.get_tensor(name)
 
 
-def listed(names):
+def listed(names) -> str:
     """The first few names, and how many more."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more

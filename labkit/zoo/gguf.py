@@ -10,13 +10,14 @@ import dataclasses
 
 from labkit import spec as specs
 from labkit.errors import CheckpointError, InputError
+from labkit.families import FAMILIES
 from labkit.zoo import files, loading, precision
 
-ARCHITECTURE = "qwen35"
+ARCHITECTURES = {family.gguf: family for family in FAMILIES.values() if family.gguf}
 
 
 def checked(path, *, place, dtype, quantize, small=False):
-    """A `loading.Ready` .gguf file: of this family, whole, with every tensor of the model.
+    """A `loading.Ready` .gguf file: of a known family, whole, with every tensor of the model.
 
     Raises:
         CheckpointError: not GGUF, truncated, another architecture, split, or lacking tensors.
@@ -34,11 +35,11 @@ def checked(path, *, place, dtype, quantize, small=False):
     try:
         metadata, _ = reader.read_gguf_metadata(str(path))
         architecture = metadata["general.architecture"]
-        if architecture != ARCHITECTURE:
+        if architecture not in ARCHITECTURES:
             raise CheckpointError(
-                "not a model of this family",
+                "not a model of a family that labkit knows",
                 got=f"{path.name}: architecture {architecture!r}",
-                expected=ARCHITECTURE,
+                expected=", ".join(ARCHITECTURES),
             )
         if metadata.get("split.count", 1) > 1:
             raise CheckpointError("a split .gguf", got=path.name, expected="one file", hint="gguf-split --merge")
@@ -59,7 +60,7 @@ def checked(path, *, place, dtype, quantize, small=False):
     spec = dataclasses.replace(specs.read(config, name=path.stem), dtype="bfloat16")
     chosen = precision.dtype_of(dtype, spec, place, small=small)
     precision.admit(spec, place, chosen, fixed=True)
-    _check_names(header, config)
+    _check_names(header, config, ARCHITECTURES[architecture])
     return loading.Ready(path.parent, config, spec, chosen, place, gguf=path.name)
 
 
@@ -74,7 +75,7 @@ def _check_whole(path, header):
         )
 
 
-def _check_names(header, config):
+def _check_names(header, config, family):
     """Refuse missing tensors by the names transformers' own conversion gives."""
     from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
     from transformers.integrations.gguf.utils import get_gguf_conversion_mapping
@@ -83,7 +84,7 @@ def _check_names(header, config):
     renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
     converters = [entry for entry in mapping if isinstance(entry, WeightConverter)]
     named = {rename_source_key(tensor.name, renamings, converters)[0] for tensor in header.tensors}
-    expected = loading.shapes(config)
+    expected = loading.shapes(config, family)
     may_lack = {"lm_head.weight"} if config.tie_word_embeddings else set()
     if missing := sorted(set(expected) - named - may_lack):
         raise CheckpointError(

@@ -12,7 +12,8 @@ import warnings
 
 import torch
 
-from labkit.errors import BackendError, BudgetError, CheckpointError
+from labkit.errors import BackendError, BudgetError, CheckpointError, LabError
+from labkit.families import FAMILIES, Family
 from labkit.zoo import files, precision
 
 NOISY = ("accelerate", "bitsandbytes", "torch", "torchao")
@@ -38,23 +39,31 @@ class Ready:
     stored: dict | None = None
     gguf: str | None = None
 
-    def how(self, model):
+    @property
+    def family(self) -> Family:
+        """The record of the model's family."""
+        return FAMILIES[self.spec.family]
+
+    def how(self, model) -> str | None:
         """How the linear weights of the loaded model are held, for the record; None is plain."""
         if self.gguf:
             return "gguf, unpacked"
-        if not self.stored:
-            return self.quantize
-        method = str(self.stored.get("quant_method"))
-        return method if any(not precision.plain(weight) for weight in model.parameters()) else f"{method}, unpacked"
+        return how_stored(model, self.stored) if self.stored else self.quantize
 
 
-def imports():
+def how_stored(model, stored) -> str:
+    """The method of a `quantization_config`, and whether the weights were unpacked at load."""
+    method = str(stored.get("quant_method"))
+    return method if any(not precision.plain(weight) for weight in model.parameters()) else f"{method}, unpacked"
+
+
+def imports() -> None:
     """Import what loading needs; transformers tries every quantiser that is installed, and some of them speak."""
     with quiet():
-        from transformers import AutoConfig, AutoTokenizer, Qwen3_5ForCausalLM  # noqa: F401
+        from transformers import AutoConfig, AutoTokenizer, PreTrainedModel  # noqa: F401
 
 
-def text_config(folder, spec, stored=None):
+def text_config(folder: pathlib.Path, spec, stored: dict | None = None):
     """transformers' config of the text model in a folder, also of an image-text layout."""
     from transformers import AutoConfig
 
@@ -65,15 +74,14 @@ def text_config(folder, spec, stored=None):
     return config
 
 
-def shapes(config):
+def shapes(config, family: Family) -> dict[str, tuple[int, ...]]:
     """`{name: shape}` of every tensor of the model, built without memory for them."""
-    from transformers import Qwen3_5ForCausalLM
-
     with torch.device("meta"), quiet():
-        return {name: tuple(tensor.shape) for name, tensor in Qwen3_5ForCausalLM(config).state_dict().items()}
+        built = family.model_class()(config)
+        return {name: tuple(tensor.shape) for name, tensor in built.state_dict().items()}
 
 
-def model(ready):
+def model(ready: Ready):
     """The transformers model of a checked checkpoint.
 
     Raises:
@@ -81,8 +89,6 @@ def model(ready):
         BackendError: the quantiser failed or packed too much.
         BudgetError: the device ran out of memory after all.
     """
-    from transformers import Qwen3_5ForCausalLM
-
     options = dict(config=ready.config, dtype=ready.dtype, output_loading_info=True, local_files_only=True)
     if ready.gguf:
         from transformers import GgufConfig
@@ -92,12 +98,13 @@ def model(ready):
     else:
         options |= dict(use_safetensors=True)
     if ready.quantize:
-        options["quantization_config"] = precision.quantization_config(ready.quantize, ready.dtype)
+        kept = ready.family.unquantized
+        options["quantization_config"] = precision.quantization_config(ready.quantize, ready.dtype, kept)
     if ready.quantize or ready.stored or importlib.util.find_spec("accelerate"):
         options["device_map"] = {"": ready.place}  # else by way of host memory
     try:
-        with quiet(offline=ready.quantize != "fp8") as said:
-            built, info = Qwen3_5ForCausalLM.from_pretrained(ready.folder, **options)
+        with quiet(offline=ready.quantize != "fp8") as log:
+            built, info = ready.family.model_class().from_pretrained(ready.folder, **options)
             if "device_map" not in options:
                 built.to(ready.place)
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -108,9 +115,7 @@ def model(ready):
         ) from error
     except (OSError, RuntimeError, ValueError, KeyError, ImportError, AssertionError) as error:
         kind = BackendError if ready.quantize or ready.stored else CheckpointError
-        reason = re.search(
-            r"^\w*Error: .+", "\n".join(said), re.MULTILINE
-        )  # in its report; the error only points there
+        reason = re.search(r"^\w*Error: .+", "\n".join(log), re.MULTILINE)  # in its report; the error only points there
         reason = reason[0] if reason else _first_line(error)
         raise kind(f"transformers could not load {ready.spec.name}", got=reason) from error
     for what in ("missing_keys", "mismatched_keys", "unexpected_keys"):
@@ -118,7 +123,7 @@ def model(ready):
             raise CheckpointError(f"{what.replace('_', ' ')} after loading", got=files.listed(names), expected="none")
     files.refuse_broken_numbers((n, w.data) for n, w in built.named_parameters() if precision.plain(w))
     if ready.quantize:
-        precision.check_kept(built)
+        precision.check_kept(built, ready.family.unquantized)
     return built
 
 
@@ -127,7 +132,7 @@ def _first_line(error):
     return text.splitlines()[0]
 
 
-def tokenizer(ready):
+def tokenizer(ready: Ready):
     """The tokenizer beside the weights, or the one inside a .gguf file.
 
     Raises:
@@ -135,22 +140,25 @@ def tokenizer(ready):
     """
     from transformers import AutoTokenizer
 
-    inside = {"gguf_file": ready.gguf} if ready.gguf else {}
+    options = dict(local_files_only=True, trust_remote_code=False)
+    options |= {"gguf_file": ready.gguf} if ready.gguf else {}
     try:
         with quiet():
-            made = AutoTokenizer.from_pretrained(ready.folder, local_files_only=True, trust_remote_code=False, **inside)
+            tokens = AutoTokenizer.from_pretrained(ready.folder, **options)
     except Exception as error:  # the tokenizers library raises plain Exception
         raise CheckpointError("the tokenizer is broken", got=_first_line(error), expected="tokenizer.json") from error
-    if len(made) > ready.spec.vocab:
-        raise CheckpointError(
-            "the tokenizer is of another model",
-            got=f"{len(made)} ids",
-            expected=f"at most {ready.spec.vocab}, the rows of the embedding",
-        )
-    return made
+    check_tokenizer(tokens, ready.spec, CheckpointError)
+    return tokens
 
 
-def finish(model, tokenizer):
+def check_tokenizer(tokens, spec, kind: type[LabError]) -> None:
+    """Refuse a tokenizer with more ids than the model has embeddings, by an error of this kind."""
+    if len(tokens) > spec.vocab:
+        got, expected = f"{len(tokens)} ids", f"at most {spec.vocab}, the rows of the embedding"
+        raise kind("the tokenizer is of another model", got=got, expected=expected)
+
+
+def finish(model, tokenizer) -> None:
     """Eval mode, no gradients, and both stop ids: `config.eos_token_id` alone would never stop at
     <|im_end|>.
     """
@@ -172,9 +180,9 @@ def quiet(offline=True):
     import huggingface_hub.constants as hub
     from transformers.utils import logging as theirs
 
-    said = []
+    lines = []
     collector = logging.Handler()
-    collector.emit = lambda record: said.append(record.getMessage())
+    collector.emit = lambda record: lines.append(record.getMessage())
     bars, was_offline = theirs.is_progress_bar_enabled(), hub.HF_HUB_OFFLINE
     ours = theirs.get_logger("transformers")
     before, spoken = ours.handlers[:], ours.propagate
@@ -187,7 +195,7 @@ def quiet(offline=True):
         hub.HF_HUB_OFFLINE = was_offline or offline
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            yield said
+            yield lines
     finally:
         hub.HF_HUB_OFFLINE = was_offline
         for name, level in levels.items():

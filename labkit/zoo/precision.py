@@ -1,7 +1,8 @@
 """Where and how precisely: device, dtype and quantisation. What cannot work is refused before a weight is read.
 
 Quantised are the large linear layers of mixers and MLPs. lm_head stays as it is, and so do the a and b
-projections, whose few numbers set decay and write strength of every head.
+projections, whose few numbers set decay and write strength of every head, and routers. Experts that stand in one
+tensor are packed by fp8 alone.
 
     nf4    bitsandbytes, 4 bits on a normal grid, double quantisation    CPU and GPU
     int8   torchao, 8 bits weight-only                                   CPU and GPU
@@ -25,14 +26,9 @@ PACKAGES = {
     "fp8": ("accelerate", "kernels"),
 }
 STORED = {"fp8": ("accelerate",), "bitsandbytes": PACKAGES["nf4"], "torchao": PACKAGES["int8"]}
-KEPT = ("lm_head", "in_proj_a", "in_proj_b")  # names of modules that stay unquantised
-# Quantisers match a pattern from the start of a name or at its end, some against the name of the weight: a
-# bare "in_proj_a" would not match "….in_proj_a.weight". Naming any module replaces transformers' own list,
-# hence lm_head.
-SKIP = ["lm_head", r".*\.in_proj_a", r".*\.in_proj_b"]
 
 
-def device_of(device):
+def device_of(device) -> torch.device:
     """The torch device; None is the GPU if there is one.
 
     Raises:
@@ -61,7 +57,7 @@ def device_of(device):
     return torch.device("cuda", torch.cuda.current_device() if index is None else index)
 
 
-def dtype_of(dtype, spec, device, *, quantize=None, small=False):
+def dtype_of(dtype, spec, device: torch.device, *, quantize: str | None = None, small: bool = False) -> torch.dtype:
     """The torch dtype of activations and unquantised weights.
 
     None is the checkpoint's own on a GPU; on a CPU float32, or the checkpoint's own where float32 would not
@@ -80,7 +76,7 @@ def dtype_of(dtype, spec, device, *, quantize=None, small=False):
     return getattr(torch, name)
 
 
-def check_quantize(quantize, device, dtype=None):
+def check_quantize(quantize: str | None, device: torch.device, dtype=None) -> None:
     """Refuse a quantisation that is unknown, or that this machine cannot run.
 
     Raises:
@@ -108,19 +104,20 @@ def check_quantize(quantize, device, dtype=None):
     need_packages(PACKAGES[quantize], f'quantize="{quantize}"')
 
 
-def check_widths(shapes, quantize, device):
+def check_widths(shapes, quantize: str | None, device: torch.device, unquantized: tuple[str, ...]) -> None:
     """Refuse 4-bit weights on a CPU that bitsandbytes could load but not multiply: its layout there is in blocks.
 
     Args:
-        shapes: `{name: shape}` of the model's tensors.
+        shapes: `{name: shape}` of the model's tensors. unquantized: names of modules that stay as they are.
 
     Raises:
         BackendError: names the first matrix that is no whole number of blocks.
     """
     if quantize != "nf4" or device.type != "cpu":
         return
+    whole = (*unquantized, "embed_tokens")
     for name, shape in shapes.items():
-        if len(shape) == 2 and name.split(".")[-2] not in (*KEPT, "embed_tokens") and (shape[0] % 32 or shape[1] % 64):
+        if len(shape) == 2 and name.split(".")[-2] not in whole and (shape[0] % 32 or shape[1] % 64):
             raise BackendError(
                 'quantize="nf4" on a CPU needs matrices in whole blocks',
                 got=f"{name} {list(shape)}",
@@ -129,7 +126,7 @@ def check_widths(shapes, quantize, device):
             )
 
 
-def need_packages(names, purpose):
+def need_packages(names: tuple[str, ...], purpose: str) -> None:
     """Refuse if one of these packages is not installed.
 
     Raises:
@@ -143,7 +140,7 @@ def need_packages(names, purpose):
         )
 
 
-def check_stored(method, device):
+def check_stored(method: str, device: torch.device) -> None:
     """Refuse weights that are stored packed in a way labkit does not load.
 
     Raises:
@@ -160,17 +157,20 @@ def check_stored(method, device):
     need_packages((*STORED[method], *kernels), f"a checkpoint stored in {method}")
 
 
-def unpacks(method, device):
+def unpacks(method: str, device: torch.device) -> bool:
     """Whether transformers unpacks stored weights at load because the device cannot multiply them."""
     if method != "fp8":
         return False
     return device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 9)
 
 
-def quantization_config(quantize, dtype):
-    """transformers' own configuration for a quantisation on the way in; None for none."""
-    if quantize is None:
-        return None
+def quantization_config(quantize: str, dtype: torch.dtype, unquantized: tuple[str, ...]):
+    """transformers' own configuration for a quantisation on the way in.
+
+    Quantisers match a pattern from the start of a name or at its end, some against the name of the weight: a bare
+    "in_proj_a" would not match "….in_proj_a.weight". Naming any module replaces transformers' own list, hence lm_head.
+    """
+    skip = [name if name == "lm_head" else rf".*\.{name}" for name in unquantized]
     if quantize == "nf4":
         from transformers import BitsAndBytesConfig
 
@@ -179,44 +179,43 @@ def quantization_config(quantize, dtype):
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
-            llm_int8_skip_modules=SKIP,
+            llm_int8_skip_modules=skip,
         )
     if quantize == "fp8":
         from transformers import FineGrainedFP8Config
 
-        return FineGrainedFP8Config(modules_to_not_convert=SKIP)
+        return FineGrainedFP8Config(modules_to_not_convert=skip)
     from torchao.quantization import Int4WeightOnlyConfig, Int8WeightOnlyConfig
     from transformers import TorchAoConfig
 
     if quantize == "int8":
-        return TorchAoConfig(Int8WeightOnlyConfig(), modules_to_not_convert=SKIP)
+        return TorchAoConfig(Int8WeightOnlyConfig(), modules_to_not_convert=skip)
     packed = Int4WeightOnlyConfig(group_size=128, int4_packing_format="tile_packed_to_4d")
-    return TorchAoConfig(packed, modules_to_not_convert=SKIP)
+    return TorchAoConfig(packed, modules_to_not_convert=skip)
 
 
-def check_kept(model):
-    """Refuse a quantised model in which lm_head or an a/b projection was packed too.
+def check_kept(model, unquantized: tuple[str, ...]) -> None:
+    """Refuse a quantised model in which a module that must stay as it is was packed too.
 
     Raises:
         BackendError: names the modules.
     """
-    packed = [
+    packed = {
         name
         for name, module in model.named_modules()
-        if name.rpartition(".")[2] in KEPT
-        and (type(module) is not torch.nn.Linear or type(module.weight) is not torch.nn.Parameter)
-    ]
-    packed += [name for name, weight in model.named_parameters() if name.split(".")[-2] in KEPT and not plain(weight)]
+        for weight in module.parameters(recurse=False)
+        if name.rpartition(".")[2] in unquantized and (type(weight) is not torch.nn.Parameter or not plain(weight))
+    }
     if packed:
         raise BackendError(
             "the quantiser packed modules that must stay as they are",
-            got=", ".join(sorted(set(packed))[:4]),
-            expected=f"{', '.join(KEPT)} unquantised",
+            got=", ".join(sorted(packed)[:4]),
+            expected=f"{', '.join(unquantized)} unquantised",
             hint="install the tested versions; `labkit doctor` names them",
         )
 
 
-def plain(weight):
+def plain(weight: torch.Tensor) -> bool:
     """Whether a parameter holds its own floating numbers, unpacked."""
     return weight.is_floating_point() and weight.element_size() > 1 and type(weight.data) is torch.Tensor
 

@@ -8,6 +8,7 @@ import re
 
 from labkit import spec as specs
 from labkit.errors import CheckpointError, InputError
+from labkit.families import FAMILIES
 from labkit.zoo import backend as kernels
 from labkit.zoo import files, gguf, loading, precision
 
@@ -17,7 +18,14 @@ SMALL = ["*.json", "*.jinja", "*.txt"]  # fetched from the hub before any weight
 VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 
 
-def load(name=None, *, device=None, dtype=None, quantize=None, backend=None):
+def load(
+    name: str | os.PathLike | None = None,
+    *,
+    device=None,
+    dtype=None,
+    quantize: str | None = None,
+    backend: str | None = None,
+):
     """Load a model to look into.
 
     Args:
@@ -29,15 +37,16 @@ def load(name=None, *, device=None, dtype=None, quantize=None, backend=None):
         quantize: None, "nf4", "int8", "int4" or "fp8" for the large linear layers; lm_head and the a and b
             projections stay as they are. A checkpoint that is stored packed needs none.
         backend: None keeps the kernels that are bound; "torch" forces the PyTorch reference kernels on the
-            whole process, so on models loaded before, too; "installed" goes back to what transformers found
-            at import.
+            whole process, so on models of the family loaded before, too; "installed" goes back to what transformers
+            found at import.
 
     Returns:
         `Lab` around an unmodified transformers model, in eval mode and without gradients, that stops at
         <|im_end|> and <|endoftext|>. `lab.backend` records what computes it.
 
     Raises:
-        InputError: a name, device, dtype, quantisation or backend that makes no sense, or another model family.
+        InputError: a name, device, dtype, quantisation or backend that makes no sense, a model instead of a name, or
+            another model family.
         BackendError: no such GPU, or missing packages.
         BudgetError: the weights would not fit; raised before they are read.
         CheckpointError: files that are missing, incomplete, damaged, unsafe to read or not this model's.
@@ -60,13 +69,14 @@ def load(name=None, *, device=None, dtype=None, quantize=None, backend=None):
         ready = checked(where, title=where.resolve().name, **choice)
     model, tokenizer = loading.model(ready), loading.tokenizer(ready)
     loading.finish(model, tokenizer)
-    kernels.choose(backend)
+    kernels.choose(backend, ready.family)
     from labkit.lab import Lab
 
-    return Lab(model, tokenizer, ready.spec, kernels.record(model, quantize=ready.how(model)), ready.spec.name)
+    record = kernels.record(model, ready.spec, quantize=ready.how(model))
+    return Lab(model, tokenizer, ready.spec, record, ready.spec.name)
 
 
-def find(name):
+def find(name: str | os.PathLike) -> tuple[str, str | pathlib.Path]:
     """("nano" | "folder" | "gguf" | "hub", where) of a name; nothing is opened.
 
     Raises:
@@ -74,6 +84,9 @@ def find(name):
     """
     if name == "nano":
         return "nano", NANO
+    if hasattr(name, "forward"):
+        hint = "labkit.wrap(model, tokenizer) takes a model that is already there"
+        raise InputError("a model, not the name of one", got=type(name).__name__, expected="a name", hint=hint)
     if not isinstance(name, str | os.PathLike) or not str(name).strip():
         raise InputError("not a name of a model", got=repr(name), expected='"nano", a path or a hub id "org/name"')
     path = pathlib.Path(name).expanduser()
@@ -94,7 +107,7 @@ def find(name):
     raise InputError("no such model", got=str(name), expected='"nano", an existing folder or .gguf file, or "org/name"')
 
 
-def fetch(hub_id, patterns):
+def fetch(hub_id: str, patterns: list[str]) -> pathlib.Path:
     """The folder of a hub repository in the ordinary cache, with at least the files that match.
 
     Raises:
@@ -133,7 +146,7 @@ def admitted(folder, *, title, place, dtype, quantize, small=False):
             "this checkpoint wants to run its own code (auto_map)",
             got=folder.name,
             expected="a model that transformers itself implements",
-            hint="if it is of this family, remove auto_map from its config.json and tokenizer_config.json",
+            hint="if transformers has its class, remove auto_map from its config.json and tokenizer_config.json",
         )
     spec = specs.read(folder, name=title)
     stored = config.get("quantization_config") or (config.get("text_config") or {}).get("quantization_config")
@@ -160,20 +173,20 @@ def checked(folder, *, title, place, dtype, quantize, small=False):
         As `admitted`, and CheckpointError: as `files.tensors` and `files.compare`, or no tokenizer.
     """
     spec, dtype, stored = admitted(folder, title=title, place=place, dtype=dtype, quantize=quantize, small=small)
-    found = files.tensors(folder)
+    tensors, family = files.tensors(folder), FAMILIES[spec.family]
     if stored and not precision.unpacks(stored["quant_method"], place):
-        held = sum(tensor.bytes for name, tensor in found.items() if files.model_name(name))
-        precision.admit(spec, place, dtype, need=held, stored=stored["quant_method"])
+        need = sum(tensor.bytes for name, tensor in tensors.items() if family.place(name))
+        precision.admit(spec, place, dtype, need=need, stored=stored["quant_method"])
     elif stored:
         precision.admit(spec, place, dtype)
     config = loading.text_config(folder, spec, stored)
-    shapes = loading.shapes(config)
-    files.compare(found, shapes, tied=spec.tied, prequantized=bool(stored))
-    precision.check_widths(shapes, quantize, place)
+    shapes = loading.shapes(config, family)
+    files.compare(tensors, shapes, family, tied=spec.tied, prequantized=bool(stored))
+    precision.check_widths(shapes, quantize, place, family.unquantized)
     if not any(all((folder / file).is_file() for file in group) for group in VOCABULARIES):
         raise CheckpointError("the tokenizer is missing", got=folder.name, expected="tokenizer.json beside config.json")
     if quantize:
-        files.refuse_broken_numbers(files.stored_numbers(found))
+        files.refuse_broken_numbers(files.stored_numbers(tensors, family))
     return loading.Ready(folder, config, spec, dtype, place, quantize=quantize, stored=stored)
 
 
@@ -201,7 +214,7 @@ def read_json(folder, file, absent=None):
     return content
 
 
-def check_sums(folder):
+def check_sums(folder: pathlib.Path) -> None:
     """Refuse an embedded checkpoint whose files are missing or changed; `checksums.json` holds their SHA-256.
 
     Raises:
