@@ -103,7 +103,7 @@ def test_reuse_prints_both_policies_and_the_causes(capsys, tmp_path, monkeypatch
     from labkit import reuse, thinking
 
     def absent(name):
-        raise labkit.errors.BackendError("not installed", hint='pip install "labkit[qwen]"')
+        raise labkit.errors.BackendError("not installed", hint=labkit.errors.install_hint("qwen"))
 
     monkeypatch.setattr(thinking, "tokenizer", absent)
     path = tmp_path / "session.json"

