@@ -8,12 +8,8 @@ import tiny
 import torch
 
 import labkit as lk
-<<<<<<< HEAD
-from labkit.errors import BackendError, BudgetError, CheckpointError, InputError
-from labkit.families import FAMILIES
-=======
 from labkit.errors import BackendError, BudgetError, CheckpointError, InputError, install_hint
->>>>>>> pack
+from labkit.families import FAMILIES
 from labkit.zoo import gguf, precision
 
 KEPT = FAMILIES["qwen3_5"].unquantized
@@ -178,12 +174,8 @@ def test_other_packings_are_refused(folder):
 
 def store_fp8(folder):
     """The folder with its large linear layers in e4m3 and a scale per block, 32 x 32 here."""
-<<<<<<< HEAD
-    pytest.importorskip("accelerate", reason="pip install labkit[quant]")
-    kept = [f".{name}." for name in (*KEPT_WITH_EXPERTS, "embed_tokens")]
-=======
     pytest.importorskip("accelerate", reason=install_hint("quant"))
->>>>>>> pack
+    kept = [f".{name}." for name in (*KEPT_WITH_EXPERTS, "embed_tokens")]
 
     def pack(named):
         for name in [n for n, w in named.items() if w.ndim == 2 and not any(k in f".{n}" for k in kept)]:
