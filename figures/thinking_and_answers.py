@@ -14,9 +14,9 @@ import random
 import numpy as np
 
 from labkit import draw as plot
-from labkit import thinking
+from labkit import stats, thinking
 from labkit.nano import questions, tasks
-from labkit.nano.exam import COLOUR, wilson
+from labkit.nano.exam import COLOUR
 from labkit.notation import label
 
 SESSIONS = 24
@@ -35,7 +35,7 @@ def data(lab):
             said = lab.generate(prompt, max_new_tokens=24)
             text = lab.tokenizer.decode(said.ids[len(lab.encode(prompt)) :].tolist())
             right += f"the {key} is {value}." in text.partition("</think>")[2]
-        rows.append([right / SESSIONS, *wilson(right, SESSIONS)])
+        rows.append([right / SESSIONS, *stats.wilson(right, SESSIONS)])
     values = {
         name: (("term",), column) for name, column in zip(("right", "low", "high"), np.array(rows).T, strict=True)
     }

@@ -33,6 +33,7 @@ _MODULES = (
     "reuse",
     "rotary",
     "spec",
+    "stats",
     "stream",
     "thinking",
     "trace",

@@ -10,7 +10,7 @@ PACKAGE = ROOT / "labkit"
 # A module may import modules of lower rank only; those of one rank are siblings, unless they lie in one folder.
 RANKS = [
     ("errors",),
-    ("notation", "prompts", "rotary"),
+    ("notation", "progress", "prompts", "rotary", "stats", "tables"),
     ("nano",),
     ("spec", "thinking"),
     ("trace",),

@@ -134,9 +134,11 @@ def test_the_27b_at_its_window_needs_rows_not_maps():
         whole.refuse()
     rows = plan.make(Stub, tokens=262_144, want="attention.pattern", layers=[3], rows=16, chunk=2048)
     assert rows.parts.get("result of one layer", 0) <= 24 * 16 * 262_144 * 4
-    assert "cheaper" in repr(whole) and "<table>" in whole._repr_html_()
-    for name, value in whole.facts():
-        assert value in repr(whole) and name in whole._repr_html_()
+    assert repr(whole).splitlines()[0] == whole.title == "attention.pattern of layers [3], 262,144 tokens"
+    assert "cheaper" in repr(whole) and "<table" in whole._repr_html_()
+    for group, name, value in whole.facts():
+        assert f"  {name}  " in repr(whole) and value in repr(whole)
+        assert all(part in whole._repr_html_() for part in (group, name, value))
 
 
 def test_misuse(lab):

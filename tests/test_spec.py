@@ -13,7 +13,7 @@ import tiny
 
 from labkit import spec
 from labkit.errors import CheckpointError, InputError
-from labkit.spec.render import duration
+from labkit.spec.units import duration
 
 CONFIGS = pathlib.Path(spec.__file__).parent / "published"
 FILES = {

@@ -13,7 +13,7 @@ import torch
 import xarray
 
 import labkit as lk
-from labkit import attention, deltanet, edit, spec, stream, yarn
+from labkit import attention, deltanet, edit, spec, stats, stream, yarn
 from labkit.errors import BudgetError, InputError, LayerError
 from labkit.rotary import Scaling
 
@@ -628,10 +628,8 @@ def test_cells_with_their_intervals(nano):
     half = 2.3646 * one.std(ddof=1) / math.sqrt(8)
     at = dict(task=0, scaling=1, length=1, depth=0)
     assert float(cells.margin_high[at] - cells.margin[at]) == pytest.approx(half, rel=1e-3)
-    from labkit.nano.exam import wilson
-
     right = int(ds.right[0, 1, 1, 0].sum())
-    assert (float(cells.right_low[at]), float(cells.right_high[at])) == pytest.approx(wilson(right, 8))
+    assert (float(cells.right_low[at]), float(cells.right_high[at])) == pytest.approx(stats.wilson(right, 8))
     assert (cells.answers == 8).all()
 
 
@@ -756,16 +754,6 @@ def test_the_same_last_tokens_behind_more_text(nano, monkeypatch):
     assert int(part.notnull().sum()) == 5 and part.isel(sample=0).equals(ds.loss.isel(sample=0))
     with pytest.raises(InputError, match="(?s)a text is too short.*100 tokens.*at least 620"):
         yarn.paired(nano, lengths=[50, 600], last=20, texts=[ids[:100]])
-
-
-@pytest.mark.parametrize(("count", "quantile"), [(6, 2.5706), (8, 2.3646), (16, 2.1314), (32, 2.0395), (1000, 1.9623)])
-def test_intervals_are_those_of_students_t(count, quantile):
-    draw = np.random.default_rng(0)
-    values = xarray.DataArray(draw.normal(3, 1, (5, count)), dims=("length", "sample"), attrs={"units": "nat"})
-    low, high = yarn.t_interval(values)
-    half = quantile * values.std("sample", ddof=1) / math.sqrt(count)
-    assert low.dims == ("length",) and low.attrs["units"] == "nat"
-    assert np.allclose(low, values.mean("sample") - half, rtol=2e-3) and np.allclose(high - low, 2 * half, rtol=2e-3)
 
 
 def test_scalings_of_one_name_are_refused(nano):

@@ -19,6 +19,7 @@ import numpy as np
 
 from labkit.errors import InputError
 from labkit.notation import label
+from labkit.progress import counter
 from labkit.reuse.calls import Call, calls
 from labkit.reuse.schemes import alone, positions, schemes
 from labkit.reuse.tree import Tree
@@ -64,7 +65,7 @@ def replay(
         tokenizer = small_tokenizer() if tokenizer is None else tokenizer
         options = dict(policy=policy, variant=variant, tools=tools, enable_thinking=enable_thinking)
         session, count = calls(messages, tokenizer, **options), sum(m.get("role") == "assistant" for m in messages)
-    for call in bar(session, progress, total=count):
+    for call in counter(session, show=progress, unit="call", total=count):
         book.add(call)
     return book.dataset(policy=policy)
 
@@ -209,13 +210,6 @@ def small_tokenizer():
     from labkit.nano import tokens
 
     return tokens.wrapped(Tokenizer.from_file(str(nano.FOLDER / "tokenizer.json")))
-
-
-def bar(session, progress, *, what=None, total=None):
-    """The calls, with a bar that counts them if `progress`."""
-    from tqdm.auto import tqdm
-
-    return tqdm(session, unit="call", desc=what, total=total, disable=not progress)
 
 
 def break_even_turn(spec, *, visible, generated, thinking, position, gpu="H200", dtype="bfloat16", rate=None):

@@ -14,8 +14,8 @@ import torch
 
 from labkit.errors import InputError
 from labkit.notation import label
+from labkit.progress import counter
 from labkit.reuse.calls import Call, calls
-from labkit.reuse.ledger import bar
 from labkit.reuse.schemes import alone, positions, schemes
 from labkit.reuse.tree import common
 
@@ -61,7 +61,7 @@ def play(
             "the session does not fit the window", got=f"{longest} tokens", expected=f"at most {lab.window}"
         )
     saved, rows, live, known = [], [], None, []
-    for call in bar(session, progress):
+    for call in counter(session, show=progress, unit="call"):
         most = len(call.prompt) - 1
         agree = [(ids, snap) for ids, snap in saved if len(ids) <= most and common(ids, call.prompt) == len(ids)]
         begin, snap = max(((len(ids), snap) for ids, snap in agree), default=(0, None), key=lambda pair: pair[0])

@@ -1,12 +1,15 @@
 """A session under several policies and snapshot schemes side by side, and why consecutive prompts part."""
 
 import collections
+import itertools
 
 import numpy as np
 
 from labkit.notation import label
+from labkit.progress import counter
 from labkit.reuse.calls import calls
-from labkit.reuse.ledger import Ledger, bar
+from labkit.reuse.ledger import Ledger
+from labkit.tables import columns
 from labkit.thinking import CAUSES, divergence
 
 SHOWN = ("live", "end", "prompt_end", "before_think", "end+before_think", "branch", "every 784")
@@ -48,7 +51,7 @@ def compare(
         found, cached = collections.Counter(), None
         more = dict(variant=variant, tools=tools, enable_thinking=enable_thinking)
         made = calls(messages, tokenizer, policy=policy, **more)
-        for call in bar(made, progress, what=policy, total=count):
+        for call in counter(made, show=progress, unit="call", title=policy, total=count):
             for book in books:
                 book.add(call)
             if cached is not None:
@@ -128,22 +131,14 @@ def causes(messages, tokenizer, *, policy="strip", variant="3.6", tools=None, en
 
 def as_text(data):
     """A comparison, the dataset of `compare`, as a table for the terminal."""
-    head = f"{'policy':9} {'snapshots':18} {'prompts':>12} {'computed':>12} "
-    head += f"{'prefill s':>10} {'decode s':>9} {'peak GiB':>9}"
-    lines = [
-        f"{data.attrs['calls']} calls, costs of {data.attrs['model']} on {data.attrs['gpu']} (lower bounds)",
-        "",
-        head,
-    ]
-    for policy in data.step.values:
-        for scheme in data.term.values:
-            row = data.sel(step=policy, term=scheme)
-            size = float(row.kv_bytes + row.snapshot_bytes) / 2**30
-            tokens = f"{int(row.prompt):12,} {int(row.recomputed):12,}"
-            lines.append(
-                f"{policy:9} {scheme:18} {tokens} {float(row.prefill_seconds):10.1f} "
-                f"{float(row.decode_seconds):9.1f} {size:9.2f}"
-            )
+    head, rows = ("policy", "snapshots", "prompts", "computed", "prefill s", "decode s", "peak GiB"), []
+    for policy, scheme in itertools.product(data.step.values, data.term.values):
+        row = data.sel(step=policy, term=scheme)
+        numbers = [f"{int(row[name]):,}" for name in ("prompt", "recomputed")]
+        numbers += [f"{float(row[name]):.1f}" for name in ("prefill_seconds", "decode_seconds")]
+        rows.append([policy, scheme, *numbers, f"{float(row.kv_bytes + row.snapshot_bytes) / 2**30:.2f}"])
+    facts = f"{data.attrs['calls']} calls, costs of {data.attrs['model']} on {data.attrs['gpu']} (lower bounds)"
+    lines = [facts, "", columns(head, rows, left=2)]
     for policy in data.step.values:
         counts = [(int(data.parted.sel(step=policy, mode=cause)), str(cause)) for cause in data.mode.values]
         said = ", ".join(f"{count} {cause}" for count, cause in sorted(counts, key=lambda one: -one[0]) if count)

@@ -10,9 +10,11 @@ from labkit.errors import InputError
 from labkit.families import ATTENTION, DELTANET, FAMILIES
 from labkit.spec import memory
 from labkit.spec.card import Card
-from labkit.spec.render import as_html, as_text, parameter_count
+from labkit.spec.units import parameter_count
+from labkit.tables import Coloured, Table
 
 LETTERS = {DELTANET: "D", ATTENTION: "A"}
+COLOURS = {"D": "#0072B2", "A": "#D55E00"}  # everywhere in labkit
 POSITIVE = (
     "hidden",
     "intermediate",
@@ -29,7 +31,7 @@ POSITIVE += ("head_dim", "window")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Spec:
+class Spec(Table):
     """Everything about a model that follows from its configuration; made by `labkit.spec.read`.
 
     Attributes:
@@ -185,7 +187,7 @@ class Spec:
         attend += f" · {self.rotary_dim} rotary channels, θ {self.rope_theta:,.0f} · sigmoid output gate"
         rows = (
             ("layers", f"{self.layers} = {deltas} D (Gated DeltaNet) + {attentions} A (gated attention)"),
-            ("strip", self.strip()),
+            ("strip", Coloured(self.strip(), COLOURS)),
             (
                 "widths",
                 f"hidden {self.hidden:,} · MLP {self.intermediate:,} · vocabulary {self.vocab:,}, {tie}",
@@ -198,11 +200,10 @@ class Spec:
         )
         return tuple(("anatomy", *row) for row in rows)
 
-    def __repr__(self):
-        return as_text(self.name, self.facts())
-
-    def _repr_html_(self):
-        return as_html(self.name, self.facts())
+    @property
+    def title(self):
+        """Heading of its table."""
+        return self.name
 
     def card(self, *, tokens=None, gpu="H200", dtype="bfloat16", quantize=None, kv_dtype=None):
         """The cost card: parameters, bytes and FLOPs by component, cache, prefill and decode on a GPU.

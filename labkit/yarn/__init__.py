@@ -16,7 +16,7 @@ from labkit.rotary import Scaling
 from labkit.yarn.bands import bands, by_distance, predicted
 from labkit.yarn.causes import CAUSES, causes, likelihood, paired, tax
 from labkit.yarn.dynamic import dynamic
-from labkit.yarn.grid import probe, summary, t_interval
+from labkit.yarn.grid import probe, summary
 from labkit.yarn.probes import watch
 from labkit.yarn.scope import scaled, under
 from labkit.yarn.table import CLASSES, frequencies, ledger, phase_error, stretched, wavelengths
@@ -43,7 +43,6 @@ __all__ = [
     "question",
     "scaled",
     "stretched",
-    "t_interval",
     "summary",
     "tax",
     "under",

@@ -25,9 +25,10 @@ import torch
 
 from labkit.errors import InputError
 from labkit.notation import label
+from labkit.progress import counter
 from labkit.rotary import Scaling
 from labkit.stream import Interrupted
-from labkit.yarn.grid import counter, distinct, margin
+from labkit.yarn.grid import distinct, margin
 from labkit.yarn.scope import scaled, under
 from labkit.yarn.table import stretched
 from labkit.yarn.tasks import filler_ids, question
@@ -67,7 +68,7 @@ def causes(lab, *, extra=None, task="keys", length=None, scalings=None, seeds=8,
     scalings = distinct([Scaling(), stretched(lab.spec)] if scalings is None else scalings)
     shape = (len(kinds), len(scalings), len(extra), seeds)
     margins, rights = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
-    bar, stopped = counter(len(scalings) * seeds, progress, "question"), False
+    bar, stopped = counter(total=len(scalings) * seeds, unit="question", show=progress), False
     try:
         for seed in range(seeds):
             asked = question(lab, task, length=length, depth=0.5, seed=seed)
@@ -241,7 +242,7 @@ def paired(lab, *, lengths=None, last=64, samples=16, scalings=None, texts=None,
     if (least := min(map(len, rows))) < most:
         raise InputError("a text is too short", got=f"{least} tokens", expected=f"at least {most}")
     loss, stopped = np.full((len(scalings), len(lengths), len(rows)), np.nan, np.float32), False
-    bar = counter(len(scalings) * len(rows), progress, "text")
+    bar = counter(total=len(scalings) * len(rows), unit="text", show=progress)
     try:
         for n, (i, scaling) in itertools.product(range(len(rows)), enumerate(scalings)):
             with under(lab, scaling, max(most, int(scaling.factor * window))):

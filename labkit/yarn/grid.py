@@ -7,15 +7,16 @@ JSON each; the same call goes on from there, and a call with more lengths or see
 
 import dataclasses
 import json
-import math
 import pathlib
 
 import numpy as np
 import torch
+import xarray
 
+from labkit import stats
 from labkit.errors import InputError
-from labkit.nano.exam import wilson
 from labkit.notation import label
+from labkit.progress import counter
 from labkit.rotary import Scaling
 from labkit.stream import Interrupted
 from labkit.yarn.scope import under
@@ -71,7 +72,7 @@ def probe(
     scalings, book = distinct(scalings), Book(folder, lab)
     axes = (list(tasks), scalings, lengths, depths, list(range(seeds)))
     cells = [(t, n, d, s) for n in lengths for t in tasks for d in depths for s in range(seeds)]
-    bar = counter(len(cells) * len(scalings), progress)
+    bar = counter(total=len(cells) * len(scalings), unit="answer", show=progress)
     try:
         for task, length, depth, seed in cells:
             keys = {one: (task, book.name(one), length, depth, seed) for one in scalings}
@@ -128,12 +129,11 @@ def summary(ds):
         Dataset over (task, scaling, length, depth): `margin`, `margin_low`, `margin_high` (Student's t over the
         questions); `right`, `right_low`, `right_high` (Wilson); `answers`, how many there are.
     """
-    count, (low, high) = ds.margin.notnull().sum("sample"), t_interval(ds.margin)
-    mean, share = ds.margin.mean("sample"), ds.right.mean("sample")
-    found = ds[[]].assign(margin=mean, margin_low=low, margin_high=high, right=share, answers=count)
-    ends = np.array([wilson(round(p * n), n) if n else (math.nan,) * 2 for p, n in _flat(share.fillna(0), count)])
-    for i, name in enumerate(("right_low", "right_high")):
-        found[name] = share.dims, ends[:, i].reshape(share.shape)
+    count, (low, high) = ds.margin.notnull().sum("sample"), stats.t_interval(ds.margin)
+    found = ds[[]].assign(margin=ds.margin.mean("sample"), margin_low=low, margin_high=high, answers=count)
+    right, options = ds.right.sum("sample").astype(int), dict(output_core_dims=[[], []], vectorize=True)
+    low, high = xarray.apply_ufunc(stats.wilson, right, count, **options)
+    found = found.assign(right=ds.right.mean("sample"), right_low=low, right_high=high)
     found.margin.attrs, found.right.attrs = dict(ds.margin.attrs), dict(ds.right.attrs)
     return found.drop_vars("sample", errors="ignore").assign_attrs(ds.attrs)
 
@@ -204,19 +204,6 @@ def distinct(scalings):
     return found
 
 
-def t_interval(values, dim="sample"):
-    """(low, high) of the mean along a dim: 95 % interval by Student's t, for few samples.
-
-    The quantile is Fisher's expansion around the normal one (Abramowitz and Stegun 26.7.5).
-    """
-    count = values.notnull().sum(dim)
-    n, z = (count - 1).clip(1), 1.959964
-    t = z + (z**3 + z) / (4 * n) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
-    t = t + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
-    half, mean = t * values.std(dim, ddof=1) / np.sqrt(count), values.mean(dim)
-    return tuple(end.assign_attrs(values.attrs) for end in (mean - half, mean + half))
-
-
 def _lines(path):
     """The header and the answers of a file, as objects; a header of None where there is no whole one."""
     if path is None or not path.is_file():
@@ -234,14 +221,3 @@ def _lines(path):
 
 def _reach(scaling, window):
     return max(window, int(scaling.factor * (scaling.original or window)))
-
-
-def _flat(share, count):
-    return zip(share.values.ravel().tolist(), count.values.ravel().tolist(), strict=True)
-
-
-def counter(total, progress, unit="answer"):
-    """A bar that counts to `total`, shown if `progress`."""
-    from tqdm.auto import tqdm
-
-    return tqdm(total=total, unit=unit, disable=not progress)

@@ -13,7 +13,7 @@ import logging
 import platform
 
 from labkit.errors import BackendError, InputError
-from labkit.spec.render import as_html, as_text
+from labkit.tables import Table
 
 OPS = {
     "chunk_gated_delta_rule": "torch_chunk_gated_delta_rule",
@@ -34,7 +34,7 @@ _installed = {}  # name of a global -> what import resolved it to; filled while 
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Backend:
+class Backend(Table):
     """What computes a lab's model; made by `labkit.load`.
 
     Attributes:
@@ -53,6 +53,7 @@ class Backend:
     device: str
     quantize: str | None = None
     forced: bool = False
+    title = "backend"
 
     def facts(self):
         """Rows (group, name, value) that both the text and the HTML show."""
@@ -63,12 +64,6 @@ class Backend:
         rows += [("numbers", "device", self.device)]
         rows += [("versions", name, version or "not installed") for name, version in self.versions.items()]
         return tuple(rows)
-
-    def __repr__(self):
-        return as_text("backend", self.facts())
-
-    def _repr_html_(self):
-        return as_html("backend", self.facts())
 
 
 def record(model, *, quantize=None):
