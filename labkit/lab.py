@@ -17,7 +17,7 @@ from labkit.errors import InputError
 from labkit.families import FAMILIES
 from labkit.rotary import scaling_of
 from labkit.scopes import Scopes
-from labkit.trace import Recorder, Run, Seams, cache_parameter, decoder, parameters_of, texts, wanted_seams
+from labkit.trace import Recorder, Run, Seams, decoder, parameters_of, texts, wanted_seams
 
 
 class Lab:
@@ -53,10 +53,9 @@ class Lab:
     def window(self):
         """Positions the model accepts: the native window, or what an open `yarn.scaled` scope made of it."""
         allowed, own = decoder(self.model).config.max_position_embeddings, self.scaling
-        stretched = (
-            self.scopes.scaling is None and own.original
-        )  # a configuration may leave the native window as it was
-        return max(allowed, int(own.factor * own.original)) if stretched else allowed
+        if self.scopes.scaling is None and own.original:  # a configuration may leave the native window as it was
+            return max(allowed, int(own.factor * own.original))
+        return allowed
 
     @property
     def scaling(self):
@@ -131,13 +130,7 @@ class Lab:
         """
         batch = isinstance(prompt, list | tuple) and prompt and not isinstance(prompt[0], int)
         rows = [self.encode(row) for row in prompt] if batch else [self.encode(prompt)]
-        if batch and (cache is not None or positions is not None):
-            got = "a list of prompts and a cache" if cache is not None else "a list of prompts and positions"
-            raise InputError("a batch starts cold", got=got, hint="trace them one by one")
-        if grad and (batch or cache is not None or chunk is not None or self.scopes.cuts):
-            got = "a list of prompts" if batch else "a cache" if cache is not None else f"chunk={chunk}"
-            got = "a state edit that splits the prompt" if self.scopes.cuts else got
-            raise InputError("gradients need one prompt in one pass", got=got, hint='lab.trace("red fox", grad=True)')
+        prompts.check_start(batch, grad, cache=cache, positions=positions, chunk=chunk, cuts=self.scopes.cuts)
         runs = self._trace(rows, layers, seams, logits, chunk, cache, device, positions, grad)
         return runs if batch else runs[0]
 
@@ -158,24 +151,15 @@ class Lab:
         with Recorder(self.model, self.spec, wanted, device=device, grad=grad) as recorder:
             given = passes.feed(self, ids, **passing)
             recorded, rotary = recorder.joined(length)
-        place = {column: i for i, column in enumerate(columns)}
-        parameters = parameters_of(self.model, self.spec, wanted)
+        shared = dict(parameters=parameters_of(self.model, self.spec, wanted))
+        shared |= dict(places=None if places is None else positions[0], graph=recorder.crossed if grad else None)
         runs = []
         for i, row in enumerate(rows):
             pad = length - len(row)
-            runs.append(
-                self._run(
-                    row,
-                    logits=given[i, [place[pad + int(t)] for t in asked[i]]],
-                    logit_tokens=asked[i],
-                    seams=Seams({key: value[i, pad:] for key, value in recorded.items()}),
-                    rotary=tuple(part[i if len(part) > 1 else 0, pad:] for part in rotary),
-                    parameters=parameters,
-                    start=start[i],
-                    places=None if places is None else positions[0],
-                    graph=recorder.crossed if grad else None,
-                )
-            )
+            own = dict(logits=given[i, [columns.index(pad + int(t)) for t in asked[i]]], logit_tokens=asked[i])
+            own |= dict(seams=Seams({key: value[i, pad:] for key, value in recorded.items()}), start=start[i])
+            own |= dict(rotary=tuple(part[i if len(part) > 1 else 0, pad:] for part in rotary))
+            runs.append(self._run(row, **own, **shared))
         return runs
 
     def _run(self, ids, **parts):
@@ -195,8 +179,8 @@ class Lab:
             options: handed to `model.generate`, for example `top_p`, `top_k`, `repetition_penalty`.
 
         Returns:
-            `Run` over prompt and continuation, `run.prompt_length` tokens of which were given; `run.logits` predict what
-            would come next.
+            `Run` over prompt and continuation, of which `run.prompt_length` tokens were given; `run.logits` predict
+            what would come next.
 
         Raises:
             InputError: as for `trace`, or no room for new tokens in the window.
@@ -207,32 +191,14 @@ class Lab:
         self.check_room(len(ids) + max_new_tokens)
         wanted = wanted_seams(self.spec, layers, seams)
         _plan.admit_trace(self, tokens=len(ids) + max_new_tokens, wanted=wanted, logits=1, device=None)
-        if temperature > 0:
-            options |= {"do_sample": True, "temperature": temperature}
-        else:
-            options |= {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        cache = self.cache()
-        cuda = [self.device] if self.device.type == "cuda" else []
-        with Recorder(self.model, self.spec, wanted) as recorder, torch.no_grad(), torch.random.fork_rng(cuda):
-            torch.manual_seed(seed)
-            inside = [cut for cut in self.scopes.cuts if cut < len(ids)]
-            if inside:
-                passes.feed(self, ids[None, : inside[-1]], cache=cache, columns=[])
-            whole = ids[None].to(self.device)
-            whole = self.model.generate(
-                whole,
-                attention_mask=torch.ones_like(whole),
-                **{cache_parameter(self.model): cache},
-                max_new_tokens=max_new_tokens,
-                **options,
-            ).cpu()
-            logits = passes.feed(self, whole[:, -1:], cache=cache, columns=[0])
-            recorded, rotary = recorder.joined(whole.shape[1])
+        with Recorder(self.model, self.spec, wanted) as recorder:
+            whole, last = passes.generate(self, ids, max_new_tokens, temperature, seed, options)
+            recorded, rotary = recorder.joined(len(whole))
         return self._run(
-            whole[0],
+            whole,
             prompt_length=len(ids),
-            logits=logits[0],
-            logit_tokens=torch.tensor([whole.shape[1] - 1]),
+            logits=last,
+            logit_tokens=torch.tensor([len(whole) - 1]),
             seams=Seams({key: value[0] for key, value in recorded.items()}),
             rotary=tuple(part[0] for part in rotary),
             parameters=parameters_of(self.model, self.spec, wanted),

@@ -197,10 +197,9 @@ def label(variables, *, coords=None, attrs=None):
     """The one door from tensors to labelled data.
 
     Args:
-        variables: `{name: (dims, tensor, quantity)}`. Dims are names from `AXES` or of the user's own; the tensor is any
-            torch or numpy array (detached, moved to the CPU; half precisions become float32). The quantity says what
-            the numbers are: a key of `QUANTITIES`, a `Quantity`, or None for counts and indices. It never follows from
-            the variable's name.
+        variables: `{name: (dims, tensor, quantity)}`. Dims are names from `AXES` or of the user's own; the tensor is
+            any torch or numpy array (detached, moved to the CPU; half precisions become float32). The quantity says
+            what the numbers are: a key of `QUANTITIES`, a `Quantity`, or None for counts; the name says nothing.
         coords: `{axis: values}`; a `(axis, values)` pair adds a second coordinate along that axis.
         attrs: facts about the whole reading: model, layer, parity, tolerance, ...
 

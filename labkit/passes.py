@@ -66,6 +66,29 @@ def _feed(lab, ids, columns, cache, mask, positions, chunk):
     return torch.cat(logits, 1) if logits else None
 
 
+@torch.no_grad()
+def generate(lab, ids, max_new_tokens, temperature, seed, options):
+    """`model.generate` on a fresh cache, and then a pass over the last token that was sampled.
+
+    Returns:
+        (ids [T] of prompt and continuation, logits [1, vocab] of what would come next).
+    """
+    if temperature > 0:
+        options = options | {"do_sample": True, "temperature": temperature}
+    else:
+        options = options | {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    cache = lab.cache()
+    with torch.random.fork_rng([lab.device] if lab.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        if inside := [cut for cut in lab.scopes.cuts if cut < len(ids)]:
+            feed(lab, ids[None, : inside[-1]], cache=cache, columns=[])
+        prompt = ids[None].to(lab.device)
+        options |= {"attention_mask": torch.ones_like(prompt), cache_parameter(lab.model): cache}
+        whole = lab.model.generate(prompt, max_new_tokens=max_new_tokens, **options).cpu()
+        logits = feed(lab, whole[:, -1:], cache=cache, columns=[0])
+    return whole[0], logits[0]
+
+
 def logits_to_keep(columns, length, device):
     """What transformers calls `logits_to_keep`, in its plainest form: 0 is all, 1 the last."""
     if len(columns) == length:

@@ -51,6 +51,22 @@ def kept_positions(rows, logits):
     return [torch.where(wanted < 0, wanted + len(row), wanted) for row in rows]
 
 
+def check_start(batch, grad, *, cache, positions, chunk, cuts):
+    """Refuse a batch that does not start cold, and gradients through more than one pass.
+
+    Raises:
+        InputError: either of them.
+    """
+    if batch and (cache is not None or positions is not None):
+        got = "a list of prompts and a cache" if cache is not None else "a list of prompts and positions"
+        raise InputError("a batch starts cold", got=got, hint="trace them one by one")
+    many = {"a list of prompts": batch, "a cache": cache is not None, f"chunk={chunk}": chunk is not None}
+    many["a state edit that splits the prompt"] = bool(cuts)
+    if grad and any(many.values()):
+        got = ", ".join(name for name, given in many.items() if given)
+        raise InputError("gradients need one prompt in one pass", got=got, hint='lab.trace("red fox", grad=True)')
+
+
 def padded(rows):
     """ids, mask and positions [batch, T], padded on the left; no mask when nothing is padded."""
     length = max(len(row) for row in rows)

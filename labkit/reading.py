@@ -82,7 +82,7 @@ def reading(kind: str, *, seams: tuple, instead: str, cost: Callable, cheaper: t
     """
 
     def decorate(function):
-        name = f"{function.__module__.split('.')[1]}.{function.__name__}"
+        name = f"{function.__module__.removeprefix('labkit.').split('.')[0]}.{function.__name__}"
         options = tuple(inspect.signature(function).parameters)
 
         @functools.wraps(function)
@@ -152,7 +152,7 @@ def admit(run, layer: int, needs: Needs, chosen: dict) -> None:
         request = needs.request(run.spec, len(run), sources=sources, width=seam.element_size(), **chosen)
         return needs.cost(request).result
 
-    smaller = {"heads": [0], "rows": [-1]}
+    smaller = {"heads": [0], "rows": range(-min(64, len(run)), 0)}
     ways = [
         (f"{name}={value}", result(needs, **chosen | {name: value}))
         for name, value in smaller.items()

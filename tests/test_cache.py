@@ -6,6 +6,7 @@ import torch
 
 from labkit import cache as hybrid
 from labkit.errors import InputError
+from labkit.trace import cache_parameter
 
 IDS = tiny.ids(90)
 
@@ -107,8 +108,11 @@ def test_other_caches_are_refused(lab):
         lab.snapshot(DynamicCache())
     with pytest.raises(InputError, match="(?s)ids do not fit.*got: 3 ids.*9 tokens"):
         hybrid.snapshot(warm(lab, 9)[0], ids=IDS[:3])
+    foreign = DynamicCache(config=lab.model.config)
+    with torch.no_grad():
+        lab.model(IDS[None, :9], **{cache_parameter(lab.model): foreign})
     with pytest.raises(InputError, match="does not know its tokens"):
-        lab.resume(hybrid.snapshot(warm(lab, 9)[0]), IDS)
+        lab.resume(lab.snapshot(foreign), IDS)
     with pytest.raises(InputError, match="a batch starts cold"):
         lab.trace([IDS[:4], IDS[:5]], cache=lab.cache())
 

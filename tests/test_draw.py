@@ -1,5 +1,7 @@
 """Drawing: the right numbers on the right axes, colours by meaning, hostile text inert, input untouched."""
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -518,9 +520,16 @@ def test_a_page_of_several_figures_is_one_file_without_a_network(ds, tmp_path):
     figures = [draw.heatmap(ds, "weight", facet="head"), (draw.lines(ds, "keep"), "words <script>alert(2)</script>")]
     path = draw.page(tmp_path / "new" / "page.html", figures, title="<b> & more", text="a  <td>\nb")
     text = path.read_text(encoding="utf-8")
-    assert text.count('class="plotly-graph-div"') == 2 and text.count("plotly.js v") == 1
+    assert text.count('<div class="plot"') == 2 and text.count("plotly.js v") == 1
     assert "<title>&lt;b&gt; &amp; more</title>" in text and "<pre>a  &lt;td&gt;\nb</pre>" in text
     assert "words &lt;script&gt;alert(2)&lt;/script&gt;" in text and "<script>alert" not in text
     assert "default-src 'none'" in text and not re.search(r"<(script|link|img)[^>]+(src|href)=", text)
+    assert "prefers-color-scheme: dark" in text and '"showSendToCloud": false' in text
+    policy = re.search("script-src ([^;]*);", text)[1].split()
+    scripts = re.findall("<script>(.*?)</script>", text, re.DOTALL)  # plotly.js, and what draws with it; nothing else
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    assert policy == [f"'sha256-{digest}'" for digest in digests] and len(scripts) == 2
+    shown = [json.loads(part) for part in re.findall('-plot-json">(.*?)</script>', text)]
+    assert [len(figure["data"]) for figure in shown] == [len(figures[0].data), len(figures[1][0].data)]
     with pytest.raises(InputError, match="(?s)without figures.*at least one"):
         draw.page(tmp_path / "none.html", [], title="x")

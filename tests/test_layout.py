@@ -11,11 +11,13 @@ PACKAGE = ROOT / "labkit"
 RANKS = [
     ("errors",),
     ("notation", "progress", "prompts", "rotary", "stats", "tables"),
+    ("families",),
     ("nano",),
     ("spec", "thinking"),
     ("trace",),
     ("cache",),
     ("edit", "plan"),
+    ("scopes", "reading"),
     ("passes",),
     ("stream",),
     ("lab",),

@@ -220,3 +220,47 @@ def test_rows_are_proven_against_the_model(lab):
 def test_a_block_holds_a_token():
     with pytest.raises(InputError, match="at least one token"):
         deltanet.gates(block=0)
+
+
+# ------------------------------------------------------------------------------------------------------------ capture
+
+
+def test_seams_of_both_kinds_are_captured_in_one_stream_and_say_what_they_are(lab):
+    ids = tiny.ids(80)
+    probes = [
+        stream.capture("read", tokens=[3, 70]),
+        stream.capture("q", tokens=[70]),
+        stream.capture("gate", tokens=[5]),
+    ]
+    ds, run = lab.stream(ids, probes=probes, chunk=16), lab.trace(ids)
+    assert ds.read.dims == ("layer", "token", "head", "value") and ds.q.dims == (
+        "layer",
+        "token",
+        "query_head",
+        "head_dim",
+    )
+    for layer in (1, 3):
+        expected = run.seams[layer, "read"][[3, 70]].numpy()
+        assert abs(ds.read.sel(layer=layer, token=[3, 70]).values - expected).max() < 1e-5
+    gate = ds.gate.sel(layer=4, token=5)
+    assert gate.attrs["long_name"].startswith("input of the output gate") and gate.attrs["scale"] == "signed"
+    assert float(gate.min()) < 0, "before the sigmoid"
+
+
+@pytest.mark.parametrize(
+    ("probes", "message"),
+    [
+        (
+            lambda: [stream.capture("qkv", tokens=[1]), stream.capture("mlp_out", tokens=[1])],
+            "channel: 186 of qkv, 44 of",
+        ),
+        (
+            lambda: [stream.capture("gated", tokens=[1])],
+            "(?s)other axes in the two kinds of layer.*layers=\\[0, 1, 3\\]",
+        ),
+    ],
+)
+def test_probes_that_cannot_be_merged_are_refused_before_anything_runs(lab, monkeypatch, probes, message):
+    monkeypatch.setattr(stream.feed.passes, "feed", lambda *_, **__: pytest.fail("the stream ran"))
+    with pytest.raises(InputError, match=message):
+        lab.stream(tiny.ids(40), probes=probes(), chunk=16)

@@ -1,6 +1,6 @@
 """The seams of a model in use: its decoder stack, what a request asks of it, and what one forward pass is handed.
 
-A seam is a tensor that crosses a module boundary inside one decoder layer; where they are is said by the family's record
+A seam is a tensor that crosses a module boundary inside one decoder layer; the family's record says where they are
 (`labkit.families`).
 """
 
