@@ -3,6 +3,7 @@
 import argparse
 import concurrent.futures
 import os
+import pathlib
 import queue
 import shutil
 import subprocess
@@ -61,21 +62,20 @@ def verdict(copies: queue.Queue, mutant: Mutant, sound: dict[str, int]) -> tuple
     if sound[mutant.test] != PASSED:
         return False, "NO TEST"
     try:
-        mutant.applied((ROOT / mutant.file).read_text(encoding="utf-8"))
+        status = tested(copies, mutant.test, mutant)
     except (ValueError, OSError) as error:
-        return False, f"ERROR {error}"
-    status = tested(copies, mutant.test, mutant)
+        return False, f"ERROR {error}:"
     return status == FAILED, {PASSED: "SURVIVED", FAILED: "found"}.get(status, f"BROKEN {status}")
 
 
 def tested(copies: queue.Queue, test: str, mutant: Mutant | None = None) -> int:
     """pytest's exit code in a copy, with a mutant in it for as long as the test runs."""
-    folder = copies.get()
+    folder, before = copies.get(), None
     try:
         if mutant is not None:
-            place, text = os.path.join(folder, mutant.file), (ROOT / mutant.file).read_text(encoding="utf-8")
-            with open(place, "w", encoding="utf-8") as file:
-                file.write(mutant.applied(text))
+            place = pathlib.Path(folder, mutant.file)
+            before = place.read_text(encoding="utf-8")
+            place.write_text(mutant.applied(before), encoding="utf-8")
         # No bytecode: a mutant of the same size in the same second would be taken for the file before it.
         paths = os.pathsep.join((folder, os.path.join(folder, "tests")))
         env = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -84,8 +84,8 @@ def tested(copies: queue.Queue, test: str, mutant: Mutant | None = None) -> int:
     except subprocess.TimeoutExpired:
         return FAILED
     finally:
-        if mutant is not None:
-            shutil.copy(ROOT / mutant.file, place)
+        if before is not None:
+            place.write_text(before, encoding="utf-8")
         copies.put(folder)
 
 
