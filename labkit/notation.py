@@ -149,6 +149,12 @@ QUANTITIES = {
     "vocab_logit": Quantity("z", "logit of a token of the vocabulary", "nat", "signed", "transformers"),
     "loss": Quantity("-log p", "negative log-likelihood per token", "nat", "positive", "this run"),
     "effect": Quantity("Δ", "change that an intervention causes", "1", "signed", "this run"),
+    "tokens": Quantity("n", "tokens", "tokens", "positive", "this run"),
+    "calls": Quantity("n", "calls of the model", "calls", "positive", "this run"),
+    "seconds": Quantity("t", "time", "s", "positive", "this run"),
+    "gibibytes": Quantity("m", "memory", "GiB", "positive", "labkit.spec"),
+    "right": Quantity("right", "share of right answers", "fraction", "fraction", "this run"),
+    "logit_gap": Quantity("max |Δz|", "largest difference of two rows of logits", "nat", "positive", "this run"),
 }
 
 

@@ -115,3 +115,15 @@ def test_other_caches_are_refused(lab):
         lab.resume(lab.snapshot(foreign), IDS)
     with pytest.raises(InputError, match="a batch starts cold"):
         lab.trace([IDS[:4], IDS[:5]], cache=lab.cache())
+
+
+def test_the_last_token_of_a_snapshot_counts(lab):
+    _, snap = warm(lab, 60)
+    for at in (0, 31, 59):
+        changed = IDS.clone()
+        changed[at] = (changed[at] + 1) % 200 + 2
+        with pytest.raises(InputError, match=f"first difference at token {at}\n"):
+            lab.resume(snap, changed)
+    changed = IDS.clone()
+    changed[60] = (changed[60] + 1) % 200 + 2
+    assert lab.resume(snap, changed).start.length == 60

@@ -1,5 +1,7 @@
 """Streaming: equal to one-shot readings, independent of the chunk, resumable after a stop at any place."""
 
+import json
+
 import pytest
 import tiny
 import torch
@@ -124,6 +126,31 @@ def test_a_kill_between_checkpoints_resumes_from_the_last_one(lab, tmp_path):
     assert lab.stream(IDS, probes=probes(), chunk=64, checkpoint=tmp_path).identical(whole)
     finished = lab.stream(IDS, probes=probes(), chunk=64, checkpoint=tmp_path)  # nothing left to do
     assert finished.identical(whole)
+
+
+@pytest.mark.parametrize(("every", "finished"), [(1, 3), (2, 1), (2, 3), (2, 4), (3, 2), (3, 4), (16, 4)])
+def test_a_checkpoint_lies_after_every_so_many_chunks(lab, tmp_path, every, finished):
+    """After a kill in the chunk that follows, the folder holds the chunks up to the last multiple of `every`."""
+    calls = []
+
+    def die(*_):
+        calls.append(1)
+        if len(calls) > finished:
+            raise SystemError("killed")
+
+    made = lambda: [stream.capture("resid_post", tokens=[5, 200, 299])]  # noqa: E731
+    handle = lab.model.model.layers[2].mlp.register_forward_hook(die)
+    with pytest.raises(SystemError):
+        lab.stream(IDS, probes=made(), chunk=64, checkpoint=tmp_path / "c", every=every)
+    handle.remove()
+    written = finished // every * every
+    path = tmp_path / "c" / "stream.json"
+    assert path.exists() == (written > 0)
+    if written:
+        assert json.loads(path.read_text())["done"] == 64 * written
+    whole = lab.stream(IDS, probes=made(), chunk=64, checkpoint=tmp_path / "c", every=every)
+    assert whole.identical(lab.stream(IDS, probes=made(), chunk=64))
+    assert json.loads(path.read_text())["done"] == 300, "and at the end"
 
 
 def test_without_a_checkpoint_the_finished_chunks_come_with_the_error(lab):

@@ -359,3 +359,12 @@ def test_divergence_of_texts_and_misuse(tokenizer):
     assert found.cause == "edited" and found.texts == ("f", "s")
     with pytest.raises(InputError, match="(?s)ids need a tokenizer"):
         thinking.divergence([1, 2], [1, 3])
+
+
+@pytest.mark.parametrize("length", [0, 1, 63, 64, 65, 319, 320, 321, 700])
+def test_the_common_prefix_at_every_length(length):
+    """Sequences are compared in growing pieces: the first difference may lie at the edge of any, or nowhere."""
+    a = list(range(length)) + [7, 8, 9]
+    for b in (a[:length], [*a[:length], -1, 8, 9], [*a[:length], -1] + [5] * 900):
+        assert thinking.common_prefix(a, b) == thinking.common_prefix(b, a) == length
+    assert thinking.common_prefix(a, a) == length + 3
