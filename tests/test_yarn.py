@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import importlib
 import json
 import math
 
@@ -14,10 +13,10 @@ import xarray
 
 import labkit as lk
 from labkit import attention, deltanet, edit, spec, stats, stream, yarn
-from labkit.errors import BudgetError, InputError, LayerError
+from labkit.errors import BudgetError, InputError
 from labkit.rotary import Scaling
+from labkit.yarn import counterfactual, losses, margins
 
-parts = importlib.import_module("labkit.yarn.causes")
 BIG = spec.read("Qwen3.6-27B")
 IDS = tiny.ids(150)
 
@@ -35,8 +34,10 @@ def test_the_pairs_of_the_27b():
     ds = yarn.wavelengths(BIG)
     assert ds.sizes["pair"] == 32 and int((ds.turns < 1).sum()) == 10 and (ds.turns[22:] < 1).all()
     assert [int((ds.kind == kind).sum()) for kind in yarn.CLASSES] == [15, 7, 10]
-    assert ds.attrs["m"] == pytest.approx(1.13863, abs=1e-5) and ds.attrs["m2"] == pytest.approx(1.2965, abs=1e-4)
-    assert yarn.wavelengths(BIG, 2).attrs["m2"] == pytest.approx(1.1434, abs=1e-4)
+    assert ds.attrs["attention_factor"] == pytest.approx(1.13863, abs=1e-5) and ds.attrs[
+        "attention_factor"
+    ] ** 2 == pytest.approx(1.2965, abs=1e-4)
+    assert yarn.wavelengths(BIG, 2).attrs["attention_factor"] ** 2 == pytest.approx(1.1434, abs=1e-4)
     for pair, wavelength, turns in ((0, 6.283, 41_722), (14, 7256, 36.1), (18, 54_410, 4.82), (22, 408_019, 0.643)):
         assert float(ds.wavelength[pair]) == pytest.approx(wavelength, rel=2e-4)
         assert float(ds.turns[pair]) == pytest.approx(turns, rel=2e-3)
@@ -62,7 +63,7 @@ def test_the_two_ramps_differ_most_at_pair_18(factor, most):
 
 
 def test_phases_at_a_million_tokens():
-    ds = yarn.ledger(BIG, 1_010_000)
+    ds = yarn.phase_coverage(BIG, 1_010_000)
     plain, scaled = ds.sel(scaling="none"), ds.sel(scaling="yarn 4")
     assert int(plain.covered.sum()) == 22 and not plain.covered[22:].any() and scaled.covered.all()
     assert float(scaled.new.max()) == 0 and (plain.new[22:] > 0).all() and float(plain.new[:22].max()) == 0
@@ -71,10 +72,10 @@ def test_phases_at_a_million_tokens():
         assert float(scaled.turns[pair]) == pytest.approx(with_, rel=5e-3)
     assert (ds.attrs["channels"], ds.attrs["position_free"]) == (64, 192)
     assert (ds.attrs["attention_layers"], ds.attrs["layers"]) == (16, 64)
-    inside = yarn.ledger(BIG, BIG.window)
+    inside = yarn.phase_coverage(BIG, BIG.window)
     assert inside.covered.all() and float(inside.new.max()) == 0
     with pytest.raises(InputError, match="(?s)not a length.*at least 1"):
-        yarn.ledger(BIG, 0)
+        yarn.phase_coverage(BIG, 0)
 
 
 def test_errors_of_phases_grow_with_the_position():
@@ -157,7 +158,7 @@ def test_positions_of_a_run(lab):
     """Shifting all positions moves logits by rounding alone (bound 1e-5); a gap moves them."""
     base, count = lab.trace(IDS).logits, torch.arange(150)
     assert torch.equal(lab.trace(IDS, position_ids=count).logits, base)
-    with yarn.scaled(lab, 1, kind="none", window=4096):
+    with yarn.scaled(lab, 1, kind="none", reach=4096):
         shifted = lab.trace(IDS, position_ids=count + 3000)
     assert (shifted.logits - base).abs().max() < 1e-5 * base.abs().max()
     gap = lab.trace(IDS, position_ids=count + 200 * (count >= 100))
@@ -307,7 +308,7 @@ def test_scopes_that_do_not_mix(lab):
             (lambda: lab.trace(IDS, cache=warm, chunk=100), "(?s)own scaling.*150 tokens after 400 in chunks of 100"),
             (
                 lambda: lab.model.generate(IDS[None], max_new_tokens=2),
-                "(?s)outside the scope.*past_key_values=lab.cache",
+                "(?s)outside the scope.*lab.cache.. handed to lab.model.generate",
             ),
         ):
             with pytest.raises(InputError, match=message):
@@ -365,11 +366,11 @@ def test_the_stamp_of_a_cache_survives_copies_and_the_bare_model(lab):
     [
         (lambda lab: yarn.scaled(lab, 0.5).__enter__(), InputError, "(?s)at least 1.*0.5"),
         (
-            lambda lab: yarn.scaled(lab, 4, window=100).__enter__(),
+            lambda lab: yarn.scaled(lab, 4, reach=100).__enter__(),
             InputError,
-            "(?s)cannot be opened.*100 positions.*512",
+            "(?s)a reach that cannot be opened.*100 positions.*512",
         ),
-        (lambda lab: yarn.scaled(lab, 2**20).__enter__(), InputError, "(?s)cannot be opened.*16,777,216"),
+        (lambda lab: yarn.scaled(lab, 2**20).__enter__(), InputError, "(?s)a reach that cannot be opened.*16,777,216"),
         (lambda lab: yarn.scaled(lab, 4, kind="wide").__enter__(), InputError, "no such rotary scaling"),
         (
             lambda lab: lab.trace(IDS, position_ids=[1, 2]),
@@ -384,7 +385,7 @@ def test_the_stamp_of_a_cache_survives_copies_and_the_bare_model(lab):
             InputError,
             "a list of prompts and position_ids",
         ),
-        (lambda lab: yarn.probe(lab, seeds=3), InputError, "(?s)too few questions.*at least 8"),
+        (lambda lab: yarn.grid(lab, seeds=3), InputError, "(?s)too few questions.*at least 8"),
         (lambda lab: yarn.question(lab, "needle", length=90, depth=0, seed=0), InputError, "no tokenizer"),
     ],
 )
@@ -444,7 +445,7 @@ def test_a_margin_is_the_log_probability_of_answer_minus_foil(nano):
     asked = yarn.question(nano, "keys", length=120, depth=0.5, seed=3)
     logits = nano.trace(asked.ids).logits[-1].log_softmax(-1)
     expected = float(logits[asked.answer[0]] - logits[asked.foil[0]])
-    assert yarn.grid.margin(nano, asked)[0] == pytest.approx(expected, abs=1e-5)
+    assert margins.margin(nano, asked)[0] == pytest.approx(expected, abs=1e-5)
     long = dataclasses.replace(asked, answer=nano.encode(" red fox sees"), foil=nano.encode(" blue whale"))
     sums = []
     for ids in (long.answer, long.foil):
@@ -452,14 +453,14 @@ def test_a_margin_is_the_log_probability_of_answer_minus_foil(nano):
         found = nano.trace(whole, logits="all").logits.log_softmax(-1)
         sums.append(sum(float(found[len(asked.ids) - 1 + n, i]) for n, i in enumerate(ids.tolist())))
     assert len(long.answer) != len(long.foil)
-    assert yarn.grid.margin(nano, long)[0] == pytest.approx(sums[0] - sums[1], abs=1e-3)
+    assert margins.margin(nano, long)[0] == pytest.approx(sums[0] - sums[1], abs=1e-3)
 
 
 GRID = dict(tasks=("keys",), lengths=[150, 600], depths=2, scalings=[Scaling(), Scaling("yarn", 2, original=512)])
 
 
 def test_a_probe_goes_on_where_it_was_stopped(nano, tmp_path, monkeypatch):
-    whole = yarn.probe(nano, **GRID)
+    whole = yarn.grid(nano, **GRID)
     assert whole.margin.dims == ("task", "scaling", "length", "depth", "sample") and whole.margin.shape == (
         1,
         2,
@@ -468,7 +469,7 @@ def test_a_probe_goes_on_where_it_was_stopped(nano, tmp_path, monkeypatch):
         8,
     )
     assert whole.margin.notnull().all() and set(np.unique(whole.right)) <= {0.0, 1.0}
-    asked, real = [], yarn.grid.margin
+    asked, real = [], margins.margin
 
     def stopped(*args, **options):
         if len(asked) == 11:
@@ -476,35 +477,35 @@ def test_a_probe_goes_on_where_it_was_stopped(nano, tmp_path, monkeypatch):
         asked.append(args)
         return real(*args, **options)
 
-    monkeypatch.setattr(yarn.grid, "margin", stopped)
+    monkeypatch.setattr(margins, "margin", stopped)
     with pytest.raises(stream.Interrupted, match="(?s)stopped after 11 of 64 answers.*goes on") as caught:
-        yarn.probe(nano, **GRID, folder=tmp_path)
+        yarn.grid(nano, **GRID, folder=tmp_path)
     part = caught.value.dataset
     assert int(part.margin.notnull().sum()) == 11 and (part.margin == whole.margin).sum() == 11
     lines = (tmp_path / "answers.jsonl").read_text().splitlines()
     assert len(lines) == 12 and json.loads(lines[0])["model"] == "nano"
     (tmp_path / "answers.jsonl").write_text("\n".join(lines)[:-9])  # killed within the last line
     asked.clear()
-    monkeypatch.setattr(yarn.grid, "margin", lambda *args, **options: asked.append(args) or real(*args, **options))
-    again = yarn.probe(nano, **GRID, folder=tmp_path)
+    monkeypatch.setattr(margins, "margin", lambda *args, **options: asked.append(args) or real(*args, **options))
+    again = yarn.grid(nano, **GRID, folder=tmp_path)
     xarray.testing.assert_identical(again, whole)
     assert len(asked) == 64 - 10
-    more = yarn.probe(nano, **GRID | dict(seeds=9), folder=tmp_path)
+    more = yarn.grid(nano, **GRID | dict(seeds=9), folder=tmp_path)
     assert len(asked) == 54 + 8 and more.margin.isel(sample=slice(8)).equals(whole.margin)
     (tmp_path / "answers.jsonl").write_text(json.dumps({"format": 1, "model": "other", "edits": []}) + "\n")
     with pytest.raises(InputError, match="(?s)answers of another model or edits.*other, edits.*nano, edits"):
-        yarn.probe(nano, **GRID, folder=tmp_path)
+        yarn.grid(nano, **GRID, folder=tmp_path)
     few = GRID | dict(lengths=np.array([150]), depths=1, scalings=[Scaling()])
     for left in ("", '{"format": 1, "mo'):  # a kill before the header was whole
         (tmp_path / "answers.jsonl").write_text(left)
-        assert yarn.probe(nano, **few, folder=tmp_path).margin.notnull().all()
-    assert yarn.probe(nano, **few).depth.values.tolist() == [0.5]
+        assert yarn.grid(nano, **few, folder=tmp_path).margin.notnull().all()
+    assert yarn.grid(nano, **few).depth.values.tolist() == [0.5]
     assert nano.scaling == Scaling() and nano.window == 512
 
 
 def test_cells_with_their_intervals(nano):
-    ds = yarn.probe(nano, **GRID)
-    cells = yarn.summary(ds)
+    ds = yarn.grid(nano, **GRID)
+    cells = yarn.cell_means(ds)
     one = ds.margin[0, 1, 1, 0].values
     half = 2.3646 * one.std(ddof=1) / math.sqrt(8)
     at = dict(task=0, scaling=1, length=1, depth=0)
@@ -522,7 +523,7 @@ def test_each_counterfactual_changes_one_thing(nano):
     asked = yarn.question(nano, "keys", length=150, depth=0.5, seed=1)
     more = yarn.filler_ids(nano, 700, seed=1)
     with yarn.under(nano, Scaling(), 2048):
-        case = parts.Case(nano, asked, more, 300)
+        case = counterfactual.Case(nano, asked, more, 300)
         n, text = len(case.text), case.text
         cache = nano.cache()
         nano.trace(torch.cat([text, more[:300]]), layers=[], cache=cache)
@@ -544,7 +545,7 @@ def test_each_counterfactual_changes_one_thing(nano):
         assert walked.length == n and torch.equal(walked.keys[3], case.after_text.keys[3])
         far = case._walked(500)
         assert not torch.allclose(far.state[0], walked.state[0], atol=1e-2)
-        assert case.ask("short", 0)[0] == pytest.approx(yarn.grid.margin(nano, asked)[0], abs=1e-3)
+        assert case.ask("short", 0)[0] == pytest.approx(margins.margin(nano, asked)[0], abs=1e-3)
         whole = torch.cat([text, more[:500], asked.ids[n:]])
         logits = nano.trace(whole).logits[-1].log_softmax(-1)
         expected = float(logits[asked.answer[0]] - logits[asked.foil[0]])
@@ -575,19 +576,19 @@ def test_each_counterfactual_changes_one_thing(nano):
 
 
 def test_the_null_control_moves_nothing_and_a_gap_does(nano):
-    ds = yarn.causes(nano, extra=[300, 1324], seeds=8, kinds=("short", "shift", "gap"))
-    assert ds.margin.dims == ("term", "scaling", "gap", "sample") and ds.margin.notnull().all()
-    short = ds.margin.sel(term="short")
-    assert float(abs(ds.margin.sel(term="shift") - short).max()) < 2e-3, "shifting all positions is rounding"
-    assert float(abs(ds.margin.sel(term="gap") - short).mean()) > 0.1
+    ds = yarn.counterfactuals(nano, extra=[300, 1324], seeds=8, causes=("short", "shift", "gap"))
+    assert ds.margin.dims == ("cause", "scaling", "gap", "sample") and ds.margin.notnull().all()
+    short = ds.margin.sel(cause="short")
+    assert float(abs(ds.margin.sel(cause="shift") - short).max()) < 2e-3, "shifting all positions is rounding"
+    assert float(abs(ds.margin.sel(cause="gap") - short).mean()) > 0.1
     assert nano.scaling == Scaling()
 
 
 def test_causes_misuse_and_interrupt(nano, monkeypatch):
     with pytest.raises(InputError, match="(?s)no such cause.*boredom.*dilution"):
-        yarn.causes(nano, kinds=("boredom",))
+        yarn.counterfactuals(nano, causes=("boredom",))
     with pytest.raises(InputError, match="(?s)no room for filler.*500 tokens.*below 496"):
-        yarn.causes(nano, length=500)
+        yarn.counterfactuals(nano, length=500)
     count = []
 
     def stopped(self, kind, extra):
@@ -596,23 +597,23 @@ def test_causes_misuse_and_interrupt(nano, monkeypatch):
             raise KeyboardInterrupt
         return 1.0, True
 
-    monkeypatch.setattr(parts.Case, "ask", stopped)
+    monkeypatch.setattr(counterfactual.Case, "ask", stopped)
     with pytest.raises(stream.Interrupted, match="stopped after 3 of 32 answers") as caught:
-        yarn.causes(nano, extra=[300], kinds=("short", "gap"))
+        yarn.counterfactuals(nano, extra=[300], causes=("short", "gap"))
     assert int(caught.value.dataset.margin.notnull().sum()) == 3 and nano.scaling == Scaling()
 
 
 def test_the_tax_is_two_by_two_and_zero_in_its_first_cell(nano):
-    ds = yarn.tax(nano, samples=4, length=100)
-    assert ds.loss.dims == ("step", "term", "sample") and ds.loss.shape == (2, 2, 4)
+    ds = yarn.short_context_cost(nano, samples=4, length=100)
+    assert ds.loss.dims == ("frequencies", "attention_factor", "sample") and ds.loss.shape == (2, 2, 4)
     ids = yarn.filler_ids(nano, 100, seed=2)
     logits = nano.trace(ids, logits="all").logits[:-1]
     expected = torch.nn.functional.cross_entropy(logits, ids[1:])
     assert float(ds.loss[0, 0, 2]) == pytest.approx(float(expected), abs=1e-5)
     with yarn.scaled(nano, 4):
         assert float(ds.loss[1, 1, 2]) == pytest.approx(yarn.likelihood(nano, ids), abs=1e-6)
-    with pytest.raises(InputError, match="(?s)on short texts.*600 tokens.*at most 512"):
-        yarn.tax(nano, texts=[yarn.filler_ids(nano, 600, seed=0)])
+    with pytest.raises(InputError, match="(?s)cost of short texts.*600 tokens.*at most 512"):
+        yarn.short_context_cost(nano, texts=[yarn.filler_ids(nano, 600, seed=0)])
 
 
 def test_the_same_last_tokens_behind_more_text(nano, monkeypatch):
@@ -621,14 +622,14 @@ def test_the_same_last_tokens_behind_more_text(nano, monkeypatch):
     assert float(ds.loss[0, 0, 1]) == pytest.approx(yarn.likelihood(nano, ids[-70:], last=20), abs=1e-6)
     assert (ds.effect.isel(length=0) == 0).all()
     assert np.allclose(ds.effect, ds.loss - ds.loss.isel(length=0))
-    scored, real = [], parts.likelihood
+    scored, real = [], losses.likelihood
 
     def stopped(*args, **options):
         if len(scored) == 5:
             raise KeyboardInterrupt
         return scored.append(real(*args, **options)) or scored[-1]
 
-    monkeypatch.setattr(parts, "likelihood", stopped)
+    monkeypatch.setattr(losses, "likelihood", stopped)
     with pytest.raises(stream.Interrupted, match="stopped after 5 of 12 answers") as caught:
         yarn.paired(nano, lengths=[50, 600], last=20, samples=3)
     part = caught.value.dataset.loss
@@ -639,7 +640,7 @@ def test_the_same_last_tokens_behind_more_text(nano, monkeypatch):
 
 def test_scalings_of_one_name_are_refused(nano):
     twins = [Scaling("yarn", 4, original=512), Scaling("yarn", 4, original=64)]
-    for call in (yarn.probe, yarn.causes, yarn.paired):
+    for call in (yarn.grid, yarn.counterfactuals, yarn.paired):
         with pytest.raises(InputError, match="(?s)scalings of one name.*yarn 4, yarn 4.*separate calls"):
             call(nano, scalings=twins)
     with yarn.under(nano, twins[1]):

@@ -8,13 +8,12 @@ cache are rotated already, so a cache belongs to one scaling; `yarn.dynamic` kee
 """
 
 import contextlib
-import inspect
 
 from labkit import rotary
 from labkit.cache import settle
 from labkit.errors import InputError
 from labkit.rotary import RELEASED, Scaling, constants, stretched
-from labkit.trace import Pass, cache_parameter, decoder
+from labkit.trace import Pass, arguments, cache_parameter, decoder
 
 
 @contextlib.contextmanager
@@ -72,13 +71,13 @@ def under(lab, scaling: Scaling, reach: int | None = None):
         cache = Pass.of(module, args, kwargs).cache
         if cache is not None:
             return settle(cache, lab)
-        call = inspect.signature(type(module).forward).bind(module, *args, **kwargs)
-        use_cache = call.arguments.get("use_cache")
+        given = arguments(module, args, kwargs)
+        use_cache = given.get("use_cache")
         if not (module.config.use_cache if use_cache is None else use_cache):
             return None
-        call.arguments[cache_parameter(module)] = cache = lab.cache()
+        cache = lab.cache()
         settle(cache, lab)
-        return call.args[1:], call.kwargs
+        return (), given | {cache_parameter(module): cache}
 
     with contextlib.ExitStack() as scope:
         scope.enter_context(rotary.switched(stack, scaling, reach=reach, **constants(lab.spec)))
