@@ -3,7 +3,7 @@
 import torch
 
 from labkit.deltanet.equation.chunked import tiled
-from labkit.deltanet.equation.reference import Decay, Keys, State, Values, Write, scan
+from labkit.deltanet.equation.reference import Decay, Keys, State, Values, Write, check, scan
 from labkit.errors import InputError
 
 
@@ -38,6 +38,7 @@ def delta_rule(
             expected=", ".join(FORMS),
             hint='deltanet.delta_rule(q, k, v, g=g, beta=beta, form="chunks")',
         )
+    check(k, g, beta)  # of all tokens, before the first tile is walked
     return FORMS[form](q, k, v, g=g, beta=beta, state=state, outputs=outputs)
 
 
