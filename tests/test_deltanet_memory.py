@@ -6,7 +6,7 @@ import torch
 
 from labkit import deltanet
 from labkit.deltanet import equation as eq
-from labkit.deltanet import readings, remains
+from labkit.deltanet import readings
 from labkit.errors import InputError, LayerError
 
 T, HK, H, DK, DV = 150, 3, 6, 10, 14
@@ -62,7 +62,7 @@ def run(request, lab):
 def test_what_is_left_of_every_key_is_the_product_of_the_transitions(tokens, tile):
     x = draw(tokens=tokens)
     found, rest = {}, None
-    for first, part in remains.left(x.k, g=x.g, beta=x.beta, tile=tile):
+    for first, part in eq.left_of_keys(x.k, g=x.g, beta=x.beta, tile=tile):
         if first is None:
             rest = part
         else:

@@ -2,7 +2,7 @@
 
 In this folder, from the rule upwards:
 
-    equation   step, scan, the chunk form, and the exact implied attention
+    equation   step, scan, the chunk form, one door to them, the exact implied attention, what is left of keys
     readings   memory, implied_attention, implied_row
     ledger     what decay, erasing and writing did at every token
     remains    survival of stored keys, parts of a state, forgetting of one key, half-lives
@@ -13,7 +13,7 @@ In this folder, from the rule upwards:
     probes     the same online, for `lab.stream`
 """
 
-from labkit.deltanet.equation import chunks, implied, scan, step, unit
+from labkit.deltanet.equation import chunks, delta_rule, implied, scan, step, unit
 from labkit.deltanet.ledger import ledger
 from labkit.deltanet.operate import (
     associate,
@@ -38,6 +38,7 @@ __all__ = [
     "chunks",
     "clamp_keep",
     "clamp_write",
+    "delta_rule",
     "forget",
     "forgetting",
     "gates",

@@ -18,9 +18,8 @@ import math
 import torch
 
 from labkit import edit
-from labkit.deltanet.equation import grouped
-from labkit.deltanet.readings import TILE, axis, chunks, inputs, proof, tiles
-from labkit.deltanet.remains import left
+from labkit.deltanet.equation import TILE, chunks, grouped, left_of_keys
+from labkit.deltanet.readings import axis, inputs, proof, tiles
 from labkit.errors import InputError
 from labkit.notation import label, select
 
@@ -134,7 +133,7 @@ def forgotten(run, *, layer, source, at=-1, head=None, sense="value"):
     (t,) = select(at, len(run), "token")
     (j,) = select(source, t + 1, "source")
     rest = None
-    for first, found in left(x.k[: t + 1], g=x.g[: t + 1], beta=x.beta[: t + 1]):
+    for first, found in left_of_keys(x.k[: t + 1], g=x.g[: t + 1], beta=x.beta[: t + 1]):
         if first is not None and first <= j < first + len(found):
             rest = found[j - first]
     if sense == "value":

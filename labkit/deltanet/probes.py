@@ -154,8 +154,7 @@ class RowProbe(Probe):
         rows = []
         for layer in self.layers:
             k, g, beta, q = (self.column(f"{layer}.{name}") for name in ("k", "g", "beta", "q"))
-            empty = k.new_zeros(len(k), beta.shape[1], 1)
-            rows.append(implied(k, k, empty, g=g, beta=beta, rows=at, queries=q)[0].transpose(0, 1))
+            rows.append(implied(k, k, g=g, beta=beta, rows=at, queries=q)[0].transpose(0, 1))
         found = torch.stack(rows, 1)
         coords = {"token": at, "layer": list(self.layers)}
         coords |= {"head": range(found.shape[2]), "source": range(found.shape[3])}

@@ -10,11 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from labkit import plan
-from labkit.deltanet.equation import chunks, implied, unit
+from labkit.deltanet.equation import TILE, implied, tiled, unit
 from labkit.errors import InputError
 from labkit.notation import label, select
-
-TILE = 512  # tokens per tile of the chunk form: bounds memory, and fits the processor's cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +62,7 @@ def inputs(run, layer):
 
 def tiles(x, *, outputs=True, tile=TILE):
     """Walk the chunk form over a sequence: yields (first token, tokens, `Chunks`) with bounded memory."""
-    state = x.state
-    for a in range(0, len(x.v), tile):
-        b = min(a + tile, len(x.v))
-        part = chunks(x.q[a:b], x.k[a:b], x.v[a:b], g=x.g[a:b], beta=x.beta[a:b], state=state, outputs=outputs)
-        yield a, b - a, part
-        state = part.state
+    return tiled(x.q, x.k, x.v, g=x.g, beta=x.beta, state=x.state, outputs=outputs, tile=tile)
 
 
 def per_token(x, part, first, tokens, before):
@@ -176,7 +169,7 @@ def _implied(run, layer, heads, token, form, reading, instead):
     row = 4 * len(heads) * len(x.v)
     ways = ("heads=[0]", count // len(heads)), ("deltanet.implied_row, a row at a time", row)
     plan.admit(reading, len(x.v), count, x.v.device, ways)
-    weights, left = implied(x.q, x.k, x.v, g=x.g, beta=x.beta, rows=rows, heads=heads, form=form)
+    weights, left = implied(x.q, x.k, g=x.g, beta=x.beta, rows=rows, heads=heads, form=form)
     acted = x.v[:, heads]
     if form == "write":
         acted = torch.cat([part.flat(part.write, n)[:, heads] for _, n, part in tiles(x, outputs=False)])

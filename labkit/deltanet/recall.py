@@ -44,7 +44,7 @@ def recall(run, *, layer, source, token=-1, heads=None):
     own = torch.einsum("hkv,hk->hv", state, grouped(x.q[t : t + 1], count)[0])
     facts = proof(run, layer, "deltanet.recall", own[None], run.seams[layer, "read"][t : t + 1])
     weights, rest = implied(
-        before.q, before.k, before.v, g=before.g, beta=before.beta, rows=[t] * len(sources), queries=x.k[sources]
+        before.q, before.k, g=before.g, beta=before.beta, rows=[t] * len(sources), queries=x.k[sources]
     )
     values = before.v
     said = torch.einsum("hjt,thv->jhv", weights, values)

@@ -2,56 +2,18 @@
 
 For frozen keys, gates and write strengths the state is linear in the values:
 
-    S_t = Σ_j p_tj v_jᵀ + Φ_t0 S_0,    p_tj = β_j Φ_tj k_j,    Φ_tj = Π_{i=j+1..t} α_i (I - β_i k_i k_iᵀ)
+    S_t = Σ_j p_tj v_jᵀ + Φ_t0 S_0,    p_tj = β_j Φ_tj k_j
 
-Φ_tj k_j is what is left of the stored key k_j. Decay alone would leave Π α_i of it; the rest was erased by later tokens
-whose keys point the same way. Within a chunk of C tokens, with the matrices of `equation.chunks` and Y = M⁻ᵀ K_dec,
-
-    Φ_Cj k_j = Y_j,    Φ_chunk = e^{c_C} I - Yᵀ diag(β eᶜ) K
-
-so that all tokens are had in one walk back over the chunks with one key × key matrix per head. Forward, what is left of
-one key is the delta rule itself, started at k_j with all values zero. Gated DeltaNet: arXiv 2412.06464, section 3.
+Φ_tj k_j is what is left of the stored key k_j (`equation.left_of_keys`). Forward, what is left of one key is the delta
+rule itself, started at k_j with all values zero. Gated DeltaNet: arXiv 2412.06464, section 3.
 """
 
 import torch
 
-from labkit.deltanet.equation import CHUNK, chunks, couplings, cut, grouped, spread
+from labkit.deltanet.equation import TILE, chunks, grouped, left_of_keys
 from labkit.deltanet.readings import axis, inputs, proof, tiles
 from labkit.errors import InputError
 from labkit.notation import label, select
-
-TILE = 512  # tokens whose matrices are held at once
-
-
-def left(k, *, g, beta, tile=TILE, chunk=CHUNK):
-    """What is left of every stored key after the last token, walking back; memory O(tile·C) beside the result.
-
-    Args:
-        k: [token, key_head, key]. g, beta: [token, head].
-
-    Yields:
-        (first token, Φ_tj k_j [token, head, key] of a tile), last tile first; and at the end (None, Φ_t0 [head, key,
-        key]), by which the start state is multiplied.
-    """
-    heads, wide = beta.shape[1], k.shape[-1]
-    run = torch.eye(wide, dtype=k.dtype, device=k.device).expand(heads, wide, wide)
-    for first in range((len(k) - 1) // tile * tile, -1, -tile):
-        count = min(tile, len(k) - first)
-        span = slice(first, first + count)
-        keys, write = cut(k[span], chunk), cut(beta[span], chunk)
-        decay, _, _, inverse = couplings(keys, cut(g[span], chunk), write)
-        decayed = spread(keys, (decay[..., -1:] - decay).exp()[..., None])
-        inside = inverse.transpose(-1, -2) @ decayed
-        scaled = spread(keys, (write * decay.exp())[..., None])
-        whole = decay[..., -1].exp()[..., None, None] * torch.eye(wide, dtype=k.dtype, device=k.device)
-        whole = whole - inside.transpose(-1, -2) @ scaled
-        after = []
-        for n in range(keys.shape[1] - 1, -1, -1):
-            after.append(run)
-            run = run @ whole[:, n]
-        after = torch.stack(after[::-1], 1)
-        yield first, (inside @ after.transpose(-1, -2)).flatten(1, 2)[:, :count].transpose(0, 1)
-    yield None, run
 
 
 def survival(run, *, layer, token=-1, heads=None):
@@ -72,13 +34,13 @@ def survival(run, *, layer, token=-1, heads=None):
     """
     run.require(layer, "deltanet", "deltanet.survival", "attention.pattern")
     x = inputs(run, layer)
-    heads = select(heads, run.spec.value_heads, "head")
+    heads = select(heads, run.spec.heads, "head")
     (t,) = select(_one(token, "survival"), len(x.v), "token")
     k, v, g, beta = (y[: t + 1] for y in (x.k, x.v, x.g, x.beta))
     query = grouped(x.q[t : t + 1], x.v.shape[1])[0]
     share, read = [], torch.zeros_like(x.v[0])
     size = k.norm(dim=-1).repeat_interleave(beta.shape[1] // k.shape[1], 1)
-    for first, found in left(k, g=g, beta=beta):
+    for first, found in left_of_keys(k, g=g, beta=beta):
         if first is None:
             if x.state is not None:
                 read = read + torch.einsum("hk,hkj,hjv->hv", query, found, x.state)
@@ -114,15 +76,15 @@ def written_by(run, *, layer, segments, token=-1, heads=None):
     """
     run.require(layer, "deltanet", "deltanet.written_by", "attention.summary")
     x = inputs(run, layer)
-    heads = select(heads, run.spec.value_heads, "head")
+    heads = select(heads, run.spec.heads, "head")
     (t,) = select(_one(token, "written_by"), len(x.v), "token")
     if len(segments) < t + 1:
         raise InputError("one segment per token", got=f"{len(segments)} names", expected=f"{t + 1} tokens")
     names = list(dict.fromkeys(str(name) for name in segments[: t + 1]))
     place = torch.tensor([names.index(str(name)) for name in segments[: t + 1]], device=x.v.device)
     k, v, g, beta = (y[: t + 1] for y in (x.k, x.v, x.g, x.beta))
-    parts = x.v.new_zeros(len(names), *(run.spec.value_heads, run.spec.dk, run.spec.dv))
-    for first, found in left(k, g=g, beta=beta):
+    parts = x.v.new_zeros(len(names), *(run.spec.heads, run.spec.dk, run.spec.dv))
+    for first, found in left_of_keys(k, g=g, beta=beta):
         if first is None:
             if x.state is not None:
                 names, parts = [*names, "before"], torch.cat([parts, (found @ x.state)[None]])
@@ -158,7 +120,7 @@ def forgetting(run, *, layer, source, heads=None):
     """
     run.require(layer, "deltanet", "deltanet.forgetting", "attention.pattern")
     x = inputs(run, layer)
-    heads = select(heads, run.spec.value_heads, "head")
+    heads = select(heads, run.spec.heads, "head")
     (j,) = select(_one(source, "forgetting"), len(x.v), "source")
     count = x.v.shape[1]
     key, value = grouped(x.k[j : j + 1], count)[0], x.v[j]
@@ -179,7 +141,7 @@ def forgetting(run, *, layer, source, heads=None):
         length = k.norm(dim=-1).repeat_interleave(count // k.shape[1], 1)
         rows.append(
             {
-                "size": flat(_vectors(kept).norm(dim=-1)),
+                "size": flat(kept.vectors().norm(dim=-1)),
                 "removed": beta * flat(kept.recalled)[..., 0].abs() * length,
                 "own": x.beta[j] * flat(kept.out)[..., 0],
                 "said": whole.flat(whole.out, b - a),
@@ -201,12 +163,6 @@ def forgetting(run, *, layer, source, heads=None):
     return label({name: (("head", "token"), y.T) for name, y in values.items()}, coords=coords, attrs=facts)
 
 
-def _vectors(part):
-    """Φ_t k after each token, [head, chunk, C, key], of a chunk form that was started at k with one value channel."""
-    carried = part.decay.exp()[..., None] * part.entry[..., 0][:, :, None]
-    return carried + part.pair @ spread(part.k, part.write)
-
-
 def half_life(run, *, layer, heads=None):
     """After how many tokens half of a stored key is left: by decay alone, and with erasure counted.
 
@@ -220,7 +176,7 @@ def half_life(run, *, layer, heads=None):
     """
     run.require(layer, "deltanet", "deltanet.half_life", "attention.summary")
     x = inputs(run, layer)
-    heads = select(heads, run.spec.value_heads, "head")
+    heads = select(heads, run.spec.heads, "head")
     found = survival(run, layer=layer, heads=heads)
     by_age = torch.from_numpy(found.survival.values).flip(1)  # from the newest source to the oldest
     ages = [_crossing(line) for line in by_age]
