@@ -57,27 +57,6 @@ def run(request, lab):
 # --------------------------------------------------------------------------------------------- what is left
 
 
-@pytest.mark.parametrize("tile", [64, 128, 2048])
-@pytest.mark.parametrize("tokens", [1, 64, 65, T])
-def test_what_is_left_of_every_key_is_the_product_of_the_transitions(tokens, tile):
-    x = draw(tokens=tokens)
-    found, rest = {}, None
-    for first, part in eq.left_of_keys(x.k, g=x.g, beta=x.beta, tile=tile):
-        if first is None:
-            rest = part
-        else:
-            found |= {first + i: row for i, row in enumerate(part)}
-    keys = eq.grouped(x.k, H)
-    assert sorted(found) == list(range(tokens))
-    for j in {0, tokens // 2, max(0, tokens - 2), tokens - 1}:
-        expected = torch.einsum("hkj,hj->hk", transitions(x, j, tokens - 1), keys[j])
-        assert (found[j] - expected).abs().max() < 1e-12
-    start = transitions(x, -1, tokens - 1)
-    assert (rest - start).abs().max() < 1e-12
-    state = torch.einsum("thk,th,thv->hkv", torch.stack([found[j] for j in range(tokens)]), x.beta, x.v)
-    assert (state + rest @ x.state - rule(x)[3]).abs().max() < 1e-11
-
-
 @pytest.mark.parametrize("layer", LAYERS)
 def test_survival_never_exceeds_what_decay_alone_leaves(run, layer):
     ds = deltanet.survival(run, layer=layer)
@@ -181,10 +160,24 @@ def test_the_card_adds_up_to_what_the_state_says(run):
     assert ds.stored_text.values.tolist()[0] == run.tokens[5]
 
 
+def test_crosstalk_is_of_the_other_tokens_alone(run):
+    """Signal ‖c_jj v_j‖ of the stored token itself; crosstalk Σ |c_ji| ‖v_i‖ over i ≠ j, summed one by one."""
+    x, sources = readings.inputs(run, 3), [len(run) - n for n in (4, 2, 1)]
+    ds = deltanet.recall(run, layer=3, source=sources, token=-1, heads=[7, 2])
+    size = x.v.norm(dim=-1)[:, [7, 2]].T.numpy()
+    for n, j in enumerate(sources):
+        weight = abs(ds.contribution.isel(step=n).values)
+        others = sum(weight[:, i] * size[:, i] for i in range(len(run)) if i != j)
+        own = weight[:, j] * size[:, j]
+        assert own.min() > 1e-3 * others.max(), "a signal that cannot be seen in the crosstalk tests nothing"
+        assert abs(ds.signal.isel(step=n).values - own).max() < 1e-5 * own.max()
+        assert abs(ds.crosstalk.isel(step=n).values - others).max() < 1e-5 * others.max()
+
+
 def test_contributions_are_the_stored_key_times_what_each_token_left():
     x = draw()
     t, j = T - 1, 70
-    weights, rest = eq.implied(x.q, x.k, x.v, g=x.g, beta=x.beta, rows=[t], queries=x.k[[j]])
+    weights, rest = eq.implied(x.q, x.k, g=x.g, beta=x.beta, rows=[t], queries=x.k[[j]])
     keys = eq.grouped(x.k, H)
     for i in (0, 64, 70, 71, T - 1):
         p = x.beta[i, :, None] * torch.einsum("hkj,hj->hk", transitions(x, i, t), keys[i])
@@ -197,7 +190,7 @@ def test_orthonormal_keys_are_recalled_without_crosstalk():
     x = draw(tokens=DK)
     keys = torch.eye(DK, dtype=torch.float64)[:, None].expand(DK, HK, DK)
     weights, _ = eq.implied(
-        x.q, keys, x.v, g=0 * x.g, beta=torch.ones_like(x.beta), rows=[DK - 1] * DK, queries=keys.contiguous()
+        x.q, keys, g=0 * x.g, beta=torch.ones_like(x.beta), rows=[DK - 1] * DK, queries=keys.contiguous()
     )
     assert (weights - torch.eye(DK, dtype=torch.float64)).abs().max() < 1e-12
 

@@ -128,6 +128,30 @@ def test_a_write_of_two_reflects_and_of_one_erases():
         close(torch.einsum("hkv,hk->hv", state, key), (1 - write) * before)
 
 
+@pytest.mark.parametrize("form", ["loop", "chunks"])
+def test_a_token_moves_only_its_own_and_later_reads(kind, form):
+    """Each of k, v, g and β of token 40; its query moves its own read alone."""
+    x = draw(kind)
+    out = eq.delta_rule(**x, form=form)[0]
+    for name in ("q", "k", "v", "g", "beta"):
+        y = x | {name: x[name].clone()}
+        y[name][40] = 0.7 * y[name][40]
+        moved = (eq.delta_rule(**y, form=form)[0] - out).abs().amax((1, 2))
+        assert moved[:40].max() == 0 and moved[40] > 1e-3, name
+        assert (moved[41:].max() == 0) == (name == "q"), name
+
+
+@pytest.mark.parametrize("form", ["loop", "chunks"])
+def test_orthonormal_keys_without_decay_recall_exactly(form):
+    x = draw("head", tokens=DK)
+    x["k"] = torch.eye(DK, dtype=torch.float64)[:, None].repeat(1, HK, 1)
+    x["g"], x["beta"] = torch.zeros_like(x["g"]), torch.ones_like(x["beta"])
+    state = eq.delta_rule(**x, form=form)[1]
+    close(torch.einsum("hkv,thk->thv", state, eq.grouped(x["k"], H)), x["v"])
+    weights, _ = eq.implied(**part(x, "q", "k", "g", "beta"), rows=[DK - 1] * DK, queries=x["k"])
+    close(weights, torch.eye(DK, dtype=torch.float64).expand(H, DK, DK))
+
+
 # -------------------------------------------------------------------------------------------------- the chunks
 
 
@@ -254,6 +278,7 @@ def test_rows_rebuild_reads_and_a_backward_row_is_a_row(kind):
     some, tail = eq.implied(**gates, rows=[70, 2, -1], heads=[4, 1], chunk=16)
     close(some, weights[[4, 1]][:, [70, 2, T - 1]])
     close(tail, rest[[4, 1]][:, [70, 2, T - 1]])
+    assert eq.implied(**gates, rows=[])[0].shape == (H, 0, T)
 
 
 def test_entries_are_queries_times_transitions_times_keys(kind):
@@ -291,6 +316,29 @@ def test_other_queries_read_the_same_memory(kind):
     state = eq.chunks(**x).state_after(t)
     said = torch.einsum("hjs,shv->jhv", weights, x["v"]) + torch.einsum("hjk,hkv->jhv", rest, x["state"])
     close(said, torch.einsum("hkv,jhk->jhv", state, eq.grouped(x["k"], H)[sources]))
+
+
+def test_rows_are_the_dense_solve_of_the_paper():
+    """A = (Q̃Kᵀ ⊙ Γ)(I + tril(diag(β)(KKᵀ ⊙ Γ), -1))⁻¹ diag(β) over the whole window, without chunk borders."""
+    x = draw("head")
+    total = x["g"].cumsum(0).T
+    gap = (total[:, :, None] - total[:, None, :]).tril().exp().tril()
+    q, k = (eq.grouped(x[n], H).transpose(0, 1) for n in "qk")
+    beta = x["beta"].T
+    system = torch.eye(T, dtype=torch.float64) + (beta[:, :, None] * (k @ k.transpose(1, 2)) * gap).tril(-1)
+    dense = ((q @ k.transpose(1, 2)) * gap) @ torch.linalg.inv(system) * beta[:, None]
+    close(eq.implied(**part(x, "q", "k", "g", "beta"))[0], dense)
+
+
+def test_the_heuristic_is_exact_only_when_nothing_is_removed(kind):
+    x = draw(kind, tokens=DK) | {"state": None}
+    gates = part(x, "q", "k", "g", "beta")
+    out = eq.scan(**x)[0]
+    rebuilt = torch.einsum("hts,shv->thv", eq.implied(**gates, form="heuristic")[0], x["v"])
+    assert (rebuilt - out).norm() / out.norm() > 0.1
+    x["k"] = gates["k"] = torch.eye(DK, dtype=torch.float64)[:, None].repeat(1, HK, 1)
+    rebuilt = torch.einsum("hts,shv->thv", eq.implied(**gates, form="heuristic")[0], x["v"])
+    close(rebuilt, eq.scan(**x)[0])
 
 
 @pytest.mark.parametrize("tile", [32, 64, 512])

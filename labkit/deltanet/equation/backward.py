@@ -26,7 +26,7 @@ def implied(
     *,
     g: Decay,
     beta: Write,
-    rows: collections.abc.Iterable | None = None,
+    rows: collections.abc.Sized | None = None,
     heads: collections.abc.Iterable | None = None,
     chunk: int = 64,
     form: str = "value",
@@ -38,7 +38,7 @@ def implied(
     chunk by chunk: with y = (K ⊙ e^{c_C - c}) x and w = M⁻ᵀ y, A_j = β_j w_j and x ← e^{c_C} ⊙ x - K⁺ᵀ (β ⊙ w).
 
     Args:
-        rows: query tokens; None for all.
+        rows: query tokens, in any order; None for all, none for no row.
         heads: value heads; None for all.
         form: "value" for A, which acts on the values v; "write" for Σ_κ q̃_tκ k_jκ exp(c_tκ - c_jκ), which acts on the
             net writes u; "heuristic" for the latter times β, which drops the removal of old content and is not exact.
@@ -56,7 +56,8 @@ def implied(
     tokens, count = beta.shape
     heads = select(heads, count, "head")
     shared = [h // (count // k.shape[1]) for h in heads]
-    rows = torch.tensor(select(rows, tokens, "token"), device=k.device)
+    rows = [] if rows is not None and not len(rows) else select(rows, tokens, "token")
+    rows = torch.tensor(rows, dtype=torch.long, device=k.device)
     asked = (q[rows] if queries is None else queries)[:, shared].transpose(0, 1)
     k, beta = cut(k, chunk)[shared], cut(beta[:, heads], chunk)
     decay, pair, similar = couplings(k, g[:, heads])
