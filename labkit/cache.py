@@ -64,7 +64,7 @@ class Snapshot:
         ids: [length] the tokens absorbed, where known; `Lab.resume` checks them against a new prompt.
         scaling: `rotary.Scaling` that the keys were rotated under, where known.
         placed: whether some keys stand at chosen positions.
-        places: [3, batch, length] rotary positions of keys that are kept before rotation (`yarn.dynamic`), else None.
+        position_ids: [3, batch, length] rotary positions of keys before rotation (`yarn.dynamic`), else None.
     """
 
     length: int
@@ -75,7 +75,7 @@ class Snapshot:
     ids: torch.Tensor | None = None
     scaling: Scaling | None = None
     placed: bool = False
-    places: torch.Tensor | None = None
+    position_ids: torch.Tensor | None = None
 
     @property
     def nbytes(self):
@@ -100,8 +100,9 @@ class Snapshot:
             name: {i: t.repeat(n, *[1] * (t.ndim - 1)) for i, t in getattr(self, name).items()}
             for name in ("conv", "state")
         }
-        places = None if self.places is None else self.places.expand(-1, n, -1)
-        return Snapshot(self.length, **views, **copies, scaling=self.scaling, placed=self.placed, places=places)
+        at = None if self.position_ids is None else self.position_ids.expand(-1, n, -1)
+        facts = dict(scaling=self.scaling, placed=self.placed, position_ids=at)
+        return Snapshot(self.length, **views, **copies, **facts)
 
     def __repr__(self):
         shared, own = (self.nbytes[key] / 2**20 for key in ("shared", "own"))
@@ -155,7 +156,7 @@ def snapshot(cache, *, ids=None):
         elif length:
             parts["keys"][index], parts["values"][index] = layer.keys, layer.values
     ids = None if ids is None else torch.as_tensor(ids).cpu().clone()
-    facts = dict(scaling=book.scaling, placed=book.placed, places=places_of(cache))
+    facts = dict(scaling=book.scaling, placed=book.placed, position_ids=position_ids_of(cache))
     return Snapshot(length, ids=ids, **facts, **parts)
 
 
@@ -169,9 +170,9 @@ def restore(snap, cache):
     Raises:
         InputError: keys before rotation for a cache of rotated ones, or the other way round.
     """
-    if (snap.places is not None) != is_unrotated(cache) and snap.length:
+    if (snap.position_ids is not None) != is_unrotated(cache) and snap.length:
         kinds = ("keys that are rotated already", "keys before rotation")
-        got = kinds[snap.places is not None]
+        got = kinds[snap.position_ids is not None]
         hint = "snapshots of yarn.dynamic are restored inside yarn.dynamic, others outside it"
         raise InputError(
             "this snapshot does not fit the scope", got=got, expected=kinds[is_unrotated(cache)], hint=hint
@@ -188,8 +189,8 @@ def restore(snap, cache):
         elif index in snap.keys:
             layer.lazy_initialization(snap.keys[index], snap.values[index])
             layer.keys, layer.values = snap.keys[index], snap.values[index]
-            if snap.places is not None:
-                layer.places = snap.places
+            if snap.position_ids is not None:
+                layer.position_ids = snap.position_ids
     book = book_of(cache)
     book.scaling, book.placed = snap.scaling, snap.placed
     if snap.ids is not None:
@@ -253,7 +254,7 @@ def check_begins(snap, ids):
         InputError: unknown tokens, other tokens, or none left to compute.
     """
     if snap.placed:
-        hint = "lab.trace(rest, cache=lab.restore(snap), positions=...)"
+        hint = "lab.trace(rest, cache=lab.restore(snap), position_ids=...)"
         raise InputError("this snapshot's tokens stand at chosen positions", got="no positions for the rest", hint=hint)
     if snap.ids is None:
         raise InputError("this snapshot does not know its tokens", hint="lab.trace(ids, cache=lab.restore(snap))")
@@ -270,10 +271,10 @@ def check_begins(snap, ids):
         raise InputError("nothing is left to compute", got=f"{len(ids)} tokens, all in the snapshot")
 
 
-def places_of(cache):
+def position_ids_of(cache):
     """[3, batch, length] rotary positions of keys before rotation; None for a cache of rotated keys."""
-    found = [layer.places for layer in cache.layers if getattr(layer, "unrotated", False) and layer.places is not None]
-    return found[0] if found else None
+    kept = (layer.position_ids for layer in cache.layers if getattr(layer, "unrotated", False))
+    return next((position_ids for position_ids in kept if position_ids is not None), None)
 
 
 def start_of(cache, layers, row=0):
@@ -288,6 +289,6 @@ def start_of(cache, layers, row=0):
             parts["state"][index] = layer.recurrent_states[0][row].clone()
         else:
             parts["keys"][index], parts["values"][index] = layer.keys[row], layer.values[row]
-    places = places_of(cache)
-    places = None if places is None else places[:, row]
-    return Start(cache.get_seq_length(), **parts, placed=book_of(cache).placed, places=places)
+    position_ids = position_ids_of(cache)
+    parts["position_ids"] = None if position_ids is None else position_ids[:, row]
+    return Start(cache.get_seq_length(), **parts, placed=book_of(cache).placed)

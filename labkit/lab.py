@@ -103,7 +103,7 @@ class Lab:
         chunk=None,
         cache=None,
         device=None,
-        positions=None,
+        position_ids=None,
         grad=False,
     ):
         """Run the model once and keep what crosses the seams.
@@ -117,7 +117,7 @@ class Lab:
             chunk: feed so many tokens at a time; None all at once, 1 token by token. The readings are the same.
             cache: hybrid cache to continue from and to grow, from `lab.cache()`, `restore` or `fork`.
             device: where to keep the seams; None where they arise.
-            positions: rotary positions [T] of the tokens of one prompt, whole numbers from 0, in any order; None
+            position_ids: rotary positions [T] of the tokens of one prompt, whole numbers from 0, in any order; None
                 counts on. They reach the attention layers alone; the order of reading stays that of the prompt.
             grad: keep the graph, for `run.gradient`; one prompt, in one pass, on PyTorch's kernels.
 
@@ -125,23 +125,23 @@ class Lab:
             `Run`, or a list of them.
 
         Raises:
-            InputError: an empty or too long prompt, ids, layers, seams or positions out of range.
+            InputError: an empty or too long prompt, ids, layers, seams or position ids out of range.
             BudgetError: it would not fit; raised before the model runs.
             SeamError: a seam never fired.
         """
         batch = isinstance(prompt, list | tuple) and prompt and not isinstance(prompt[0], int)
         rows = [self.encode(row) for row in prompt] if batch else [self.encode(prompt)]
-        if batch and (cache is not None or positions is not None):
-            got = "a list of prompts and a cache" if cache is not None else "a list of prompts and positions"
+        if batch and (cache is not None or position_ids is not None):
+            got = "a list of prompts and a cache" if cache is not None else "a list of prompts and position_ids"
             raise InputError("a batch starts cold", got=got, hint="trace them one by one")
         if grad and (batch or cache is not None or chunk is not None or self.scopes.cuts):
             got = "a list of prompts" if batch else "a cache" if cache is not None else f"chunk={chunk}"
             got = "a state edit that splits the prompt" if self.scopes.cuts else got
             raise InputError("gradients need one prompt in one pass", got=got, hint='lab.trace("red fox", grad=True)')
-        runs = self._trace(rows, layers, seams, logits, chunk, cache, device, positions, grad)
+        runs = self._trace(rows, layers, seams, logits, chunk, cache, device, position_ids, grad)
         return runs if batch else runs[0]
 
-    def _trace(self, rows, layers, seams, logits, chunk, cache, device, places, grad):
+    def _trace(self, rows, layers, seams, logits, chunk, cache, device, position_ids, grad):
         wanted = wanted_seams(self.spec, layers, seams)
         length, before = max(len(row) for row in rows), 0 if cache is None else cache.get_seq_length()
         asked = prompts.kept_positions(rows, logits)
@@ -150,11 +150,10 @@ class Lab:
         options = dict(logits=sum(map(len, asked)), device=device, chunk=chunk, grad=grad)
         _plan.admit_trace(self, tokens=length * len(rows), wanted=wanted, **options)
         start = [_cache.start_of(cache, wanted, row) for row in range(len(rows))]
-        ids, mask, positions = prompts.padded(rows)
-        if places is not None:
-            mask, positions = prompts.placed(places, before, length)
+        chosen = position_ids is not None
+        ids, mask, position_ids = prompts.placed(rows[0], position_ids, before) if chosen else prompts.padded(rows)
         columns = sorted({length - len(row) + int(t) for row, at in zip(rows, asked, strict=True) for t in at})
-        passing = dict(mask=mask, positions=positions, chunk=chunk, cache=cache, columns=columns, grad=grad)
+        passing = dict(mask=mask, position_ids=position_ids, chunk=chunk, cache=cache, columns=columns, grad=grad)
         with Recorder(self.model, self.spec, wanted, device=device, grad=grad) as recorder:
             given = passes.feed(self, ids, **passing)
             recorded, rotary = recorder.joined(length)
@@ -172,7 +171,7 @@ class Lab:
                     rotary=tuple(part[i if len(part) > 1 else 0, pad:] for part in rotary),
                     parameters=parameters,
                     start=start[i],
-                    places=None if places is None else positions[0],
+                    position_ids=position_ids[0] if chosen else None,
                     graph=recorder.crossed if grad else None,
                 )
             )

@@ -25,6 +25,8 @@ from labkit.errors import InputError
 KINDS = ("none", "linear", "ntk", "dynamic", "yarn", "dynamic-yarn")
 RAMPS = ("index", "paper")
 FAST, SLOW = 32.0, 1.0  # turns in the window: above, a pair is left alone; below, it is interpolated
+CLASSES = ("untouched", "blended", "interpolated")  # of pairs, by YaRN's ramp
+RELEASED = 4.0  # the factor that the family's model cards give for a million tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +110,20 @@ class Scaling:
 
 def _number(value):
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def constants(spec) -> dict:
+    """What the functions below need to know of a model: theta, width, window."""
+    return dict(theta=spec.rope_theta, width=spec.rotary_dim, window=spec.window)
+
+
+def stretched(spec, factor: float = RELEASED, *, kind="yarn", ramp="index", attention_factor=None, length=None):
+    """A `Scaling` of this model: its own window is the one that is stretched.
+
+    Raises:
+        InputError: as `Scaling`.
+    """
+    return Scaling(kind, factor, ramp, attention_factor, original=spec.window, length=length)
 
 
 def scaling_of(config):
@@ -194,6 +210,11 @@ def ramp(scaling, *, theta, width, window):
     at = [width * math.log(window / (2 * math.pi * n)) / (2 * math.log(theta)) for n in (FAST, SLOW)]
     low, high = max(math.floor(at[0]), 0), min(math.ceil(at[1]), width - 1)
     return ((pairs - low) / ((high - low) or 0.001)).clamp(0, 1)
+
+
+def pair_classes(ramp) -> list[str]:
+    """Which of `CLASSES` each pair is of, by its ramp."""
+    return [CLASSES[int(share > 0) + int(share >= 1)] for share in ramp.tolist()]
 
 
 @contextlib.contextmanager

@@ -169,29 +169,29 @@ def test_the_attention_factor_multiplies_the_rotary_part_alone(lab):
 def test_positions_of_a_run(lab):
     """Shifting all positions moves logits by rounding alone (bound 1e-5); a gap moves them."""
     base, count = lab.trace(IDS).logits, torch.arange(150)
-    assert torch.equal(lab.trace(IDS, positions=count).logits, base)
+    assert torch.equal(lab.trace(IDS, position_ids=count).logits, base)
     with yarn.scaled(lab, 1, kind="none", window=4096):
-        shifted = lab.trace(IDS, positions=count + 3000)
+        shifted = lab.trace(IDS, position_ids=count + 3000)
     assert (shifted.logits - base).abs().max() < 1e-5 * base.abs().max()
-    gap = lab.trace(IDS, positions=count + 200 * (count >= 100))
-    assert (gap.logits - base).abs().max() > 1e-3 and gap.places.tolist()[-1] == 349
+    gap = lab.trace(IDS, position_ids=count + 200 * (count >= 100))
+    assert (gap.logits - base).abs().max() > 1e-3 and gap.position_ids.tolist()[-1] == 349
     # Without the mask transformers would cut attention at the gap: the last row must still read the beginning.
     assert float(attention.pattern(gap, layer=4, rows=[-1]).weight[:, 0, :100].sum()) > 0.5
     cache = lab.cache()
     lab.trace(IDS[:100], cache=cache)
-    pieces = lab.trace(IDS, positions=gap.places, chunk=64)
+    pieces = lab.trace(IDS, position_ids=gap.position_ids, chunk=64)
     assert (pieces.logits - gap.logits).abs().max() < 1e-4 * base.abs().max()
-    warm = lab.trace(IDS[100:], cache=cache, positions=count[100:] + 200)
+    warm = lab.trace(IDS[100:], cache=cache, position_ids=count[100:] + 200)
     assert (warm.logits - gap.logits).abs().max() < 1e-4 * base.abs().max()
 
 
 def test_a_run_keeps_its_scaling_and_places(lab, tmp_path):
     with yarn.scaled(lab, 4, ramp="paper"):
-        run = lab.trace(IDS, positions=torch.arange(150) * 3)
+        run = lab.trace(IDS, position_ids=torch.arange(150) * 3)
     run.save(tmp_path / "run")
     again = lk.open_run(tmp_path / "run")
     assert again.scaling == run.scaling == Scaling("yarn", 4, "paper", original=512)
-    assert torch.equal(again.places, run.places)
+    assert torch.equal(again.position_ids, run.position_ids)
     xarray.testing.assert_identical(yarn.bands(run, layer=2, rows=[3, 9]), yarn.bands(again, layer=2, rows=[3, 9]))
 
 
@@ -205,7 +205,7 @@ def test_dynamic_scaling_keeps_keys_that_can_be_turned(lab):
         assert (lab.trace(ids[300:400], cache=cache).logits - base).abs().max() < 2e-5 * base.abs().max()
         run = lab.trace(ids[400:], cache=cache)
         now = run.scaling.at()
-        assert now.factor == 1200 / 512 and run.start.places.shape == (3, 400)
+        assert now.factor == 1200 / 512 and run.start.position_ids.shape == (3, 400)
         seen = {layer: attention.pattern(run, layer=layer, rows=[0, -1], logits=True) for layer in (2, 4)}
         snap = lab.snapshot(cache)
         lab.generate(ids[:520], max_new_tokens=3)
@@ -250,16 +250,16 @@ def test_an_interrupted_pass_leaves_a_cache_that_is_refused(lab):
 
 def test_what_dynamic_keeps_follows_edits_positions_and_interrupts(lab, tmp_path):
     ids, base = tiny.ids(700), {}
-    for options in ({}, {"positions": torch.arange(100) + 300}):
+    for options in ({}, {"position_ids": torch.arange(100) + 300}):
         with lab.edit(edit.scale("k", layer=2, factor=0.5)):
             base[str(options)] = lab.trace(ids[:100], **options).logits
     with yarn.dynamic(lab):
         for at in (0, 300):
             with lab.edit(edit.scale("k", layer=2, factor=0.5)):
                 cache = lab.cache()
-                parts = {} if not at else {"positions": torch.arange(60) + at}
+                parts = {} if not at else {"position_ids": torch.arange(60) + at}
                 lab.trace(ids[:60], cache=cache, **parts)
-                rest = lab.trace(ids[60:100], cache=cache, positions=torch.arange(60, 100) + at)
+                rest = lab.trace(ids[60:100], cache=cache, position_ids=torch.arange(60, 100) + at)
             assert (rest.logits - base["{}"]).abs().max() < 1e-4 * rest.logits.abs().max(), "edits reach kept keys"
         probes = lambda: [deltanet.gates(block=64), Stop()]  # noqa: E731
         with pytest.raises(stream.Interrupted):
@@ -299,7 +299,7 @@ def test_scopes_that_do_not_mix(lab):
         cache = lab.cache()
         lab.trace(IDS, cache=cache)
         late = lab.snapshot(cache)
-        assert lab.scaling.kind == "dynamic-yarn" and len(late.places[0, 0]) == 150
+        assert lab.scaling.kind == "dynamic-yarn" and len(late.position_ids[0, 0]) == 150
         for call, message in (
             (
                 lambda: lab.trace(tiny.ids(900), chunk=300),
@@ -367,7 +367,7 @@ def test_the_stamp_of_a_cache_survives_copies_and_the_bare_model(lab):
         with yarn.scaled(lab, 4), pytest.raises(InputError, match="under none, now yarn 4"):
             lab.model(IDS[None, 90:], past_key_values=plain)
     with pytest.raises(InputError, match="out of range"):
-        lab.trace(IDS[90:], cache=plain, positions=torch.arange(60) - 1)
+        lab.trace(IDS[90:], cache=plain, position_ids=torch.arange(60) - 1)
     assert not lab.snapshot(plain).placed, "a refused pass leaves no mark"
 
 
@@ -383,14 +383,18 @@ def test_the_stamp_of_a_cache_survives_copies_and_the_bare_model(lab):
         (lambda lab: yarn.scaled(lab, 2**20).__enter__(), InputError, "(?s)cannot be opened.*16,777,216"),
         (lambda lab: yarn.scaled(lab, 4, kind="wide").__enter__(), InputError, "no such rotary scaling"),
         (
-            lambda lab: lab.trace(IDS, positions=[1, 2]),
+            lambda lab: lab.trace(IDS, position_ids=[1, 2]),
             InputError,
             r"(?s)one rotary position per token.*\[2\].*\[150\]",
         ),
-        (lambda lab: lab.trace(IDS, positions=torch.rand(150)), InputError, "(?s)per token.*float32.*whole numbers"),
-        (lambda lab: lab.trace(IDS, positions=torch.arange(150) - 1), InputError, "(?s)out of range.*-1 to 148"),
-        (lambda lab: lab.trace(IDS, positions="far"), InputError, "not positions"),
-        (lambda lab: lab.trace([IDS, IDS], positions=torch.arange(150)), InputError, "a list of prompts and positions"),
+        (lambda lab: lab.trace(IDS, position_ids=torch.rand(150)), InputError, "(?s)per token.*float32.*whole numbers"),
+        (lambda lab: lab.trace(IDS, position_ids=torch.arange(150) - 1), InputError, "(?s)out of range.*-1 to 148"),
+        (lambda lab: lab.trace(IDS, position_ids="far"), InputError, "not rotary positions"),
+        (
+            lambda lab: lab.trace([IDS, IDS], position_ids=torch.arange(150)),
+            InputError,
+            "a list of prompts and position_ids",
+        ),
         (lambda lab: yarn.bands(lab.trace(IDS), layer=0), LayerError, "deltanet.implied_row"),
         (lambda lab: yarn.bands(lab.trace(IDS), layer=2, by="octave"), InputError, "(?s)no such bands.*'pair'"),
         (lambda lab: yarn.predicted(lab.trace(IDS), layer=2), InputError, "(?s)one scaling to predict.*either"),
@@ -431,7 +435,7 @@ def test_the_bands_of_a_logit_sum_to_it(lab, layer, by):
 def test_bands_under_a_scaling_and_at_chosen_places(lab):
     for options in (dict(factor=4), dict(factor=3, kind="linear"), dict(factor=4, ramp="paper", attention_factor=1)):
         with yarn.scaled(lab, **options):
-            run = lab.trace(IDS, positions=torch.arange(150) * 5)
+            run = lab.trace(IDS, position_ids=torch.arange(150) * 5)
         ds = yarn.bands(run, layer=4)
         whole = attention.pattern(run, layer=4, logits=True).logit.where(ds.logit.notnull())
         assert float(abs(ds.logit - whole).max()) < 1e-4 * float(abs(whole).max())
@@ -478,14 +482,14 @@ def test_bands_of_a_warm_run_are_those_of_the_cold_one(lab):
         assert np.nanmax(np.abs(warm.part.values - cold.part.values)) < 1e-3
         assert (np.isnan(warm.logit) == np.isnan(cold.logit)).all() and (warm.distance == cold.distance).all()
     far = lab.cache()
-    lab.trace(IDS[:90], cache=far, positions=torch.arange(90) * 2)
+    lab.trace(IDS[:90], cache=far, position_ids=torch.arange(90) * 2)
     for cache in (far, lab.restore(lab.snapshot(far))):
-        with pytest.raises(InputError, match="(?s)stand at chosen positions.*positions="):
+        with pytest.raises(InputError, match="(?s)stand at chosen positions.*position_ids="):
             lab.trace(IDS[90:], cache=cache)
-        rest = lab.trace(IDS[90:], cache=cache, positions=torch.arange(180, 240))
-        with pytest.raises(InputError, match="(?s)positions of their own.*positions="):
+        rest = lab.trace(IDS[90:], cache=cache, position_ids=torch.arange(180, 240))
+        with pytest.raises(InputError, match="(?s)positions of their own.*position_ids="):
             yarn.bands(rest, layer=4)
-    with pytest.raises(InputError, match="(?s)snapshot's tokens stand at chosen positions.*positions="):
+    with pytest.raises(InputError, match="(?s)snapshot's tokens stand at chosen positions.*position_ids="):
         lab.resume(lab.snapshot(far), IDS)
 
 
@@ -679,7 +683,7 @@ def test_each_counterfactual_changes_one_thing(nano):
                 kept = {part: {i: t[:, :, :n] for i, t in getattr(made, part).items()} for part in ("keys", "values")}
                 made = dataclasses.replace(made, length=n, **kept)
             places = made.length + here
-            found = nano.trace(last, cache=nano.restore(made), positions=places).logits[-1].log_softmax(-1)
+            found = nano.trace(last, cache=nano.restore(made), position_ids=places).logits[-1].log_softmax(-1)
             expected = float(found[asked.answer[0]] - found[asked.foil[0]])
             assert case.ask(name, 300)[0] == pytest.approx(expected, abs=1e-3), name
         values = [case.ask(name, 300)[0] for name in ("short", "gap", "dilution", "states", "all")]
@@ -687,7 +691,7 @@ def test_each_counterfactual_changes_one_thing(nano):
         # More blocks of keys stand at the positions of the first: the question does not move.
         one, two = (case._diluted(extra) for extra in (300, 500))
         found = [
-            nano.trace(last, cache=nano.restore(snap), positions=n + 300 + here).logits[-1].log_softmax(-1)
+            nano.trace(last, cache=nano.restore(snap), position_ids=n + 300 + here).logits[-1].log_softmax(-1)
             for snap in (one, two)
         ]
         assert case.ask("dilution", 500)[0] == pytest.approx(

@@ -51,7 +51,7 @@ def inputs(run, layer):
     k, v = rotate(run.seams[layer, "k"], cos, sin), run.seams[layer, "v"]
     if run.start.length:
         known = run.start.keys[layer].transpose(0, 1).to(k)
-        if run.start.places is not None:  # keys that a dynamic scaling turns at every pass
+        if run.start.position_ids is not None:  # keys that a dynamic scaling turns at every pass
             known = rotate(known, *run.start.angles(run.scaling, run.spec, k))
         k = torch.cat([known, k])
         v = torch.cat([run.start.values[layer].transpose(0, 1).to(v), v])

@@ -156,6 +156,13 @@ class Spec:
         """The key/value head that a query head of an attention layer reads."""
         return self._index(query_head, self.query_heads, "query_head") * self.kv_heads // self.query_heads
 
+    def kv_groups(self, query_heads) -> dict[int, list[int]]:
+        """`{key/value head: places in `query_heads` of those that read it}`."""
+        groups: dict[int, list[int]] = {}
+        for place, head in enumerate(query_heads):
+            groups.setdefault(self.kv_head(head), []).append(place)
+        return groups
+
     def _index(self, value, count, axis):
         if isinstance(value, bool) or not hasattr(value, "__index__") or not 0 <= value < count:
             hint = self.strip() if axis == "layer" else None
