@@ -21,7 +21,7 @@ from labkit.notation import is_index, select
 from labkit.trace import Run
 
 TITLES = {"deltanet": "Gated DeltaNet", "attention": "gated attention"}
-PLAIN = (bool, int, float, str, list, tuple, range)  # options that a hint can repeat
+PLAIN = bool | int | float | str | list | tuple | range  # options that a hint can repeat
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,18 +122,26 @@ def check_run(run, name: str, *more, **chosen) -> None:
     """Refuse what is no run, and name the call that makes one.
 
     Args:
-        name: of the call; more, chosen: what else it was given, repeated in the hint.
+        name: of the call. more, chosen: what else it was given, repeated in the hint; no text or lab among them.
 
     Raises:
         InputError: a text, a lab, a dataset, ...
     """
-    if isinstance(run, Run):
+    named = {"str": "a text", "Lab": "a lab"}
+    kinds = [type(value).__name__ for value in (run, *more)]
+    if isinstance(run, Run) and not named.keys() & set(kinds):
         return
-    what = {"str": "a text", "Lab": "a lab"}.get(type(run).__name__, type(run).__name__)
-    runs = [f"lab.trace({value[:40] if isinstance(value, str) else 'red fox'!r})" for value in (run, *more)]
-    plain = [f"{key}={value!r}" for key, value in chosen.items() if isinstance(value, PLAIN)]
-    hint = f"{name}({', '.join(runs + plain)})"
-    raise InputError(f"{name} reads a run", got=what, expected="what lab.trace or lab.generate returns", hint=hint)
+    wrong = kinds[0] if not isinstance(run, Run) else next(kind for kind in kinds if kind in named)
+    subjects = []
+    for place, (value, kind) in enumerate(zip((run, *more), kinds, strict=True)):
+        if kind in named or (place == 0 and kind != "Run"):
+            subjects.append(f"lab.trace({value[:40] if kind == 'str' else 'red fox'!r})")
+        else:
+            subjects.append(repr(value) if isinstance(value, PLAIN) else "run")
+    options = [f"{key}={value!r}" for key, value in chosen.items() if isinstance(value, PLAIN)]
+    hint = f"{name}({', '.join(subjects + options)})"
+    expected = "what lab.trace or lab.generate returns"
+    raise InputError(f"{name} reads a run", got=named.get(wrong, wrong), expected=expected, hint=hint)
 
 
 def require(run, layer: int, kind: str, name: str, instead: str) -> None:
@@ -194,6 +202,8 @@ def stacked(layers: list):
 
     data = xarray.concat(layers, dim="layer", data_vars="all", coords="different", compat="equals", join="outer")
     facts = {name: [each.attrs[name] for each in layers] for name in layers[0].attrs}
-    data.attrs = {name: values if values.count(values[0]) < len(values) else values[0] for name, values in facts.items()}
+    data.attrs = {
+        name: values if values.count(values[0]) < len(values) else values[0] for name, values in facts.items()
+    }
     data.attrs |= {"layer": facts["layer"], "parity": max(facts["parity"])}
     return data.transpose("layer", ...)

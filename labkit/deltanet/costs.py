@@ -4,6 +4,7 @@ Scratch was counted on seven shapes and three lengths, in tiles of 512 tokens of
 there. `tests/test_plan.py` and `tests/test_deltanet.py` hold it against counted bytes.
 """
 
+from labkit.notation import select
 from labkit.plan import Cost
 from labkit.reading import Request
 
@@ -12,10 +13,10 @@ STATES = 64  # most states that `deltanet.spectrum` takes by itself
 
 
 def memory(request: Request) -> Cost:
-    """`deltanet.memory` with one state."""
-    spec = request.spec
-    result = 4 * request.heads * (NUMBERS * request.tokens + spec.dk * spec.dv)
-    scratch = 4 * (2.3 * request.tokens * spec.value_heads * spec.dv)
+    """`deltanet.memory`: numbers per token, and whole states."""
+    spec, count = request.spec, _chosen(request, 1)
+    result = 4 * request.heads * (NUMBERS * request.tokens + count * spec.dk * spec.dv)
+    scratch = 4 * spec.value_heads * (2.3 * request.tokens * spec.dv + 2 * (count - 1) * spec.dk * spec.dv)
     return Cost(result, _inputs(request) + _tile(request) + int(scratch), _rule(request))
 
 
@@ -43,10 +44,15 @@ def reads(request: Request) -> Cost:
 
 def states(request: Request) -> Cost:
     """Singular values of states: `deltanet.spectrum`, `deltanet.state_difference`."""
-    spec = request.spec
-    count = min(STATES, request.tokens)
+    spec, count = request.spec, _chosen(request, min(STATES, request.tokens))
     kept = 4 * count * spec.value_heads * spec.dk * spec.dv
     return Cost(4 * count * request.heads * (min(spec.dk, spec.dv) + 3), _inputs(request) + _tile(request) + 2 * kept)
+
+
+def _chosen(request, count):
+    """Number of tokens whose states are asked for; `count` where the request does not say."""
+    tokens = request.options.get("tokens")
+    return count if tokens is None else len(select(tokens, request.tokens, "token"))
 
 
 def _inputs(request):

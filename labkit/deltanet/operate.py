@@ -23,10 +23,10 @@ import torch
 from labkit import edit
 from labkit.deltanet import costs
 from labkit.deltanet.equation import delta_rule, grouped, left_of_keys
-from labkit.deltanet.recompute import SEAMS, axis, inputs, one_token, places, walk
+from labkit.deltanet.recompute import SEAMS, inputs, one_token, places, walk
 from labkit.errors import InputError
 from labkit.notation import is_index, label, select
-from labkit.reading import check_run, reading, require
+from labkit.reading import axis, check_run, reading, require
 from labkit.trace import Run
 
 SHUT = -1e4  # softplus and sigmoid of it are exactly 0
@@ -62,7 +62,7 @@ def clamp_keep(
         heads: value heads; None for all.
         tokens: relative to the run's first, negative from its end; None for all tokens of any prompt.
     """
-    _require(run, layer, "deltanet.clamp_keep", 'edit.scale("gated", layer={layer}, factor=0.0)')
+    _require(run, layer, "deltanet.clamp_keep", 'edit.scale("gated", layer={layer}, factor=0.0)', value=value)
     if not 0 < value <= 1:
         raise InputError("a decay gate lies above 0 and at most at 1", got=value)
     heads = select(heads, run.spec.value_heads, "head")
@@ -131,7 +131,7 @@ def associate(
         at: the token after which the state is changed, relative to the run's first, negative from its end.
         heads: value heads; None for all.
     """
-    _require(run, layer, "deltanet.associate", 'edit.patch("v", layer={layer}, run=run)')
+    _require(run, layer, "deltanet.associate", 'edit.patch("v", layer={layer}, run=run)', source=source, value=value)
     hint = f"deltanet.associate(run, layer={layer}, source=0, value=1, at=-1)"
     j, t = one_token(run, source, hint, "source"), one_token(run, at, hint)
     x, heads = inputs(run, layer), select(heads, run.spec.value_heads, "head")
@@ -169,7 +169,7 @@ def forget(
     Raises:
         LayerError, SeamError, InputError; ParityError: the layer's reads are not those of the rule.
     """
-    _require(run, layer, "deltanet.forget", 'edit.scale("v", layer={layer}, factor=0.0)')
+    _require(run, layer, "deltanet.forget", 'edit.scale("v", layer={layer}, factor=0.0)', source=source)
     if sense not in ("value", "write"):
         raise InputError("unknown sense of forgetting", got=sense, expected="'value' or 'write'")
     hint = f"deltanet.forget(run, layer={layer}, source=0, at=-1)"
@@ -270,7 +270,6 @@ def measured(
     Raises:
         LayerError, SeamError, ParityError; InputError: runs of different tokens, nothing comes after `at`.
     """
-    check_run(changed, "deltanet.measured")
     same = run.start.length == changed.start.length and torch.equal(run.ids, changed.ids)
     if not same:
         raise InputError("two runs of different tokens", got=f"{run} and {changed}", expected="the same prompt twice")
@@ -285,8 +284,8 @@ def measured(
     return label(values, coords=coords, attrs=parity)
 
 
-def _require(run, layer, name, instead):
-    check_run(run, name)
+def _require(run, layer, name, instead, **options):
+    check_run(run, name, layer=layer, **options)
     require(run, layer, "deltanet", name, instead)
 
 

@@ -10,9 +10,9 @@ import torch
 
 from labkit.deltanet import costs
 from labkit.deltanet.equation import implied
-from labkit.deltanet.recompute import SEAMS, TERMS, axis, inputs, one_token, walk
+from labkit.deltanet.recompute import SEAMS, TERMS, inputs, one_token, walk
 from labkit.notation import GDN, Quantity, is_index, label, select
-from labkit.reading import reading
+from labkit.reading import axis, reading
 from labkit.trace import Run
 
 WEIGHTS = {

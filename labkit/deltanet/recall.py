@@ -13,9 +13,9 @@ import torch
 
 from labkit.deltanet import costs
 from labkit.deltanet.equation import grouped, implied
-from labkit.deltanet.recompute import SEAMS, axis, one_token, places, walk
+from labkit.deltanet.recompute import SEAMS, one_token, places, walk
 from labkit.notation import is_index, label, select
-from labkit.reading import reading
+from labkit.reading import axis, reading
 from labkit.trace import Run
 
 

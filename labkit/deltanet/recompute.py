@@ -187,12 +187,6 @@ def terms(x: Inputs, part: Chunks, first: int, count: int, before: torch.Tensor)
     }
 
 
-def axis(run: Run, name: str, rows: Sequence[int] | None = None) -> dict:
-    """Coordinates along `token` or `source`: absolute positions and readable texts."""
-    rows = range(len(run)) if rows is None else rows
-    return {name: run.positions[list(rows)], f"{name}_text": (name, [run.tokens[t] for t in rows])}
-
-
 def places(run: Run, values: int | Sequence[int], name: str, last: int | None = None) -> list[int]:
     """Indices of tokens of the run, counted from its first; none of them after `last`.
 

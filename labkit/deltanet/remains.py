@@ -14,10 +14,10 @@ import torch
 
 from labkit.deltanet import costs
 from labkit.deltanet.equation import delta_rule, grouped, left_of_keys, tiled
-from labkit.deltanet.recompute import SEAMS, Inputs, axis, inputs, one_token
+from labkit.deltanet.recompute import SEAMS, Inputs, inputs, one_token
 from labkit.errors import InputError
 from labkit.notation import label, select
-from labkit.reading import reading
+from labkit.reading import axis, reading
 from labkit.trace import Run
 
 
@@ -204,8 +204,8 @@ def half_life(run: Run, *, layer: int | Sequence[int], heads: int | Sequence[int
         LayerError, SeamError, ParityError, InputError.
     """
     data = _survival(run, layer, -1, heads, "deltanet.half_life")
-    by_age = torch.from_numpy(data.survival.values).flip(1)  # from the newest source to the oldest
-    rate = -inputs(run, layer).g.mean(0)[data["head"].values]
+    by_age = torch.tensor(data.survival.values).flip(1)  # from the newest source to the oldest
+    rate = -inputs(run, layer).g.mean(0)[data["head"].values.tolist()]
     values = {
         "decay_only": (("head",), torch.log(torch.tensor(2.0)) / rate.clamp(min=1e-12), "age"),
         "with_erasure": (("head",), [_crossing(line) for line in by_age], "age"),

@@ -15,10 +15,10 @@ import torch
 
 from labkit.deltanet import costs
 from labkit.deltanet.equation import grouped
-from labkit.deltanet.recompute import SEAMS, axis, one_token, walk
+from labkit.deltanet.recompute import SEAMS, one_token, walk
 from labkit.errors import InputError
 from labkit.notation import label, select
-from labkit.reading import check_run, reading
+from labkit.reading import axis, reading
 from labkit.trace import Run
 
 SMALL = 1e-5  # singular values below this share of the largest span nothing
@@ -99,7 +99,6 @@ def state_difference(
     Raises:
         LayerError, SeamError, ParityError; InputError: runs of models of different shape.
     """
-    check_run(other, "deltanet.state_difference")
     if run.spec != other.spec:
         raise InputError("two runs of different models", got=f"{run.model} and {other.model}", expected="one model")
     heads = select(heads, run.spec.value_heads, "head")
