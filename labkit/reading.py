@@ -21,6 +21,7 @@ from labkit.notation import is_index, select
 from labkit.trace import Run
 
 TITLES = {"deltanet": "Gated DeltaNet", "attention": "gated attention"}
+PLAIN = bool | int | float | str | list | tuple | range  # options that a hint can repeat
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +94,7 @@ def reading(kind: str, *, seams: tuple, instead: str, cost: Callable, cheaper: t
 
         @functools.wraps(function)
         def read(run, *more, layer, **chosen):
-            check_run(run, name)
+            check_run(run, name, *more, allowed={"Lab"} if "lab" in options else set(), layer=layer, **chosen)
             if is_index(layer):
                 return one_layer(run, more, int(layer), chosen)
             layers = [int(index) for index in layer]
@@ -118,18 +119,31 @@ def reading(kind: str, *, seams: tuple, instead: str, cost: Callable, cheaper: t
     return decorate
 
 
-def check_run(run, name: str) -> None:
+def check_run(run, name: str, *more, allowed=frozenset(), **chosen) -> None:
     """Refuse what is no run, and name the call that makes one.
+
+    Args:
+        name: of the call. more, chosen: what else it was given, repeated in the hint; no text or lab among them,
+            but for the types that are `allowed`.
 
     Raises:
         InputError: a text, a lab, a dataset, ...
     """
-    if isinstance(run, Run):
+    named = {"str": "a text", "Lab": "a lab"}
+    kinds = [type(value).__name__ for value in (run, *more)]
+    if isinstance(run, Run) and not named.keys() & (set(kinds) - allowed):
         return
-    what = {"str": "a text", "Lab": "a lab"}.get(type(run).__name__, type(run).__name__)
-    prompt = repr(run[:40]) if isinstance(run, str) else '"red fox"'
-    hint = f"{name}(lab.trace({prompt}), ...)"
-    raise InputError(f"{name} reads a run", got=what, expected="what lab.trace or lab.generate returns", hint=hint)
+    wrong = kinds[0] if not isinstance(run, Run) else next(kind for kind in kinds if kind in named)
+    subjects = []
+    for place, (value, kind) in enumerate(zip((run, *more), kinds, strict=True)):
+        if kind in named or (place == 0 and kind != "Run"):
+            subjects.append(f"lab.trace({value[:40] if kind == 'str' else 'red fox'!r})")
+        else:
+            subjects.append(repr(value) if isinstance(value, PLAIN) else "run")
+    options = [f"{key}={value!r}" for key, value in chosen.items() if isinstance(value, PLAIN)]
+    hint = f"{name}({', '.join(subjects + options)})"
+    expected = "what lab.trace or lab.generate returns"
+    raise InputError(f"{name} reads a run", got=named.get(wrong, wrong), expected=expected, hint=hint)
 
 
 def require(run, layer: int, kind: str, name: str, instead: str) -> None:
@@ -183,11 +197,16 @@ def axis(run, name: str, rows=None, *, cached: bool = False) -> dict:
 
 
 def stacked(layers: list):
-    """Datasets of one layer each as one with a first axis `layer`; parity is the worst of them."""
+    """Datasets of one layer each as one with a first axis `layer`; parity is the worst of them.
+
+    An attribute that differs between the layers becomes the list of its values, in their order.
+    """
     import xarray
 
     data = xarray.concat(layers, dim="layer", data_vars="all", coords="different", compat="equals", join="outer")
-    data.attrs = dict(layers[0].attrs)
-    data.attrs["layer"] = [one.attrs["layer"] for one in layers]
-    data.attrs["parity"] = max(one.attrs["parity"] for one in layers)
+    facts = {name: [each.attrs[name] for each in layers] for name in layers[0].attrs}
+    data.attrs = {
+        name: values if values.count(values[0]) < len(values) else values[0] for name, values in facts.items()
+    }
+    data.attrs |= {"layer": facts["layer"], "parity": max(facts["parity"])}
     return data.transpose("layer", ...)

@@ -1,4 +1,4 @@
-"""Laws of what a state holds: what is left of keys, recall cards, spectra, ledger; cold and warm, both dtypes."""
+"""Laws of what a state holds: what is left of keys, recall cards, spectra; cold and warm, both dtypes."""
 
 import pytest
 import tiny
@@ -6,7 +6,7 @@ import torch
 
 from labkit import deltanet
 from labkit.deltanet import equation as eq
-from labkit.deltanet import readings, remains
+from labkit.deltanet import recompute
 from labkit.errors import InputError, LayerError
 
 T, HK, H, DK, DV = 150, 3, 6, 10, 14
@@ -18,7 +18,7 @@ def draw(seed=0, tokens=T, dtype=torch.float64):
     """Random inputs of the rule with a start state; every size different."""
     r = torch.Generator().manual_seed(seed)
     normal = lambda *shape: torch.randn(*shape, generator=r, dtype=dtype)  # noqa: E731
-    return readings.Inputs(
+    return recompute.Inputs(
         q=eq.unit(normal(tokens, HK, DK)) * DK**-0.5,
         k=eq.unit(normal(tokens, HK, DK)),
         v=normal(tokens, H, DV),
@@ -55,27 +55,6 @@ def run(request, lab):
 
 
 # --------------------------------------------------------------------------------------------- what is left
-
-
-@pytest.mark.parametrize("tile", [64, 128, 2048])
-@pytest.mark.parametrize("tokens", [1, 64, 65, T])
-def test_what_is_left_of_every_key_is_the_product_of_the_transitions(tokens, tile):
-    x = draw(tokens=tokens)
-    found, rest = {}, None
-    for first, part in remains.left(x.k, g=x.g, beta=x.beta, tile=tile):
-        if first is None:
-            rest = part
-        else:
-            found |= {first + i: row for i, row in enumerate(part)}
-    keys = eq.grouped(x.k, H)
-    assert sorted(found) == list(range(tokens))
-    for j in {0, tokens // 2, max(0, tokens - 2), tokens - 1}:
-        expected = torch.einsum("hkj,hj->hk", transitions(x, j, tokens - 1), keys[j])
-        assert (found[j] - expected).abs().max() < 1e-12
-    start = transitions(x, -1, tokens - 1)
-    assert (rest - start).abs().max() < 1e-12
-    state = torch.einsum("thk,th,thv->hkv", torch.stack([found[j] for j in range(tokens)]), x.beta, x.v)
-    assert (state + rest @ x.state - rule(x)[3]).abs().max() < 1e-11
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -121,12 +100,12 @@ def test_forgetting_is_what_the_states_say(run):
     """At every token: the state, asked for the stored key; and what the rule itself leaves of that key."""
     j = 25
     curve = deltanet.forgetting(run, layer=1, source=j)
-    x = readings.inputs(run, 1)
-    held = deltanet.memory(run, layer=1, tokens=range(j, len(run))).state.values
+    x = deltanet.inputs(run, 1)
+    states = deltanet.memory(run, layer=1, tokens=range(j, len(run))).state.values
     key = eq.grouped(x.k, 9)[j]
-    said = torch.einsum("thkv,hk->thv", torch.from_numpy(held), key)
+    said = torch.einsum("htkv,hk->thv", torch.tensor(states), key)
     expected = torch.cosine_similarity(said, x.v[j][None], dim=-1)
-    assert (torch.from_numpy(curve.recall.values).T - expected).abs().max() < 1e-4
+    assert (torch.tensor(curve.recall.values).T - expected).abs().max() < 1e-4
     drop = curve.survival.values[:, :-1] - curve.survival.values[:, 1:]
     decayed = curve.survival.values[:, :-1] * (1 - curve.decay_only.values[:, 1:] / curve.decay_only.values[:, :-1])
     assert (drop <= decayed + curve.removed.values[:, 1:] + 1e-5).all(), "what is gone decayed or was erased"
@@ -142,7 +121,7 @@ def test_parts_of_a_state_add_up(lab):
     assert whole.segment.values.tolist() == ["a", "b", "c"] and float(abs(whole.share.sum("segment") - 1).max()) < 1e-5
     x = deltanet.inputs(run, 1)
     for n, name in enumerate("abc"):
-        mine = torch.tensor([one == name for one in names[:131]])
+        mine = torch.tensor([segment == name for segment in names[:131]])
         only = eq.scan(x.q[:131], x.k[:131], x.v[:131] * mine[:, None, None], g=x.g[:131], beta=x.beta[:131])[3]
         full = eq.scan(x.q[:131], x.k[:131], x.v[:131], g=x.g[:131], beta=x.beta[:131])[3]
         share = (only * full).sum((-1, -2)) / full.square().sum((-1, -2))
@@ -160,10 +139,10 @@ def test_parts_of_a_state_add_up(lab):
 def test_half_life_says_which_of_the_two_it_is(lab):
     run = lab.trace(IDS)
     ds = deltanet.half_life(run, layer=1)
-    mean = deltanet.memory(run, layer=1).keep
+    keep = deltanet.memory(run, layer=1).keep
     import numpy as np
 
-    expected = np.log(2) / -np.log(mean.values).mean(0)
+    expected = np.log(2) / -np.log(keep.values).mean(1)
     assert abs(ds.decay_only.values / expected - 1).max() < 1e-4
     assert (ds.with_erasure <= ds.decay_only.where(ds.decay_only < 60, 1e9) + 8).all()
     left = deltanet.survival(run, layer=1).survival.isel(source=slice(None, None, -1)).values
@@ -177,14 +156,28 @@ def test_half_life_says_which_of_the_two_it_is(lab):
 
 def test_the_card_adds_up_to_what_the_state_says(run):
     ds = deltanet.recall(run, layer=3, source=[5, 60, -1])
-    assert ds.contribution.dims == ("step", "head", "source") and ds.attrs["rebuilt"] < 1e-5
+    assert ds.contribution.dims == ("head", "step", "source") and ds.attrs["rebuilt"] < 1e-5
     assert ds.stored_text.values.tolist()[0] == run.tokens[5]
+
+
+def test_crosstalk_is_of_the_other_tokens_alone(run):
+    """Signal ‖c_jj v_j‖ of the stored token itself; crosstalk Σ |c_ji| ‖v_i‖ over i ≠ j, summed one by one."""
+    x, sources = deltanet.inputs(run, 3), [len(run) - n for n in (4, 2, 1)]
+    ds = deltanet.recall(run, layer=3, source=sources, token=-1, heads=[7, 2])
+    size = x.v.norm(dim=-1)[:, [7, 2]].T.numpy()
+    for n, j in enumerate(sources):
+        weight = abs(ds.contribution.isel(step=n).values)
+        others = sum(weight[:, i] * size[:, i] for i in range(len(run)) if i != j)
+        own = weight[:, j] * size[:, j]
+        assert own.min() > 1e-3 * others.max(), "a signal that cannot be seen in the crosstalk tests nothing"
+        assert abs(ds.signal.isel(step=n).values - own).max() < 1e-5 * own.max()
+        assert abs(ds.crosstalk.isel(step=n).values - others).max() < 1e-5 * others.max()
 
 
 def test_contributions_are_the_stored_key_times_what_each_token_left():
     x = draw()
     t, j = T - 1, 70
-    weights, rest = eq.implied(x.q, x.k, x.v, g=x.g, beta=x.beta, rows=[t], queries=x.k[[j]])
+    weights, rest = eq.implied(x.q, x.k, g=x.g, beta=x.beta, rows=[t], queries=x.k[[j]])
     keys = eq.grouped(x.k, H)
     for i in (0, 64, 70, 71, T - 1):
         p = x.beta[i, :, None] * torch.einsum("hkj,hj->hk", transitions(x, i, t), keys[i])
@@ -197,7 +190,7 @@ def test_orthonormal_keys_are_recalled_without_crosstalk():
     x = draw(tokens=DK)
     keys = torch.eye(DK, dtype=torch.float64)[:, None].expand(DK, HK, DK)
     weights, _ = eq.implied(
-        x.q, keys, x.v, g=0 * x.g, beta=torch.ones_like(x.beta), rows=[DK - 1] * DK, queries=keys.contiguous()
+        x.q, keys, g=0 * x.g, beta=torch.ones_like(x.beta), rows=[DK - 1] * DK, queries=keys.contiguous()
     )
     assert (weights - torch.eye(DK, dtype=torch.float64)).abs().max() < 1e-12
 
@@ -206,7 +199,7 @@ def test_a_source_after_the_token_is_refused(lab):
     run = lab.trace(IDS[:20])
     with pytest.raises(InputError, match="(?s)source out of range.*15.*0 to 10"):
         deltanet.recall(run, layer=1, source=15, token=10)
-    with pytest.raises(InputError, match="one token at a time"):
+    with pytest.raises(InputError, match="one source at a time"):
         deltanet.forgetting(run, layer=1, source=[1, 2])
 
 
@@ -227,12 +220,12 @@ def test_ranks_have_their_limits():
 
 def test_spectrum_is_that_of_the_states(run):
     ds = deltanet.spectrum(run, layer=1, tokens=[3, 64, -1], heads=[8, 0])
-    held = deltanet.memory(run, layer=1, tokens=[3, 64, -1]).state.values[:, [8, 0]]
-    expected = torch.linalg.svdvals(torch.from_numpy(held))
+    states = deltanet.memory(run, layer=1, tokens=[3, 64, -1], heads=[8, 0]).state.values
+    expected = torch.linalg.svdvals(torch.tensor(states))
     assert abs(ds.singular.values - expected.numpy()).max() < 1e-5 * float(expected.max())
     assert abs((ds.singular**2).sum("mode") - ds.state_norm**2).max() < 1e-4 * float(ds.state_norm.max() ** 2)
     assert ((ds.stable_rank <= ds.effective_rank + 1e-4) & (ds.stable_rank >= 1 - 1e-6)).all()
-    assert ds.singular.shape == (3, 2, 10) and ds["head"].values.tolist() == [8, 0]
+    assert ds.singular.shape == (2, 3, 10) and ds["head"].values.tolist() == [8, 0]
     whole = deltanet.spectrum(run, layer=1)
     assert whole.token.size <= 64 and int(whole.token[-1]) == int(run.positions[-1])
 
@@ -243,29 +236,13 @@ def test_equal_prompts_do_not_differ_and_others_do(lab):
     assert float(same.difference.max()) == 0 and float(same.readout.max()) == 0 and float(same.angle.max()) < 0.1
     assert other["head"].values.tolist() == [4, 1] and float(other.difference.min()) > 1e-4
     assert (other.angle.diff("mode") >= -1e-3).all()
-    held = [deltanet.memory(one, layer=3).state.values[[4, 1]] for one in (a, b)]
+    states = [deltanet.memory(each, layer=3, heads=[4, 1]).state.values for each in (a, b)]
     import numpy as np
 
-    gap = np.linalg.norm((held[0] - held[1]).reshape(2, -1), axis=1) / np.linalg.norm(held[1].reshape(2, -1), axis=1)
+    gap = np.linalg.norm((states[0] - states[1]).reshape(2, -1), axis=1) / np.linalg.norm(
+        states[1].reshape(2, -1), axis=1
+    )
     assert abs(other.difference.values - gap).max() < 1e-4
-
-
-# ------------------------------------------------------------------------------------------------------- ledger
-
-
-def test_ledger_energy_and_surprise(run):
-    ds = deltanet.ledger(run, layer=3, heads=[2, 6])
-    size = readings.inputs(run, 3).k.norm(dim=-1)[:, [0, 2]].numpy()
-    start = run.start.state.get(3)
-    before = [0, 0] if start is None else start[[2, 6]].flatten(1).norm(dim=1).tolist()
-    energy = ds.state_norm.values**2
-    old = [[b**2 for b in before], *energy[:-1]]
-    predicted = ds.keep.values**2 * old + 2 * ds.write.values * ds.agreement.values
-    predicted = predicted + (ds.write.values * size * ds.error.values) ** 2
-    assert abs(predicted - energy).max() < 1e-5 * energy.max()
-    assert abs(ds.energy.values - (energy - old)).max() < 1e-5 * energy.max()
-    value = readings.inputs(run, 3).v[:, [2, 6]].norm(dim=-1).numpy()
-    assert abs(ds.surprise.values * value - ds.error.values).max() < 1e-5
 
 
 # -------------------------------------------------------------------------------------- everything, everywhere
@@ -276,12 +253,17 @@ READINGS = {
     "half_life": lambda run, layer: deltanet.half_life(run, layer=layer),
     "recall": lambda run, layer: deltanet.recall(run, layer=layer, source=10),
     "spectrum": lambda run, layer: deltanet.spectrum(run, layer=layer),
-    "ledger": lambda run, layer: deltanet.ledger(run, layer=layer),
+    "memory": lambda run, layer: deltanet.memory(run, layer=layer),
+    "implied_attention": lambda run, layer: deltanet.implied_attention(run, layer=layer),
+    "implied_row": lambda run, layer: deltanet.implied_row(run, layer=layer),
+    "written_by": lambda run, layer: deltanet.written_by(run, layer=layer, segments="ab" * len(run)),
+    "response": lambda run, layer: deltanet.response(run, 0.3, layer=layer, at=6),
+    "measured": lambda run, layer: deltanet.measured(run, run, layer=layer, at=6),
     "state_difference": lambda run, layer: deltanet.state_difference(run, run, layer=layer),
 }
 
 
-@pytest.mark.parametrize("name", ["survival", "forgetting", "recall", "spectrum", "ledger"])
+@pytest.mark.parametrize("name", ["survival", "forgetting", "recall", "spectrum", "memory"])
 def test_a_warm_cache_gives_the_readings_of_the_whole_run(lab, name):
     cache = lab.cache()
     lab.trace(IDS[:40], cache=cache)
@@ -291,7 +273,7 @@ def test_a_warm_cache_gives_the_readings_of_the_whole_run(lab, name):
         "forgetting": lambda run, shift: deltanet.forgetting(run, layer=3, source=50 + shift),
         "recall": lambda run, shift: deltanet.recall(run, layer=3, source=50 + shift),
         "spectrum": lambda run, shift: deltanet.spectrum(run, layer=3, tokens=[5 + shift, -1]),
-        "ledger": lambda run, shift: deltanet.ledger(run, layer=3),
+        "memory": lambda run, shift: deltanet.memory(run, layer=3, tokens=[7 + shift, -1], heads=[8, 2]),
     }[name]
     a, b = make(warm, 0), make(whole, 40)
     for axis in ("token", "source"):
@@ -313,7 +295,7 @@ def test_readings_of_a_16_bit_model_and_of_batch_rows(name):
 
 @pytest.mark.parametrize("name", READINGS)
 def test_an_attention_layer_has_no_memory_to_read(lab, name):
-    with pytest.raises(LayerError, match="(?s)layer 2 is a gated attention layer.*0, 1, 3.*try: attention"):
+    with pytest.raises(LayerError, match="(?s)layer 2 is a gated attention layer.*0, 1, 3.*try: (attention|edit)\\."):
         READINGS[name](lab.trace(IDS[:20]), 2)
 
 

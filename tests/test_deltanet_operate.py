@@ -3,11 +3,9 @@
 import pytest
 import tiny
 import torch
-from test_deltanet_memory import draw, rule, transitions
 
 from labkit import deltanet, edit
 from labkit.deltanet import equation as eq
-from labkit.deltanet import operate, readings
 from labkit.errors import InputError, LayerError
 
 IDS = tiny.ids(90)
@@ -18,27 +16,45 @@ def state_at(run, token):
     return torch.from_numpy(deltanet.memory(run, layer=LAYER, tokens=token).state.values)
 
 
+def rule(x, t, **changes):
+    """The state after token t by the reference loop."""
+    x = vars(x.upto(t + 1)) | {name: y[: t + 1] for name, y in changes.items()}
+    return eq.scan(**x)[3]
+
+
+def without(x, j, t, sense):
+    """The state after token t if token j had no value, or had not been written: v_j = 0, or β_j = 0."""
+    name = {"value": "v", "write": "beta"}[sense]
+    changed = getattr(x, name).clone()
+    changed[j] = 0
+    return rule(x, t, **{name: changed})
+
+
 def edits(run):
     """(edit, change of the state of the chosen heads) for every operation on a state."""
     old = state_at(run, AT)[HEADS]
     r = torch.Generator().manual_seed(5)
     new = torch.randn(old.shape, generator=r)
-    place = dict(layer=LAYER, at=AT, head=HEADS)
+    place = dict(layer=LAYER, at=AT, heads=HEADS)
     yield "replace", deltanet.replace_state(new, **place), new - old
     yield "blend", deltanet.replace_state(new, share=0.3, **place), 0.3 * (new - old)
     yield "empty", deltanet.replace_state(0.0, **place), -old
-    change, _ = operate._association(run, LAYER, 12, 30, HEADS)
-    yield "associate", deltanet.associate(run, source=12, value=30, **place), change(old[None])[0]
+    x = deltanet.inputs(run, LAYER)
+    key, value = eq.grouped(x.k, 9)[12, HEADS], x.v[30, HEADS]
+    key = key / key.norm(dim=-1, keepdim=True)
+    recalled = torch.einsum("hkv,hk->hv", old, key)
+    change = torch.einsum("hk,hv->hkv", key, value - recalled)
+    yield "associate", deltanet.associate(run, source=12, value=30, **place), change
     for sense in ("value", "write"):
-        gone, _, _ = operate.forgotten(run, source=37, sense=sense, **place)
-        yield f"forget {sense}", deltanet.forget(run, source=37, sense=sense, **place), -gone
+        gone = without(x, 37, AT, sense)[HEADS] - rule(x, AT)[HEADS]
+        yield f"forget {sense}", deltanet.forget(run, source=37, sense=sense, **place), gone
 
 
 @pytest.mark.parametrize("case", range(6))
 @pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
 def test_the_measured_response_within_the_layer_is_the_predicted_one(lab, case, warm):
-    def trace(*held):
-        with lab.edit(*held):
+    def trace(*edits):
+        with lab.edit(*edits):
             if not warm:
                 return lab.trace(IDS)
             cache = lab.cache()
@@ -48,15 +64,15 @@ def test_the_measured_response_within_the_layer_is_the_predicted_one(lab, case, 
     whole, run = lab.trace(IDS), trace()
     name, change, delta = list(edits(whole))[case]
     changed, at = trace(change), AT - (25 if warm else 0)
-    predicted = deltanet.response(run, delta, layer=LAYER, at=at, head=HEADS)
+    predicted = deltanet.response(run, delta, layer=LAYER, at=at, heads=HEADS)
     by_edit = deltanet.response(run, change, layer=LAYER)
     assert float(abs(by_edit.predicted - predicted.predicted).max()) < 1e-5, "an edit says itself what it changes"
-    found = deltanet.measured(run, changed, layer=LAYER, at=at, head=HEADS)
+    gap = deltanet.measured(run, changed, layer=LAYER, at=at, heads=HEADS)
     scale = float(abs(predicted.predicted).max())
     assert scale > 1e-3, f"{name} does something"
-    assert float(abs(found.measured - predicted.predicted).max()) < 2e-5 * max(1, scale), name
+    assert float(abs(gap.measured - predicted.predicted).max()) < 2e-5 * max(1, scale), name
     others = [head for head in range(9) if head not in HEADS]
-    still = deltanet.measured(run, changed, layer=LAYER, at=at, head=others)
+    still = deltanet.measured(run, changed, layer=LAYER, at=at, heads=others)
     # The edited prompt is split after the token, so the kernel's chunks lie elsewhere: equal to rounding.
     assert float(abs(still.measured).max()) < 1e-5 < 0.01 * scale, "the other heads read what they read before"
     assert float(abs(changed.logits - run.logits).max()) > 1e-4, "and it propagates"
@@ -64,44 +80,24 @@ def test_the_measured_response_within_the_layer_is_the_predicted_one(lab, case, 
 
 def test_after_an_association_the_state_says_the_new_value(lab):
     run = lab.trace(IDS)
-    with lab.edit(deltanet.associate(run, layer=LAYER, source=12, value=30, at=AT, head=HEADS)):
+    with lab.edit(deltanet.associate(run, layer=LAYER, source=12, value=30, at=AT, heads=HEADS)):
         cache = lab.cache()
         lab.trace(IDS[: AT + 1], cache=cache)
-    x = readings.inputs(run, LAYER)
+    x = deltanet.inputs(run, LAYER)
     key = eq.grouped(x.k, 9)[12, HEADS]
     said = torch.einsum("hkv,hk->hv", cache.layers[LAYER].recurrent_states[0][0, HEADS], key)
     assert (said - x.v[30, HEADS]).abs().max() < 1e-5 * x.v[30].abs().max() + 1e-5
 
 
-def test_both_senses_of_forgetting_are_what_the_rule_would_have_left():
-    """Value erased: the rule with v_j = 0. Write undone: the rule with β_j = 0, its decay still there."""
-    x = draw(tokens=70)
-    j = 31
-    keys = eq.grouped(x.k, 6)
-    phi = transitions(x, j, 69)
-    rest = torch.einsum("hkj,hj->hk", phi, keys[j])
-    whole = rule(x)[3]
-    value = x.v.clone()
-    value[j] = 0
-    erased = whole - torch.einsum("hk,hv->hkv", rest, x.beta[j, :, None] * x.v[j])
-    assert (erased - rule(x, v=value)[3]).abs().max() < 1e-12
-    beta = x.beta.clone()
-    beta[j] = 0
-    errors = rule(x)[2]
-    undone = whole - torch.einsum("hk,hv->hkv", rest, x.beta[j, :, None] * errors[j])
-    assert (undone - rule(x, beta=beta)[3]).abs().max() < 1e-12
-    assert (erased - undone).abs().max() > 1e-3, "they differ: the token also erased older content"
-
-
 def test_gates_are_clamped_to_what_was_asked(lab):
     run = lab.trace(IDS)
-    held = [
-        deltanet.clamp_keep(run, layer=LAYER, value=0.25, head=[2, 5], tokens=range(10, 20)),
-        deltanet.clamp_write(layer=LAYER, value=0.75, head=3),
-        deltanet.clamp_keep(run, layer=LAYER, value=1, head=8),
-        deltanet.clamp_write(layer=LAYER, value=0, head=0),
+    clamps = [
+        deltanet.clamp_keep(run, layer=LAYER, value=0.25, heads=[2, 5], tokens=range(10, 20)),
+        deltanet.clamp_write(layer=LAYER, value=0.75, heads=3),
+        deltanet.clamp_keep(run, layer=LAYER, value=1, heads=8),
+        deltanet.clamp_write(layer=LAYER, value=0, heads=0),
     ]
-    with lab.edit(*held):
+    with lab.edit(*clamps):
         ds = deltanet.memory(lab.trace(IDS), layer=LAYER)
     free = deltanet.memory(run, layer=LAYER)
     assert abs(ds.keep.sel(head=[2, 5], token=range(10, 20)) - 0.25).max() < 1e-5
@@ -124,6 +120,9 @@ def test_gates_are_clamped_to_what_was_asked(lab):
         ),
         (lambda run: deltanet.response(run, 0.0, layer=1, at=-1), "(?s)nothing comes after.*at most 88"),
         (lambda run: deltanet.associate(run, layer=1, source=3, value=99, at=5), "(?s)token out of range.*99"),
+        (lambda run: deltanet.associate(run, layer=1, source=3, value=9, at=90), "(?s)token out of range.*90"),
+        (lambda run: deltanet.clamp_keep(run, layer=1, value=0.5, tokens=90), "(?s)token out of range.*90"),
+        (lambda run: deltanet.measured(run, run, layer=1, at=-1), "(?s)nothing comes after.*at most 88"),
     ],
 )
 def test_misuse(lab, make, message):
@@ -176,10 +175,10 @@ def test_patching_along_the_tokens(lab):
     other, cut = torch.cat([CLEAN[:10], tiny.ids(4, seed=9), CLEAN[14:]]), 20
     options = dict(score=(5, 9), layers=[3], heads=[1, 8])
     ds = deltanet.patch_states(lab, CLEAN, other, SUFFIX, tokens=[9, cut, -1], **options)
-    assert ds.score.dims == ("token", "layer", "head") and ds.token.values.tolist() == [9, cut, 32]
-    assert float(abs(ds.effect[0]).max()) < 1e-4
+    assert ds.score.dims == ("layer", "head", "token") and ds.token.values.tolist() == [9, cut, 32]
+    assert float(abs(ds.effect.isel(token=0)).max()) < 1e-4
     last = deltanet.patch_states(lab, CLEAN, other, SUFFIX, **options)
-    assert float(abs(ds.score[-1] - last.score).max()) < 1e-5
+    assert float(abs(ds.score.isel(token=-1) - last.score).max()) < 1e-5
     caches = []
     for prefix in (CLEAN, other):
         cache = lab.cache()
@@ -253,7 +252,7 @@ def test_a_slow_head_is_clamped_without_overflow():
     lab = tiny.make_lab(model)
     run = lab.trace(IDS)
     for value in (0.5, 1e-3, 0.999):
-        with lab.edit(deltanet.clamp_keep(run, layer=0, value=value, head=1)):
+        with lab.edit(deltanet.clamp_keep(run, layer=0, value=value, heads=1)):
             changed = lab.trace(IDS)
         keep = deltanet.memory(changed, layer=0).keep
         assert abs(keep.isel(head=1) - value).max() < 1e-4 and bool(torch.isfinite(changed.logits).all())

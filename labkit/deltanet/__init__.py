@@ -2,19 +2,19 @@
 
 In this folder, from the rule upwards:
 
-    equation   step, scan, the chunk form, and the exact implied attention
+    equation   step, scan, the chunk form, one door to them, the exact implied attention, what is left of keys
+    recompute  the rule's inputs from a run's seams; the one walk over its tokens, proven
     readings   memory, implied_attention, implied_row
-    ledger     what decay, erasing and writing did at every token
     remains    survival of stored keys, parts of a state, forgetting of one key, half-lives
     recall     what the memory says when asked for a key, and who spoils it
     spectrum   singular values and ranks; difference of two states
     operate    edits of gates and states, and the response they must have
     patch      which head's state carries an answer
     probes     the same online, for `lab.stream`
+    costs      what each reading needs, for `lab.plan`
 """
 
-from labkit.deltanet.equation import chunks, implied, scan, step, unit
-from labkit.deltanet.ledger import ledger
+from labkit.deltanet.equation import chunks, delta_rule, implied, scan, step, unit
 from labkit.deltanet.operate import (
     associate,
     clamp_keep,
@@ -27,9 +27,10 @@ from labkit.deltanet.operate import (
     response,
 )
 from labkit.deltanet.patch import patch_states, patch_together
-from labkit.deltanet.probes import gates, ledger_sums, norms, rows, saturation, spectra, surprise
-from labkit.deltanet.readings import implied_attention, implied_row, inputs, memory
+from labkit.deltanet.probes import gates, norms, rows, saturation, spectra, surprise, updates
+from labkit.deltanet.readings import implied_attention, implied_row, memory
 from labkit.deltanet.recall import recall
+from labkit.deltanet.recompute import inputs
 from labkit.deltanet.remains import forgetting, half_life, survival, written_by
 from labkit.deltanet.spectrum import ranks, spectrum, state_difference
 
@@ -38,6 +39,7 @@ __all__ = [
     "chunks",
     "clamp_keep",
     "clamp_write",
+    "delta_rule",
     "forget",
     "forgetting",
     "gates",
@@ -46,8 +48,6 @@ __all__ = [
     "implied_attention",
     "implied_row",
     "inputs",
-    "ledger",
-    "ledger_sums",
     "measured",
     "memory",
     "never_forget",
@@ -69,5 +69,6 @@ __all__ = [
     "surprise",
     "survival",
     "unit",
+    "updates",
     "written_by",
 ]

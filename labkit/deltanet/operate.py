@@ -1,6 +1,6 @@
 """Operations on the memory of a DeltaNet layer, as edits for `lab.edit`; and the response they must have.
 
-    with lab.edit(deltanet.associate(run, layer=2, head=1, source=5, value=9, at=12)):
+    with lab.edit(deltanet.associate(run, layer=2, heads=1, source=5, value=9, at=12)):
         changed = lab.trace(prompt)
 
 A state edit happens after one token and propagates: the real kernel goes on from the changed state. For frozen keys,
@@ -11,212 +11,282 @@ gates and write strengths the layer's own reads change by exactly
 which is the delta rule started at Δ with all values zero (`response`); later layers then get other inputs. Gates are
 changed at the seams of the projections they come from: α = exp(-exp(A_log)·softplus(a + dt_bias)), β = σ(b). Gated
 DeltaNet: arXiv 2412.06464.
+
+Where a run is given, tokens are relative to its first one and negative from its end; where none is, they are absolute.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 
 from labkit import edit
-from labkit.deltanet.equation import grouped
-from labkit.deltanet.readings import TILE, axis, chunks, inputs, proof, tiles
-from labkit.deltanet.remains import left
+from labkit.deltanet import costs
+from labkit.deltanet.equation import delta_rule, grouped, left_of_keys
+from labkit.deltanet.recompute import SEAMS, inputs, one_token, places, walk
 from labkit.errors import InputError
-from labkit.notation import label, select
+from labkit.notation import is_index, label, select
+from labkit.reading import axis, check_run, reading, require
+from labkit.trace import Run
 
 SHUT = -1e4  # softplus and sigmoid of it are exactly 0
 
 
-def never_forget(*, layer, head=None, tokens=None):
-    """An edit that sets the decay α of a head to exactly 1: nothing decays, erasing goes on."""
-    return edit.function(_full(SHUT), seam="a", layer=layer, heads=head, tokens=tokens, name="never_forget")
+def never_forget(
+    *, layer: int, heads: int | Sequence[int] | None = None, tokens: int | Sequence[int] | None = None
+) -> edit.SeamEdit:
+    """An edit that sets the decay α of heads to exactly 1: nothing decays, erasing goes on. Tokens are absolute."""
+    return edit.function(_full(SHUT), seam="a", layer=layer, heads=heads, tokens=tokens, name="never_forget")
 
 
-def never_write(*, layer, head=None, tokens=None):
-    """An edit that sets the write strength β of a head to 0: nothing is written and nothing erased."""
-    return edit.function(_full(SHUT), seam="b", layer=layer, heads=head, tokens=tokens, name="never_write")
+def never_write(
+    *, layer: int, heads: int | Sequence[int] | None = None, tokens: int | Sequence[int] | None = None
+) -> edit.SeamEdit:
+    """An edit that sets the write strength β of heads to 0: nothing is written and nothing erased. Tokens absolute."""
+    return edit.function(_full(SHUT), seam="b", layer=layer, heads=heads, tokens=tokens, name="never_write")
 
 
-def clamp_keep(run, *, layer, value, head=None, tokens=None):
+def clamp_keep(
+    run: Run,
+    *,
+    layer: int,
+    value: float,
+    heads: int | Sequence[int] | None = None,
+    tokens: int | Sequence[int] | None = None,
+) -> edit.SeamEdit:
     """An edit that sets the decay gate α of heads to a number in (0, 1], at some tokens or all.
 
     Args:
-        run: any run with this layer traced, for its A_log and dt_bias.
+        run: a run with this layer traced, for its A_log and dt_bias.
         value: α; 1 is `never_forget`.
+        heads: value heads; None for all.
+        tokens: relative to the run's first, negative from its end; None for all tokens of any prompt.
     """
-    run.require(layer, "deltanet", "deltanet.clamp_keep", "edit.scale")
+    _require(run, layer, "deltanet.clamp_keep", 'edit.scale("gated", layer={layer}, factor=0.0)', value=value)
     if not 0 < value <= 1:
         raise InputError("a decay gate lies above 0 and at most at 1", got=value)
+    heads = select(heads, run.spec.value_heads, "head")
+    tokens = None if tokens is None else run.positions[places(run, tokens, "token")].tolist()
     if value == 1:
-        return never_forget(layer=layer, head=head, tokens=tokens)
-    heads = select(head, run.spec.value_heads, "head")
+        return never_forget(layer=layer, heads=heads, tokens=tokens)
     rate = run.parameters[layer, "A_log"].float().exp()[heads]
     span = (-math.log(value) / rate).double()
-    wanted = (span + torch.log(-torch.expm1(-span))).float()  # ln(eˣ - 1) without overflow
-    wanted = wanted - run.parameters[layer, "dt_bias"].float()[heads]
-    change = lambda x, at: wanted.to(x).expand_as(x)  # noqa: E731
+    a = (span + torch.log(-torch.expm1(-span))).float()  # ln(eˣ - 1) without overflow
+    a = a - run.parameters[layer, "dt_bias"].float()[heads]
+    change = lambda x, at: a.to(x).expand_as(x)  # noqa: E731
     return edit.function(change, seam="a", layer=layer, heads=heads, tokens=tokens, name="clamp_keep")
 
 
-def clamp_write(*, layer, value, head=None, tokens=None):
-    """An edit that sets the write strength β of heads to a number in [0, 1), at some tokens or all."""
+def clamp_write(
+    *,
+    layer: int,
+    value: float,
+    heads: int | Sequence[int] | None = None,
+    tokens: int | Sequence[int] | None = None,
+) -> edit.SeamEdit:
+    """An edit that sets the write strength β of heads to a number in [0, 1), at some (absolute) tokens or all."""
     if not 0 <= value < 1:
         raise InputError("a write strength lies from 0 up to, but not at, 1", got=value)
-    put = SHUT if value == 0 else math.log(value / (1 - value))
-    return edit.function(_full(put), seam="b", layer=layer, heads=head, tokens=tokens, name="clamp_write")
+    b = SHUT if value == 0 else math.log(value / (1 - value))
+    return edit.function(_full(b), seam="b", layer=layer, heads=heads, tokens=tokens, name="clamp_write")
 
 
-def replace_state(state, *, layer, at, head=None, share=1.0, window=None):
-    """An edit that blends the state after token `at` with another: S ← (1 - share)·S + share·S'.
+def replace_state(
+    state: torch.Tensor | float,
+    *,
+    layer: int,
+    at: int,
+    heads: int | Sequence[int] | None = None,
+    share: float = 1.0,
+    window: torch.Tensor | None = None,
+) -> edit.StateEdit:
+    """An edit that blends the state after a token with another: S ← (1 - share)·S + share·S'.
 
     Args:
         state: S', [head, key, value] of the chosen heads, or a number that fills it (0 empties the memory).
+        at: absolute position of the token after which the state is changed.
         share: 1 replaces, 0 changes nothing.
         window: [channel, taps], to replace the convolution window as well; None leaves it.
     """
-    mixed = lambda old: old + share * (torch.as_tensor(state).to(old) - old)  # noqa: E731
-    held = None if window is None else lambda old: torch.as_tensor(window).to(old).expand_as(old)
-    return edit.StateEdit(layer, at, mixed, edit.indices(head), held, "replace_state")
+    blend = lambda old: old + share * (torch.as_tensor(state).to(old) - old)  # noqa: E731
+    taps = None if window is None else lambda old: torch.as_tensor(window).to(old).expand_as(old)
+    return edit.StateEdit(layer, at, blend, edit.indices(heads), taps, "replace_state")
 
 
-def associate(run, *, layer, source, value, at, head=None):
+def associate(
+    run: Run,
+    *,
+    layer: int,
+    source: int,
+    value: torch.Tensor | int,
+    at: int = -1,
+    heads: int | Sequence[int] | None = None,
+) -> edit.StateEdit:
     """An edit after which the state says `value` when asked for the key of token `source`: S ← S - k(kᵀS) + k v'ᵀ.
 
     Args:
         run: a run whose tokens begin the prompt that will be traced.
-        source: the token whose key is taken, relative to the run's first.
-        value: [head, value] of the chosen heads, or a token whose values are taken.
-        at: absolute position of the token after which the state is changed.
+        source: the token whose key is taken, relative to the run's first, negative from its end.
+        value: [head, value] of the chosen heads, or a token (as `source`) whose values are taken.
+        at: the token after which the state is changed, relative to the run's first, negative from its end.
+        heads: value heads; None for all.
     """
-    change, heads = _association(run, layer, source, value, head)
-    return edit.StateEdit(layer, at, lambda old: old + change(old), edit.indices(heads), None, "associate")
-
-
-def _association(run, layer, source, value, head):
-    run.require(layer, "deltanet", "deltanet.associate", "edit.patch")
-    x = inputs(run, layer)
-    heads = select(head, run.spec.value_heads, "head")
-    (j,) = select(source, len(run), "source")
+    _require(run, layer, "deltanet.associate", 'edit.patch("v", layer={layer}, run=run)', source=source, value=value)
+    hint = f"deltanet.associate(run, layer={layer}, source=0, value=1, at=-1)"
+    j, t = one_token(run, source, hint, "source"), one_token(run, at, hint)
+    x, heads = inputs(run, layer), select(heads, run.spec.value_heads, "head")
     key = grouped(x.k[j : j + 1], run.spec.value_heads)[0, heads]
     key = key / key.norm(dim=-1, keepdim=True)
-    new = x.v[select(value, len(run), "token")[0], heads] if isinstance(value, int) else torch.as_tensor(value)
+    new = x.v[one_token(run, value, hint), heads] if is_index(value) else torch.as_tensor(value)
 
     def change(old):
-        unit, wanted = key.to(old), new.to(old)
-        said = torch.einsum("bhkv,hk->bhv", old, unit)
-        return torch.einsum("hk,bhv->bhkv", unit, wanted - said)
+        direction, wanted = key.to(old), new.to(old)
+        recalled = torch.einsum("bhkv,hk->bhv", old, direction)
+        return old + torch.einsum("hk,bhv->bhkv", direction, wanted - recalled)
 
-    return change, heads
+    return edit.StateEdit(layer, int(run.positions[t]), change, edit.indices(heads), None, "associate")
 
 
-def forget(run, *, layer, source, at=-1, head=None, sense="value"):
+def forget(
+    run: Run,
+    *,
+    layer: int,
+    source: int,
+    at: int = -1,
+    heads: int | Sequence[int] | None = None,
+    sense: str = "value",
+) -> edit.StateEdit:
     """An edit that takes one stored token out of the state after token `at`.
 
     Args:
         run: a run whose tokens begin the prompt that will be traced, up to `at` at least.
-        source: the token to forget, relative to the run's first.
-        at: the token after which it is taken out, relative to the run's first.
+        source: the token to forget, relative to the run's first, negative from its end; not after `at`.
+        at: the token after which it is taken out, relative to the run's first, negative from its end.
+        heads: value heads; None for all.
         sense: "value" takes what is left of its value, p_tj v_jᵀ; what it erased stays erased. "write" undoes its
             whole write, Φ_tj k_j u_jᵀ, so that what it erased comes back. Its decay stays in both.
+
+    Raises:
+        LayerError, SeamError, InputError; ParityError: the layer's reads are not those of the rule.
     """
-    gone, heads, t = forgotten(run, layer=layer, source=source, at=at, head=head, sense=sense)
-    here = int(run.positions[t])
-    return edit.StateEdit(layer, here, lambda old: old - gone.to(old), edit.indices(heads), None, "forget")
-
-
-def forgotten(run, *, layer, source, at=-1, head=None, sense="value"):
-    """(what `forget` takes out of the state [head, key, value], heads, token)."""
-    run.require(layer, "deltanet", "deltanet.forget", "edit.scale")
+    _require(run, layer, "deltanet.forget", 'edit.scale("v", layer={layer}, factor=0.0)', source=source)
     if sense not in ("value", "write"):
         raise InputError("unknown sense of forgetting", got=sense, expected="'value' or 'write'")
-    x = inputs(run, layer)
-    heads = select(head, run.spec.value_heads, "head")
-    (t,) = select(at, len(run), "token")
-    (j,) = select(source, t + 1, "source")
-    rest = None
-    for first, found in left(x.k[: t + 1], g=x.g[: t + 1], beta=x.beta[: t + 1]):
-        if first is not None and first <= j < first + len(found):
-            rest = found[j - first]
-    if sense == "value":
-        put = x.beta[j, :, None] * x.v[j]
-    else:
-        for first, count, part in tiles(x.upto(j + 1), outputs=False):
-            put = part.flat(part.write, count)[j - first] if first <= j < first + count else None
-    return torch.einsum("hk,hv->hkv", rest, put)[heads], heads, t
+    hint = f"deltanet.forget(run, layer={layer}, source=0, at=-1)"
+    t = one_token(run, at, hint)
+    j = one_token(run, source, hint, "source", last=t)
+    heads = select(heads, run.spec.value_heads, "head")
+    walked = walk(run, layer, "deltanet.forget", writes=True)
+    x = walked.x.upto(t + 1)
+    tiles = left_of_keys(x.k, g=x.g, beta=x.beta)
+    left = next(left[j - first] for first, left in tiles if first <= j)
+    written = x.beta[j, :, None] * x.v[j] if sense == "value" else walked.writes[j]
+    gone = torch.einsum("hk,hv->hkv", left, written)[heads]
+    return edit.StateEdit(
+        layer, int(run.positions[t]), lambda old: old - gone.to(old), edit.indices(heads), None, "forget"
+    )
 
 
-def response(run, change, *, layer, at=None, head=None):
+@reading("deltanet", seams=SEAMS, instead='edit.patch("v", layer={layer}, run=run)', cost=costs.reads)
+def response(
+    run: Run,
+    change: torch.Tensor | float | edit.StateEdit,
+    *,
+    layer: int | Sequence[int],
+    at: int | None = None,
+    heads: int | Sequence[int] | None = None,
+) -> "xarray.Dataset":  # noqa: F821
     """How the layer's reads change when the state after a token changes, everything else in the layer frozen.
 
     Args:
         run: the unchanged run.
         change: Δ [head, key, value] of the chosen heads; or an edit of this layer's state (`associate`, `forget`,
             `replace_state`), which says itself where it happens and to which heads.
-        at: the token after which the state changes, relative to the run's first.
+        layer: a DeltaNet layer, or several.
+        at: the token after which the state changes, relative to the run's first, negative from its end.
+        heads: value heads; None for all.
 
     Returns:
-        Dataset: `predicted` δo (head, token, value) for the tokens after `at`.
+        Dataset: `predicted` δo (head, token, value) for the tokens after `at`. Parity is that of the unchanged reads.
 
     Raises:
         LayerError, SeamError, ParityError; InputError: nothing comes after the token, an edit of another layer.
     """
-    run.require(layer, "deltanet", "deltanet.response", "edit.patch")
-    x = inputs(run, layer)
-    known = isinstance(change, edit.StateEdit)
-    if known:
-        if change.layer != layer:
-            raise InputError("this edit is of another layer", got=change.layer, expected=layer)
-        if change.change is None or change.window is not None:
-            raise InputError(
-                "the response is that of a state; the convolution window enters before it",
-                got=f"{change} with a window" if change.window is not None else f"{change} without a state",
-                hint="swap_state(..., window=False), or compare two runs with deltanet.measured",
-            )
-        at, head = change.at - int(run.positions[0]), change.heads
-        if at < 0:
-            raise InputError(
-                "this edit happens before the run begins", got=change.at, expected=f"from {int(run.positions[0])} on"
-            )
+    by_edit = isinstance(change, edit.StateEdit)
+    example = (
+        f"deltanet.response(run, deltanet.replace_state(0.0, layer={layer}, at=int(run.positions[0])), layer={layer})"
+    )
+    if by_edit:
+        _check_edit(run, change, layer, example)
+        at, heads = change.at - run.start.length, change.heads
     elif at is None:
-        raise InputError("a change of the state needs the token after which it happens", hint="at=")
-    heads = select(head, run.spec.value_heads, "head")
-    (t,) = select(at, len(run), "token")
+        raise InputError("a change of the state needs the token after which it happens", hint=example)
+    heads, t = select(heads, run.spec.value_heads, "head"), one_token(run, at, example)
     if t + 1 == len(run):
         raise InputError("nothing comes after this token", got=at, expected=f"at most {len(run) - 2}")
-    parts, reads, held = [], [], None
-    for first, count, part in tiles(x):
-        reads.append(part.flat(part.out, count))
-        if first <= t < first + count:
-            held = part.state_after(t - first)[heads]
-    state = x.v.new_zeros(run.spec.value_heads, run.spec.dk, run.spec.dv)
-    state[heads] = change.change(held[None])[0] - held if known else torch.as_tensor(change).to(state)
-    facts = proof(run, layer, "deltanet.response", torch.cat(reads), run.seams[layer, "read"])
-    for a in range(t + 1, len(run), TILE):
-        b = min(a + TILE, len(run))
-        part = chunks(x.q[a:b], x.k[a:b], torch.zeros_like(x.v[a:b]), g=x.g[a:b], beta=x.beta[a:b], state=state)
-        parts.append(part.flat(part.out, b - a))
-        state = part.state
+    walked = walk(run, layer, "deltanet.response", at=[t])
+    x, later = walked.x, slice(t + 1, None)
+    delta, old = torch.zeros_like(walked.states[0]), walked.states[:, heads]
+    delta[heads] = (change.change(old) - old)[0] if by_edit else torch.as_tensor(change).to(delta)
+    rule = dict(q=x.q[later], k=x.k[later], g=x.g[later], beta=x.beta[later], state=delta)
+    predicted, _ = delta_rule(v=torch.zeros_like(x.v[later]), **rule)
     coords = {"head": heads, **axis(run, "token", range(t + 1, len(run)))}
-    found = torch.cat(parts)[:, heads].transpose(0, 1)
-    return label({"predicted": (("head", "token", "value"), found)}, coords=coords, attrs=facts)
+    values = {"predicted": (("head", "token", "value"), predicted[:, heads].transpose(0, 1), "predicted")}
+    return label(values, coords=coords, attrs=walked.parity)
 
 
-def measured(run, changed, *, layer, at, head=None):
+def _check_edit(run, change, layer, example):
+    if change.layer != layer:
+        raise InputError("this edit is of another layer", got=change.layer, expected=layer)
+    if change.window is not None:
+        raise InputError(
+            "the response is that of a state; the convolution window enters before it",
+            got=f"{change} with a window",
+            hint=f"edit.patch_state(snap, layer={layer}, at={change.at}, window=False)",
+        )
+    if change.change is None:
+        raise InputError("the response is that of a state", got=f"{change} without a state", hint=example)
+    if change.at < run.start.length:
+        got, expected = change.at, f"from {run.start.length} on"
+        raise InputError("this edit happens before the run begins", got=got, expected=expected)
+
+
+@reading("deltanet", seams=SEAMS, instead='edit.patch("v", layer={layer}, run=run)', cost=costs.reads)
+def measured(
+    run: Run, changed: Run, *, layer: int | Sequence[int], at: int, heads: int | Sequence[int] | None = None
+) -> "xarray.Dataset":  # noqa: F821
     """How the layer's reads differ between two runs, laid out as `response` predicts it.
 
     Args:
         run, changed: the same prompt without and with the edit.
+        layer: a DeltaNet layer, or several.
+        at: the token after which the reads are compared, relative to the run's first, negative from its end.
+        heads: value heads; None for all.
 
     Returns:
-        Dataset: `measured` (head, token, value) for the tokens after `at`.
+        Dataset: `measured` δo (head, token, value) for the tokens after `at`. Parity is that of the unchanged run: its
+        reads by the rule against its own. A changed state is no outcome of the rule, so that `changed` has none.
+
+    Raises:
+        LayerError, SeamError, ParityError; InputError: runs of different tokens, nothing comes after `at`.
     """
-    run.require(layer, "deltanet", "deltanet.measured", "edit.patch")
-    heads = select(head, run.spec.value_heads, "head")
-    (t,) = select(at, len(run), "token")
-    gap = (changed.seams[layer, "read"].float() - run.seams[layer, "read"].float())[t + 1 :, heads].transpose(0, 1)
+    same = run.start.length == changed.start.length and torch.equal(run.ids, changed.ids)
+    if not same:
+        raise InputError("two runs of different tokens", got=f"{run} and {changed}", expected="the same prompt twice")
+    heads = select(heads, run.spec.value_heads, "head")
+    t = one_token(run, at, f"deltanet.measured(run, run, layer={layer}, at=0)")
+    if t + 1 == len(run):
+        raise InputError("nothing comes after this token", got=at, expected=f"at most {len(run) - 2}")
+    parity = walk(run, layer, "deltanet.measured").parity
+    gap = changed.seams[layer, "read"].float() - run.seams[layer, "read"].float()
     coords = {"head": heads, **axis(run, "token", range(t + 1, len(run)))}
-    facts = {"model": run.model, "layer": layer, "reading": "deltanet.measured"}
-    return label({"measured": (("head", "token", "value"), gap)}, coords=coords, attrs=facts)
+    values = {"measured": (("head", "token", "value"), gap[t + 1 :, heads].transpose(0, 1), "measured")}
+    return label(values, coords=coords, attrs=parity)
+
+
+def _require(run, layer, name, instead, **options):
+    check_run(run, name, layer=layer, **options)
+    require(run, layer, "deltanet", name, instead)
 
 
 def _full(value):

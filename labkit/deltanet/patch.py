@@ -1,40 +1,67 @@
-"""Which heads hold a fact: swap one head's state for that of another prompt, go on, and see what is said.
+"""Which heads hold a fact: exchange one head's state for that of another prompt, go on, and see what is said.
 
 Two prefixes that differ in one fact (the clean one states what the question asks for, the other something else) are
 read once each. For every layer and head a branch forks from the other prefix's snapshot, takes that one state from
 the clean one, and reads the suffix: T + N·s token passes instead of N·(T + s). All branches of a batch run together;
 keys and values are shared. Activation patching: arXiv 2404.15255; here of recurrent states, which propagates.
+
+Parity is that of what is exchanged: the states of both prefixes in the first of the layers, recomputed from the seams
+by the rule, against those in the snapshots.
 """
+
+from collections.abc import Callable, Sequence
 
 import torch
 
+from labkit.deltanet.equation import delta_rule
+from labkit.deltanet.recompute import SEAMS, inputs
 from labkit.errors import InputError, LayerError
-from labkit.notation import label, select
+from labkit.lab import Lab
+from labkit.notation import Quantity, is_index, label, select
 from labkit.trace import texts
+
+SCORE = Quantity("s", "score of the answer", "1", "signed", "arXiv 2404.15255")
+EFFECT = Quantity("Δ", "share of the way from the other prompt to the clean one", "1", "signed", "arXiv 2404.15255")
+Prompt = str | Sequence[int] | torch.Tensor
+Score = Callable[[torch.Tensor], torch.Tensor] | tuple[int, int]
 
 
 @torch.no_grad()
-def patch_states(lab, clean, other, suffix, *, score, layers=None, heads=None, tokens=None, window=False, batch=64):
+def patch_states(
+    lab: Lab,
+    clean: Prompt,
+    other: Prompt,
+    suffix: Prompt,
+    *,
+    score: Score,
+    layers: int | Sequence[int] | None = None,
+    heads: int | Sequence[int] | None = None,
+    tokens: int | Sequence[int] | None = None,
+    window: bool = False,
+    batch: int = 64,
+) -> "xarray.Dataset":  # noqa: F821
     """The effect of each head's state.
 
     Args:
-        lab: `Lab`.
         clean, other: two prefixes, text or ids.
         suffix: what follows both, text or ids; the answer is what the model says after it.
         score: `(logits [branch, vocab]) -> [branch]`, or a pair (right, wrong) of token ids, whose logit difference is
             taken.
         layers: DeltaNet layers; None for all. heads: value heads; None for all.
         tokens: after which token of the prefixes the states are exchanged; what follows it in `other` is then read
-            before the suffix. An int, or several for a leading token axis; None for where each prefix ends.
+            before the suffix. An int, or several for an axis `token`; negative from the end of the shorter prefix;
+            None for where each prefix ends.
         window: also take the clean convolution window of the layer, with every head.
         batch: branches that run together.
 
     Returns:
-        Dataset: `score` (layer, head); `effect`, the share of the way from `other` (0) to `clean` (1) that the one
-        state goes; scores of the two unpatched prompts in `attrs["clean"]` and `attrs["other"]`.
+        Dataset: `score` (layer, head), or (layer, head, token); `effect`, the share of the way from `other` (0) to
+        `clean` (1) that the one state goes; scores of the two unpatched prompts in `attrs["clean"]` and
+        `attrs["other"]`.
 
     Raises:
         InputError: an empty part, a layer, head or token out of range. LayerError: a layer without a state.
+        ParityError: a state that the rule does not give.
     """
     spec = lab.spec
     layers = list(spec.deltanet_layers) if layers is None else select(layers, spec.layers, "layer")
@@ -43,51 +70,58 @@ def patch_states(lab, clean, other, suffix, *, score, layers=None, heads=None, t
             "only Gated DeltaNet layers have a state",
             got=wrong,
             expected=list(spec.deltanet_layers),
-            hint="edit.patch at the seams 'k' and 'v' patches an attention layer",
+            hint=f'edit.patch("v", layer={wrong[0]}, run=run)',
         )
     heads = select(heads, spec.value_heads, "head")
     sets = [[(layer, head)] for layer in layers for head in heads]
-    sweep = _Sweep(lab, clean, other, suffix, score, window, batch)
+    sweep = _Sweep(lab, clean, other, suffix, score, window, batch, layers[0])
     at = select(-1 if tokens is None else tokens, sweep.length, "token")
-    cuts = [None] if tokens is None else at
-    found = torch.stack([sweep.scores(sets, after=t) for t in cuts]).view(-1, len(layers), len(heads))
-    dims, ids = ("token", "layer", "head"), lab.encode(other)[at]
+    scores = torch.stack([sweep.scores(sets, after=None if tokens is None else t) for t in at], -1)
+    dims, ids = ("layer", "head", "token"), lab.encode(other)[at]
     coords = {"token": at, "token_text": ("token", list(texts(lab.tokenizer, ids))), "layer": layers, "head": heads}
-    facts = {"model": lab.name, "reading": "deltanet.patch_states"} | sweep.ends
-    data = label({"score": (dims, found), "effect": (dims, sweep.effect(found))}, coords=coords, attrs=facts)
-    return data.isel(token=0, drop=tokens is None) if tokens is None or isinstance(tokens, int) else data
+    data = sweep.labelled("deltanet.patch_states", dims, scores.view(len(layers), len(heads), -1), coords)
+    return data.isel(token=0, drop=tokens is None) if tokens is None or is_index(tokens) else data
 
 
 @torch.no_grad()
-def patch_together(lab, clean, other, suffix, *, score, sets, window=False, batch=64):
+def patch_together(
+    lab: Lab,
+    clean: Prompt,
+    other: Prompt,
+    suffix: Prompt,
+    *,
+    score: Score,
+    sets: Sequence[Sequence[tuple[int, int]]],
+    window: bool = False,
+    batch: int = 64,
+) -> "xarray.Dataset":  # noqa: F821
     """The effect of several heads' states at once, as `patch_states` has it for one.
 
     Args:
-        sets: sets of places, each a list of (layer, head) whose states are swapped in the same branch. A set and the
+        sets: sets of places, each a list of (layer, head) whose states are exchanged in the same branch. A set and the
             set of all other heads say whether the first is enough for the answer, and whether the answer needs it.
 
     Returns:
         Dataset: `score` and `effect` over step, one per set.
 
     Raises:
-        InputError: a place that is no head with a state.
+        InputError: a place that is no head with a state. ParityError: a state that the rule does not give.
     """
     known = {(layer, head) for layer in lab.spec.deltanet_layers for head in range(lab.spec.value_heads)}
     sets = [[tuple(place) for place in places] for places in sets]
     if wrong := [place for places in sets for place in places if place not in known]:
         raise InputError("no such (layer, head) with a state", got=wrong, expected=f"layers {lab.spec.deltanet_layers}")
-    sweep = _Sweep(lab, clean, other, suffix, score, window, batch)
-    found = sweep.scores(sets, after=None)
-    facts = {"model": lab.name, "reading": "deltanet.patch_together"} | sweep.ends
-    values = {"score": (("step",), found), "effect": (("step",), sweep.effect(found))}
-    return label(values, coords={"step": range(len(sets))}, attrs=facts)
+    first = next((layer for places in sets for layer, _ in places), lab.spec.deltanet_layers[0])
+    sweep = _Sweep(lab, clean, other, suffix, score, window, batch, first)
+    scores = sweep.scores(sets, after=None)
+    return sweep.labelled("deltanet.patch_together", ("step",), scores, {"step": range(len(sets))})
 
 
 class _Sweep:
     """Two prefixes, read once, and the scores of branches of the second with states of the first."""
 
-    def __init__(self, lab, clean, other, suffix, score, window, batch):
-        self.lab, self.window, self.batch = lab, window, batch
+    def __init__(self, lab, clean, other, suffix, score, window, batch, layer):
+        self.lab, self.window, self.batch, self.layer = lab, window, batch, layer
         self.judge = _difference(*score) if isinstance(score, tuple | list) else score
         self.prefixes, self.suffix = [lab.encode(prefix) for prefix in (clean, other)], lab.encode(suffix)
         self.length = min(map(len, self.prefixes))
@@ -96,6 +130,7 @@ class _Sweep:
             raise InputError(
                 "longer than the model's window", got=f"{longest} tokens", expected=f"at most {lab.window}"
             )
+        self.parities = []
         self.whole = [self._read(prefix) for prefix in self.prefixes]
         ends = [float(self.judge(self._branches(snap, self.suffix, 1, ()))[0]) for snap in self.whole]
         self.ends = dict(zip(("clean", "other"), ends, strict=True))
@@ -110,24 +145,31 @@ class _Sweep:
         scores = []
         for first in range(0, len(sets), self.batch):
             chosen = sets[first : first + self.batch]
-            swaps = [(row, *place) for row, places in enumerate(chosen) for place in places]
-            scores.append(self.judge(self._branches(snap, rest, len(chosen), swaps, source)).float().cpu())
+            exchanged = [(row, *place) for row, places in enumerate(chosen) for place in places]
+            scores.append(self.judge(self._branches(snap, rest, len(chosen), exchanged, source)).float().cpu())
         return torch.cat(scores)
 
-    def effect(self, score):
-        """Share of the way from the other prompt (0) to the clean one (1); NaN if both say the same."""
+    def labelled(self, name, dims, score, coords):
+        """Score and effect: the share of the way from the other prompt (0) to the clean one (1); NaN if both agree."""
         clean, other = self.ends["clean"], self.ends["other"]
-        return (score - other) / (clean - other) if clean != other else score * float("nan")
+        effect = (score - other) / (clean - other) if clean != other else score * float("nan")
+        parity = max(self.parities, key=lambda facts: facts["parity"])
+        facts = {"model": self.lab.name, "reading": name} | parity | self.ends
+        return label({"score": (dims, score, SCORE), "effect": (dims, effect, EFFECT)}, coords=coords, attrs=facts)
 
     def _read(self, prefix):
         cache = self.lab.cache()
-        self.lab.trace(prefix, layers=[0], seams=["resid_pre"], cache=cache)
-        return self.lab.snapshot(cache)
+        run = self.lab.trace(prefix, layers=[self.layer], seams=SEAMS, cache=cache)
+        snap = self.lab.snapshot(cache)
+        _, state = delta_rule(**vars(inputs(run, self.layer)), outputs=False)
+        held = snap.state[self.layer][0].to(run.seams[self.layer, "qkv"])  # as exact as what it came from
+        self.parities.append(run.check_parity(self.layer, "deltanet.patch_states", state, held))
+        return snap
 
-    def _branches(self, snap, suffix, n, swaps, source=None):
+    def _branches(self, snap, suffix, n, exchanged, source=None):
         """Logits [branch, vocab] after the suffix, from n branches of a snapshot with some states exchanged."""
         stack = snap.stacked(n)
-        for row, layer, head in swaps:
+        for row, layer, head in exchanged:
             stack.state[layer][row, head] = source.state[layer][0, head]
             if self.window:
                 stack.conv[layer][row] = source.conv[layer][0]

@@ -1,103 +1,112 @@
-"""Online probes of the DeltaNet layers for `Lab.stream`: gates, norms, ledger, spectra, saturation, exact rows.
+"""Online probes of the DeltaNet layers for `Lab.stream`: gates, norms, updates, spectra, saturation, exact rows.
 
 Each chunk's inputs are recomputed from its seams and walked by the chunk form, starting from the very state that the
 model's cache held; no T x key x value object is formed. Per-token numbers are reduced over blocks of tokens, spectra
 are taken where a chunk ends. An exact row needs the key, decay and write strength of every earlier token: those are
 kept in host memory, key_heads·dk + 2·heads float32 numbers a token and layer, and walked back when the stream ends.
+
+`parity` of a result is the worst of its layers and chunks; a chunk above tolerance stops the stream.
 """
+
+from collections.abc import Iterable, Sequence
 
 import torch
 
 from labkit.deltanet.equation import implied
-from labkit.deltanet.readings import inputs, per_token, tiles
+from labkit.deltanet.recompute import SEAMS, Walk, decay_and_write, walk
 from labkit.deltanet.spectrum import ranks
 from labkit.errors import InputError
 from labkit.notation import label
+from labkit.spec import Spec
 from labkit.stream import Probe, of_kind
-
-NEEDED = ("qkv", "a", "b", "read")
-
-
-def watched(layers, spec):
-    """The DeltaNet layers among these; None is all of them. Raises as `stream.of_kind`."""
-    return of_kind(layers, spec, "deltanet", "stream.capture keeps seams of attention layers")
+from labkit.trace import Run
 
 
 class DeltaNetProbe(Probe):
-    """Block means or sums of per-token, per-head numbers of DeltaNet layers: (block, layer, head).
+    """Base of probes that walk every chunk of DeltaNet layers.
 
     Args:
-        names: variables of `deltanet.memory` to keep.
-        how: "mean" or "sum" over each block.
+        name: of the call that makes the probe, "deltanet.norms".
+    """
+
+    def __init__(self, name: str, *, layers=None, block=1):
+        super().__init__(layers=layers, block=block)
+        self.name = name
+
+    def needs(self, spec: Spec) -> dict:
+        self.layers = of_kind(self.asked, spec, "deltanet", "stream.capture keeps seams of attention layers")
+        return dict.fromkeys(self.layers, SEAMS)
+
+    def walk(self, run: Run, layer: int, *, updates: bool = False) -> Walk:
+        """The chunk of a layer, proven; its parity joins that of the result."""
+        walked = walk(run, layer, self.name, updates=updates)
+        for fact, value in walked.parity.items():
+            self.add(fact, torch.tensor([value], dtype=torch.float64))
+        return walked
+
+    def labelled(self, variables: dict, coords: dict, model: str, **facts) -> "xarray.Dataset":  # noqa: F821
+        """The dataset of `{variable: (axes after layer and head, [row, layer, head, ...], quantity)}`."""
+        axes = {
+            name: (("layer", "head", *dims), rows.movedim(0, 2), what) for name, (dims, rows, what) in variables.items()
+        }
+        heads = next(iter(axes.values()))[1].shape[1]
+        facts |= {fact: float(self.column(fact).max()) for fact in ("parity", "tolerance") if fact in self.rows}
+        coords = {"layer": list(self.layers), "head": range(heads)} | coords
+        return label(axes, coords=coords, attrs={"model": model, "reading": self.name} | facts)
+
+
+class BlockProbe(DeltaNetProbe):
+    """Block means or sums of per-token, per-head numbers of DeltaNet layers: (layer, head, block).
+
+    Args:
+        names: variables of `deltanet.memory`. how: "mean" or "sum" over each block.
     """
 
     blocks = True
 
-    def __init__(self, names, how, *, layers=None, block=64):
-        super().__init__(layers=layers, block=block)
-        self.names, self.how = names, how
+    def __init__(self, name: str, names: Sequence[str], how: str, *, layers=None, block=64):
+        super().__init__(name, layers=layers, block=block)
+        self.names, self.how = tuple(names), how
 
     def needs(self, spec):
-        self.layers = watched(self.asked, spec)
-        return dict.fromkeys(self.layers, NEEDED if set(self.names) - {"keep", "write"} else ("qkv", "a", "b"))
+        return dict.fromkeys(super().needs(spec), SEAMS if set(self.names) - {"keep", "write"} else ("a", "b"))
+
+    def outputs(self, spec):
+        return {name: {"layer": None, "head": spec.value_heads, "block": None} for name in self.names}
 
     def signature(self):
         return [*super().signature(), list(self.names), self.how]
 
     def eat(self, run):
-        found = {name: [] for name in self.names}
-        for layer in self.layers:
-            for name, value in self._read(run, layer).items():
-                found[name].append(self.reduced(value, self.how))
-        for name, columns in found.items():
-            self.add(name, torch.stack(columns, 1))
+        layers = [self._columns(run, layer) for layer in self.layers]
+        for name in self.names:
+            self.add(name, torch.stack([self.reduced(columns[name], self.how) for columns in layers], 1))
         self.add("first", run.positions[:: self.block])
 
-    def _read(self, run, layer):
-        x = inputs(run, layer)
+    def _columns(self, run, layer):
         if not set(self.names) - {"keep", "write"}:
-            return {"keep": x.g.exp(), "write": x.beta}
-        before = x.v.new_zeros(x.v.shape[1]) if x.state is None else x.state.flatten(1).norm(dim=1)
-        rows, reads = [], []
-        for first, count, part in tiles(x):
-            rows.append(per_token(x, part, first, count, before))
-            before = rows[-1]["state_norm"][-1]
-            reads.append(part.flat(part.out, count))
-        read = torch.cat(reads)
-        run.check_parity(layer, "deltanet probe", read, run.seams[layer, "read"])
-        columns = {name: torch.cat([row[name] for row in rows]) for name in rows[0]} | {"out": read.norm(dim=-1)}
-        return {name: columns[name] for name in self.names}
+            g, beta = decay_and_write(run, layer)
+            return {"keep": g.exp(), "write": beta}
+        walked = self.walk(run, layer, updates=True)
+        return walked.terms | {"out": walked.reads.norm(dim=-1)}
 
     def result(self, model):
         first = self.column("first")
-        values = {name: (("block", "layer", "head"), self.column(name)) for name in self.names}
-        heads = values[self.names[0]][1].shape[2]
-        coords = {
-            "block": range(len(first)),
-            "block_start": ("block", first),
-            "layer": list(self.layers),
-            "head": range(heads),
-        }
-        facts = {"model": model, "reading": f"{self.how} over {self.block} tokens", "block": self.block}
-        return label(values, coords=coords, attrs=facts)
+        values = {name: (("block",), self.column(name), name) for name in self.names}
+        coords = {"block": range(len(first)), "block_start": ("block", first)}
+        return self.labelled(values, coords, model, block=self.block, reduced=f"{self.how} over {self.block} tokens")
 
 
-class SpectrumProbe(Probe):
-    """Norm and ranks of the states where each chunk ends: (step, layer, head)."""
+class SpectrumProbe(DeltaNetProbe):
+    """Norm and ranks of the states where each chunk ends: (layer, head, step)."""
 
-    def needs(self, spec):
-        self.layers = watched(self.asked, spec)
-        return dict.fromkeys(self.layers, NEEDED)
+    names = {"stable_rank": "stable_rank", "effective_rank": "effective_rank", "end_norm": "state_norm"}
+
+    def outputs(self, spec):
+        return {name: {"layer": None, "head": spec.value_heads, "step": None} for name in self.names}
 
     def eat(self, run):
-        held = []
-        for layer in self.layers:
-            x = inputs(run, layer)
-            for first, count, part in tiles(x):
-                read, seam = part.flat(part.out, count), run.seams[layer, "read"][first : first + count]
-                run.check_parity(layer, "deltanet.spectra", read, seam)
-            held.append(torch.linalg.svdvals(part.state))
-        singular = torch.stack(held)
+        singular = torch.stack([torch.linalg.svdvals(self.walk(run, layer).end) for layer in self.layers])
         stable, effective = ranks(singular)
         self.add("stable_rank", stable[None])
         self.add("effective_rank", effective[None])
@@ -106,25 +115,21 @@ class SpectrumProbe(Probe):
 
     def result(self, model):
         last = self.column("last")
-        names = ("stable_rank", "effective_rank", "end_norm")
-        values = {name: (("step", "layer", "head"), self.column(name)) for name in names}
-        coords = {"step": range(len(last)), "step_token": ("step", last), "layer": list(self.layers)}
-        coords["head"] = range(values["end_norm"][1].shape[2])
-        return label(values, coords=coords, attrs={"model": model, "reading": "deltanet.spectra"})
+        values = {name: (("step",), self.column(name), quantity) for name, quantity in self.names.items()}
+        return self.labelled(values, {"step": range(len(last)), "step_token": ("step", last)}, model)
 
 
-class RowProbe(Probe):
-    """Exact implied rows of chosen tokens over all their sources: (token, layer, head, source)."""
+class RowProbe(DeltaNetProbe):
+    """Exact implied rows of chosen tokens over all their sources: (layer, head, token, source)."""
 
-    def __init__(self, tokens, *, layers=None):
-        super().__init__(layers=layers, block=1)
+    def __init__(self, name: str, tokens: Iterable[int], *, layers=None):
+        super().__init__(name, layers=layers)
         self.tokens = sorted(int(t) for t in tokens)
         if not self.tokens or self.tokens[0] < 0:
             raise InputError("rows of which tokens?", got=self.tokens, expected="absolute positions, 0 and above")
 
-    def needs(self, spec):
-        self.layers = watched(self.asked, spec)
-        return dict.fromkeys(self.layers, NEEDED)
+    def outputs(self, spec):
+        return {"weight": {"layer": None, "head": spec.value_heads, "token": None, "source": None}}
 
     def check(self, tokens):
         if self.tokens[-1] >= tokens:
@@ -137,65 +142,63 @@ class RowProbe(Probe):
 
     def eat(self, run):
         first = run.start.length
-        here = [t - first for t in self.tokens if first <= t < first + len(run)]
-        keep = max(0, min(len(run), self.tokens[-1] + 1 - first))
-        for layer in self.layers:
-            x = inputs(run, layer)
-            for begin, count, part in tiles(x) if keep else ():
-                seam = run.seams[layer, "read"][begin : begin + count]
-                run.check_parity(layer, "deltanet.rows", part.flat(part.out, count), seam)
+        inside = [t - first for t in self.tokens if first <= t < first + len(run)]
+        sources = max(0, min(len(run), self.tokens[-1] + 1 - first))
+        for layer in self.layers if sources else ():
+            x = self.walk(run, layer).x
             for name, part in (("k", x.k), ("g", x.g), ("beta", x.beta)):
-                self.add(f"{layer}.{name}", part[:keep])
-            self.add(f"{layer}.q", x.q[here])
-        self.add("at", run.positions[here])
+                self.add(f"{layer}.{name}", part[:sources])
+            self.add(f"{layer}.q", x.q[inside])
+        self.add("at", run.positions[inside])
 
     def result(self, model):
-        at = self.column("at")
-        rows = []
+        at, rows = self.column("at"), []
         for layer in self.layers:
             k, g, beta, q = (self.column(f"{layer}.{name}") for name in ("k", "g", "beta", "q"))
-            empty = k.new_zeros(len(k), beta.shape[1], 1)
-            rows.append(implied(k, k, empty, g=g, beta=beta, rows=at, queries=q)[0].transpose(0, 1))
-        found = torch.stack(rows, 1)
-        coords = {"token": at, "layer": list(self.layers)}
-        coords |= {"head": range(found.shape[2]), "source": range(found.shape[3])}
-        facts = {"model": model, "reading": "deltanet.rows"}
-        return label({"weight": (("token", "layer", "head", "source"), found)}, coords=coords, attrs=facts)
+            rows.append(implied(k, k, g=g, beta=beta, rows=at, queries=q)[0].transpose(0, 1))
+        weight = torch.stack(rows, 1)
+        coords = {"token": at, "source": range(weight.shape[-1])}
+        return self.labelled({"weight": (("token", "source"), weight, "weight")}, coords, model)
 
 
-def gates(*, layers=None, block=64):
-    """A probe of decay gate α (`keep`) and write strength β (`write`), block means."""
-    return DeltaNetProbe(("keep", "write"), "mean", layers=layers, block=block)
+def gates(*, layers: int | Sequence[int] | None = None, block: int = 64) -> Probe:
+    """A probe of decay gate α (`keep`) and write strength β (`write`), block means.
+
+    They follow from the seams a and b alone; nothing is walked, so there is no parity.
+    """
+    return BlockProbe("deltanet.gates", ("keep", "write"), "mean", layers=layers, block=block)
 
 
-def norms(*, layers=None, block=64):
+def norms(*, layers: int | Sequence[int] | None = None, block: int = 64) -> Probe:
     """A probe of ‖S‖, ‖o‖, ‖r‖ and ‖e‖, block means; compared with the model's own reads in every chunk."""
-    return DeltaNetProbe(("state_norm", "out", "recalled", "error"), "mean", layers=layers, block=block)
+    names = ("state_norm", "out", "recalled", "error")
+    return BlockProbe("deltanet.norms", names, "mean", layers=layers, block=block)
 
 
-def ledger_sums(*, layers=None, block=64):
+def updates(*, layers: int | Sequence[int] | None = None, block: int = 64) -> Probe:
     """A probe of how much decay removed, erasing removed and writing added, summed over each block."""
-    return DeltaNetProbe(("decayed", "erased", "written"), "sum", layers=layers, block=block)
+    return BlockProbe("deltanet.updates", ("decayed", "erased", "written"), "sum", layers=layers, block=block)
 
 
-def surprise(*, layers=None, block=64):
+def surprise(*, layers: int | Sequence[int] | None = None, block: int = 64) -> Probe:
     """A probe of what saturates: ‖S‖, surprise ‖e‖/‖v‖ and write strength β, block means."""
-    return DeltaNetProbe(("state_norm", "surprise", "write"), "mean", layers=layers, block=block)
+    names = ("state_norm", "surprise", "write")
+    return BlockProbe("deltanet.surprise", names, "mean", layers=layers, block=block)
 
 
-def spectra(*, layers=None):
+def spectra(*, layers: int | Sequence[int] | None = None) -> Probe:
     """A probe of stable and effective rank and norm (`end_norm`) of every state where a chunk ends."""
-    return SpectrumProbe(layers=layers)
+    return SpectrumProbe("deltanet.spectra", layers=layers)
 
 
-def saturation(*, layers=None, block=64):
+def saturation(*, layers: int | Sequence[int] | None = None, block: int = 64) -> list[Probe]:
     """The probes that show a state filling up over long text: `surprise` and `spectra`, for `probes=`."""
     return [surprise(layers=layers, block=block), spectra(layers=layers)]
 
 
-def rows(*, tokens, layers=None):
-    """A probe of the exact implied rows of chosen absolute tokens: weight (token, layer, head, source).
+def rows(*, tokens: Iterable[int], layers: int | Sequence[int] | None = None) -> Probe:
+    """A probe of the exact implied rows of chosen absolute tokens: weight (layer, head, token, source).
 
     Host memory grows by 4·(key_heads·dk + 2·heads) bytes a token and layer (8.6 kB for a layer of the 27B).
     """
-    return RowProbe(tokens, layers=layers)
+    return RowProbe("deltanet.rows", tokens, layers=layers)

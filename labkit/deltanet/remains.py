@@ -2,64 +2,57 @@
 
 For frozen keys, gates and write strengths the state is linear in the values:
 
-    S_t = Σ_j p_tj v_jᵀ + Φ_t0 S_0,    p_tj = β_j Φ_tj k_j,    Φ_tj = Π_{i=j+1..t} α_i (I - β_i k_i k_iᵀ)
+    S_t = Σ_j p_tj v_jᵀ + Φ_t0 S_0,    p_tj = β_j Φ_tj k_j
 
-Φ_tj k_j is what is left of the stored key k_j. Decay alone would leave Π α_i of it; the rest was erased by later tokens
-whose keys point the same way. Within a chunk of C tokens, with the matrices of `equation.chunks` and Y = M⁻ᵀ K_dec,
-
-    Φ_Cj k_j = Y_j,    Φ_chunk = e^{c_C} I - Yᵀ diag(β eᶜ) K
-
-so that all tokens are had in one walk back over the chunks with one key × key matrix per head. Forward, what is left of
-one key is the delta rule itself, started at k_j with all values zero. Gated DeltaNet: arXiv 2412.06464, section 3.
+Φ_tj k_j is what is left of the stored key k_j (`equation.left_of_keys`). Forward, what is left of one key is the delta
+rule itself, started at k_j with all values zero. Gated DeltaNet: arXiv 2412.06464, section 3.
 """
+
+from collections.abc import Callable, Sequence
 
 import torch
 
-from labkit.deltanet.equation import CHUNK, chunks, couplings, cut, grouped, spread
-from labkit.deltanet.readings import axis, inputs, proof, tiles
+from labkit.deltanet import costs
+from labkit.deltanet.equation import delta_rule, grouped, left_of_keys, tiled
+from labkit.deltanet.recompute import SEAMS, Inputs, inputs, one_token
 from labkit.errors import InputError
 from labkit.notation import label, select
+from labkit.reading import axis, reading
+from labkit.trace import Run
 
-TILE = 512  # tokens whose matrices are held at once
 
-
-def left(k, *, g, beta, tile=TILE, chunk=CHUNK):
-    """What is left of every stored key after the last token, walking back; memory O(tile·C) beside the result.
+def walk_back(run: Run, layer: int, name: str, x: Inputs, see: Callable) -> tuple[torch.Tensor | None, dict]:
+    """Show what the last token of `x` finds left of every stored key, tile by tile, and prove it by the model's read.
 
     Args:
-        k: [token, key_head, key]. g, beta: [token, head].
+        name: of the reading. x: the rule's inputs of the run's first tokens.
+        see: called with (slice of tokens, Φ_tj k_j [token, head, key]), last tile first.
 
-    Yields:
-        (first token, Φ_tj k_j [token, head, key] of a tile), last tile first; and at the end (None, Φ_t0 [head, key,
-        key]), by which the start state is multiplied.
+    Returns:
+        (what is left of the start state [head, key, value], or None for a cold run; parity).
     """
-    heads, wide = beta.shape[1], k.shape[-1]
-    run = torch.eye(wide, dtype=k.dtype, device=k.device).expand(heads, wide, wide)
-    for first in range((len(k) - 1) // tile * tile, -1, -tile):
-        count = min(tile, len(k) - first)
-        span = slice(first, first + count)
-        keys, write = cut(k[span], chunk), cut(beta[span], chunk)
-        decay, _, _, inverse = couplings(keys, cut(g[span], chunk), write)
-        decayed = spread(keys, (decay[..., -1:] - decay).exp()[..., None])
-        inside = inverse.transpose(-1, -2) @ decayed
-        scaled = spread(keys, (write * decay.exp())[..., None])
-        whole = decay[..., -1].exp()[..., None, None] * torch.eye(wide, dtype=k.dtype, device=k.device)
-        whole = whole - inside.transpose(-1, -2) @ scaled
-        after = []
-        for n in range(keys.shape[1] - 1, -1, -1):
-            after.append(run)
-            run = run @ whole[:, n]
-        after = torch.stack(after[::-1], 1)
-        yield first, (inside @ after.transpose(-1, -2)).flatten(1, 2)[:, :count].transpose(0, 1)
-    yield None, run
+    query, start = grouped(x.q[-1:], x.v.shape[1])[0], None
+    read = torch.zeros_like(x.v[0])
+    for first, left in left_of_keys(x.k, g=x.g, beta=x.beta):
+        if first is not None:
+            span = slice(first, first + len(left))
+            see(span, left)
+            read = read + torch.einsum("hk,thk,th,thv->hv", query, left, x.beta[span], x.v[span])
+        elif x.state is not None:
+            start = left @ x.state
+            read = read + torch.einsum("hk,hkv->hv", query, start)
+    return start, run.check_parity(layer, name, read[None], run.seams[layer, "read"][len(x.v) - 1][None])
 
 
-def survival(run, *, layer, token=-1, heads=None):
+@reading("deltanet", seams=SEAMS, instead="attention.pattern(run, layer={layer})", cost=costs.numbers)
+def survival(
+    run: Run, *, layer: int | Sequence[int], token: int = -1, heads: int | Sequence[int] | None = None
+) -> "xarray.Dataset":  # noqa: F821
     """How much of every stored key is left in the state at one token.
 
     Args:
         run: `Run` with the seams qkv, a, b and read of this layer.
-        layer: a DeltaNet layer.
+        layer: a DeltaNet layer, or several.
         token: relative to the run's first token; negative from the end.
         heads: value heads; None for all.
 
@@ -70,40 +63,41 @@ def survival(run, *, layer, token=-1, heads=None):
     Raises:
         LayerError, SeamError, ParityError, InputError.
     """
-    run.require(layer, "deltanet", "deltanet.survival", "attention.pattern")
-    x = inputs(run, layer)
+    return _survival(run, layer, token, heads, "deltanet.survival")
+
+
+def _survival(run, layer, token, heads, name):
     heads = select(heads, run.spec.value_heads, "head")
-    (t,) = select(_one(token, "survival"), len(x.v), "token")
-    k, v, g, beta = (y[: t + 1] for y in (x.k, x.v, x.g, x.beta))
-    query = grouped(x.q[t : t + 1], x.v.shape[1])[0]
-    share, read = [], torch.zeros_like(x.v[0])
-    size = k.norm(dim=-1).repeat_interleave(beta.shape[1] // k.shape[1], 1)
-    for first, found in left(k, g=g, beta=beta):
-        if first is None:
-            if x.state is not None:
-                read = read + torch.einsum("hk,hkj,hjv->hv", query, found, x.state)
-            break
-        span = slice(first, first + len(found))
-        share.append(found.norm(dim=-1) / size[span])
-        read = read + torch.einsum("hk,thk,th,thv->hv", query, found, beta[span], v[span])
-    facts = proof(run, layer, "deltanet.survival", read[None], run.seams[layer, "read"][t : t + 1])
-    total = g.double().cumsum(0)
+    t = one_token(run, token, f"{name}(run, layer={layer})")
+    x, norms = inputs(run, layer).upto(t + 1), []
+    _, parity = walk_back(run, layer, name, x, lambda span, left: norms.append(left.norm(dim=-1)))
+    share = torch.cat(norms[::-1]) / grouped(x.k.norm(dim=-1), x.v.shape[1])
+    total = x.g.double().cumsum(0)
     values = {
-        "survival": (("head", "source"), torch.cat(share[::-1])[:, heads].T),
-        "decay_only": (("head", "source"), (total[-1] - total).exp().to(g)[:, heads].T),
-        "write": (("head", "source"), beta[:, heads].T),
+        "survival": (("head", "source"), share[:, heads].T, "survival"),
+        "decay_only": (("head", "source"), (total[-1] - total).exp().to(x.g)[:, heads].T, "decay_only"),
+        "write": (("head", "source"), x.beta[:, heads].T, "write"),
     }
     coords = {"head": heads, **axis(run, "source", range(t + 1)), "token": run.positions[t]}
-    return label(values, coords=coords, attrs=facts)
+    return label(values, coords=coords, attrs=parity)
 
 
-def written_by(run, *, layer, segments, token=-1, heads=None):
+@reading("deltanet", seams=SEAMS, instead="attention.summary(run, layer={layer})", cost=costs.numbers)
+def written_by(
+    run: Run,
+    *,
+    layer: int | Sequence[int],
+    segments: Sequence,
+    token: int = -1,
+    heads: int | Sequence[int] | None = None,
+) -> "xarray.Dataset":  # noqa: F821
     """Which parts of a prompt a state consists of: what the tokens of each part wrote and is still there.
 
     Args:
         run: `Run` with the seams qkv, a, b and read of this layer.
+        layer: a DeltaNet layer, or several.
         segments: a name for every token of the run up to `token`, for example the kinds of `thinking.spans`.
-        token: relative to the run's first token. heads: value heads; None for all.
+        token: relative to the run's first token, negative from its end. heads: value heads; None for all.
 
     Returns:
         Dataset over (head, segment): `share` ⟨S_part, S⟩/‖S‖², which sums to 1 and may be negative, and `part_norm`
@@ -112,103 +106,94 @@ def written_by(run, *, layer, segments, token=-1, heads=None):
     Raises:
         LayerError, SeamError, ParityError; InputError: not one name per token.
     """
-    run.require(layer, "deltanet", "deltanet.written_by", "attention.summary")
-    x = inputs(run, layer)
     heads = select(heads, run.spec.value_heads, "head")
-    (t,) = select(_one(token, "written_by"), len(x.v), "token")
+    t = one_token(run, token, f'deltanet.written_by(run, layer={layer}, segments=["all"] * len(run))')
     if len(segments) < t + 1:
         raise InputError("one segment per token", got=f"{len(segments)} names", expected=f"{t + 1} tokens")
     names = list(dict.fromkeys(str(name) for name in segments[: t + 1]))
+    x = inputs(run, layer).upto(t + 1)
     place = torch.tensor([names.index(str(name)) for name in segments[: t + 1]], device=x.v.device)
-    k, v, g, beta = (y[: t + 1] for y in (x.k, x.v, x.g, x.beta))
-    parts = x.v.new_zeros(len(names), *(run.spec.value_heads, run.spec.dk, run.spec.dv))
-    for first, found in left(k, g=g, beta=beta):
-        if first is None:
-            if x.state is not None:
-                names, parts = [*names, "before"], torch.cat([parts, (found @ x.state)[None]])
-            break
-        span = slice(first, first + len(found))
-        member = torch.nn.functional.one_hot(place[span], len(parts)).to(found)
-        parts = parts + torch.einsum("tn,thk,th,thv->nhkv", member, found, beta[span], v[span])
+    parts = x.v.new_zeros(len(names), x.v.shape[1], x.k.shape[-1], x.v.shape[-1])
+
+    def see(span, left):
+        member = torch.nn.functional.one_hot(place[span], len(names)).to(left)
+        parts.add_(torch.einsum("tn,thk,th,thv->nhkv", member, left, x.beta[span], x.v[span]))
+
+    start, parity = walk_back(run, layer, "deltanet.written_by", x, see)
+    if start is not None:
+        names, parts = [*names, "before"], torch.cat([parts, start[None]])
     state = parts.sum(0)
-    read = torch.einsum("hk,hkv->hv", grouped(x.q[t : t + 1], x.v.shape[1])[0], state)
-    facts = proof(run, layer, "deltanet.written_by", read[None], run.seams[layer, "read"][t : t + 1])
     square = state.square().sum((-1, -2)).clamp(min=1e-30)
+    share, norm = (parts * state).sum((-1, -2)) / square, (parts.square().sum((-1, -2)) / square).sqrt()
     values = {
-        "share": (("head", "segment"), ((parts * state).sum((-1, -2)) / square)[:, heads].T),
-        "part_norm": (("head", "segment"), (parts.square().sum((-1, -2)) / square).sqrt()[:, heads].T),
+        "share": (("head", "segment"), share[:, heads].T, "share"),
+        "part_norm": (("head", "segment"), norm[:, heads].T, "part_norm"),
     }
-    return label(values, coords={"head": heads, "segment": names, "token": run.positions[t]}, attrs=facts)
+    return label(values, coords={"head": heads, "segment": names, "token": run.positions[t]}, attrs=parity)
 
 
-def forgetting(run, *, layer, source, heads=None):
+@reading("deltanet", seams=SEAMS, instead="attention.pattern(run, layer={layer})", cost=costs.numbers)
+def forgetting(
+    run: Run, *, layer: int | Sequence[int], source: int, heads: int | Sequence[int] | None = None
+) -> "xarray.Dataset":  # noqa: F821
     """What happens to one stored token: how much of it is left, who erased it, and whether it can still be recalled.
 
     Args:
-        source: the token that was stored, relative to the run's first token.
+        layer: a DeltaNet layer, or several.
+        source: the token that was stored, relative to the run's first token, negative from its end.
+        heads: value heads; None for all.
 
     Returns:
         Dataset over (head, token) from `source` on: `survival` and `decay_only`; `removed`, the share of the key that
         each token erased (for the source itself 0); `signal`, the norm of its own value in S_tᵀk_j; `recall`, the
         cosine of S_tᵀk_j and v_j. The value of a token is that after the short convolution: it holds up to
-        `spec.conv` tokens that end with the source.
+        `spec.conv` tokens that end with the source. Parity is that of the model's last read.
 
     Raises:
         LayerError, SeamError, ParityError, InputError.
     """
-    run.require(layer, "deltanet", "deltanet.forgetting", "attention.pattern")
-    x = inputs(run, layer)
     heads = select(heads, run.spec.value_heads, "head")
-    (j,) = select(_one(source, "forgetting"), len(x.v), "source")
-    count = x.v.shape[1]
-    key, value = grouped(x.k[j : j + 1], count)[0], x.v[j]
-    state = None
-    for _, _, part in tiles(x.upto(j + 1), outputs=False):
-        state = part.state
+    j = one_token(run, source, f"deltanet.forgetting(run, layer={layer}, source=0)", "source")
+    x = inputs(run, layer)
+    count, later = x.v.shape[1], slice(j + 1, None)
+    key, value, strength = grouped(x.k[j : j + 1], count)[0], x.v[j], x.beta[j]
     size = key.norm(dim=-1)
-    asked = x.k[j : j + 1].expand(len(x.v) - j - 1, *x.k.shape[1:])
-    rows = [{"size": size, "removed": 0 * size, "own": x.beta[j] * size.square(), "said": _read(state, key)}]
-    stored = key[..., None]
-    for a in range(j + 1, len(x.v), TILE):
-        b = min(a + TILE, len(x.v))
-        k, g, beta, q = x.k[a:b], x.g[a:b], x.beta[a:b], asked[a - j - 1 : b - j - 1]
-        kept = chunks(q, k, x.v.new_zeros(b - a, count, 1), g=g, beta=beta, state=stored)
-        whole = chunks(q, k, x.v[a:b], g=g, beta=beta, state=state)
-        stored, state = kept.state, whole.state
-        flat = lambda y, part=kept, n=b - a: part.flat(y, n)  # noqa: E731
-        length = k.norm(dim=-1).repeat_interleave(count // k.shape[1], 1)
-        rows.append(
-            {
-                "size": flat(_vectors(kept).norm(dim=-1)),
-                "removed": beta * flat(kept.recalled)[..., 0].abs() * length,
-                "own": x.beta[j] * flat(kept.out)[..., 0],
-                "said": whole.flat(whole.out, b - a),
-            }
-        )
-    final = _read(state, grouped(x.q[-1:], count)[0])
-    facts = proof(run, layer, "deltanet.forgetting", final[None], run.seams[layer, "read"][-1:])
-    rows = [{name: y if n else y[None] for name, y in row.items()} for n, row in enumerate(rows)]
-    joined = {name: torch.cat([row[name] for row in rows])[:, heads] for name in rows[0]}
+    _, state = delta_rule(**vars(x.upto(j + 1)), outputs=False)
+    columns = {"left": [size[None]], "removed": [0 * size[None]], "own": [strength * size[None].square()]}
+    columns["said"] = [_read(state, key)[None]]
+    rule = dict(k=x.k[later], g=x.g[later], beta=x.beta[later], q=x.k[j : j + 1].expand_as(x.k[later]))
+    of_key = tiled(v=x.v.new_zeros(len(x.v) - j - 1, count, 1), state=key[..., None], **rule)
+    of_state = tiled(v=x.v[later], state=state, **rule)
+    for (first, n, alone), (_, _, whole) in zip(of_key, of_state, strict=True):
+        span = slice(j + 1 + first, j + 1 + first + n)
+        length = grouped(x.k[span].norm(dim=-1), count)
+        columns["left"].append(alone.flat(alone.vectors().norm(dim=-1), n))
+        columns["removed"].append(x.beta[span] * alone.flat(alone.recalled, n)[..., 0].abs() * length)
+        columns["own"].append(strength * alone.flat(alone.out, n)[..., 0])
+        columns["said"].append(whole.flat(whole.out, n))
+        state = whole.state
+    last = _read(state, grouped(x.q[-1:], count)[0])
+    parity = run.check_parity(layer, "deltanet.forgetting", last[None], run.seams[layer, "read"][-1:])
+    left, removed, own, said = (torch.cat(columns[name])[:, heads] for name in ("left", "removed", "own", "said"))
     total = x.g.double().cumsum(0)[j:]
     values = {
-        "survival": joined["size"] / size[heads],
+        "survival": left / size[heads],
         "decay_only": (total - total[:1]).exp().to(x.g)[:, heads],
-        "removed": joined["removed"] / size[heads],
-        "signal": joined["own"].abs() * value[heads].norm(dim=-1),
-        "recall": torch.cosine_similarity(joined["said"], value[None, heads], dim=-1),
+        "removed": removed / size[heads],
+        "signal": own.abs() * value[heads].norm(dim=-1),
+        "recall": torch.cosine_similarity(said, value[None, heads], dim=-1),
     }
+    variables = {name: (("head", "token"), column.T, name) for name, column in values.items()}
     coords = {"head": heads, **axis(run, "token", range(j, len(run))), "source": run.positions[j]}
-    return label({name: (("head", "token"), y.T) for name, y in values.items()}, coords=coords, attrs=facts)
+    return label(variables, coords=coords, attrs=parity)
 
 
-def _vectors(part):
-    """Φ_t k after each token, [head, chunk, C, key], of a chunk form that was started at k with one value channel."""
-    carried = part.decay.exp()[..., None] * part.entry[..., 0][:, :, None]
-    return carried + part.pair @ spread(part.k, part.write)
-
-
-def half_life(run, *, layer, heads=None):
+@reading("deltanet", seams=SEAMS, instead="attention.summary(run, layer={layer})", cost=costs.numbers)
+def half_life(run: Run, *, layer: int | Sequence[int], heads: int | Sequence[int] | None = None) -> "xarray.Dataset":  # noqa: F821
     """After how many tokens half of a stored key is left: by decay alone, and with erasure counted.
+
+    Args:
+        layer: a DeltaNet layer, or several. heads: value heads; None for all.
 
     Returns:
         Dataset over head: `decay_only`, ln 2 over the mean of -ln α, and `with_erasure`, the age at which the survival
@@ -218,19 +203,14 @@ def half_life(run, *, layer, heads=None):
     Raises:
         LayerError, SeamError, ParityError, InputError.
     """
-    run.require(layer, "deltanet", "deltanet.half_life", "attention.summary")
-    x = inputs(run, layer)
-    heads = select(heads, run.spec.value_heads, "head")
-    found = survival(run, layer=layer, heads=heads)
-    by_age = torch.from_numpy(found.survival.values).flip(1)  # from the newest source to the oldest
-    ages = [_crossing(line) for line in by_age]
-    decay = torch.log(torch.tensor(2.0)) / (-x.g.mean(0)[heads]).clamp(min=1e-12)
-    facts = {key: found.attrs[key] for key in ("model", "layer", "parity", "tolerance")}
-    data = label({"decay_only": (("head",), decay), "with_erasure": (("head",), ages)}, coords={"head": heads})
-    for name in ("decay_only", "with_erasure"):
-        data[name].attrs = {"symbol": "t½", "units": "tokens", "scale": "positive", "source": "arXiv 2412.06464"}
-    data.attrs = facts | {"reading": "deltanet.half_life"}
-    return data
+    data = _survival(run, layer, -1, heads, "deltanet.half_life")
+    by_age = torch.tensor(data.survival.values).flip(1)  # from the newest source to the oldest
+    rate = -inputs(run, layer).g.mean(0)[data["head"].values.tolist()]
+    values = {
+        "decay_only": (("head",), torch.log(torch.tensor(2.0)) / rate.clamp(min=1e-12), "age"),
+        "with_erasure": (("head",), [_crossing(line) for line in by_age], "age"),
+    }
+    return label(values, coords={"head": data["head"].values}, attrs=data.attrs)
 
 
 def _crossing(line, window=5):
@@ -245,9 +225,3 @@ def _crossing(line, window=5):
 
 def _read(state, query):
     return torch.einsum("hkv,hk->hv", state, query)
-
-
-def _one(token, reading):
-    if not isinstance(token, int):
-        raise InputError(f"deltanet.{reading}: one token at a time", got=token, expected="an int")
-    return token

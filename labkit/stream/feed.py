@@ -28,7 +28,7 @@ def run(lab, ids, *, probes, chunk=2048, progress=False, checkpoint=None, every=
     Args:
         lab: `Lab`.
         ids: [T] token ids.
-        probes: from `stream.capture`, `deltanet.gates`, `deltanet.norms`, `deltanet.ledger_sums`, ...
+        probes: from `stream.capture`, `deltanet.gates`, `deltanet.norms`, `deltanet.updates`, ...
         chunk: tokens per forward pass; a multiple of 64 keeps the kernels' own partition, so that results do not
             depend on it beyond rounding.
         progress: show a bar with tokens per second and time left.
@@ -161,6 +161,9 @@ def _merged(lab, probes, logits, done):
     results = [probe.result(lab.name) for probe in probes]  # NaN where a probe does not watch a layer
     found = xarray.merge(results, combine_attrs="drop_conflicts", compat="no_conflicts", join="outer")
     found.attrs |= {"model": lab.name, "reading": "lab.stream", "tokens": done}
+    for fact in ("parity", "tolerance"):  # the worst of the probes
+        if values := [result.attrs[fact] for result in results if fact in result.attrs]:
+            found.attrs[fact] = max(values)
     if lab.scaling != Scaling():
         found.attrs["scaling"] = str(lab.scaling)
     if logits is not None:

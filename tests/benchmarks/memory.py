@@ -29,7 +29,7 @@ def exact_map():
     from labkit.deltanet import implied
 
     x = random_inputs(2048)
-    return paired(lambda: implied(x.q, x.k, x.v, g=x.g, beta=x.beta), lambda: heuristic(x), rounds=9)
+    return paired(lambda: implied(x.q, x.k, g=x.g, beta=x.beta), lambda: heuristic(x), rounds=9)
 
 
 def heuristic(x):
@@ -86,14 +86,14 @@ def walk(x):
     """The numbers behind `deltanet.ledger` and `deltanet.survival`, without labels."""
     import torch
 
+    from labkit.deltanet.equation import left_of_keys
     from labkit.deltanet.readings import per_token, tiles
-    from labkit.deltanet.remains import left
 
     before, rows = torch.zeros(x.v.shape[1]), []
     for first, count, part in tiles(x):
         rows.append(per_token(x, part, first, count, before))
         before = rows[-1]["state_norm"][-1]
-    share = [found.norm(dim=-1) for first, found in left(x.k, g=x.g, beta=x.beta) if first is not None]
+    share = [found.norm(dim=-1) for first, found in left_of_keys(x.k, g=x.g, beta=x.beta) if first is not None]
     return rows, share
 
 
@@ -113,8 +113,8 @@ def row_peak(tokens):
     from labkit.deltanet import implied
 
     x = random_inputs(tokens)
-    call = lambda: implied(x.q, x.k, x.v, g=x.g, beta=x.beta, rows=[tokens - 1], heads=[5])  # noqa: E731
-    implied(x.q[:256], x.k[:256], x.v[:256], g=x.g[:256], beta=x.beta[:256], rows=[255], heads=[5])
+    call = lambda: implied(x.q, x.k, g=x.g, beta=x.beta, rows=[tokens - 1], heads=[5])  # noqa: E731
+    implied(x.q[:256], x.k[:256], g=x.g[:256], beta=x.beta[:256], rows=[255], heads=[5])
     begin = time.perf_counter()
     high = peak(call)
     return dict(peak=high, seconds=time.perf_counter() - begin)
@@ -141,7 +141,7 @@ def on_card():
     states = torch.randn(48 * 48, 128, 128, device="cuda")
     found = dict(card=torch.cuda.get_device_name())
     calls = {
-        "row": lambda: implied(x.q, x.k, x.v, g=x.g, beta=x.beta, rows=[999_999], heads=[5]),
+        "row": lambda: implied(x.q, x.k, g=x.g, beta=x.beta, rows=[999_999], heads=[5]),
         "spectra": lambda: torch.linalg.svdvals(states),
     }
     for name, call in calls.items():
