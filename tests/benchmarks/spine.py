@@ -76,11 +76,11 @@ def stream_time():
 
 
 def stream_time_all_probes():
-    """The same with gates, norms and ledger sums of all six layers. No goal; the price of the ledger."""
+    """The same with gates, norms and updates of all six layers. No goal; the price of the walk."""
     from labkit import deltanet
 
     lab, ids = make(4096)
-    made = lambda: [deltanet.gates(), deltanet.norms(), deltanet.ledger_sums()]  # noqa: E731
+    made = lambda: [deltanet.gates(), deltanet.norms(), deltanet.updates()]  # noqa: E731
     return paired(lambda: lab.stream(ids, probes=made(), chunk=1024), lambda: prefill(lab, ids, 1024), rounds=9)
 
 
@@ -196,7 +196,7 @@ def stream_held(tokens):
     lab, ids = ready(tokens)
     caches, grow = [], lab.cache
     lab.cache = lambda: caches.append(grow()) or caches[-1]
-    probes = [deltanet.gates(), deltanet.norms(), deltanet.ledger_sums()]
+    probes = [deltanet.gates(), deltanet.norms(), deltanet.updates()]
     high = peak(lambda: lab.stream(ids, probes=probes, chunk=1024))
     gc.collect()
     held = [
