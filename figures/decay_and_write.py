@@ -10,8 +10,6 @@ for columns on the right, tokens at which many heads write. Rows of one shade in
 Source: Gated DeltaNet, arXiv 2412.06464, equation 10.
 """
 
-import xarray
-
 from labkit import deltanet
 from labkit import draw as plot
 
@@ -21,10 +19,7 @@ PROMPT = " fox red whale blue crow green fox gold lion pink whale black crow whi
 def data(lab):
     """keep and write over (layer, head, token), all DeltaNet layers."""
     run = lab.trace(PROMPT)
-    layers = lab.spec.deltanet_layers
-    readings = [deltanet.memory(run, layer=layer)[["keep", "write"]] for layer in layers]
-    found = xarray.concat(readings, "layer", combine_attrs="drop_conflicts").assign_coords(layer=list(layers))
-    return found.drop_vars("state_token").transpose("layer", "head", "token").assign_attrs(reading="deltanet.memory")
+    return deltanet.memory(run, layer=lab.spec.deltanet_layers, tokens=None)[["keep", "write"]]
 
 
 def draw(ds):

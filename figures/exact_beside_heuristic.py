@@ -23,15 +23,19 @@ def data(lab):
     run = lab.trace(PROMPT)
     layers, heads = lab.spec.deltanet_layers, range(lab.spec.value_heads)
     read = lambda layer, head, form: deltanet.implied_attention(run, layer=layer, heads=head, form=form)  # noqa: E731
-    found = {(layer, head): read(layer, head, "heuristic") for layer in layers for head in heads}
-    worst = max(found, key=lambda place: found[place].attrs["relative_error"])
+    shortcuts = {(layer, head): read(layer, head, "heuristic") for layer in layers for head in heads}
+    worst = max(shortcuts, key=lambda place: shortcuts[place].attrs["relative_error"])
     exact = read(*worst, "value")
-    maps = exact.rename(weight="exact").assign(heuristic=found[worst].weight).isel(head=0, drop=True)
-    errors = [[found[layer, head].attrs["relative_error"] for head in heads] for layer in layers]
+    maps = exact.rename(weight="exact").assign(heuristic=shortcuts[worst].weight).isel(head=0, drop=True)
+    errors = [[shortcuts[layer, head].attrs["relative_error"] for head in heads] for layer in layers]
     facts = {"long_name": "error of the reads rebuilt by the shortcut", "units": "share of their norm", "symbol": "ε"}
-    maps = maps.assign(error=(("layer", "head"), errors, facts | {"scale": "positive", "source": "this figure"}))
+    maps = maps.drop_vars("layer").assign(
+        error=(("layer", "head"), errors, facts | {"scale": "positive", "source": "this figure"})
+    )
     maps = maps.assign_coords(layer=list(layers), head=list(heads)).assign_attrs(head=worst[1])
-    return maps.assign(wrong=float(found[worst].attrs["relative_error"]), right=float(exact.attrs["relative_error"]))
+    return maps.assign(
+        wrong=float(shortcuts[worst].attrs["relative_error"]), right=float(exact.attrs["relative_error"])
+    )
 
 
 def draw(ds):

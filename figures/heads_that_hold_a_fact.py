@@ -32,19 +32,17 @@ def data(lab):
         return reading(lab, clean, other, asked, score=ids, **options).effect
 
     with lab.edit(*edit.ablate(lab.spec.attention_layers)):
-        found = xarray.concat([patched(deltanet.patch_states, *pair) for pair in pairs], "step")
-        mean = found.mean("step").assign_attrs(found.attrs | {"long_name": "share of the way to the other answer"})
+        effects = xarray.concat([patched(deltanet.patch_states, *pair) for pair in pairs], "step")
+        mean = effects.mean("step").assign_attrs(effects.attrs | {"long_name": "share of the way to the other answer"})
         places = [(int(mean.layer[i]), int(mean["head"][j])) for i, j in np.argwhere(mean.values >= LEAST)]
         every = [(layer, head) for layer in lab.spec.deltanet_layers for head in range(lab.spec.value_heads)]
         sets = [places, [place for place in every if place not in places]]
         both = xarray.concat([patched(deltanet.patch_together, *pair, sets=sets) for pair in pairs], "call")
-    held = {"effect": mean, "half": _half(found, "step"), "holders": mean >= LEAST}
-    held |= {"together": both.isel(step=0, drop=True).mean(), "others": both.isel(step=1, drop=True).mean()}
-    held |= {
-        "together_half": _half(both.isel(step=0, drop=True), "call"),
-        "others_half": _half(both.isel(step=1, drop=True), "call"),
-    }
-    return xarray.Dataset(held, attrs={"reading": "deltanet.patch_states", "model": lab.name})
+    holders, others = (both.isel(step=place, drop=True) for place in (0, 1))
+    variables = {"effect": mean, "half": _half(effects, "step"), "holders": mean >= LEAST}
+    variables |= {"together": holders.mean(), "others": others.mean()}
+    variables |= {"together_half": _half(holders, "call"), "others_half": _half(others, "call")}
+    return xarray.Dataset(variables, attrs={"reading": "deltanet.patch_states", "model": lab.name})
 
 
 def _half(samples, along):

@@ -28,7 +28,8 @@ def data(lab):
     gated = (pattern.weight * pattern.gate).assign_attrs(pattern.weight.attrs | {"symbol": "σ(g)·P"})
     left = implied.weight.isel(head=int(abs(on_answers(implied.weight)).argmax("head")))
     right = gated.isel(query_head=int(on_answers(gated).argmax("query_head")))
-    return implied.drop_dims("head").assign(implied=left, gated=right)
+    maps = {"implied": left.drop_vars("layer"), "gated": right.drop_vars("layer")}
+    return implied.drop_dims("head").drop_vars("layer").assign(maps)
 
 
 def on_answers(maps):

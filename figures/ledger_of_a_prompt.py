@@ -23,16 +23,14 @@ AGAIN = (14, 17)  # tokens of the second values
 def data(lab):
     """norm (term, token) of one head, named by the coordinates layer and head."""
     run = lab.trace(PROMPT)
-    found = {layer: deltanet.ledger(run, layer=layer) for layer in lab.spec.deltanet_layers}
-    rise = {
-        layer: ds.erased.isel(token=list(AGAIN)).mean("token") / ds.erased.mean("token") for layer, ds in found.items()
-    }
-    layer = max(rise, key=lambda one: float(rise[one].max()))
-    ds = found[layer].isel(head=int(rise[layer].argmax("head")))
+    every = deltanet.memory(run, layer=lab.spec.deltanet_layers, tokens=None)
+    rise = every.erased.isel(token=list(AGAIN)).mean("token") / every.erased.mean("token")
+    place = rise.argmax(("layer", "head"))
+    ds = every.isel(place)
     norm = xarray.concat([ds[term] for term in TERMS], "term").assign_coords(term=list(TERMS))
     facts = {"symbol": "‖·‖", "long_name": "norm of each term", "units": "norm", "scale": "positive"}
-    held = norm.rename("norm").assign_attrs(facts).to_dataset()
-    return held.assign(rise=float(rise[layer].max())).assign_attrs(ds.attrs)
+    norms = norm.rename("norm").assign_attrs(facts).to_dataset()
+    return norms.assign(rise=float(rise.max())).assign_attrs(ds.attrs | {"layer": int(ds.layer)})
 
 
 def draw(ds):

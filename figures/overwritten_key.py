@@ -23,23 +23,19 @@ FIRST, SECOND = 3, 15  # the tokens behind the two facts about the fox
 def data(lab):
     """left (term, token) of one head, named by the coordinates layer and head."""
     run = lab.trace(PROMPT)
-    old = {layer: deltanet.forgetting(run, layer=layer, source=FIRST) for layer in lab.spec.deltanet_layers}
-    out = {
-        layer: ds.removed.sel(token=SECOND) - ds.removed.drop_sel(token=SECOND).max("token")
-        for layer, ds in old.items()
-    }
-    layer = max(out, key=lambda one: float(out[one].max()))
-    head = int(out[layer].argmax("head"))
-    first = old[layer].isel(head=head)
+    every = deltanet.forgetting(run, layer=lab.spec.deltanet_layers, source=FIRST)
+    excess = every.removed.sel(token=SECOND) - every.removed.drop_sel(token=SECOND).max("token")
+    first = every.isel({axis: int(index) for axis, index in excess.argmax(("layer", "head")).items()})
+    layer, head = int(first.layer), int(first["head"])
     second = deltanet.forgetting(run, layer=layer, source=SECOND, heads=head).isel(head=0)
     shares = [first.signal / first.signal[0], first.decay_only, second.signal / second.signal[0]]
     curves = xarray.concat(shares, "term", join="outer", coords="minimal", compat="override")
     curves = curves.fillna(0.0)  # nothing of the second before it came
     curves = curves.assign_coords(term=["first value", "first value, decay alone", "second value"])
     facts = {"long_name": "share of what was stored", "units": "share", "symbol": "left", "scale": "fraction"}
-    held = curves.rename("left").assign_attrs(facts).to_dataset().drop_vars(("source", "token_text"), errors="ignore")
-    held = held.assign_coords(token_text=("token", [run.tokens[t] for t in curves.token.values]), source=FIRST)
-    return held.assign(erased=first.removed.sel(token=SECOND)).assign_attrs(first.attrs)
+    curves = curves.rename("left").assign_attrs(facts).to_dataset().drop_vars(("source", "token_text"), errors="ignore")
+    curves = curves.assign_coords(token_text=("token", [run.tokens[t] for t in curves.token.values]), source=FIRST)
+    return curves.assign(erased=first.removed.sel(token=SECOND)).assign_attrs(first.attrs | {"layer": layer})
 
 
 def draw(ds):

@@ -11,8 +11,6 @@ Source: effective rank, Roy and Vetterli 2007; rank over time in a hybrid, arXiv
 
 import random
 
-import xarray
-
 from labkit import deltanet
 from labkit import draw as plot
 from labkit.nano import tasks
@@ -26,10 +24,8 @@ def data(lab):
     text = tasks.scattered(random.Random(0), TOKENS + 60, size, facts=24)
     ids = lab.encode(tasks.bare(text))[:TOKENS]
     run = lab.trace(ids, seams=["qkv", "a", "b", "read"])
-    layers, at = lab.spec.deltanet_layers, range(EVERY - 1, TOKENS, EVERY)
-    found = [deltanet.spectrum(run, layer=layer, tokens=at)[["effective_rank"]] for layer in layers]
-    held = xarray.concat(found, "layer", combine_attrs="drop_conflicts").assign_coords(layer=list(layers))
-    return held.drop_vars("token_text").transpose("layer", "head", "token").assign_attrs(reading="deltanet.spectrum")
+    ds = deltanet.spectrum(run, layer=lab.spec.deltanet_layers, tokens=range(EVERY - 1, TOKENS, EVERY))
+    return ds[["effective_rank"]].drop_vars("token_text")
 
 
 def draw(ds):

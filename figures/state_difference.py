@@ -10,8 +10,6 @@ never stored it. Equal shades everywhere would refute the title.
 Source: Gated DeltaNet, arXiv 2412.06464; comparing states, this project's `deltanet.state_difference`.
 """
 
-import xarray
-
 from labkit import deltanet
 from labkit import draw as plot
 
@@ -21,10 +19,7 @@ PROMPT = " fox red. whale {}. crow green. lion gold. bear black."
 def data(lab):
     """difference (layer, head)."""
     blue, pink = (lab.trace(PROMPT.format(word)) for word in ("blue", "pink"))
-    layers = lab.spec.deltanet_layers
-    found = [deltanet.state_difference(blue, pink, layer=layer)[["difference"]] for layer in layers]
-    held = xarray.concat(found, "layer", combine_attrs="drop_conflicts").assign_coords(layer=list(layers))
-    return held.assign_attrs(reading="deltanet.state_difference")
+    return deltanet.state_difference(blue, pink, layer=lab.spec.deltanet_layers)[["difference"]]
 
 
 def draw(ds):

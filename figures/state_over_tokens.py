@@ -24,11 +24,11 @@ def data(lab):
     run = lab.trace(PROMPT)
     ds = deltanet.memory(run, layer=LAYER, tokens=range(len(run)))
     head = int(ds.keep.mean("token").argmax("head"))
-    held = ds.state.isel(head=head).rename(step="token").drop_vars("state_token")
-    held = held.assign_coords(token=ds.token, token_text=ds.token_text).to_dataset()
-    change = held.state.diff("token").isel(token=-2)
+    states = ds.state.isel(head=head).rename(step="token").drop_vars("state_token")
+    states = states.assign_coords(token=ds.token, token_text=ds.token_text).to_dataset()
+    change = states.state.diff("token").isel(token=-2)
     power = np.linalg.svd(change.values, compute_uv=False) ** 2
-    return held.assign(share=float(power[0] / power.sum())).assign_attrs(ds.attrs)
+    return states.assign(share=float(power[0] / power.sum())).assign_attrs(ds.attrs)
 
 
 def draw(ds):

@@ -23,13 +23,13 @@ PROMPT = (
 def data(lab):
     """left (term, head, source) of the layer where erasing took most, and gap over (layer, head)."""
     run = lab.trace(PROMPT)
-    found = [deltanet.survival(run, layer=layer) for layer in lab.spec.deltanet_layers]
-    gap = xarray.concat([(ds.decay_only - ds.survival).mean("source") for ds in found], "layer", coords="minimal")
-    gap = gap.assign_coords(layer=list(lab.spec.deltanet_layers))
-    ds = found[int(gap.mean("head").argmax("layer"))]
+    every = deltanet.survival(run, layer=lab.spec.deltanet_layers)
+    gap = (every.decay_only - every.survival).mean("source")
+    ds = every.isel(layer=int(gap.mean("head").argmax("layer")))
     lines = xarray.concat([ds.decay_only, ds.survival], "term", coords="minimal", compat="override")
     lines = lines.assign_coords(term=["decay alone", "with erasing"]).assign_attrs(ds.survival.attrs)
-    return lines.rename("left").to_dataset().assign(gap=gap).assign_attrs(ds.attrs)
+    lines = lines.rename("left").drop_vars("layer").to_dataset()
+    return lines.assign(gap=gap).assign_attrs(every.attrs | {"layer": int(ds.layer)})
 
 
 def draw(ds):

@@ -32,10 +32,8 @@ def data(lab):
     """share (layer, head) of the thinking blocks, and all parts (layer, head, segment)."""
     prompt = thinking.spans(session(), lab.tokenizer, preserve=True)
     run = lab.trace(list(prompt.ids), seams=["qkv", "a", "b", "read"])
-    layers = list(lab.spec.deltanet_layers)
-    found = [deltanet.written_by(run, layer=layer, segments=prompt.kinds()).share for layer in layers]
-    parts = xarray.concat(found, "layer").assign_coords(layer=layers)
-    share = parts.sel(segment="think", drop=True).assign_attrs(found[0].attrs)
+    parts = deltanet.written_by(run, layer=lab.spec.deltanet_layers, segments=prompt.kinds()).share
+    share = parts.sel(segment="think", drop=True)
     tokens = len(prompt.of("think")) / len(prompt.ids)
     return xarray.Dataset({"share": share, "parts": parts, "tokens": tokens}, attrs={"reading": "deltanet.written_by"})
 

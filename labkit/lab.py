@@ -221,7 +221,7 @@ class Lab:
         """Hold interventions for as long as the block lasts; always undone, also after an exception.
 
         Args:
-            edits: from `labkit.edit` or ready ones such as `deltanet.never_forget(layer=2, head=1)`.
+            edits: from `labkit.edit` or ready ones such as `deltanet.never_forget(layer=2, heads=1)`.
 
         Raises:
             InputError, LayerError: an edit that does not fit this model.

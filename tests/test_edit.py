@@ -216,7 +216,7 @@ def test_swap_names_missing_tokens(lab):
 
 
 def test_edits_read_as_what_they_do():
-    assert repr(deltanet.never_forget(layer=2, head=1)) == "never_forget('a', layer=2, heads=[1])"
+    assert repr(deltanet.never_forget(layer=2, heads=1)) == "never_forget('a', layer=2, heads=[1])"
     assert repr(edit.scale("v", layer=3, factor=2, tokens=slice(1, 4))) == "scale('v', layer=3, tokens=[1, 2, 3])"
     assert repr(edit.state(layer=0, at=9, heads=2)) == "state(layer=0, at=9, heads=[2])"
 

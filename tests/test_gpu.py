@@ -37,7 +37,7 @@ def test_the_other_readings_run_where_the_model_is(pair):
     lab, dtype = pair
     run, tokens = lab.trace(IDS), list(range(100))
     for layer in lab.spec.deltanet_layers:
-        for reading in (deltanet.ledger, deltanet.survival, deltanet.half_life, deltanet.spectrum):
+        for reading in (deltanet.memory, deltanet.survival, deltanet.half_life, deltanet.spectrum):
             reading(run, layer=layer)
         deltanet.recall(run, layer=layer, source=20)
         deltanet.forgetting(run, layer=layer, source=20)

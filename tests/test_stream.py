@@ -17,7 +17,7 @@ def probes():
     return [
         deltanet.gates(),
         deltanet.norms(),
-        deltanet.ledger_sums(layers=[1, 3]),
+        deltanet.updates(layers=[1, 3]),
         deltanet.spectra(layers=[1, 3]),
         deltanet.rows(tokens=[250, 70], layers=[3]),
         stream.capture("resid_post", tokens=[5, 200, 299], layers=[0, 2]),
@@ -42,9 +42,9 @@ def test_blocks_equal_the_means_and_sums_of_the_readings(lab):
             "written",
         ):
             how = "sum" if name in ("decayed", "erased", "written") else "mean"
-            blocks = [getattr(part, how)(0) for part in torch.tensor(whole[name].values).split(64)]
+            blocks = [getattr(part, how)(1) for part in torch.tensor(whole[name].values).split(64, 1)]
             mine = ds[name].sel(layer=layer).values
-            assert abs(mine - torch.stack(blocks).numpy()).max() < 2e-4 * abs(mine).max(), name
+            assert abs(mine - torch.stack(blocks, 1).numpy()).max() < 2e-4 * abs(mine).max(), name
     assert ds.written.sel(layer=0).isnull().all()
     assert abs(ds.logits.values - run.logits[0].numpy()).max() < 2e-4
     kept = run.seams[2, "resid_post"][[5, 200, 299]].numpy()
@@ -63,8 +63,8 @@ def test_spectra_stand_where_chunks_end_and_rows_are_exact(lab):
             ("end_norm", "state_norm"),
         ):
             assert abs(ds[name].sel(layer=layer).values - whole[mine].values).max() < 1e-3, name
-        surprise = deltanet.ledger(run, layer=layer).surprise.values
-        assert abs(ds.surprise.sel(layer=layer).values[0] - surprise[:64].mean(0)).max() < 1e-4
+        surprise = deltanet.memory(run, layer=layer).surprise.values
+        assert abs(ds.surprise.sel(layer=layer).values[:, 0] - surprise[:, :64].mean(1)).max() < 1e-4
         for token in (70, 250):
             row = deltanet.implied_row(run, layer=layer, token=token).weight.values
             mine = ds.weight.sel(layer=layer, token=token)
@@ -75,7 +75,7 @@ def test_spectra_stand_where_chunks_end_and_rows_are_exact(lab):
 def test_block_of_one_gives_every_token(lab):
     ds = lab.stream(IDS[:100], probes=[deltanet.gates(layers=[3], block=1)], chunk=64)
     whole = deltanet.memory(lab.trace(IDS[:100]), layer=3)
-    assert ds.keep.shape == (100, 1, 9)
+    assert ds.keep.shape == (1, 9, 100)
     assert abs(ds.keep.sel(layer=3).values - whole.keep.values).max() < 1e-5
 
 
@@ -103,7 +103,7 @@ def test_stopped_anywhere_and_resumed_gives_the_identical_dataset(lab, tmp_path,
     ) as error:
         lab.stream(IDS, probes=probes(), chunk=64, checkpoint=tmp_path / "kept", every=2)
     handle.remove()
-    assert error.value.dataset.keep.shape[0] == stop
+    assert error.value.dataset.keep.sizes["block"] == stop
     again = lab.stream(IDS, probes=probes(), chunk=64, checkpoint=tmp_path / "kept", every=2)
     assert again.identical(whole)
 
@@ -175,7 +175,7 @@ def test_a_probe_forgets_the_stream_before(lab):
 
 
 def test_edits_hold_while_streaming(lab):
-    with lab.edit(deltanet.never_forget(layer=1, head=3)):
+    with lab.edit(deltanet.never_forget(layer=1, heads=3)):
         ds = lab.stream(IDS, probes=[deltanet.gates()], chunk=64)
     assert (ds.keep.sel(layer=1, head=3) == 1).all() and (ds.keep.sel(layer=1, head=2) < 1).all()
 

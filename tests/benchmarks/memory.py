@@ -1,4 +1,4 @@
-"""The DeltaNet microscope: exact maps, ledgers, survival, rows and spectra."""
+"""The DeltaNet microscope: exact maps, updates, survival, rows and spectra."""
 
 import time
 
@@ -10,7 +10,7 @@ def random_inputs(tokens, *, key_heads=4, heads=12, dk=64, dv=64, seed=0):
     import torch
 
     from labkit.deltanet import unit
-    from labkit.deltanet.readings import Inputs
+    from labkit.deltanet.recompute import Inputs
 
     r = torch.Generator().manual_seed(seed)
     normal = lambda *shape: torch.randn(*shape, generator=r)  # noqa: E731
@@ -46,7 +46,7 @@ def heuristic(x):
     return (q @ k.transpose(1, 2)) * decay.exp() * x.beta.T[:, None]
 
 
-def ledger_and_survival():
+def updates_and_survival():
     """Ledger and survival of one layer at 16,384 tokens / the readable loops. Goal: at most 0.05 (20 times faster).
 
     The loops are timed on 1,024 tokens and taken 16 times; they are linear.
@@ -83,15 +83,15 @@ def readable(x):
 
 
 def walk(x):
-    """The numbers behind `deltanet.ledger` and `deltanet.survival`, without labels."""
+    """The numbers behind `deltanet.memory` and `deltanet.survival`, without labels."""
     import torch
 
-    from labkit.deltanet.equation import left_of_keys
-    from labkit.deltanet.readings import per_token, tiles
+    from labkit.deltanet.equation import left_of_keys, tiled
+    from labkit.deltanet.recompute import terms
 
     before, rows = torch.zeros(x.v.shape[1]), []
-    for first, count, part in tiles(x):
-        rows.append(per_token(x, part, first, count, before))
+    for first, count, part in tiled(**vars(x)):
+        rows.append(terms(x, part, first, count, before))
         before = rows[-1]["state_norm"][-1]
     share = [found.norm(dim=-1) for first, found in left_of_keys(x.k, g=x.g, beta=x.beta) if first is not None]
     return rows, share
@@ -156,4 +156,4 @@ def on_card():
     return found
 
 
-QUESTIONS = [exact_map, ledger_and_survival, one_row, spectra, on_card]
+QUESTIONS = [exact_map, updates_and_survival, one_row, spectra, on_card]
