@@ -1,5 +1,5 @@
 # Every target sets up what it needs by itself; the second time it starts in seconds.
-# ARGS go to the command: `make figures ARGS="--only decay_and_write"`, `make test ARGS="-m gpu"`.
+# ARGS go to the command: `make figures ARGS="--only decay_and_write"`, `make test ARGS="-m gpu -n 0"`.
 
 .DEFAULT_GOAL := help
 .PHONY: help env figures notebooks test lint lab bench doctor clean
@@ -10,6 +10,8 @@ PYTHON ?= $(shell for name in python3.11 python3 python3.12 python3.13 python3.1
 	$$name -c '$(ABLE)' 2> /dev/null && echo $$name && break; done)
 PY := .venv/bin/python
 READY := .venv/.ok
+# Two processes; a file stays in one, since its fixtures are shared and a notebook's cells follow each other.
+BOTH := -n 2 --dist loadfile
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -23,7 +25,7 @@ notebooks: $(READY) ## execute all notebooks in order and store them clean
 	$(PY) .ci/finish_notebooks.py $(ARGS)
 
 test: lint ## lint, unit and parity tests, and all notebooks under nbval
-	$(PY) -m pytest --nbval --nbval-cell-timeout=300 tests notebooks $(ARGS)
+	$(PY) -m pytest $(BOTH) --nbval --nbval-cell-timeout=300 tests notebooks $(ARGS)
 
 lint: $(READY) ## check style and formatting
 	$(PY) -m ruff check .
@@ -39,7 +41,7 @@ doctor: $(READY) ## check the installed packages for known traps
 	$(PY) -m labkit doctor $(ARGS)
 
 clean: ## remove the environment, caches and built pages
-	rm -rf .venv .pytest_cache .ruff_cache build *.egg-info figures/*.html figures/plotly.min.js
+	rm -rf .venv .venv-newest .pytest_cache .ruff_cache build *.egg-info figures/*.html figures/plotly.min.js
 	find labkit figures notebooks tests .ci -name __pycache__ -prune -exec rm -rf {} +
 
 # Tiny models: more threads only wait for each other, and one thread repeats its numbers.

@@ -1,12 +1,14 @@
 """Install the pip section of environment.yml into the Python that runs this; standard library only.
 
-    .venv/bin/python .ci/install.py [REQUIREMENT ...]
+    .venv/bin/python .ci/install.py [--newest NAME] [REQUIREMENT ...]
 
-Further requirements, such as `-e .[quant]`, come on top. uv does it in a fraction of pip's time and is tried first;
+Further requirements, such as `-e .[quant]`, come on top. `--newest transformers` takes the newest transformers that
+pyproject.toml allows instead of the one in constraints.txt. uv does it in a fraction of pip's time and is tried first;
 where it cannot be had, or fails, pip does the same. uv does not read pip's configuration, so links, index and
 certificates that are set for pip are handed over.
 """
 
+import argparse
 import ast
 import json
 import os
@@ -15,6 +17,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 QUIET_LAB = {
@@ -28,8 +31,15 @@ QUIET_LAB = {
 
 def main():
     """Install and make JupyterLab quiet; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Install the pip section of environment.yml.")
+    parser.add_argument("--newest", metavar="NAME", help="a package that constraints.txt shall not hold")
+    options, further = parser.parse_known_args()
     words = [word for line in requirements((ROOT / "environment.yml").read_text("utf-8")) for word in shlex.split(line)]
-    words += sys.argv[1:]
+    words += further
+    if options.newest:
+        loose = pathlib.Path(tempfile.mkdtemp(), "constraints.txt")
+        loose.write_text(without((ROOT / "constraints.txt").read_text("utf-8"), options.newest), "utf-8")
+        words[words.index("constraints.txt")] = str(loose)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     good = _run([*pip, "install", "-q", "-c", "constraints.txt", "uv"])
     if good:
@@ -50,6 +60,19 @@ def requirements(text):
     section = re.search(r"^( *)- pip:[ ]*\n((?:\1 +- .*\n?|[ ]*#.*\n?|[ ]*\n)+)", text, re.MULTILINE)
     lines = section[2].splitlines() if section else []
     return [re.sub(r"\s+#.*", "", line.strip()[2:]).strip("'\"") for line in lines if line.strip().startswith("- ")]
+
+
+def without(constraints, name):
+    """A constraints file's text without the line of one package.
+
+    Raises:
+        ValueError: it has no such line.
+    """
+    lines = constraints.splitlines(keepends=True)
+    rest = [line for line in lines if not line.startswith(f"{name}==")]
+    if len(rest) == len(lines):
+        raise ValueError(f"constraints.txt has no {name}==")
+    return "".join(rest)
 
 
 def uv_settings(settings, environment):

@@ -15,6 +15,7 @@ import time
 
 import figures
 from figures import _gallery, _golden
+from labkit.draw.pages import height
 from labkit.errors import BackendError, LabError
 
 HOME = ("index.html", "All figures")
@@ -55,7 +56,7 @@ def main(arguments=None, folder=figures.HERE, load=None):
             card = _gallery.card(entry, entry.module.draw(dataset))
             _gallery.write(out / f"{entry.name}.html", entry.claim, [card], facts, HOME)
             if browser:
-                _picture(browser, out / f"{entry.name}.html", _gallery.height(card[-1]))
+                _picture(browser, out / f"{entry.name}.html", height(card[-1]))
             good, verdict = _judge(entry, dataset, lab.name, options.update)
             cards.append(card)
         except LabError as error:

@@ -20,18 +20,17 @@ SCHEMES = ("live", "before_think", "end+before_think", "every 784", "every 64")
 
 
 def data(lab):
-    """gib (step, term): keys and values, and snapshots, at the end of the session."""
+    """size (term, scheme): GiB of keys and values, and of snapshots, at the end of the session."""
     calls = list(reuse.calls(session_timeline.session(), lab.tokenizer))
-    found = [reuse.replay(calls, snapshots=scheme) for scheme in SCHEMES]
-    sizes = np.array([[float(ds[name][-1]) / 2**30 for ds in found] for name in ("kv_bytes", "snapshot_bytes")])
-    coords = {"step": ["keys and values", "snapshots"], "term": list(SCHEMES)}
-    held = label({"gib": (("step", "term"), sizes)}, coords=coords, attrs=found[0].attrs)
-    held["term"].attrs["long_name"] = "where states are saved"
-    held["gib"].attrs = {"symbol": "GiB", "long_name": "bytes held", "units": "", "scale": "positive"}
-    return held.assign(worth=spec.memory.snapshot_tokens(spec.read("Qwen3.6-27B")))
+    ledgers = [reuse.replay(calls, snapshots=scheme) for scheme in SCHEMES]
+    sizes = np.array([[float(ds[name][-1]) / 2**30 for ds in ledgers] for name in ("kv_bytes", "snapshot_bytes")])
+    coords = {"term": ["keys and values", "snapshots"], "scheme": list(SCHEMES)}
+    worth = spec.memory.snapshot_tokens(spec.read("Qwen3.6-27B"))
+    values = {"size": (tuple(coords), sizes, "gibibytes"), "worth": ((), np.asarray(worth), "tokens")}
+    return label(values, coords=coords, attrs=ledgers[0].attrs)
 
 
 def draw(ds):
     """Stacked bars."""
     title = f"Memory by scheme; one snapshot is worth the keys and values of {float(ds.worth):,.0f} tokens"
-    return plot.bars(ds, "gib", x="term", color="step", stacked=True, title=title)
+    return plot.bars(ds, "size", x="scheme", color="term", stacked=True, title=title)

@@ -12,7 +12,7 @@ Source: in the manner of RULER, arXiv 2404.06654; this project's `yarn.probe`, t
 
 from figures.one_cause_at_a_time import TOLERANCE  # noqa: F401
 from labkit import draw as plot
-from labkit import rotary, yarn
+from labkit import rotary, stats, yarn
 
 DEPTHS = 5
 
@@ -22,7 +22,7 @@ def data(lab):
     scalings = [rotary.Scaling(), yarn.stretched(lab.spec, 4)]
     ds = yarn.probe(lab, tasks=("keys",), depths=DEPTHS, scalings=scalings).isel(task=0, drop=True)
     gain = ds.margin.diff("scaling").isel(scaling=0, drop=True).mean("depth")  # depths of a question share its facts
-    low, high = yarn.t_interval(gain)
+    low, high = stats.t_interval(gain)
     right = ds.right.mean(["depth", "sample"])
     return ds[["margin"]].mean("sample", keep_attrs=True).assign(low=low, high=high, right=right).assign_attrs(ds.attrs)
 

@@ -13,7 +13,7 @@ Source: YaRN, arXiv 2309.00071; counterfactuals from real keys, values and state
 """
 
 from labkit import draw as plot
-from labkit import yarn
+from labkit import stats, yarn
 
 SEEDS, SHOWN = 16, ("gap", "dilution", "states")
 TOLERANCE = {
@@ -31,7 +31,7 @@ def data(lab):
     ds = yarn.causes(lab, seeds=SEEDS)
     moved = abs(ds.margin.sel(term="shift") - ds.margin.sel(term="short")).max()
     fall = ds.margin.isel(gap=0) - ds.margin.isel(gap=-1)
-    low, high = yarn.t_interval(fall)
+    low, high = stats.t_interval(fall)
     held = ds[["margin"]].mean("sample", keep_attrs=True).assign(low=low, high=high)
     return held.assign_attrs(ds.attrs | {"seeds": SEEDS, "control_within": bool(moved < 5e-3)})
 

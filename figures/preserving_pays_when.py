@@ -34,14 +34,12 @@ def data(lab):
     crossing = np.array([turn + 1 if turn < lost.shape[1] else 0 for turn in won])
     steps = [f"{mean} words of thinking" for mean in THINKING]
     coords = {"step": steps, "term": list(TERMS), "turn": np.arange(1, seconds.shape[-1] + 1)}
-    values = {"seconds": (("step", "term", "turn"), seconds), "crossing": (("step",), crossing)}
-    held = label(values, coords=coords, attrs={"reading": "reuse.replay", "model": keep.model})
-    held.seconds.attrs = {"symbol": "time", "long_name": "seconds up to a turn", "units": "s", "scale": "positive"}
-    return held
+    values = {"seconds": (("step", "term", "turn"), seconds, "seconds"), "crossing": (("step",), crossing, None)}
+    return label(values, coords=coords, attrs={"reading": "reuse.replay", "model": keep.model})
 
 
 def draw(ds):
     """Two lines for each length of thinking."""
-    said = [f"from turn {int(turn)}" if turn else "in no turn" for turn in ds.crossing]
-    title = f"Keeping is slower than dropping {said[0]} with little thinking, {said[1]} with more, {said[2]} with much"
+    when = [f"from turn {int(turn)}" if turn else "in no turn" for turn in ds.crossing]
+    title = f"Keeping is slower than dropping {when[0]} with little thinking, {when[1]} with more, {when[2]} with much"
     return plot.lines(ds, "seconds", x="turn", color="term", facet="step", title=title)

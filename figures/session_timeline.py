@@ -22,7 +22,7 @@ def session():
 def data(lab):
     """tokens (term, call) under strip with states at request ends; again, what is read again in all."""
     ds = reuse.replay(session(), policy="strip", snapshots="end", tokenizer=lab.tokenizer)
-    return reuse.timeline(ds).assign(again=ds.penalty.sum(), read=ds.prompt.sum())
+    return reuse.timeline(ds).assign(again=ds.penalty.sum(keep_attrs=True), read=ds.prompt.sum(keep_attrs=True))
 
 
 def draw(ds):

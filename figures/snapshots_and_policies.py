@@ -17,12 +17,13 @@ from labkit import reuse
 
 
 def data(lab):
-    """recomputed (step, term) and what else `reuse.compare` gives; step is the policy, term the scheme."""
+    """recomputed (policy, scheme) and what else `reuse.compare` gives."""
     return reuse.compare(session_timeline.session(), lab.tokenizer)
 
 
 def draw(ds):
     """Grouped bars."""
-    said = [f"{policy} {int(ds.recomputed.sel(step=policy, term='end+before_think')):,}" for policy in ds.step.values]
-    title = f"Computed with end+before_think: {' and '.join(said)} tokens, as few as with attention alone"
-    return plot.bars(ds, "recomputed", x="term", color="step", title=title)
+    best = ds.recomputed.sel(scheme="end+before_think")
+    counts = " and ".join(f"{policy} {int(count):,}" for policy, count in zip(ds.policy.values, best, strict=True))
+    title = f"Computed with end+before_think: {counts} tokens, as few as with attention alone"
+    return plot.bars(ds, "recomputed", x="scheme", color="policy", title=title)

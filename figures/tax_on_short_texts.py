@@ -13,7 +13,7 @@ Source: YaRN, arXiv 2309.00071; this project's `yarn.tax`.
 import xarray
 
 from labkit import draw as plot
-from labkit import yarn
+from labkit import stats, yarn
 
 TOLERANCE = {
     name: {"rtol": 1e-2, "atol": 2e-3, "reason": "differences of losses that agree in four digits, in float32"}
@@ -25,7 +25,7 @@ def data(lab):
     """effect (term): loss minus that of the native model, mnat per token; low, high: ends of its 95 % interval."""
     ds = yarn.tax(lab, samples=128)
     effect = 1000 * (ds.loss - ds.loss.isel(step=0, term=0))
-    low, high = yarn.t_interval(effect)
+    low, high = stats.t_interval(effect)
     chosen = {"frequencies alone": (1, 0), "attention factor alone": (0, 1), "both": (1, 1)}
     pick = lambda array: xarray.concat([array[i, j].drop_vars(["step", "term"]) for i, j in chosen.values()], "term")  # noqa: E731
     held = {"effect": pick(effect.mean("sample")), "low": pick(low), "high": pick(high)}

@@ -14,9 +14,9 @@ import random
 import numpy as np
 
 from labkit import draw as plot
-from labkit import thinking
+from labkit import stats, thinking
 from labkit.nano import questions, tasks
-from labkit.nano.exam import COLOUR, wilson
+from labkit.nano.exam import COLOUR
 from labkit.notation import label
 
 SESSIONS = 24
@@ -25,30 +25,28 @@ TOLERANCE = dict.fromkeys(("right", "low", "high"), TIPPED)
 
 
 def data(lab):
-    """right (term), the share of right answers with thinking kept and dropped; low and high, its interval."""
+    """right (policy), the share of right answers with thinking kept and dropped; low and high, its interval."""
     rows = []
     for preserve in (True, False):
         draw_, right = random.Random(11), 0
         for _ in range(SESSIONS):
             messages, key, value = questions.decided(draw_, preserve)
             prompt = tasks.bare(thinking.rendered(messages, lab.tokenizer, preserve=preserve))
-            said = lab.generate(prompt, max_new_tokens=24)
-            text = lab.tokenizer.decode(said.ids[len(lab.encode(prompt)) :].tolist())
+            run = lab.generate(prompt, max_new_tokens=24)
+            text = lab.tokenizer.decode(run.ids[run.prompt_length :].tolist())
             right += f"the {key} is {value}." in text.partition("</think>")[2]
-        rows.append([right / SESSIONS, *wilson(right, SESSIONS)])
-    values = {
-        name: (("term",), column) for name, column in zip(("right", "low", "high"), np.array(rows).T, strict=True)
-    }
-    held = label(values, coords={"term": ["thinking kept", "thinking dropped"]}, attrs={"model": lab.name})
-    held["right"].attrs = {"symbol": "right", "long_name": "share of right answers", "units": "", "scale": "fraction"}
-    held["term"].attrs["long_name"] = "earlier turns"
-    return held.assign(chance=COLOUR).assign_attrs(reading="lab.generate")
+        rows.append([right / SESSIONS, *stats.wilson(right, SESSIONS)])
+    columns = zip(("right", "low", "high"), np.array(rows).T, strict=True)
+    values = {name: (("policy",), column, "right") for name, column in columns}
+    values["chance"] = (), np.asarray(COLOUR), "right"
+    coords = {"policy": ["thinking kept", "thinking dropped"]}
+    return label(values, coords=coords, attrs={"model": lab.name, "reading": "lab.generate"})
 
 
 def draw(ds):
     """Two bars with their intervals."""
-    kept, dropped = (float(ds.right.sel(term=term)) for term in ds.term.values)
+    kept, dropped = (float(share) for share in ds.right)
     title = (
         f"Right {kept:.0%} of the time with thinking kept, {dropped:.0%} without; guessing is {float(ds.chance):.0%}"
     )
-    return plot.bars(ds, "right", x="term", interval=("low", "high"), title=title)
+    return plot.bars(ds, "right", x="policy", interval=("low", "high"), title=title)

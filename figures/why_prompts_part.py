@@ -36,20 +36,19 @@ def habits():
 
 
 def data(lab):
-    """count (term, mode): calls of a habit that part for a reason."""
-    found = {name: _causes(lab, *habit) for name, habit in habits().items()}
-    names = [cause for cause in thinking.CAUSES if any(cause in one for one in found.values())]
-    counts = np.array([[one[cause] for cause in names] for one in found.values()])
-    held = label({"count": (("term", "mode"), counts)}, coords={"term": list(found), "mode": names})
-    held["term"].attrs["long_name"], held["mode"].attrs["long_name"] = "what the client does", "why the prompt parts"
-    held["count"].attrs = {"symbol": "calls", "units": "", "scale": "positive"}
-    return held.assign_attrs(reading="thinking.divergence", model=lab.name)
+    """count (habit, cause): calls of a habit that part for a reason."""
+    rows = {name: _causes(lab, *habit) for name, habit in habits().items()}
+    causes = [cause for cause in thinking.CAUSES if any(cause in counts for counts in rows.values())]
+    numbers = np.array([[counts[cause] for cause in causes] for counts in rows.values()])
+    coords = {"habit": list(rows), "cause": causes}
+    facts = {"reading": "thinking.divergence", "model": lab.name}
+    return label({"count": (tuple(coords), numbers, "calls")}, coords=coords, attrs=facts)
 
 
 def _causes(lab, messages, policy):
     """Counts of reasons between consecutive calls."""
     if policy in ("strip", "preserve", "drop"):
-        return collections.Counter(one.cause for one in reuse.causes(messages, lab.tokenizer, policy=policy))
+        return collections.Counter(d.cause for d in reuse.divergences(messages, lab.tokenizer, policy=policy))
     changed, cached = collections.Counter(), None
     for n, call in enumerate(reuse.calls(messages, lab.tokenizer, policy="preserve")):
         history = copy.deepcopy(messages[: call.message])
@@ -65,6 +64,6 @@ def _causes(lab, messages, policy):
 
 def draw(ds):
     """A map of habits and reasons."""
-    lost = int(ds["count"].sum() - ds["count"].sel(mode="none").sum())
-    title = f"{lost} of {int(ds['count'].sum())} calls do not continue the cache, for {ds.sizes['mode'] - 1} reasons"
-    return plot.heatmap(ds, "count", x="mode", y="term", title=title)
+    lost = int(ds["count"].sum() - ds["count"].sel(cause="none").sum())
+    title = f"{lost} of {int(ds['count'].sum())} calls do not continue the cache, for {ds.sizes['cause'] - 1} reasons"
+    return plot.heatmap(ds, "count", x="cause", y="habit", title=title)

@@ -35,6 +35,7 @@ _MODULES = (
     "reuse",
     "rotary",
     "spec",
+    "stats",
     "stream",
     "thinking",
     "trace",

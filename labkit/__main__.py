@@ -111,18 +111,21 @@ def _page(options, session, tokenizer, costs, data, text):
     from labkit import draw, reuse
 
     figures = []
-    for policy in data.step.values:
+    for policy in data.policy.values:
         ds = reuse.replay(session.messages, policy=policy, snapshots="end", tokenizer=tokenizer, **costs)
         title = f"{policy}: what each prompt is made of, with states saved where a request ends"
         figures.append(draw.bars(reuse.timeline(ds), "tokens", x="call", color="term", stacked=True, title=title))
     title = "Tokens that are computed, by where states are saved; the first bars are a model with attention alone"
-    figures.append(draw.bars(data, "recomputed", x="term", color="step", title=title))
-    for name, ds in reuse.costs(data).items():
-        title = f"{name}: seconds of the whole session on {data.attrs['gpu']}, lower bounds"
-        figures.append(draw.bars(ds, "seconds", x="term", color="mode", stacked=True, title=title))
+    figures.append(draw.bars(data, "recomputed", x="scheme", color="policy", title=title))
+    seconds = reuse.costs(data)
+    for policy in data.policy.values:
+        title = f"{policy}: seconds of the whole session on {data.attrs['gpu']}, lower bounds"
+        figures.append(
+            draw.bars(seconds.sel(policy=policy), "seconds", x="scheme", color="phase", stacked=True, title=title)
+        )
     title = "Why the prompt of a call parts from what was cached; none: it continues it"
     if data.attrs["calls"] > 1:
-        figures.append(draw.bars(reuse.parted(data), "parted", x="mode", color="step", title=title))
+        figures.append(draw.bars(reuse.parted(data), "parted", x="cause", color="policy", title=title))
     return draw.page(
         options.page, figures, title=f"{pathlib.Path(options.session).name}: what can be reused", text=text
     )

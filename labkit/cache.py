@@ -24,7 +24,7 @@ class Book:
     """What is known of a cache's contents beyond the tensors.
 
     Attributes:
-        scaling: `rotary.Scaling` that the keys were rotated under; None where nobody has seen it.
+        scaling: `rotary.Scaling` of the last pass, under which the keys were rotated; None where nobody has seen it.
         placed: whether some keys stand at positions that were chosen.
         torn: whether a pass into the cache did not end, so that its layers have read different tokens.
         ids: [length] the tokens that a lab fed; shorter than the cache if others fed more.
@@ -39,9 +39,18 @@ class Book:
 class HybridCache(DynamicCache):
     """transformers' cache of a hybrid with a `Book`, which copies of it carry along; made by `lab.cache()`."""
 
-    def __init__(self, config, *, offloading: bool = False):
+    def __init__(self, config, lab, *, offloading: bool = False):
         super().__init__(config=config, offloading=offloading, offload_only_non_sliding=False)
-        self.book = Book()
+        self.book, self.lab = Book(), weakref.ref(lab)
+
+    def update(self, key_states, value_states, layer_idx: int, *args, **kwargs):
+        """As transformers'; settled once a pass, also where the bare model runs outside of every scope."""
+        lab = self.lab()
+        if lab is not None and layer_idx == lab.spec.attention_layers[0]:
+            torn, self.book.torn = self.book.torn, True  # the layers before have read the tokens of this pass
+            settle(self, lab)
+            self.book.torn = torn
+        return super().update(key_states, value_states, layer_idx, *args, **kwargs)
 
 
 _FOREIGN = weakref.WeakKeyDictionary()  # books of caches that others made; a copy of such a cache begins a new one
@@ -64,7 +73,7 @@ class Snapshot:
         ids: [length] the tokens absorbed, where known; `Lab.resume` checks them against a new prompt.
         scaling: `rotary.Scaling` that the keys were rotated under, where known.
         placed: whether some keys stand at chosen positions.
-        places: [3, batch, length] rotary positions of keys that are kept before rotation (`yarn.dynamic`), else None.
+        position_ids: [3, batch, length] rotary positions of keys before rotation (`yarn.dynamic`), else None.
     """
 
     length: int
@@ -75,7 +84,7 @@ class Snapshot:
     ids: torch.Tensor | None = None
     scaling: Scaling | None = None
     placed: bool = False
-    places: torch.Tensor | None = None
+    position_ids: torch.Tensor | None = None
 
     @property
     def nbytes(self):
@@ -100,8 +109,9 @@ class Snapshot:
             name: {i: t.repeat(n, *[1] * (t.ndim - 1)) for i, t in getattr(self, name).items()}
             for name in ("conv", "state")
         }
-        places = None if self.places is None else self.places.expand(-1, n, -1)
-        return Snapshot(self.length, **views, **copies, scaling=self.scaling, placed=self.placed, places=places)
+        at = None if self.position_ids is None else self.position_ids.expand(-1, n, -1)
+        facts = dict(scaling=self.scaling, placed=self.placed, position_ids=at)
+        return Snapshot(self.length, **views, **copies, **facts)
 
     def __repr__(self):
         shared, own = (self.nbytes[key] / 2**20 for key in ("shared", "own"))
@@ -155,7 +165,7 @@ def snapshot(cache, *, ids=None):
         elif length:
             parts["keys"][index], parts["values"][index] = layer.keys, layer.values
     ids = None if ids is None else torch.as_tensor(ids).cpu().clone()
-    facts = dict(scaling=book.scaling, placed=book.placed, places=places_of(cache))
+    facts = dict(scaling=book.scaling, placed=book.placed, position_ids=position_ids_of(cache))
     return Snapshot(length, ids=ids, **facts, **parts)
 
 
@@ -169,9 +179,9 @@ def restore(snap, cache):
     Raises:
         InputError: keys before rotation for a cache of rotated ones, or the other way round.
     """
-    if (snap.places is not None) != is_unrotated(cache) and snap.length:
+    if (snap.position_ids is not None) != is_unrotated(cache) and snap.length:
         kinds = ("keys that are rotated already", "keys before rotation")
-        got = kinds[snap.places is not None]
+        got = kinds[snap.position_ids is not None]
         hint = "snapshots of yarn.dynamic are restored inside yarn.dynamic, others outside it"
         raise InputError(
             "this snapshot does not fit the scope", got=got, expected=kinds[is_unrotated(cache)], hint=hint
@@ -188,8 +198,8 @@ def restore(snap, cache):
         elif index in snap.keys:
             layer.lazy_initialization(snap.keys[index], snap.values[index])
             layer.keys, layer.values = snap.keys[index], snap.values[index]
-            if snap.places is not None:
-                layer.places = snap.places
+            if snap.position_ids is not None:
+                layer.position_ids = snap.position_ids
     book = book_of(cache)
     book.scaling, book.placed = snap.scaling, snap.placed
     if snap.ids is not None:
@@ -206,33 +216,42 @@ def is_unrotated(cache):
     return any(getattr(layer, "unrotated", False) for layer in cache.layers)
 
 
-def settle(cache, scaling, native, window, unrotated=False):
+def settle(cache, lab):
     """Stamp a cache with the scaling of the pass that is about to fill it.
 
     Args:
-        scaling: in force. native: of the model's configuration, which keys nobody stamped were rotated under.
-        window: of the model. unrotated: whether a scope is open that keeps keys before rotation.
+        lab: whose scopes say what is in force; keys that nobody stamped were rotated as its configuration states.
 
     Raises:
-        InputError: keys of two scalings would meet in one softmax, or rotated and unrotated ones.
+        InputError: keys of two scalings would meet in one softmax, or rotated and unrotated ones; keys of a cache that
+            labkit has not seen, where they may be of any scaling.
     """
     facts = dict(got="keys before rotation" if is_unrotated(cache) else "keys that are rotated already")
     facts |= dict(expected="a cache of lab.cache() inside yarn.dynamic, used there", hint=GO_ON)
     if is_unrotated(cache) and not all(layer.rotator.open for layer in cache.layers if hasattr(layer, "rotator")):
         raise InputError(CLOSED, **facts)
-    if is_unrotated(cache) != unrotated:
+    if is_unrotated(cache) != (lab.scopes.unrotated is not None):
         hint = "lab.generate, or lab.cache() handed to lab.model.generate"
         raise InputError("this cache was made outside the scope", **facts | {"hint": hint})
-    book = book_of(cache)
-    before = (book.scaling or native) if cache.get_seq_length() else scaling
-    if not unrotated and not before.same(scaling, window):
+    book, now = book_of(cache), lab.scaling
+    if not cache.get_seq_length():
+        book.ids, book.placed, book.scaling = book.ids[:0], False, now
+    if book.scaling is None and lab.scopes.rescaled and not isinstance(cache, HybridCache):
+        raise InputError(
+            "nobody knows which rotary scaling this cache was made under",
+            got=f"a {type(cache).__name__} that this lab has not seen, after scalings were opened",
+            expected="a cache of lab.cache(); copies of it know",
+            hint="read the prompt again into lab.cache()",
+        )
+    before = book.scaling or lab.native
+    if lab.scopes.unrotated is None and not before.same(now, lab.spec.window):
         raise InputError(
             "this cache was made under another rotary scaling",
-            got=f"keys rotated under {before}, now {scaling}",
+            got=f"keys rotated under {before}, now {now}",
             expected="one scaling for all keys of a cache",
             hint="read the prompt again inside the scope; yarn.dynamic keeps keys that can still be turned",
         )
-    book.scaling = scaling
+    book.scaling = now
 
 
 def check_whole(cache):
@@ -253,7 +272,7 @@ def check_begins(snap, ids):
         InputError: unknown tokens, other tokens, or none left to compute.
     """
     if snap.placed:
-        hint = "lab.trace(rest, cache=lab.restore(snap), positions=...)"
+        hint = "lab.trace(rest, cache=lab.restore(snap), position_ids=...)"
         raise InputError("this snapshot's tokens stand at chosen positions", got="no positions for the rest", hint=hint)
     if snap.ids is None:
         raise InputError("this snapshot does not know its tokens", hint="lab.trace(ids, cache=lab.restore(snap))")
@@ -270,10 +289,10 @@ def check_begins(snap, ids):
         raise InputError("nothing is left to compute", got=f"{len(ids)} tokens, all in the snapshot")
 
 
-def places_of(cache):
+def position_ids_of(cache):
     """[3, batch, length] rotary positions of keys before rotation; None for a cache of rotated keys."""
-    found = [layer.places for layer in cache.layers if getattr(layer, "unrotated", False) and layer.places is not None]
-    return found[0] if found else None
+    kept = (layer.position_ids for layer in cache.layers if getattr(layer, "unrotated", False))
+    return next((position_ids for position_ids in kept if position_ids is not None), None)
 
 
 def start_of(cache, layers, row=0):
@@ -288,6 +307,6 @@ def start_of(cache, layers, row=0):
             parts["state"][index] = layer.recurrent_states[0][row].clone()
         else:
             parts["keys"][index], parts["values"][index] = layer.keys[row], layer.values[row]
-    places = places_of(cache)
-    places = None if places is None else places[:, row]
-    return Start(cache.get_seq_length(), **parts, placed=book_of(cache).placed, places=places)
+    position_ids = position_ids_of(cache)
+    parts["position_ids"] = None if position_ids is None else position_ids[:, row]
+    return Start(cache.get_seq_length(), **parts, placed=book_of(cache).placed)

@@ -7,6 +7,10 @@ labkit.errors.InputError: the prompt is empty
   try: lab.trace("red fox")
 """
 
+import pathlib
+
+DISTRIBUTION = "labkit-hybrid"  # what pip calls this package; `labkit` on the public index is another one
+
 
 class LabError(Exception):
     """Base of every error labkit raises on purpose.
@@ -50,3 +54,16 @@ class CheckpointError(LabError, OSError):
 
 class BackendError(LabError, RuntimeError):
     """A device, package or kernel that is needed and not there."""
+
+
+def install_hint(extra: str) -> str:
+    """The command that installs an extra: from the checkout that labkit is imported from, else from the index.
+
+    Args:
+        extra: a name of pyproject.toml's optional dependencies.
+    """
+    root = pathlib.Path(__file__).resolve().parent.parent
+    project = root / "pyproject.toml"
+    if project.is_file() and f'name = "{DISTRIBUTION}"' in project.read_text("utf-8"):
+        return f'pip install -e "{"." if root.samefile(".") else root}[{extra}]"'
+    return f'pip install "{DISTRIBUTION}[{extra}]"'

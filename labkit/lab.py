@@ -17,7 +17,7 @@ from labkit.errors import InputError
 from labkit.families import FAMILIES
 from labkit.rotary import scaling_of
 from labkit.scopes import Scopes
-from labkit.trace import Recorder, Run, Seams, cache_parameter, decoder, parameters_of, texts, wanted_seams
+from labkit.trace import Recorder, Run, Seams, decoder, parameters_of, texts, wanted_seams
 
 
 class Lab:
@@ -53,10 +53,9 @@ class Lab:
     def window(self):
         """Positions the model accepts: the native window, or what an open `yarn.scaled` scope made of it."""
         allowed, own = decoder(self.model).config.max_position_embeddings, self.scaling
-        stretched = (
-            self.scopes.scaling is None and own.original
-        )  # a configuration may leave the native window as it was
-        return max(allowed, int(own.factor * own.original)) if stretched else allowed
+        if self.scopes.scaling is None and own.original:  # a configuration may leave the native window as it was
+            return max(allowed, int(own.factor * own.original))
+        return allowed
 
     @property
     def scaling(self):
@@ -103,7 +102,7 @@ class Lab:
         chunk=None,
         cache=None,
         device=None,
-        positions=None,
+        position_ids=None,
         grad=False,
     ):
         """Run the model once and keep what crosses the seams.
@@ -117,7 +116,7 @@ class Lab:
             chunk: feed so many tokens at a time; None all at once, 1 token by token. The readings are the same.
             cache: hybrid cache to continue from and to grow, from `lab.cache()`, `restore` or `fork`.
             device: where to keep the seams; None where they arise.
-            positions: rotary positions [T] of the tokens of one prompt, whole numbers from 0, in any order; None
+            position_ids: rotary positions [T] of the tokens of one prompt, whole numbers from 0, in any order; None
                 counts on. They reach the attention layers alone; the order of reading stays that of the prompt.
             grad: keep the graph, for `run.gradient`; one prompt, in one pass, on PyTorch's kernels.
 
@@ -125,23 +124,17 @@ class Lab:
             `Run`, or a list of them.
 
         Raises:
-            InputError: an empty or too long prompt, ids, layers, seams or positions out of range.
+            InputError: an empty or too long prompt, ids, layers, seams or position ids out of range.
             BudgetError: it would not fit; raised before the model runs.
             SeamError: a seam never fired.
         """
         batch = isinstance(prompt, list | tuple) and prompt and not isinstance(prompt[0], int)
         rows = [self.encode(row) for row in prompt] if batch else [self.encode(prompt)]
-        if batch and (cache is not None or positions is not None):
-            got = "a list of prompts and a cache" if cache is not None else "a list of prompts and positions"
-            raise InputError("a batch starts cold", got=got, hint="trace them one by one")
-        if grad and (batch or cache is not None or chunk is not None or self.scopes.cuts):
-            got = "a list of prompts" if batch else "a cache" if cache is not None else f"chunk={chunk}"
-            got = "a state edit that splits the prompt" if self.scopes.cuts else got
-            raise InputError("gradients need one prompt in one pass", got=got, hint='lab.trace("red fox", grad=True)')
-        runs = self._trace(rows, layers, seams, logits, chunk, cache, device, positions, grad)
+        prompts.check_start(batch, grad, cache=cache, position_ids=position_ids, chunk=chunk, cuts=self.scopes.cuts)
+        runs = self._trace(rows, layers, seams, logits, chunk, cache, device, position_ids, grad)
         return runs if batch else runs[0]
 
-    def _trace(self, rows, layers, seams, logits, chunk, cache, device, places, grad):
+    def _trace(self, rows, layers, seams, logits, chunk, cache, device, position_ids, grad):
         wanted = wanted_seams(self.spec, layers, seams)
         length, before = max(len(row) for row in rows), 0 if cache is None else cache.get_seq_length()
         asked = prompts.kept_positions(rows, logits)
@@ -150,32 +143,23 @@ class Lab:
         options = dict(logits=sum(map(len, asked)), device=device, chunk=chunk, grad=grad)
         _plan.admit_trace(self, tokens=length * len(rows), wanted=wanted, **options)
         start = [_cache.start_of(cache, wanted, row) for row in range(len(rows))]
-        ids, mask, positions = prompts.padded(rows)
-        if places is not None:
-            mask, positions = prompts.placed(places, before, length)
+        chosen = position_ids is not None
+        ids, mask, position_ids = prompts.placed(rows[0], position_ids, before) if chosen else prompts.padded(rows)
         columns = sorted({length - len(row) + int(t) for row, at in zip(rows, asked, strict=True) for t in at})
-        passing = dict(mask=mask, positions=positions, chunk=chunk, cache=cache, columns=columns, grad=grad)
+        passing = dict(mask=mask, position_ids=position_ids, chunk=chunk, cache=cache, columns=columns, grad=grad)
         with Recorder(self.model, self.spec, wanted, device=device, grad=grad) as recorder:
             given = passes.feed(self, ids, **passing)
             recorded, rotary = recorder.joined(length)
+        shared = dict(parameters=parameters_of(self.model, self.spec, wanted))
+        shared |= dict(position_ids=position_ids[0] if chosen else None, graph=recorder.crossed if grad else None)
         place = {column: i for i, column in enumerate(columns)}
-        parameters = parameters_of(self.model, self.spec, wanted)
         runs = []
         for i, row in enumerate(rows):
             pad = length - len(row)
-            runs.append(
-                self._run(
-                    row,
-                    logits=given[i, [place[pad + int(t)] for t in asked[i]]],
-                    logit_tokens=asked[i],
-                    seams=Seams({key: value[i, pad:] for key, value in recorded.items()}),
-                    rotary=tuple(part[i if len(part) > 1 else 0, pad:] for part in rotary),
-                    parameters=parameters,
-                    start=start[i],
-                    places=None if places is None else positions[0],
-                    graph=recorder.crossed if grad else None,
-                )
-            )
+            own = dict(logits=given[i, [place[pad + int(t)] for t in asked[i]]], logit_tokens=asked[i])
+            own |= dict(seams=Seams({key: value[i, pad:] for key, value in recorded.items()}), start=start[i])
+            own |= dict(rotary=tuple(part[i if len(part) > 1 else 0, pad:] for part in rotary))
+            runs.append(self._run(row, **own, **shared))
         return runs
 
     def _run(self, ids, **parts):
@@ -195,8 +179,8 @@ class Lab:
             options: handed to `model.generate`, for example `top_p`, `top_k`, `repetition_penalty`.
 
         Returns:
-            `Run` over prompt and continuation, `run.prompt_length` tokens of which were given; `run.logits` predict what
-            would come next.
+            `Run` over prompt and continuation, of which `run.prompt_length` tokens were given; `run.logits` predict
+            what would come next.
 
         Raises:
             InputError: as for `trace`, or no room for new tokens in the window.
@@ -207,32 +191,14 @@ class Lab:
         self.check_room(len(ids) + max_new_tokens)
         wanted = wanted_seams(self.spec, layers, seams)
         _plan.admit_trace(self, tokens=len(ids) + max_new_tokens, wanted=wanted, logits=1, device=None)
-        if temperature > 0:
-            options |= {"do_sample": True, "temperature": temperature}
-        else:
-            options |= {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        cache = self.cache()
-        cuda = [self.device] if self.device.type == "cuda" else []
-        with Recorder(self.model, self.spec, wanted) as recorder, torch.no_grad(), torch.random.fork_rng(cuda):
-            torch.manual_seed(seed)
-            inside = [cut for cut in self.scopes.cuts if cut < len(ids)]
-            if inside:
-                passes.feed(self, ids[None, : inside[-1]], cache=cache, columns=[])
-            whole = ids[None].to(self.device)
-            whole = self.model.generate(
-                whole,
-                attention_mask=torch.ones_like(whole),
-                **{cache_parameter(self.model): cache},
-                max_new_tokens=max_new_tokens,
-                **options,
-            ).cpu()
-            logits = passes.feed(self, whole[:, -1:], cache=cache, columns=[0])
-            recorded, rotary = recorder.joined(whole.shape[1])
+        with Recorder(self.model, self.spec, wanted) as recorder:
+            whole, last = passes.generate(self, ids, max_new_tokens, temperature, seed, options)
+            recorded, rotary = recorder.joined(len(whole))
         return self._run(
-            whole[0],
+            whole,
             prompt_length=len(ids),
-            logits=logits[0],
-            logit_tokens=torch.tensor([whole.shape[1] - 1]),
+            logits=last,
+            logit_tokens=torch.tensor([len(whole) - 1]),
             seams=Seams({key: value[0] for key, value in recorded.items()}),
             rotary=tuple(part[0] for part in rotary),
             parameters=parameters_of(self.model, self.spec, wanted),
@@ -269,7 +235,7 @@ class Lab:
 
     def cache(self, *, offloading=False):
         """An empty hybrid cache for this model; with `offloading` keys and values rest in host memory."""
-        cache = _cache.HybridCache(decoder(self.model).config, offloading=offloading)
+        cache = _cache.HybridCache(decoder(self.model).config, self, offloading=offloading)
         for layer in self.spec.attention_layers if self.scopes.unrotated else ():
             cache.layers[layer] = self.scopes.unrotated(layer)
         return cache

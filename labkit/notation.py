@@ -149,6 +149,12 @@ QUANTITIES = {
     "vocab_logit": Quantity("z", "logit of a token of the vocabulary", "nat", "signed", "transformers"),
     "loss": Quantity("-log p", "negative log-likelihood per token", "nat", "positive", "this run"),
     "effect": Quantity("Δ", "change that an intervention causes", "1", "signed", "this run"),
+    "tokens": Quantity("n", "tokens", "tokens", "positive", "this run"),
+    "calls": Quantity("n", "calls of the model", "calls", "positive", "this run"),
+    "seconds": Quantity("t", "time", "s", "positive", "this run"),
+    "gibibytes": Quantity("m", "memory", "GiB", "positive", "labkit.spec"),
+    "right": Quantity("right", "share of right answers", "fraction", "fraction", "this run"),
+    "logit_gap": Quantity("max |Δz|", "largest difference of two rows of logits", "nat", "positive", "this run"),
 }
 
 
@@ -191,11 +197,11 @@ def label(variables, *, coords=None, attrs=None):
     """The one door from tensors to labelled data.
 
     Args:
-        variables: `{name: (dims, tensor, quantity)}`. Dims are names from `AXES` or of the user's own; the tensor is any
-            torch or numpy array (detached, moved to the CPU; half precisions become float32). The quantity says what
-            the numbers are: a key of `QUANTITIES`, a `Quantity`, or None for counts and indices. It never follows from
-            the variable's name.
-        coords: `{axis: values}`; a `(axis, values)` pair adds a second coordinate along that axis.
+        variables: `{name: (dims, tensor, quantity)}`. Dims are names from `AXES` or of the user's own; the tensor is
+            any torch or numpy array (detached, moved to the CPU; half precisions become float32). The quantity says
+            what the numbers are: a key of `QUANTITIES`, a `Quantity`, or None for counts; the name says nothing.
+        coords: `{axis: values}`; a pair `(axis, values)` adds a second coordinate along that axis, and a third entry
+            `(axis, values, long_name)` says what the coordinate is, for the axes of plots.
         attrs: facts about the whole reading: model, layer, parity, tolerance, ...
 
     Returns:
@@ -238,9 +244,12 @@ def described(quantity) -> dict:
 
 
 def _coord(values):
-    if isinstance(values, tuple) and len(values) == 2 and isinstance(values[0], str):
-        return (values[0], plain(values[1]))
-    return plain(values)
+    if not (isinstance(values, tuple) and len(values) in (2, 3) and isinstance(values[0], str)):
+        return plain(values)
+    if isinstance(values[1], str):  # a tuple of names
+        return plain(values)
+    axis, numbers, *long_name = values
+    return (axis, plain(numbers), {"long_name": long_name[0]} if long_name else {})
 
 
 def plain(array):

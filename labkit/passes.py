@@ -7,7 +7,7 @@ from labkit.errors import InputError
 from labkit.trace import cache_parameter
 
 
-def feed(lab, ids, *, columns, cache=None, mask=None, positions=None, chunk=None, grad=False):
+def feed(lab, ids, *, columns, cache=None, mask=None, position_ids=None, chunk=None, grad=False):
     """Forward passes over ids [batch, T], split where chunks or open state edits ask for it.
 
     Args:
@@ -20,10 +20,10 @@ def feed(lab, ids, *, columns, cache=None, mask=None, positions=None, chunk=None
         InputError: a chunk below 1, a torn cache, one of another scaling or at chosen positions.
     """
     with torch.set_grad_enabled(grad):
-        return _feed(lab, ids, columns, cache, mask, positions, chunk)
+        return _feed(lab, ids, columns, cache, mask, position_ids, chunk)
 
 
-def _feed(lab, ids, columns, cache, mask, positions, chunk):
+def _feed(lab, ids, columns, cache, mask, position_ids, chunk):
     length = ids.shape[1]
     first = 0 if cache is None else cache.get_seq_length()
     cuts = {cut - first for cut in lab.scopes.cuts if first < cut <= first + length}
@@ -37,10 +37,10 @@ def _feed(lab, ids, columns, cache, mask, positions, chunk):
         cache = lab.cache()
     if cache is not None:
         check_whole(cache)
-        settle(cache, lab.scaling, lab.native, lab.spec.window, unrotated=lab.scopes.unrotated is not None)
+        settle(cache, lab)
         book = book_of(cache)
-        if book.placed and positions is None:
-            got, hint = "no positions for the rest", "lab.trace(rest, cache=cache, positions=...)"
+        if book.placed and position_ids is None:
+            got, hint = "no positions for the rest", "lab.trace(rest, cache=cache, position_ids=...)"
             raise InputError("this cache's tokens stand at chosen positions", got=got, hint=hint)
         book.torn = True  # until every layer has read every token
     edges = [0, *sorted(cuts - {length}), length]
@@ -50,7 +50,7 @@ def _feed(lab, ids, columns, cache, mask, positions, chunk):
         out = lab.model(
             input_ids=ids[:, a:b].to(lab.device),
             attention_mask=None if mask is None else mask[:, : first + b].to(lab.device),
-            position_ids=None if positions is None else positions[:, a:b].to(lab.device),
+            position_ids=None if position_ids is None else position_ids[:, a:b].to(lab.device),
             **{cache_parameter(lab.model): cache},
             use_cache=cache is not None,
             logits_to_keep=logits_to_keep(here, b - a, lab.device),
@@ -60,10 +60,33 @@ def _feed(lab, ids, columns, cache, mask, positions, chunk):
     if cache is not None:
         book.torn = False
         if len(ids) == 1:
-            book.placed = book.placed or positions is not None
+            book.placed = book.placed or position_ids is not None
             if len(book.ids) == first:
                 book.ids = torch.cat([book.ids, ids[0].cpu()])
     return torch.cat(logits, 1) if logits else None
+
+
+@torch.no_grad()
+def generate(lab, ids, max_new_tokens, temperature, seed, options):
+    """`model.generate` on a fresh cache, and then a pass over the last token that was sampled.
+
+    Returns:
+        (ids [T] of prompt and continuation, logits [1, vocab] of what would come next).
+    """
+    if temperature > 0:
+        options = options | {"do_sample": True, "temperature": temperature}
+    else:
+        options = options | {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    cache = lab.cache()
+    with torch.random.fork_rng([lab.device] if lab.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        if inside := [cut for cut in lab.scopes.cuts if cut < len(ids)]:
+            feed(lab, ids[None, : inside[-1]], cache=cache, columns=[])
+        prompt = ids[None].to(lab.device)
+        options |= {"attention_mask": torch.ones_like(prompt), cache_parameter(lab.model): cache}
+        whole = lab.model.generate(prompt, max_new_tokens=max_new_tokens, **options).cpu()
+        logits = feed(lab, whole[:, -1:], cache=cache, columns=[0])
+    return whole[0], logits[0]
 
 
 def logits_to_keep(columns, length, device):

@@ -51,6 +51,22 @@ def kept_positions(rows, logits):
     return [torch.where(wanted < 0, wanted + len(row), wanted) for row in rows]
 
 
+def check_start(batch, grad, *, cache, position_ids, chunk, cuts):
+    """Refuse a batch that does not start cold, and gradients through more than one pass.
+
+    Raises:
+        InputError: either of them.
+    """
+    if batch and (cache is not None or position_ids is not None):
+        got = "a list of prompts and a cache" if cache is not None else "a list of prompts and position_ids"
+        raise InputError("a batch starts cold", got=got, hint="trace them one by one")
+    many = {"a list of prompts": batch, "a cache": cache is not None, f"chunk={chunk}": chunk is not None}
+    many["a state edit that splits the prompt"] = bool(cuts)
+    if grad and any(many.values()):
+        got = ", ".join(name for name, given in many.items() if given)
+        raise InputError("gradients need one prompt in one pass", got=got, hint='lab.trace("red fox", grad=True)')
+
+
 def padded(rows):
     """ids, mask and positions [batch, T], padded on the left; no mask when nothing is padded."""
     length = max(len(row) for row in rows)
@@ -61,23 +77,25 @@ def padded(rows):
     return ids, mask, (mask.cumsum(1) - 1).clamp(min=0)
 
 
-def placed(places, before, length):
-    """Mask and rotary positions [1, T] of tokens that stand at chosen places, after `before` cached ones.
+def placed(row, position_ids, before):
+    """ids, mask and rotary positions [1, T] of tokens at chosen rotary positions, after `before` cached ones.
 
     The mask is all ones: without one, transformers takes every step other than 1 for the border of a packed sequence
     and cuts attention there.
     """
     try:
-        places = torch.as_tensor(places)
+        position_ids = torch.as_tensor(position_ids)
     except (TypeError, ValueError, RuntimeError):
-        raise InputError("not positions", got=type(places).__name__, expected="whole numbers [T]") from None
-    if places.shape != (length,) or places.is_floating_point() or places.dtype == torch.bool:
-        got = f"{places.dtype}, shape {list(places.shape)}"
-        raise InputError("one rotary position per token", got=got, expected=f"whole numbers [{length}]")
-    if int(places.min()) < 0 or int(places.max()) >= 2**24:
-        got = f"{int(places.min())} to {int(places.max())}"
+        raise InputError(
+            "not rotary positions", got=type(position_ids).__name__, expected="whole numbers [T]"
+        ) from None
+    if position_ids.shape != row.shape or position_ids.is_floating_point() or position_ids.dtype == torch.bool:
+        got = f"{position_ids.dtype}, shape {list(position_ids.shape)}"
+        raise InputError("one rotary position per token", got=got, expected=f"whole numbers [{len(row)}]")
+    if int(position_ids.min()) < 0 or int(position_ids.max()) >= 2**24:
+        got = f"{int(position_ids.min())} to {int(position_ids.max())}"
         raise InputError("rotary positions out of range", got=got, expected=f"0 to {2**24 - 1}, exact in float32")
-    return torch.ones(1, before + length, dtype=torch.long), places.to("cpu", torch.long)[None]
+    return row[None], torch.ones(1, before + len(row), dtype=torch.long), position_ids.to("cpu", torch.long)[None]
 
 
 def check_passes(lab, rows, chunk, before):

@@ -11,7 +11,9 @@ The function reads one layer and returns a Dataset whose attributes hold `parity
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+import torch
 
 from labkit import plan
 from labkit.errors import InputError, LayerError
@@ -28,6 +30,7 @@ class Request:
     Attributes:
         spec: `Spec`. tokens: of the run. sources: tokens that can be read, those of a warm cache included.
         heads, rows: how many of each. width: bytes of an activation.
+        options: what else was given to the reading, by name.
     """
 
     spec: object
@@ -36,6 +39,7 @@ class Request:
     heads: int
     rows: int
     width: int
+    options: Mapping = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +59,10 @@ class Needs:
     options: tuple[str, ...]
     cheaper: tuple[str, ...] = ()
 
-    def request(self, spec, tokens, *, sources=None, heads=None, rows=None, samples=None, width=4) -> Request:
-        """A request of this reading; `heads` and `rows` as the reading takes them."""
+    def request(
+        self, spec, tokens, *, sources=None, heads=None, rows=None, samples=None, width=4, options=None
+    ) -> Request:
+        """A request of this reading; `heads`, `rows` and `options`, the others by name, as the reading takes them."""
         axis = "head" if self.kind == "deltanet" else "query_head"
         many = len(select(heads, spec.axis_sizes[axis], axis))
         if samples is not None:
@@ -65,7 +71,7 @@ class Needs:
             lines = 1 if "token" in self.options else tokens
         else:
             lines = len(select(rows, tokens, "token"))
-        return Request(spec, tokens, tokens if sources is None else sources, many, lines, width)
+        return Request(spec, tokens, tokens if sources is None else sources, many, lines, width, options or {})
 
 
 def reading(kind: str, *, seams: tuple, instead: str, cost: Callable, cheaper: tuple = ()):
@@ -82,7 +88,7 @@ def reading(kind: str, *, seams: tuple, instead: str, cost: Callable, cheaper: t
     """
 
     def decorate(function):
-        name = f"{function.__module__.split('.')[1]}.{function.__name__}"
+        name = f"{function.__module__.removeprefix('labkit.').split('.')[0]}.{function.__name__}"
         options = tuple(inspect.signature(function).parameters)
 
         @functools.wraps(function)
@@ -95,10 +101,11 @@ def reading(kind: str, *, seams: tuple, instead: str, cost: Callable, cheaper: t
                 raise InputError(f"{name}: no layer chosen", expected=f"an int or a list, of {fits(run.spec, kind)}")
             return stacked([one_layer(run, more, index, chosen) for index in layers])
 
+        @torch.no_grad()
         def one_layer(run, more, layer, chosen):
             require(run, layer, kind, name, instead)
             sizes = {key: chosen[key] for key in ("heads", "rows", "samples") if chosen.get(key) is not None}
-            admit(run, layer, read.needs, sizes)
+            admit(run, layer, read.needs, sizes, {key: value for key, value in chosen.items() if key not in sizes})
             data = function(run, *more, layer=layer, **chosen)
             data.attrs = {"model": run.model, "layer": layer, "reading": name} | data.attrs
             if run.scaling.kind != "none":
@@ -144,15 +151,16 @@ def fits(spec, kind: str) -> tuple[int, ...]:
     return spec.deltanet_layers if kind == "deltanet" else spec.attention_layers
 
 
-def admit(run, layer: int, needs: Needs, chosen: dict) -> None:
+def admit(run, layer: int, needs: Needs, chosen: dict, options: dict) -> None:
     """Refuse a reading whose result would not fit; before anything is allocated."""
     seam, sources = run.seams[layer, needs.seams[-1]], run.start.length + len(run)
 
     def result(needs, **chosen):
-        request = needs.request(run.spec, len(run), sources=sources, width=seam.element_size(), **chosen)
+        sizes = dict(sources=sources, width=seam.element_size(), options=options)
+        request = needs.request(run.spec, len(run), **sizes, **chosen)
         return needs.cost(request).result
 
-    smaller = {"heads": [0], "rows": [-1]}
+    smaller = {"heads": [0], "rows": range(-min(64, len(run)), 0)}
     ways = [
         (f"{name}={value}", result(needs, **chosen | {name: value}))
         for name, value in smaller.items()
@@ -160,6 +168,18 @@ def admit(run, layer: int, needs: Needs, chosen: dict) -> None:
     ]
     ways += [(name, result(plan.readings()[name])) for name in needs.cheaper] if needs.cheaper else []
     plan.admit(needs.name, len(run), result(needs, **chosen), seam.device, ways)
+
+
+def axis(run, name: str, rows=None, *, cached: bool = False) -> dict:
+    """Coordinates of `token` or `source`: absolute positions, and readable texts as `token_text` or `source_text`.
+
+    Args:
+        rows: indices below the run's length; None for all.
+        cached: begin with the tokens of the warm cache, whose texts the run does not know.
+    """
+    rows, before = list(range(len(run)) if rows is None else rows), run.start.length if cached else 0
+    positions = torch.cat([torch.arange(before), run.positions[rows]])
+    return {name: positions, f"{name}_text": (name, ["·"] * before + [run.tokens[t] for t in rows])}
 
 
 def stacked(layers: list):

@@ -6,13 +6,14 @@ With θ = rope_theta, d rotated channels, window L, factor s, pairs i = 0 … d/
     linear    ω_i / s                                            position interpolation (arXiv 2306.15595)
     ntk       θ grows by s^(d/(d-2))                             NTK-aware
     dynamic   θ grows by (s·l/L - s + 1)^(d/(d-2)) at length l   dynamic NTK, as in transformers
-    yarn      ω_i·(1 - ramp_i + ramp_i/s)                        arXiv 2309.00071; cos and sin also grow by m
+    yarn      ω_i·(1 - ramp_i + ramp_i/s)                        arXiv 2309.00071; cos and sin grow by m
     dynamic-yarn   yarn with s = l/L, at least 1 and at most the factor, at length l
 
 YaRN's ramp exists twice. "index" is what transformers, vLLM and the reference code do: linear in the pair's index i
 between ⌊c(32)⌋ and ⌈c(1)⌉, c(n) = d·ln(L/(2πn)) / (2 ln θ). "paper" is the formula of the paper: linear in the number
 of turns r_i = L·ω_i/2π, from 1 where a pair turns once in the window to 0 where it turns 32 times.
-m = 0.1 ln s + 1 multiplies cos and sin, hence the rotary part of a logit by m², at every distance, 0 included.
+The attention factor m = 0.1 ln s + 1 multiplies cos and sin, hence the rotary part of a logit by m², at every distance,
+0 included.
 """
 
 import contextlib
@@ -25,6 +26,8 @@ from labkit.errors import InputError
 KINDS = ("none", "linear", "ntk", "dynamic", "yarn", "dynamic-yarn")
 RAMPS = ("index", "paper")
 FAST, SLOW = 32.0, 1.0  # turns in the window: above, a pair is left alone; below, it is interpolated
+CLASSES = ("untouched", "blended", "interpolated")  # of pairs, by YaRN's ramp
+RELEASED = 4.0  # the factor that the family's model cards give for a million tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +37,8 @@ class Scaling:
     Attributes:
         kind: one of `KINDS`. factor: s, at least 1.
         ramp: "index" or "paper", of kind "yarn".
-        attention_factor: m; None is 0.1 ln s + 1 for "yarn" and 1 for the others.
+        attention_factor: m, what multiplies cos and sin. Where None is given it becomes the kind's own: 0.1 ln s + 1
+            of "yarn", 1 of the others; of "dynamic-yarn", whose s moves, None stays until `at` a length.
         original: L, positions that were trained; None is the window of the model it is used with.
         length: l, of the dynamic kinds; None is the original window.
 
@@ -64,15 +68,14 @@ class Scaling:
             if value is not None:
                 object.__setattr__(self, name, float(value) if name == "attention_factor" else int(value))
         object.__setattr__(self, "factor", float(self.factor))
+        if self.attention_factor is None and self.kind != "dynamic-yarn":
+            object.__setattr__(self, "attention_factor", self._own_attention_factor)
 
     @property
-    def m(self):
-        """What multiplies cos and sin."""
-        if self.attention_factor is not None:
-            return float(self.attention_factor)
-        return 0.1 * math.log(self.at().factor) + 1.0 if self.kind in ("yarn", "dynamic-yarn") else 1.0
+    def _own_attention_factor(self):
+        return 0.1 * math.log(self.factor) + 1.0 if self.kind == "yarn" else 1.0
 
-    def at(self, length=None, window=None):
+    def at(self, length: int | None = None, window: int | None = None) -> "Scaling":
         """What a "dynamic-yarn" scaling is at a length; the others are what they are."""
         if self.kind != "dynamic-yarn":
             return self
@@ -80,37 +83,47 @@ class Scaling:
         factor = 1.0 if length is None or window is None else min(max(1.0, length / window), self.factor)
         return dataclasses.replace(self, kind="yarn", factor=factor, length=None)
 
-    def same(self, other, window):
+    def same(self, other: "Scaling", window: int) -> bool:
         """Whether two scalings turn every pair of a model with this window alike."""
         return self.plain(window) == other.plain(window)
 
-    def plain(self, window):
+    def plain(self, window: int) -> "Scaling":
         """The same scaling with its defaults spelt out and nothing in it that has no effect; factor 1 is none."""
         if self.kind == "dynamic-yarn":
             return self.at(window=window).plain(window)
         if self.kind == "none" or (self.factor == 1 and self.kind != "dynamic"):  # dynamic NTK grows at factor 1 too
-            return Scaling(attention_factor=self.m)
-        found = dataclasses.replace(self, original=self.original or window)
-        if "yarn" not in self.kind:
-            found = dataclasses.replace(found, ramp="index")
-        length = self.length if self.kind == "dynamic" else None
-        return dataclasses.replace(found, attention_factor=self.m, length=length)
+            return Scaling(attention_factor=self.attention_factor)
+        ramp, length = self.ramp if self.kind == "yarn" else "index", self.length if self.kind == "dynamic" else None
+        return dataclasses.replace(self, original=self.original or window, ramp=ramp, length=length)
 
     def __str__(self):
-        if self.kind == "none":
-            return "none" if self.m == 1 else f"none, m {self.m:.6g}"
-        said = f"{self.kind} {self.factor:.10g}"
-        said += " paper ramp" if "yarn" in self.kind and self.ramp == "paper" else ""
-        said += f" at {self.length:,} tokens" if self.length else ""
-        default = dataclasses.replace(self, attention_factor=None).m
-        return said if self.m == default else f"{said}, m {self.m:.6g}"
+        text = "none" if self.kind == "none" else f"{self.kind} {self.factor:.10g}"
+        if self.kind != "none":
+            text += " paper ramp" if "yarn" in self.kind and self.ramp == "paper" else ""
+            text += f" at {self.length:,} tokens" if self.length else ""
+        own = None if self.kind == "dynamic-yarn" else self._own_attention_factor
+        return text if self.attention_factor == own else f"{text}, attention factor {self.attention_factor:.6g}"
 
 
 def _number(value):
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def scaling_of(config):
+def constants(spec) -> dict:
+    """What the functions below need to know of a model: theta, width, window."""
+    return dict(theta=spec.rope_theta, width=spec.rotary_dim, window=spec.window)
+
+
+def stretched(spec, factor: float = RELEASED, *, kind="yarn", ramp="index", attention_factor=None, length=None):
+    """A `Scaling` of this model: its own window is the one that is stretched.
+
+    Raises:
+        InputError: as `Scaling`.
+    """
+    return Scaling(kind, factor, ramp, attention_factor, original=spec.window, length=length)
+
+
+def scaling_of(config) -> Scaling:
     """The scaling that a model's configuration states.
 
     Args:
@@ -126,15 +139,18 @@ def scaling_of(config):
         raise InputError("no such rotary scaling", got=f"rope_type {kind!r}", expected=f"default, {', '.join(KINDS)}")
     if kind != "none" and rope.get("factor") is None:
         raise InputError("a rotary scaling without its factor", got=f"rope_type {kind!r}", expected="factor")
-    factor, given = float(rope.get("factor") or 1), rope.get("attention_factor")
-    if given is None and rope.get("mscale") and rope.get("mscale_all_dim"):
+    factor, original = float(rope.get("factor") or 1), rope.get("original_max_position_embeddings")
+    if kind != "yarn":  # transformers gives the others a factor of 1, whatever stands there
+        return Scaling(kind, factor, original=original)
+    attention_factor = rope.get("attention_factor")
+    if attention_factor is None and rope.get("mscale") and rope.get("mscale_all_dim"):
         grown = [0.1 * rope[name] * math.log(factor) + 1 for name in ("mscale", "mscale_all_dim")]
-        given = grown[0] / grown[1]
-    plain = (rope.get("beta_fast") or FAST, rope.get("beta_slow") or SLOW, rope.get("truncate", True))
-    if kind == "yarn" and plain != (FAST, SLOW, True):
-        got = "beta_fast {}, beta_slow {}, truncate {}".format(*plain)
+        attention_factor = grown[0] / grown[1]
+    bounds = (rope.get("beta_fast") or FAST, rope.get("beta_slow") or SLOW, rope.get("truncate", True))
+    if bounds != (FAST, SLOW, True):
+        got = "beta_fast {}, beta_slow {}, truncate {}".format(*bounds)
         raise InputError("a ramp with other bounds than the family's", got=got, expected="32, 1, true")
-    return Scaling(kind, factor, attention_factor=given, original=rope.get("original_max_position_embeddings"))
+    return Scaling(kind, factor, attention_factor=attention_factor, original=original)
 
 
 def frequencies(scaling, *, theta, width, window, dtype=None):
@@ -160,17 +176,18 @@ def frequencies(scaling, *, theta, width, window, dtype=None):
     if scaling.kind == "linear":
         return 1.0 / theta**steps / scaling.factor
     slow = theta**steps
-    kept = 1 - ramp(scaling, theta=theta, width=width, window=window).to(steps.dtype)
-    return 1.0 / (scaling.factor * slow) * (1 - kept) + 1.0 / slow * kept
+    native = 1 - ramp(scaling, theta=theta, width=width, window=window).to(steps.dtype)
+    return 1.0 / (scaling.factor * slow) * (1 - native) + 1.0 / slow * native
 
 
-def angles(positions, scaling, *, theta, width, window, dtype):
+def angles(position_ids, scaling, *, theta, width, window, dtype):
     """(cos, sin), each [token, width], as the model's own rotary module gives them for text."""
     import torch
 
-    omega = frequencies(scaling, theta=theta, width=width, window=window).to(positions.device)
-    turned = torch.cat([positions[:, None].float() * omega] * 2, -1)
-    return (turned.cos() * scaling.m).to(dtype), (turned.sin() * scaling.m).to(dtype)
+    omega = frequencies(scaling, theta=theta, width=width, window=window).to(position_ids.device)
+    phase = torch.cat([position_ids[:, None].float() * omega] * 2, -1)
+    m = scaling.at(window=window).attention_factor
+    return (phase.cos() * m).to(dtype), (phase.sin() * m).to(dtype)
 
 
 def rotate(x, cos, sin):
@@ -196,6 +213,11 @@ def ramp(scaling, *, theta, width, window):
     return ((pairs - low) / ((high - low) or 0.001)).clamp(0, 1)
 
 
+def pair_classes(ramp) -> list[str]:
+    """Which of `CLASSES` each pair is of, by its ramp."""
+    return [CLASSES[int(share > 0) + int(share >= 1)] for share in ramp.tolist()]
+
+
 @contextlib.contextmanager
 def switched(stack, scaling, *, theta, width, window, reach):
     """The rotary module of a stack of decoder layers under a scaling, while the block lasts; then exactly as before.
@@ -215,16 +237,18 @@ def switched(stack, scaling, *, theta, width, window, reach):
             got=str(module.inv_freq.dtype).removeprefix("torch."),
             hint="16-bit angles are wrong after a few hundred tokens; load with dtype=..., model.to(dtype) casts them",
         )
-    before = module.inv_freq.clone()
-    held = {name: getattr(module, name) for name in ("attention_scaling", "rope_type", "inv_freq")}
+    inv_freq, native = module.inv_freq, module.inv_freq.clone()
+    fields = {name: getattr(module, name) for name in ("attention_scaling", "rope_type")}
     allowed = stack.config.max_position_embeddings
     try:
         module.inv_freq.copy_(frequencies(scaling, theta=theta, width=width, window=window))
-        module.attention_scaling, module.rope_type = scaling.m, "default"  # "dynamic" would recompute by itself
+        module.attention_scaling = scaling.at(window=window).attention_factor
+        module.rope_type = "default"  # "dynamic" would recompute by itself
         stack.config.max_position_embeddings = reach
         yield
     finally:
-        held["inv_freq"].copy_(before)
-        for name, value in held.items():
+        module.inv_freq = inv_freq
+        inv_freq.copy_(native)
+        for name, value in fields.items():
             setattr(module, name, value)
         stack.config.max_position_embeddings = allowed

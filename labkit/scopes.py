@@ -19,11 +19,14 @@ class Scopes:
         edits: open interventions, in the order in which they were opened.
         scaling: of an open `yarn.scaled`, or None. unrotated: inside `yarn.dynamic`, what makes an attention layer's
             part of a cache, `layer -> cache layer`, or None.
+        rescaled: whether another scaling than the configuration's was ever open, so that keys of a cache that labkit
+            has not seen may be of any.
     """
 
     edits: list = dataclasses.field(default_factory=list)
     scaling: Scaling | None = None
     unrotated: Callable | None = None
+    rescaled: bool = False
 
     @property
     def cuts(self) -> list[int]:

@@ -6,6 +6,7 @@ import torch
 
 from labkit import cache as hybrid
 from labkit.errors import InputError
+from labkit.trace import cache_parameter
 
 IDS = tiny.ids(90)
 
@@ -107,7 +108,22 @@ def test_other_caches_are_refused(lab):
         lab.snapshot(DynamicCache())
     with pytest.raises(InputError, match="(?s)ids do not fit.*got: 3 ids.*9 tokens"):
         hybrid.snapshot(warm(lab, 9)[0], ids=IDS[:3])
+    foreign = DynamicCache(config=lab.model.config)
+    with torch.no_grad():
+        lab.model(IDS[None, :9], **{cache_parameter(lab.model): foreign})
     with pytest.raises(InputError, match="does not know its tokens"):
-        lab.resume(hybrid.snapshot(warm(lab, 9)[0]), IDS)
+        lab.resume(lab.snapshot(foreign), IDS)
     with pytest.raises(InputError, match="a batch starts cold"):
         lab.trace([IDS[:4], IDS[:5]], cache=lab.cache())
+
+
+def test_the_last_token_of_a_snapshot_counts(lab):
+    _, snap = warm(lab, 60)
+    for at in (0, 31, 59):
+        changed = IDS.clone()
+        changed[at] = (changed[at] + 1) % 200 + 2
+        with pytest.raises(InputError, match=f"first difference at token {at}\n"):
+            lab.resume(snap, changed)
+    changed = IDS.clone()
+    changed[60] = (changed[60] + 1) % 200 + 2
+    assert lab.resume(snap, changed).start.length == 60

@@ -103,7 +103,7 @@ def test_reuse_prints_both_policies_and_the_causes(capsys, tmp_path, monkeypatch
     from labkit import reuse, thinking
 
     def absent(name):
-        raise labkit.errors.BackendError("not installed", hint='pip install "labkit[qwen]"')
+        raise labkit.errors.BackendError("not installed", hint=labkit.errors.install_hint("qwen"))
 
     monkeypatch.setattr(thinking, "tokenizer", absent)
     path = tmp_path / "session.json"
@@ -119,7 +119,7 @@ def test_reuse_prints_both_policies_and_the_causes(capsys, tmp_path, monkeypatch
     assert re.search(r"strip: between one call and the next, .*2 thinking stripped", shown)
     assert re.search(rf"preserve: between one call and the next, {calls - 1} none", shown)
     html = page.read_text(encoding="utf-8")
-    assert html.count('class="plotly-graph-div"') == 6 and "what can be reused" in html
+    assert html.count('<div class="plot"') == 6 and "what can be reused" in html
     assert "recomputed" in html and not re.search(r'<(script|link)[^>]+(src|href)="?http', html)
 
 
@@ -136,7 +136,7 @@ def test_reuse_of_one_call_without_thinking(capsys, tmp_path):
     assert main(["reuse", str(path), "--page", str(page)]) == 0
     shown = capsys.readouterr().out
     assert "no thinking was recorded" in shown and "thinking stripped" not in shown
-    assert page.read_text(encoding="utf-8").count('class="plotly-graph-div"') == 5
+    assert page.read_text(encoding="utf-8").count('<div class="plot"') == 5
     for where in (tmp_path, path / "below.html"):
         assert main(["reuse", str(path), "--page", str(where)]) == 1
         assert re.search("a page is a file|cannot be written", capsys.readouterr().err)

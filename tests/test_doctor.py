@@ -9,6 +9,7 @@ import types
 
 import pytest
 import torch
+from packaging.requirements import Requirement
 from transformers import AttentionInterface, DynamicCache
 from transformers.models.qwen3_5 import modeling_qwen3_5 as modeling
 
@@ -50,11 +51,17 @@ def test_measured_numbers_are_told(report):
     assert "[2, 1]" in report["stop ids"].detail
 
 
-def test_tested_versions_are_the_pinned_ones():
-    pins = tomllib.loads((pathlib.Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
-    pinned = dict(pin.split("==") for pin in pins["dependencies"] if "==" in pin)
-    assert {name: pinned[name] for name in stack.TESTED} == stack.TESTED
-    assert pins["requires-python"] == ">=" + ".".join(map(str, stack.PYTHON))
+def test_tested_versions_are_the_pinned_and_allowed_ones():
+    root = pathlib.Path(__file__).parent.parent
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    ranges = {wanted.name: wanted.specifier for wanted in map(Requirement, project["dependencies"])}
+    pins = dict(re.findall(r"^([a-z0-9-]+)==(\S+)$", (root / "constraints.txt").read_text(), re.MULTILINE))
+    for name, versions in stack.TESTED.items():
+        assert versions[0] == pins[name]
+        assert all(ranges[name].contains(version) for version in versions)
+    oldest = ".".join(map(str, stack.OLDEST_TRANSFORMERS))
+    assert f">={oldest}" in str(ranges["transformers"])
+    assert project["requires-python"] == ">=" + ".".join(map(str, stack.PYTHON))
 
 
 def test_text_and_html_say_the_same(report):
@@ -117,12 +124,13 @@ def test_sizes_differ_pairwise_where_a_swap_could_hide():
     [
         ({}, "ok"),
         ({"torch": "2.13.0+cu130"}, "ok"),
+        ({"transformers": "5.24.0"}, "ok"),
         ({"torch": "2.14.1"}, "warn"),
         ({"transformers": "5.22.9"}, "fail"),
     ],
 )
 def test_versions(found, status, monkeypatch):
-    monkeypatch.setattr(stack, "_version", lambda name: (stack.TESTED | found)[name])
+    monkeypatch.setattr(stack, "_version", lambda name: found.get(name, stack.TESTED[name][0]))
     verdict = stack.versions(None)
     assert verdict.status == status
     assert all(version in verdict.detail for version in found.values())

@@ -1,5 +1,7 @@
 """Drawing: the right numbers on the right axes, colours by meaning, hostile text inert, input untouched."""
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -22,13 +24,13 @@ WORDS = ["<think>", " fox", " fox", "<script>alert(1)</script>", "a&b $x^2$", "<
 
 @pytest.fixture
 def ds():
-    """weight (head 3, token 5, source 6), keep (token 5, head 3), gate (head 3)."""
+    """weight (head 3, token 5, source 6), keep (head 3, token 5), error (head 3)."""
     r = torch.Generator().manual_seed(0)
     return label(
         {
-            "weight": (("head", "token", "source"), torch.randn(3, 5, 6, generator=r)),
-            "keep": (("token", "head"), torch.rand(5, 3, generator=r)),
-            "error": (("head",), torch.rand(3, generator=r) * 7),
+            "weight": (("head", "token", "source"), torch.randn(3, 5, 6, generator=r), "weight"),
+            "keep": (("head", "token"), torch.rand(3, 5, generator=r), "keep"),
+            "error": (("head",), torch.rand(3, generator=r) * 7, "error"),
         },
         coords={
             "head": [0, 1, 4],
@@ -42,9 +44,9 @@ def ds():
 
 
 def states(ds):
-    """state (token 4, head 3, key 5, value 7), as a reading at four tokens gives it."""
+    """state (head 3, token 4, key 5, value 7), as a reading at four tokens gives it."""
     r = torch.Generator().manual_seed(1)
-    data = {"state": (("token", "head", "key", "value"), torch.randn(4, 3, 5, 7, generator=r))}
+    data = {"state": (("head", "token", "key", "value"), torch.randn(3, 4, 5, 7, generator=r), "state")}
     coords = {"token": [2, 3, 5, 11], "token_text": ("token", WORDS[2:]), "head": [0, 1, 4]}
     return label(data, coords=coords, attrs=ds.attrs)
 
@@ -124,7 +126,8 @@ def test_equal_tokens_stay_apart_and_texts_are_inert(ds):
 
 def test_many_tokens_are_thinned_to_ticks_that_fit():
     words = [f"w{i}" for i in range(300)]
-    long = label({"keep": (("token",), torch.rand(300))}, coords={"token": range(300), "token_text": ("token", words)})
+    coords = {"token": range(300), "token_text": ("token", words)}
+    long = label({"keep": (("token",), torch.rand(300), "keep")}, coords=coords)
     axis = draw.lines(long, "keep").layout.xaxis
     assert 20 < len(axis.ticktext) <= 36 and len(axis.labelalias) == 300
     assert [f"w{round(at)}" for at in axis.tickvals] == list(axis.ticktext)
@@ -163,7 +166,7 @@ def test_the_hover_tells_other_variables(ds):
         told, seen = frame.data[0].customdata, ~np.isnan(frame.data[0].z)
         expected = np.broadcast_to(size.values[i], seen.shape)
         np.testing.assert_allclose(told[..., 0][seen], expected[seen], rtol=1e-6)
-        np.testing.assert_allclose(told[3, 0, 1], ds.keep.transpose("head", "token").values[i, 3], rtol=1e-6)
+        np.testing.assert_allclose(told[3, 0, 1], ds.keep.values[i, 3], rtol=1e-6)
     with pytest.raises(InputError, match="(?s)'keep' has dims that the map lacks.*token"):
         draw.heatmap(more, "size", hover=["keep"])
 
@@ -185,11 +188,11 @@ def test_a_state_is_small_maps_of_heads_with_a_slider_over_tokens(ds):
     for t, frame in enumerate(fig.frames):
         assert frame.traces == (0, 1, 2)
         for h in range(3):
-            assert np.allclose(frame.data[h].z, chosen.state[t, h]), "rows are keys, columns values"
+            assert np.allclose(frame.data[h].z, chosen.state[h, t]), "rows are keys, columns values"
     same = draw.frames(chosen, "state", along="token")
     assert same.to_json() == fig.to_json()
     turned = draw.heatmap(chosen, "state", slider="head", facet="token", x="key", y="value")
-    assert np.allclose(turned.frames[1].data[3].z, chosen.state[3, 1].T)
+    assert np.allclose(turned.frames[1].data[3].z, chosen.state[1, 3].T)
 
 
 def full(at, word):
@@ -200,16 +203,68 @@ def test_lines_and_bars_carry_the_numbers(ds):
     fig = draw.lines(ds, "keep")
     assert len(fig.data) == 3 and fig.layout.yaxis.title.text == "α [fraction]"
     for i, trace in enumerate(fig.data):
-        assert np.allclose(trace.y, ds.keep[:, i])
+        assert np.allclose(trace.y, ds.keep[i])
     bars = draw.bars(ds, "error")
     assert np.allclose(bars.data[0].y, ds.error) and bars.layout.xaxis.ticktext == ("0", "1", "4")
+
+
+def test_an_interval_reaches_from_its_low_to_its_high_end(ds):
+    """Both ends at different distances, so that taking one for the other moves them; also in groups of bars."""
+    ends = ds.assign(low=ds.keep - 0.05 - 0.1 * ds.keep, high=ds.keep + 0.3)
+    for options, parts in (({}, [ends.isel(head=1)]), ({"color": "head"}, [ends.isel(head=i) for i in range(3)])):
+        source = ends.isel(head=1) if not options else ends
+        fig = draw.bars(source, "keep", x="token", interval=("low", "high"), **options)
+        assert len(fig.data) == len(parts)
+        for bar, part in zip(fig.data, parts, strict=True):
+            assert np.allclose(bar.y + bar.error_y.array, part.high) and bar.error_y.symmetric is False
+            assert np.allclose(bar.y - bar.error_y.arrayminus, part.low)
+
+
+@pytest.mark.parametrize("values", [[1.0, 2.0, 4.0], [-5.0, 1.0], [np.nan, -3.0, 0.5], [0.0, 0.0]])
+def test_signed_colours_are_centred_on_0(values):
+    """A value and its opposite lie equally far from the colour of 0, however lopsided the data."""
+    ds = label({"effect": (("token",), np.array(values), "effect")})
+    top = np.nanmax(np.abs(values)) or 1.0
+    look = theme.colours(ds.effect)
+    assert (look["zmin"], look["zmax"]) == (-top, top)
+    cells = draw.tokens(ds, "effect").data[0]
+    assert (cells.zmin, cells.zmax) == (-top, top)
+    whole = draw.heatmap(ds.expand_dims(head=2), "effect").layout.coloraxis
+    assert (whole.cmin, whole.cmax) == (-top, top)
+    places, colours = zip(*look["colorscale"], strict=True)
+    assert np.allclose(np.add(places, places[::-1]), 1) and colours[places.index(0.5)] == "#f5f5f5"
+    assert theme.colours(abs(ds.effect).assign_attrs(ds.effect.attrs))["zmin"] == -top, "by meaning, not by sign"
+
+
+def test_several_layers_are_a_first_axis(ds):
+    """(layer, head, token): a slider or lines over layers, named in the title; none is left out."""
+    deep = ds.keep.expand_dims(layer=[1, 5]).copy(data=np.stack([ds.keep, ds.keep / 2])).to_dataset()
+    deep.attrs = ds.attrs | {"layer": [1, 5]}
+    fig = draw.heatmap(deep, "keep", slider="layer")
+    assert len(fig.data) == 1 and [step.label for step in fig.layout.sliders[0].steps] == ["1", "5"]
+    assert np.allclose(fig.frames[1].data[0].z, ds.keep / 2) and fig.layout.title.text.startswith("layers 1, 5 · ")
+    assert fig.layout.meta["labkit"]["layer"] == [1, 5]
+    few = draw.heatmap(deep, "keep")
+    assert [note.text for note in few.layout.annotations] == ["layer 1", "layer 5"]
+    fig = draw.lines(deep.isel(head=2), "keep", color="layer")
+    assert [trace.name for trace in fig.data] == ["layer 1", "layer 5"] and np.allclose(fig.data[1].y, ds.keep[2] / 2)
+    fig = draw.lines(deep, "keep", color="layer", facet="head")
+    assert len(fig.data) == 6 and np.allclose(fig.data[5].y, ds.keep[2] / 2)
+    with pytest.raises(InputError, match=r"(?s)left over: layer \(2\).*ds.isel\(layer=0\)"):
+        draw.lines(deep, "keep")
+    blocks = label(
+        {"keep": (("layer", "head", "block", "bin"), torch.rand(2, 9, 4, 3), "histogram")},
+        coords={"layer": [1, 5], "head": range(9)},
+    )
+    fig = draw.heatmap(blocks, "keep")
+    assert (len(fig.data), len(fig.frames)) == (2, 9) and np.allclose(fig.frames[7].data[1].z, blocks.keep[1, 7])
 
 
 def test_lines_in_small_figures_share_one_zoom(ds):
     fig = draw.lines(ds, "keep", facet="head")
     assert len(fig.data) == 3 and fig.layout.xaxis2.matches == "x" and fig.layout.yaxis3.matches == "y"
     assert fig.layout.xaxis.matches is None
-    assert np.allclose(fig.data[2].y, ds.keep[:, 2])
+    assert np.allclose(fig.data[2].y, ds.keep[2])
 
 
 def test_maps_zoom_together_only_if_their_axes_say_the_same(ds):
@@ -252,7 +307,7 @@ def test_tokens_show_each_token_once(ds):
     assert list(text.text) == [" fox", " fox", "&lt;script…", escape("a&b $x^…"), "&lt;b&gt;"]
     assert list(zip(text.x, text.y, strict=True)) == [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1)]
     z = np.array(cells.z)
-    assert z.shape == (2, 3) and np.isnan(z[1, 2]) and z[1, 0] == pytest.approx(float(ds.keep[3, 0]))
+    assert z.shape == (2, 3) and np.isnan(z[1, 2]) and z[1, 0] == pytest.approx(float(ds.keep[0, 3]))
     assert cells.customdata[0][2] == "3 &lt;script&gt;alert(1)&lt;/script&gt;"
 
 
@@ -294,11 +349,11 @@ def test_figures_are_small_and_never_offer_to_upload(ds, tmp_path):
         (lambda ds: draw.heatmap(ds, x="head", facet="head"), "(?s)a dim has one place.*head, head"),
         (lambda ds: draw.heatmap(ds, "keep", facet="head"), "(?s)a map has two dims"),
         (lambda ds: draw.lines(ds, "weight"), r"(?s)too many dims.*head \(3\).*ds.isel\(head=0\)"),
-        (lambda ds: draw.heatmap(states(ds).expand_dims(layer=9), "state"), r"(?s)left over: layer \(9\)"),
+        (lambda ds: draw.heatmap(states(ds).expand_dims(layer=9), "state"), r"(?s)left over: token \(4\)"),
         (lambda ds: draw.bars(ds.isel(head=0), "error"), "(?s)bars need a dim.*one number"),
         (lambda ds: draw.tokens(ds.isel(head=0), "keep", width=0), "(?s)at least one token.*width=0"),
         (lambda ds: draw.tokens(ds.isel(head=0, token=[0] * 4097), "keep"), "(?s)too many tokens.*4,097.*draw.lines"),
-        (lambda ds: draw.lines(ds, "keep", x="source"), "(?s)no such dim.*source.*token, head"),
+        (lambda ds: draw.lines(ds, "keep", x="source"), "(?s)no such dim.*source.*head, token"),
         (lambda ds: draw.tokens(ds, "keep"), "(?s)a strip has one dim.*ds.isel"),
         (lambda ds: draw.maps((ds, "weight", "x")), "(?s)a map has two dims"),
         (lambda ds: draw.maps(), "nothing to draw"),
@@ -322,7 +377,7 @@ def test_misuse(ds, call, message):
 
 
 def test_maps_too_large_for_a_browser_are_refused():
-    big = label({"weight": (("token", "source"), torch.zeros(1001, 1000))})
+    big = label({"weight": (("token", "source"), torch.zeros(1001, 1000), "weight")})
     for call in (draw.heatmap, lambda ds: draw.lines(ds, "weight")):
         with pytest.raises(InputError, match="(?s)1,001,000 cells.*at most 1,000,000.*coarsen"):
             call(big)
@@ -465,9 +520,16 @@ def test_a_page_of_several_figures_is_one_file_without_a_network(ds, tmp_path):
     figures = [draw.heatmap(ds, "weight", facet="head"), (draw.lines(ds, "keep"), "words <script>alert(2)</script>")]
     path = draw.page(tmp_path / "new" / "page.html", figures, title="<b> & more", text="a  <td>\nb")
     text = path.read_text(encoding="utf-8")
-    assert text.count('class="plotly-graph-div"') == 2 and text.count("plotly.js v") == 1
+    assert text.count('<div class="plot"') == 2 and text.count("plotly.js v") == 1
     assert "<title>&lt;b&gt; &amp; more</title>" in text and "<pre>a  &lt;td&gt;\nb</pre>" in text
     assert "words &lt;script&gt;alert(2)&lt;/script&gt;" in text and "<script>alert" not in text
     assert "default-src 'none'" in text and not re.search(r"<(script|link|img)[^>]+(src|href)=", text)
+    assert "prefers-color-scheme: dark" in text and '"showSendToCloud": false' in text
+    policy = re.search("script-src ([^;]*);", text)[1].split()
+    scripts = re.findall("<script>(.*?)</script>", text, re.DOTALL)  # plotly.js, and what draws with it; nothing else
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    assert policy == [f"'sha256-{digest}'" for digest in digests] and len(scripts) == 2
+    shown = [json.loads(part) for part in re.findall('-plot-json">(.*?)</script>', text)]
+    assert [len(figure["data"]) for figure in shown] == [len(figures[0].data), len(figures[1][0].data)]
     with pytest.raises(InputError, match="(?s)without figures.*at least one"):
         draw.page(tmp_path / "none.html", [], title="x")

@@ -7,6 +7,7 @@ from tiny import hooks
 
 from labkit import deltanet, edit
 from labkit.errors import InputError, LayerError
+from labkit.trace import cache_parameter
 
 IDS = tiny.ids(47)
 
@@ -36,7 +37,7 @@ def test_everything_is_undone_also_after_an_exception(lab):
     with pytest.raises(KeyboardInterrupt), lab.edit(edit.scale("mlp_out", layer=1, factor=0.0)):
         assert not torch.equal(logits(lab), plain)
         raise KeyboardInterrupt
-    assert torch.equal(logits(lab), plain) and hooks(lab.model) == [] and lab._edits == []
+    assert torch.equal(logits(lab), plain) and hooks(lab.model) == [] and lab.scopes.edits == []
 
 
 def test_an_edit_moves_only_the_chosen_tokens_and_heads(lab):
@@ -166,7 +167,7 @@ def test_a_forward_pass_over_the_place_of_surgery_is_stopped(lab):
         with pytest.raises(InputError, match="(?s)at=20\\) lies inside this forward pass.*tokens 0 to 46.*no cache"):
             lab.model(IDS[None], use_cache=False)
         with pytest.raises(InputError, match="(?s)tokens 0 to 46 in one pass\n.*ends with token 20.*lab.trace"):
-            lab.model(IDS[None], past_key_values=lab.cache())
+            lab.model(IDS[None], **{cache_parameter(lab.model): lab.cache()})
         with pytest.raises(InputError, match="rows of one length"):
             lab.trace([IDS, IDS[:30]])
 
@@ -182,7 +183,7 @@ def test_a_forward_pass_over_the_place_of_surgery_is_stopped(lab):
         (
             edit.scale("qkv", layer=1, heads=[0], factor=0),
             LayerError,
-            "(?s)'qkv' has no head axis.*leave heads out",
+            "(?s)'qkv' has no head axis.*edit.scale",
         ),
         (edit.scale("b", layer=1, heads=[9], factor=0), InputError, "(?s)head out of range.*9.*0 to 8"),
         (edit.scale("k", layer=2, heads=[2], factor=0), InputError, "(?s)kv_head out of range.*0 to 1"),

@@ -6,6 +6,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -15,6 +16,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = pathlib.Path(__file__).parent.parent
 SIX = ("jupyterlab", "transformers", "torch", "plotly", "ipywidgets", "nbval")
+EXTRAS = ("lab", "gpu", "quant", "qwen", "dev")
 TARGETS = ("help", "env", "figures", "notebooks", "test", "lint", "lab", "bench", "doctor", "clean")
 PARTS = {"labkit", "figures", "notebooks", "tests", "environment.yml", "README.md"}
 BUILD = {".ci", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "conftest.py"}
@@ -70,16 +72,8 @@ def pip_section():
 def test_environment_names_the_six_the_constraints_and_the_package():
     section = pip_section()
     assert section[0] == "-c constraints.txt"
-    assert section[-1] == "-e .[dev]"
-    assert sorted(Requirement(line).name for line in section[1:-1]) == sorted(SIX)
-
-
-def test_the_six_have_one_version_everywhere():
-    pinned = {r.name: str(r.specifier) for r in required() if r.name in SIX}
-    assert pinned == {name: f"=={PINS[name]}" for name in SIX}
-    for line in pip_section()[1:-1]:
-        wanted = Requirement(line)
-        assert wanted.specifier.contains(PINS[wanted.name])
+    assert section[-1] == "-e .[dev,lab]"
+    assert sorted(section[1:-1]) == sorted(SIX)
 
 
 @pytest.mark.parametrize("name", SIX)
@@ -87,26 +81,80 @@ def test_the_six_are_installed_in_the_tested_version(name):
     assert importlib.metadata.version(name).partition("+")[0] == PINS[name]
 
 
+@pytest.mark.parametrize("requirement", required(*EXTRAS), ids=str)
+def test_requirements_are_ranges_and_hold_the_tested_version(requirement):
+    assert {bound.operator for bound in requirement.specifier} in ({">="}, {">=", "<"})
+    assert requirement.specifier.contains(PINS[canonicalize_name(requirement.name)])
+
+
+def test_the_tested_transformers_is_the_lowest_allowed_and_ci_takes_the_newest():
+    (wanted,) = (r for r in required() if r.name == "transformers")
+    lowest = {bound.operator: bound.version for bound in wanted.specifier}[">="]
+    assert PINS["transformers"] == f"{lowest}.0"
+    assert "install.py --newest transformers" in text(".ci/run")
+
+
+def test_the_library_alone_brings_no_jupyterlab_and_no_test_tools():
+    seen = closure(required())
+    tools = {r.name for r in required("dev", "lab")} - {r.name for r in required()}
+    assert "jupyterlab" in tools and "nbval" in tools
+    # ipywidgets shows in a kernel that the user brings; PyYAML comes with transformers.
+    assert {canonicalize_name(name) for name in tools} & seen == {"pyyaml"}
+
+
+def test_the_package_imports_what_it_requires_and_no_more():
+    lines = [line for path in (ROOT / "labkit").rglob("*.py") for line in path.read_text("utf-8").splitlines()]
+    found = {
+        match[1] for line in lines if (match := re.match(r"\s*(?:import|from) ([a-z_]+)[\w. ]*(?:import|as|,|$)", line))
+    }
+    packages = importlib.metadata.packages_distributions()
+    outside = found - sys.stdlib_module_names - {"labkit"}
+    named = {canonicalize_name(name) for module in outside for name in packages.get(module, ())}
+    assert "torch" in named
+    assert named <= closure(required("quant"), deep=False) | {"tokenizers", "huggingface-hub"}  # both transformers' own
+
+
+def test_the_distribution_is_not_the_labkit_of_the_index():
+    from labkit import errors
+
+    assert PROJECT["name"] == errors.DISTRIBUTION != "labkit"
+    assert PROJECT["scripts"] == {"labkit": "labkit.__main__:main"}
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_the_hint_for_an_extra_is_right_here_elsewhere_and_without_a_checkout(extra, tmp_path, monkeypatch):
+    from labkit import errors
+
+    monkeypatch.chdir(ROOT)
+    assert errors.install_hint(extra) == f'pip install -e ".[{extra}]"'
+    monkeypatch.chdir(tmp_path)
+    assert errors.install_hint(extra) == f'pip install -e "{ROOT}[{extra}]"'
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "another"\n')
+    monkeypatch.setattr(errors, "__file__", str(tmp_path / "labkit" / "errors.py"))
+    assert errors.install_hint(extra) == f'pip install "{PROJECT["name"]}[{extra}]"'
+
+
 def test_environment_python_is_one_that_the_package_accepts():
     (python,) = (e for e in yaml.safe_load(text("environment.yml"))["dependencies"] if str(e).startswith("python="))
     assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(python.partition("=")[2])
 
 
-@pytest.mark.parametrize("requirement", required("dev", "quant", "qwen"), ids=str)
-def test_constraints_satisfy_the_package(requirement):
-    assert requirement.specifier.contains(PINS[canonicalize_name(requirement.name)])
-
-
 def test_constraints_hold_every_package_that_comes_along():
-    seen, queue = set(), [(r.name, frozenset(r.extras)) for r in required("dev")]
+    seen = closure(required("dev", "lab"))
+    assert len(seen) > 100
+    assert seen <= PINS.keys()
+
+
+def closure(requirements, deep=True):
+    """Canonical names of these packages and, if deep, of what they require here."""
+    seen, queue = set(), [(r.name, frozenset(r.extras)) for r in requirements]
     while queue:
         name, extras = queue.pop()
         if (name, extras) in seen:
             continue
         seen.add((name, extras))
-        queue += needs(name, extras)
-    assert len(seen) > 100
-    assert {canonicalize_name(name) for name, _ in seen} <= PINS.keys()
+        queue += needs(name, extras) if deep else ()
+    return {canonicalize_name(name) for name, _ in seen}
 
 
 def needs(name, extras):
@@ -139,6 +187,15 @@ def test_installer_reads_comments_quotes_and_the_end_of_the_section(install):
     assert install.requirements("dependencies:\n  - pip\n") == []
 
 
+def test_installer_leaves_out_the_line_of_one_package(install):
+    assert install.without("a==1\naa==2\n# a==\n", "a") == "aa==2\n# a==\n"
+    with pytest.raises(ValueError, match="no b=="):
+        install.without("a==1\n", "b")
+    assert (
+        install.without(text("constraints.txt"), "transformers").count("\n") == text("constraints.txt").count("\n") - 1
+    )
+
+
 def test_installer_hands_over_pip_settings_but_not_over_those_of_uv(install):
     settings = {"find-links": "one\ntwo", "index-url": "three", "timeout": "9"}
     assert install.uv_settings(settings, {}) == {"UV_FIND_LINKS": "one,two", "UV_DEFAULT_INDEX": "three"}
@@ -164,6 +221,11 @@ def test_ci_runs_the_test_command_that_the_readme_names():
     assert script.stat().st_mode & 0o111 == 0o111
     assert re.search(r"^make test\b", script.read_text("utf-8"), re.MULTILINE)
     assert "export CI=true" in script.read_text("utf-8")
+
+
+def test_the_suite_uses_two_processes_and_keeps_a_notebook_in_one():
+    assert re.search(r"^BOTH := -n 2 --dist loadfile$", text("Makefile"), re.MULTILINE)
+    assert re.search(r"-m pytest \$\(BOTH\) --nbval\b", text("Makefile"))
 
 
 # ---------------------------------------------------------------------------------------------- documents

@@ -10,8 +10,9 @@ import pytest
 import xarray
 
 import figures
-from figures import _gallery, _golden
+from figures import _golden
 from figures.__main__ import main
+from labkit.draw.pages import embed
 from labkit.errors import InputError, LayerError
 
 ENTRIES = figures.entries()
@@ -346,5 +347,5 @@ def test_pages_are_offline_safe_and_repeatable(plant):
 
 def test_embedded_json_says_the_same():
     text = json.dumps({name: name for name in HOSTILE}, ensure_ascii=False)
-    assert not set("<>&\u2028") & set(_gallery.embed(text))
-    assert json.loads(_gallery.embed(text)) == json.loads(text)
+    assert not set("<>&\u2028") & set(embed(text))
+    assert json.loads(embed(text)) == json.loads(text)

@@ -10,12 +10,14 @@ PACKAGE = ROOT / "labkit"
 # A module may import modules of lower rank only; those of one rank are siblings, unless they lie in one folder.
 RANKS = [
     ("errors",),
-    ("notation", "prompts", "rotary"),
+    ("notation", "progress", "prompts", "rotary", "stats", "tables"),
+    ("families",),
     ("nano",),
     ("spec", "thinking"),
     ("trace",),
     ("cache",),
     ("edit", "plan"),
+    ("scopes", "reading"),
     ("passes",),
     ("stream",),
     ("lab",),

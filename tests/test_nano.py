@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import labkit as lk
-from labkit import nano
+from labkit import nano, stats
 from labkit.errors import InputError
 from labkit.nano import card, chat, exam, export, lessons, mtp, questions, recipe, shape, tasks, text, tokens
 
@@ -410,10 +410,8 @@ def test_what_is_exported_is_what_was_trained(tmp_path, small_corpus):
 # ----------------------------------------------------------------------------------------------------------- exam
 
 
-def test_wilson_interval():
-    low, high = exam.wilson(95, 100)
-    assert (round(low, 3), round(high, 3)) == (0.888, 0.978)
-    assert exam.wilson(0, 10)[0] == 0 and exam.wilson(10, 10)[1] == 1
+def test_results_carry_their_wilson_interval():
+    assert exam.Result("a", 9, 14).interval == stats.wilson(9, 14)
 
 
 @pytest.fixture(scope="module")

@@ -6,30 +6,41 @@ import torch
 
 from labkit import errors
 from labkit.errors import InputError, LabError
-from labkit.notation import AXES, QUANTITIES, label, select, visible
+from labkit.notation import AXES, QUANTITIES, Quantity, label, select, visible
 
 
 def test_label_carries_units_symbols_and_sources():
     ds = label(
-        {"keep": (("token", "head"), torch.rand(3, 2)), "other": (("token",), [1, 2, 3])},
+        {"gate": (("token", "head"), torch.rand(3, 2), "keep"), "keep": (("token",), [1, 2, 3], None)},
         coords={"token": [5, 6, 7], "token_text": ("token", ["a", "b", "a"])},
         attrs={"layer": 4},
     )
-    assert ds.keep.attrs["symbol"] == "α" and ds.keep.attrs["units"] == "fraction" and ds.other.attrs == {}
+    assert ds.gate.attrs["symbol"] == "α" and ds.gate.attrs["units"] == "fraction"
+    assert ds.keep.attrs == {}, "what a variable is never follows from its name"
     assert ds.token_text.dims == ("token",) and ds.attrs == {"layer": 4}
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_half_precision_becomes_float32(dtype):
     x = torch.tensor([1.5, -2.25], dtype=dtype, requires_grad=True)
-    assert label({"x": (("token",), x)}).x.dtype == numpy.float32
+    assert label({"x": (("token",), x, None)}).x.dtype == numpy.float32
 
 
-def test_label_refuses_strange_axes_and_shapes():
-    with pytest.raises(InputError, match="(?s)x: unknown axis.*\\['position'\\].*token, source"):
-        label({"x": (("position",), [1])})
+def test_label_takes_axes_and_quantities_of_the_users_own():
+    own = Quantity("η", "share of the budget", "fraction", "fraction", "this test")
+    ds = label({"x": (("shop", "day"), torch.rand(2, 3), own)}, coords={"shop": ["a", "b"]})
+    assert ds.x.dims == ("shop", "day") and ds.x.attrs["symbol"] == "η"
+
+
+def test_label_refuses_what_does_not_say_what_it_is():
+    with pytest.raises(InputError, match="(?s)x does not say what it is.*got: 2 entries.*quantity is None for counts"):
+        label({"x": (("token",), [1])})
+    with pytest.raises(InputError, match="(?s)unknown quantity.*got: keeps.*expected: keep"):
+        label({"x": (("token",), [1], "keeps")})
+    with pytest.raises(InputError, match="(?s)x: not names of axes.*\\['a shop'\\]"):
+        label({"x": (("a shop",), [1], None)})
     with pytest.raises(InputError, match="(?s)one axis name per dimension.*\\(2, 3\\)"):
-        label({"x": (("token",), torch.zeros(2, 3))})
+        label({"x": (("token",), torch.zeros(2, 3), None)})
 
 
 def test_every_quantity_says_how_it_is_coloured_and_where_it_comes_from():
@@ -58,6 +69,7 @@ def test_tokens_are_readable(text, shown):
 
 def test_select():
     assert select(None, 3, "head") == [0, 1, 2] and select(-1, 3, "head") == [2]
+    assert select(numpy.int64(2), 3, "head") == [2] == select(torch.tensor(2), 3, "head")
     assert select(slice(1, None), 3, "head") == [1, 2] and select(range(2), 3, "head") == [0, 1]
     with pytest.raises(InputError, match="(?s)head out of range.*\\[3\\].*0 to 2"):
         select([0, 3], 3, "head")

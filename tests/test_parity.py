@@ -6,6 +6,7 @@ import torch
 from tiny import make_lab
 
 from labkit import attention, deltanet
+from labkit.errors import ParityError
 from labkit.trace import TOLERANCE
 
 IDS = tiny.ids(101)  # not a multiple of the kernels' chunk of 64
@@ -76,6 +77,24 @@ def test_every_reading_agrees_with_the_models_own_next_seam(pair):
     assert len(run.parity) == 2 * 3 + 2
     assert max(run.parity.values()) < TOLERANCE[dtype]
     assert max(run.parity.values()) < (2e-6 if dtype == torch.float32 else 6e-3)
+
+
+@pytest.mark.parametrize("share", [0.5, 2.0, 5.0])
+def test_an_error_above_the_tolerance_is_refused(pair, share):
+    """At half the bound a reading passes, at twice and five times it does not: no bound is looser than stated."""
+    lab, dtype = pair
+    run = lab.trace(IDS[:20], layers=[0], seams=["resid_post"])
+    seam = run.seams[0, "resid_post"]
+    bound = {torch.float32: 1e-4, torch.bfloat16: 1e-2}[dtype]
+    wrong = seam.float().clone()
+    wrong[3, 7] += share * bound * seam.abs().max()
+    if share < 1:
+        facts = run.check_parity(0, "test", wrong, seam)
+        assert facts["tolerance"] == bound and facts["parity"] == pytest.approx(share * bound, rel=0.01)
+    else:
+        with pytest.raises(ParityError, match=f"(?s)at most {bound:g} for"):
+            run.check_parity(0, "test", wrong, seam)
+    assert run.parity[0, "test"] == pytest.approx(share * bound, rel=0.01)
 
 
 def test_greedy_generation_is_what_the_model_itself_generates(pair):

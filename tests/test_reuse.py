@@ -280,7 +280,7 @@ def test_tokens_that_are_not_the_canonical_ones(tokenizer):
     for ids in (whole, apart):
         session = [TURN, REPLY | {"completion_ids": ids}, TURN, REPLY]
         found.append(reuse.replay(session, policy="preserve", tokenizer=tokenizer, snapshots="end"))
-        assert reuse.causes(session, tokenizer, policy="preserve")[0].cause == (
+        assert reuse.divergences(session, tokenizer, policy="preserve")[0].cause == (
             "retokenised" if len(found) > 1 else "none"
         )
     assert int(found[0].penalty[1]) == 0 < int(found[1].recomputed[1]) - int(found[0].recomputed[1])
@@ -291,7 +291,7 @@ def test_after_a_compaction_only_a_grid_helps(tokenizer, session):
     short = [session[0], {"role": "user", "content": "in short: we looked at files."}, *session[-2:]]
     short += [{"role": "user", "content": "go on"}, REPLY]
     after = list(reuse.calls([m for m in short if m["role"] != "tool"], tokenizer, policy="preserve"))
-    shared = reuse.common(long[-1].prompt, after[0].prompt)
+    shared = thinking.common_prefix(long[-1].prompt, after[0].prompt)
     assert 16 < shared < len(after[0].prompt) - 10
     for scheme, state in (("end+before_think", 0), ("every 16", shared // 16 * 16), ("branch", 0)):
         ds = reuse.replay([*long, *after], snapshots=scheme)
@@ -365,7 +365,7 @@ def test_costs_are_those_of_the_card(tokenizer):
     assert float(ds.prefill_flops[1]) == pytest.approx(spec.compute.prefill_flops(BIG, tokens, cached=cached)["total"])
     steps = [spec.compute.decode_seconds(BIG, tokens + t) for t in range(int(ds.generated[1]))]
     assert float(ds.decode_seconds[1]) == pytest.approx(sum(steps), rel=1e-5)
-    assert float(ds.window[1]) == pytest.approx((tokens + int(ds.generated[1])) / 262_144)
+    assert float(ds.window_share[1]) == pytest.approx((tokens + int(ds.generated[1])) / 262_144)
 
 
 def test_break_even():
@@ -426,9 +426,11 @@ def test_replies_without_thinking(tokenizer):
     data = reuse.compare(
         plain, tokenizer, enable_thinking=False, schemes=("end", "end"), policies=("preserve", "preserve")
     )
-    assert data.sizes["step"] == 1 and data.sizes["term"] == 2
-    assert int(data.parted.sel(mode="none").sum()) == 2, "an empty block that stays in the history"
-    assert {one.cause for one in reuse.causes(plain, tokenizer, policy="preserve", enable_thinking=False)} == {"none"}
+    assert data.sizes["policy"] == 1 and data.sizes["scheme"] == 2
+    assert int(data.parted.sel(cause="none").sum()) == 2, "an empty block that stays in the history"
+    assert {one.cause for one in reuse.divergences(plain, tokenizer, policy="preserve", enable_thinking=False)} == {
+        "none"
+    }
 
 
 def test_a_session_is_its_seed():
@@ -445,26 +447,31 @@ def test_a_session_is_its_seed():
 
 def test_policies_and_schemes_side_by_side(tokenizer, session):
     data = reuse.compare(session, tokenizer, policies=("strip", "drop"), schemes=("live", "every 64"), spec=BIG)
-    assert data.recomputed.dims == ("step", "term") and data.term.values.tolist() == [
+    assert data.recomputed.dims == ("policy", "scheme") and data.scheme.values.tolist() == [
         "attention-only",
         "live",
         "every 64",
     ]
     one = reuse.replay(session, policy="drop", snapshots="every 64", tokenizer=tokenizer, spec=BIG)
-    row = data.sel(step="drop", term="every 64")
-    for name, how in (("recomputed", "sum"), ("prefill_seconds", "sum"), ("window", "max"), ("snapshot_bytes", "max")):
+    row = data.sel(policy="drop", scheme="every 64")
+    for name, how in (
+        ("recomputed", "sum"),
+        ("prefill_seconds", "sum"),
+        ("window_share", "max"),
+        ("snapshot_bytes", "max"),
+    ):
         assert float(row[name]) == pytest.approx(float(getattr(one[name], how)()))
-    assert int(data.parted.sel(step="strip").sum()) == len(list(reuse.calls(session, tokenizer))) - 1
+    assert int(data.parted.sel(policy="strip").sum()) == len(list(reuse.calls(session, tokenizer))) - 1
     text = reuse.as_text(data)
     assert f"{int(row.recomputed):,}" in text and "thinking stripped" in text
 
 
 def test_causes_are_at_the_turns(tokenizer, session):
     calls = list(reuse.calls(session, tokenizer))
-    found = reuse.causes(session, tokenizer)
+    found = reuse.divergences(session, tokenizer)
     new = [b.turn > a.turn for a, b in zip(calls, calls[1:], strict=False)]
     assert [one.cause == "thinking stripped" for one in found] == new and sum(new) == 4
-    assert {one.cause for one in reuse.causes(session, tokenizer, policy="drop")} <= {"reasoning dropped"}
+    assert {one.cause for one in reuse.divergences(session, tokenizer, policy="drop")} <= {"reasoning dropped"}
 
 
 def test_a_long_session_is_linear_in_its_tokens(tokenizer):
@@ -483,13 +490,13 @@ def test_what_figures_of_a_session_are_drawn_from(tokenizer, session):
     assert (held.tokens.sel(term=["from the cache", "read again", "new"]).sum("term") == ds.prompt).all()
     assert (held.tokens.sel(term="generated") == ds.generated).all() and (held.turn == ds.turn).all()
     data = reuse.compare(session, tokenizer, schemes=("end",))
-    found = reuse.costs(data)
-    assert list(found) == ["strip", "preserve"] and found["strip"].seconds.dims == ("mode", "term")
-    assert float(found["strip"].seconds.sel(mode="prefill", term="end")) == pytest.approx(
-        float(ds.prefill_seconds.sum())
-    )
+    seconds = reuse.costs(data).seconds
+    assert seconds.dims == ("phase", "policy", "scheme") and seconds.attrs["units"] == "s"
+    for phase in ("prefill", "decode"):
+        total = float(ds[f"{phase}_seconds"].sum())
+        assert float(seconds.sel(phase=phase, policy="strip", scheme="end")) == pytest.approx(total)
     reasons = reuse.parted(data)
-    assert reasons.mode.values.tolist() == ["none", "thinking stripped"] and int(reasons.parted.sum()) == 2 * (
+    assert reasons.cause.values.tolist() == ["none", "thinking stripped"] and int(reasons.parted.sum()) == 2 * (
         len(ds.call) - 1
     )
 
@@ -513,3 +520,17 @@ def test_the_tree_holds_its_own_tokens_alone():
     tree.add(longer, 1, tree.match(longer, 1))
     assert sorted(len(node.tokens) for node in tree.nodes()) == [2, 1000]
     assert all(node.tokens.base is None or node.tokens.base.size <= 1000 for node in tree.nodes())
+
+
+def test_every_column_says_what_it_is(tokenizer, session):
+    ds = reuse.replay(session, tokenizer=tokenizer)
+    units = {name: ds[name].attrs["units"] for name in ds.data_vars}
+    counted = ("prompt", "generated", "thinking", "shared", "attention", "state", "recomputed", "penalty")
+    assert all(units[name] == "tokens" for name in counted)
+    assert all(units[name] == "bytes" for name in units if name.endswith("bytes"))
+    assert all(units[name] == "s" for name in units if name.endswith("seconds"))
+    assert units["prefill_flops"] == "FLOP" and units["window_share"] == "fraction"
+    assert "S" not in {ds[name].attrs["symbol"] for name in units}, "tokens that a state holds are no state"
+    compared = reuse.compare(session, tokenizer, schemes=("end",))
+    assert all(compared[name].attrs == ds[name].attrs for name in compared.data_vars if name != "parted")
+    assert compared.parted.attrs["units"] == "calls"

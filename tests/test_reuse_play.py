@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import labkit as lk
-from labkit import reuse
+from labkit import reuse, thinking
 from labkit.errors import InputError
 from labkit.nano import chat
 
@@ -40,12 +40,27 @@ def test_the_model_reads_what_the_ledger_counts(lab, session, policy, scheme):
         assert float(played.state[1:].min()) > 0
 
 
+@pytest.mark.parametrize("scheme", ["live", "end", "live+every 3", "branch"])
+def test_a_live_state_goes_with_the_next_call(lab, scheme):
+    """A, then B that parts from it, then C that continues A: what was live after A serves C only if it was saved."""
+    a, b = [30, 31, 32, 33, 34, 35, 36], [30, 31, 40, 41, 42]
+    made = []
+    for prompt, generated in ((a, [50, 51, 52]), (b, [60, 61]), ([*a, 50, 51, 70, 71], [80, 81])):
+        arrays = [np.array(ids, np.int32) for ids in (prompt, generated)]
+        made.append(reuse.Call(*arrays, turn=1, message=0, before_think=3, last_user=2, thinking=0))
+    played = reuse.play(lab, made, snapshots=scheme)
+    ledger = reuse.replay(made, snapshots=scheme, spec=lab.spec)
+    assert played.state.values.tolist() == ledger.state.values.tolist()
+    assert int(played.state[2]) == {"live": 0, "end": 9, "live+every 3": 9, "branch": 9}[scheme]
+    assert float(played.gap.max()) < 2e-3
+
+
 def test_cropping_keys_and_values_alone_is_silently_wrong(lab, session):
     calls = list(reuse.calls(session, lab.tokenizer))
     wrong = []
     for before, after in zip(calls, calls[1:], strict=False):
         cached = np.concatenate([before.prompt, before.generated[:-1]])
-        if reuse.common(cached, after.prompt) < len(cached):
+        if thinking.common_prefix(cached, after.prompt) < len(cached):
             wrong.append(reuse.cropped(lab, cached, after.prompt))
     assert len(wrong) >= 2 and min(one["gap"] for one in wrong) > 0.05 and min(one["kl"] for one in wrong) > 0
     fine = reuse.play(lab, calls, snapshots="before_think")

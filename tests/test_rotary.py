@@ -36,7 +36,7 @@ def test_frequencies_are_those_of_transformers(shape, factor, kind, length):
     extra = {"original_max_position_embeddings": shape[2]} if kind == "yarn" else {}
     theirs, scale = ROPE_INIT_FUNCTIONS[kind](config(*shape, rope_type=kind, factor=factor, **extra), seq_len=length)
     ours = Scaling(kind, factor, length=length)
-    assert torch.equal(rotary.frequencies(ours, **where(*shape)), theirs) and ours.m == scale
+    assert torch.equal(rotary.frequencies(ours, **where(*shape)), theirs) and ours.attention_factor == scale
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -66,18 +66,18 @@ def test_the_paper_ramp_is_linear_in_turns():
 
 
 def test_the_attention_factor():
-    assert Scaling("yarn", 4).m == pytest.approx(1.138629, abs=1e-6) and Scaling("yarn", 2).m == pytest.approx(
-        1.069315, abs=1e-6
-    )
-    assert Scaling("yarn", 4, attention_factor=1).m == 1 and Scaling("linear", 4).m == 1
-    assert Scaling("none", attention_factor=1.2).m == 1.2
+    assert Scaling("yarn", 4).attention_factor == pytest.approx(1.138629, abs=1e-6) and Scaling(
+        "yarn", 2
+    ).attention_factor == pytest.approx(1.069315, abs=1e-6)
+    assert Scaling("yarn", 4, attention_factor=1).attention_factor == 1 and Scaling("linear", 4).attention_factor == 1
+    assert Scaling("none", attention_factor=1.2).attention_factor == 1.2
 
 
 def test_dynamic_yarn_follows_the_length():
     shape = where(*SHAPES[1])
     for length, factor in ((100, 1), (512, 1), (768, 1.5), (9999, 4)):
         now = Scaling("dynamic-yarn", 4, length=length, original=512)
-        assert now.at() == Scaling("yarn", factor, original=512) and now.m == now.at().m
+        assert now.at() == Scaling("yarn", factor, original=512) and now.attention_factor is None
         assert torch.equal(rotary.frequencies(now, **shape), rotary.frequencies(Scaling("yarn", factor), **shape))
 
 
@@ -86,7 +86,7 @@ def test_what_a_configuration_states():
     assert of(rope_type="default") == Scaling()
     assert of(rope_type="yarn", factor=4.0, original_max_position_embeddings=512) == Scaling("yarn", 4.0, original=512)
     both = rotary.scaling_of({"rope_type": "yarn", "factor": 4.0, "mscale": 1.0, "mscale_all_dim": 0.5})
-    assert both.m == pytest.approx((0.1 * math.log(4) + 1) / (0.05 * math.log(4) + 1))
+    assert both.attention_factor == pytest.approx((0.1 * math.log(4) + 1) / (0.05 * math.log(4) + 1))
     for rope, message in (
         ({"rope_type": "longrope", "factor": 4}, "(?s)no such rotary scaling.*longrope.*yarn"),
         ({"rope_type": "yarn"}, "(?s)without its factor"),
@@ -100,7 +100,9 @@ def test_what_a_configuration_states():
 def test_scalings_that_are_the_same():
     four = Scaling("yarn", 4)
     same = lambda one, other: one.same(other, 512)  # noqa: E731
-    assert same(Scaling(), Scaling("yarn", 1, original=512)) and same(four, Scaling("yarn", 4, attention_factor=four.m))
+    assert same(Scaling(), Scaling("yarn", 1, original=512)) and same(
+        four, Scaling("yarn", 4, attention_factor=four.attention_factor)
+    )
     assert same(Scaling("linear", 4, original=512), Scaling("linear", 4, "paper")) and same(
         four, Scaling("yarn", 4, length=9)
     )
@@ -125,9 +127,12 @@ def test_numbers_of_any_kind():
     ("options", "text"),
     [
         ({}, "none"),
-        ({"attention_factor": 1.2}, "none, m 1.2"),
+        ({"attention_factor": 1.2}, "none, attention factor 1.2"),
         ({"kind": "yarn", "factor": 4}, "yarn 4"),
-        ({"kind": "yarn", "factor": 4, "ramp": "paper", "attention_factor": 1}, "yarn 4 paper ramp, m 1"),
+        (
+            {"kind": "yarn", "factor": 4, "ramp": "paper", "attention_factor": 1},
+            "yarn 4 paper ramp, attention factor 1",
+        ),
         ({"kind": "dynamic-yarn", "factor": 4, "length": 1200, "original": 512}, "dynamic-yarn 4 at 1,200 tokens"),
     ],
 )

@@ -14,7 +14,7 @@ import tiny
 from labkit import spec
 from labkit.errors import CheckpointError, InputError
 from labkit.families import FAMILIES
-from labkit.spec.render import duration
+from labkit.spec.units import duration
 
 CONFIGS = pathlib.Path(spec.__file__).parent / "published"
 FILES = {

@@ -1,5 +1,7 @@
 """Streaming: equal to one-shot readings, independent of the chunk, resumable after a stop at any place."""
 
+import json
+
 import pytest
 import tiny
 import torch
@@ -126,6 +128,31 @@ def test_a_kill_between_checkpoints_resumes_from_the_last_one(lab, tmp_path):
     assert finished.identical(whole)
 
 
+@pytest.mark.parametrize(("every", "finished"), [(1, 3), (2, 1), (2, 3), (2, 4), (3, 2), (3, 4), (16, 4)])
+def test_a_checkpoint_lies_after_every_so_many_chunks(lab, tmp_path, every, finished):
+    """After a kill in the chunk that follows, the folder holds the chunks up to the last multiple of `every`."""
+    calls = []
+
+    def die(*_):
+        calls.append(1)
+        if len(calls) > finished:
+            raise SystemError("killed")
+
+    made = lambda: [stream.capture("resid_post", tokens=[5, 200, 299])]  # noqa: E731
+    handle = lab.model.model.layers[2].mlp.register_forward_hook(die)
+    with pytest.raises(SystemError):
+        lab.stream(IDS, probes=made(), chunk=64, checkpoint=tmp_path / "c", every=every)
+    handle.remove()
+    written = finished // every * every
+    path = tmp_path / "c" / "stream.json"
+    assert path.exists() == (written > 0)
+    if written:
+        assert json.loads(path.read_text())["done"] == 64 * written
+    whole = lab.stream(IDS, probes=made(), chunk=64, checkpoint=tmp_path / "c", every=every)
+    assert whole.identical(lab.stream(IDS, probes=made(), chunk=64))
+    assert json.loads(path.read_text())["done"] == 300, "and at the end"
+
+
 def test_without_a_checkpoint_the_finished_chunks_come_with_the_error(lab):
     def interrupt(module, args, output):
         if args[0].shape[1] == 300 - 256:
@@ -193,3 +220,47 @@ def test_rows_are_proven_against_the_model(lab):
 def test_a_block_holds_a_token():
     with pytest.raises(InputError, match="at least one token"):
         deltanet.gates(block=0)
+
+
+# ------------------------------------------------------------------------------------------------------------ capture
+
+
+def test_seams_of_both_kinds_are_captured_in_one_stream_and_say_what_they_are(lab):
+    ids = tiny.ids(80)
+    probes = [
+        stream.capture("read", tokens=[3, 70]),
+        stream.capture("q", tokens=[70]),
+        stream.capture("gate", tokens=[5]),
+    ]
+    ds, run = lab.stream(ids, probes=probes, chunk=16), lab.trace(ids)
+    assert ds.read.dims == ("layer", "token", "head", "value") and ds.q.dims == (
+        "layer",
+        "token",
+        "query_head",
+        "head_dim",
+    )
+    for layer in (1, 3):
+        expected = run.seams[layer, "read"][[3, 70]].numpy()
+        assert abs(ds.read.sel(layer=layer, token=[3, 70]).values - expected).max() < 1e-5
+    gate = ds.gate.sel(layer=4, token=5)
+    assert gate.attrs["long_name"].startswith("input of the output gate") and gate.attrs["scale"] == "signed"
+    assert float(gate.min()) < 0, "before the sigmoid"
+
+
+@pytest.mark.parametrize(
+    ("probes", "message"),
+    [
+        (
+            lambda: [stream.capture("qkv", tokens=[1]), stream.capture("mlp_out", tokens=[1])],
+            "channel: 186 of qkv, 44 of",
+        ),
+        (
+            lambda: [stream.capture("gated", tokens=[1])],
+            "(?s)other axes in the two kinds of layer.*layers=\\[0, 1, 3\\]",
+        ),
+    ],
+)
+def test_probes_that_cannot_be_merged_are_refused_before_anything_runs(lab, monkeypatch, probes, message):
+    monkeypatch.setattr(stream.feed.passes, "feed", lambda *_, **__: pytest.fail("the stream ran"))
+    with pytest.raises(InputError, match=message):
+        lab.stream(tiny.ids(40), probes=probes(), chunk=16)

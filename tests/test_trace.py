@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import types
 
 import pytest
 import tiny
@@ -9,8 +10,9 @@ import torch
 import xarray
 from tiny import hooks, make_lab
 
-from labkit import trace
-from labkit.errors import InputError, LayerError, ParityError, SeamError
+from labkit import edit, trace
+from labkit.errors import BackendError, InputError, LayerError, ParityError, SeamError
+from labkit.families import FAMILIES, Seam
 
 IDS = tiny.ids(53)
 
@@ -98,16 +100,16 @@ def test_hooks_are_gone_after_an_exception_and_after_an_interrupt(lab):
 
 
 def test_a_hook_that_cannot_be_placed_leaves_no_other_behind(lab, monkeypatch):
-    broken = dict(trace.SEAMS["attention"], k=trace.Seam("self_attn.gone", "out", ("kv_head", "value")))
-    monkeypatch.setitem(trace.SEAMS, "attention", broken)
+    broken = dict(lab.spec.seams["attention"], k=Seam("self_attn.gone", "out", ("kv_head", "head_dim"), "key_vector"))
+    monkeypatch.setitem(FAMILIES["qwen3_5"].seams, "attention", broken)
     with pytest.raises(AttributeError, match="gone"):
         lab.trace(IDS)
     assert hooks(lab.model) == []
 
 
 def test_a_seam_that_never_fires_is_an_error(lab, monkeypatch):
-    dead = dict(trace.SEAMS["deltanet"], qkv=trace.Seam("linear_attn.conv1d", "out", ("channel",)))
-    monkeypatch.setitem(trace.SEAMS, "deltanet", dead)
+    dead = dict(lab.spec.seams["deltanet"], qkv=Seam("linear_attn.conv1d", "out", ("channel",), "projection"))
+    monkeypatch.setitem(FAMILIES["qwen3_5"].seams, "deltanet", dead)
     with pytest.raises(SeamError, match="(?s)'qkv' of layer 0 did not fire.*got: 0 of 53 tokens.*backend='torch'"):
         lab.trace(IDS)
 
@@ -157,7 +159,8 @@ def test_offload_keeps_equal_seams(lab):
 def test_parity_refuses_a_wrong_recomputation(lab):
     run = lab.trace(IDS)
     read = run.seams[1, "read"]
-    assert run.check_parity(1, "check", read * (1 + 9e-5), read)[0] < 1e-4
+    facts = run.check_parity(1, "check", read * (1 + 9e-5), read)
+    assert 0 < facts["parity"] < facts["tolerance"] == 1e-4 and run.parity[1, "check"] == facts["parity"]
     with pytest.raises(ParityError, match="(?s)layer 1 recomputed.*relative error 0.00.*at most 0.0001 for float32"):
         run.check_parity(1, "check", read * 1.001, read)
     with pytest.raises(ParityError, match="relative error nan"):
@@ -183,7 +186,9 @@ def test_bad_prompts(lab, prompt, message):
 
 
 def test_longer_than_the_window(lab):
-    with pytest.raises(InputError, match="(?s)longer than the model's window.*got: 513 tokens.*at most 512.*YaRN"):
+    with pytest.raises(
+        InputError, match="(?s)longer than the model's window.*got: 513 tokens.*at most 512.*yarn.scaled"
+    ):
         lab.trace(tiny.ids(513))
     with pytest.raises(InputError, match="(?s)window.*got: 520"):
         lab.generate(tiny.ids(510), max_new_tokens=10)
@@ -228,3 +233,113 @@ def test_a_batch_of_ids_and_a_generator_seed(lab):
     a, b, c = (lab.generate(IDS, max_new_tokens=8, temperature=1.5, seed=s).ids for s in (1, 1, 2))
     assert torch.equal(a, b) and not torch.equal(a, c)
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+# ------------------------------------------------------------------------------------------- seams, passes, gradients
+
+
+def test_an_interleaved_seam_is_read_and_written_through_its_permutation():
+    """Sizes differ, and writing back changes the module's own tensor at the places the seam names, and no others."""
+    spec = types.SimpleNamespace(axis_sizes={"head": 3, "value": 5})
+    order = torch.randperm(15, generator=torch.Generator().manual_seed(0)).tolist()
+    seam = Seam("proj", "out", ("head", "value"), "projection", channels=lambda spec: order)
+    whole = torch.arange(2 * 4 * 15.0).view(2, 4, 15)
+    values = seam.read(whole, spec, 2, 4)
+    assert values.shape == (2, 4, 3, 5) and seam.width(spec) == 15
+    assert torch.equal(values.flatten(2), whole[..., order])
+    before = whole.clone()
+    values[:, :, 1] = -1
+    assert torch.equal(whole, before), "a permuted seam is a copy"
+    seam.write(whole, values, spec, 2, 4)
+    changed = (whole != before).any(0).any(0).nonzero()[:, 0].tolist()
+    assert changed == sorted(order[5:10]) and (whole[..., order[5:10]] == -1).all()
+
+
+def test_an_edit_reaches_the_model_through_an_interleaved_seam(lab, monkeypatch):
+    """The same edit, once at the plain seam and once at one that names its channels in another order."""
+    width = lab.spec.value_heads * lab.spec.dv
+    order = torch.randperm(width, generator=torch.Generator().manual_seed(1)).tolist()
+    plain = lab.spec.seams["deltanet"]["gated"]
+    mixed = dict(lab.spec.seams["deltanet"], mixed=dataclasses.replace(plain, channels=lambda spec: order))
+    monkeypatch.setitem(FAMILIES["qwen3_5"].seams, "deltanet", mixed)
+    with lab.edit(edit.scale("mixed", layer=1, heads=[2], factor=0.0)):
+        changed = lab.trace(IDS, layers=[1])
+    dead = order[2 * lab.spec.dv : 3 * lab.spec.dv]
+    gated = changed.seams[1, "gated"].flatten(1)
+    assert (gated[:, dead] == 0).all() and (gated != 0).sum() == len(IDS) * (width - lab.spec.dv)
+
+
+@pytest.mark.parametrize("way", ["positional", "keyword"])
+def test_a_pass_finds_its_cache_by_type(lab, way):
+    seen = []
+    stack, cache = trace.decoder(lab.model), lab.cache()
+    lab.trace(IDS[:9], cache=cache)
+    look = lambda module, args, kwargs: seen.append(trace.Pass.of(module, args, kwargs))  # noqa: E731
+    handle = stack.register_forward_pre_hook(look, with_kwargs=True)
+    with torch.no_grad():
+        if way == "keyword":
+            lab.model(IDS[None, 9:20], **{trace.cache_parameter(lab.model): cache})
+        else:
+            stack(IDS[None, 9:20], None, None, cache)
+        stack(inputs_embeds=stack.embed_tokens(IDS[None, :7]).expand(3, -1, -1), use_cache=False)
+    handle.remove()
+    warm, cold = seen
+    assert (warm.batch, warm.tokens, warm.before) == (1, 11, 9) and warm.cache is cache
+    assert (cold.batch, cold.tokens, cold.before, cold.cache) == (3, 7, 0, None)
+
+
+def test_a_pass_that_cannot_be_followed_is_refused(lab):
+    stack = trace.decoder(lab.model)
+    name = trace.cache_parameter(stack)
+    with pytest.raises(BackendError, match="(?s)cannot follow.*no transformers cache.*lab.cache\\(\\)"):
+        trace.Pass.of(stack, (IDS[None],), {name: [("keys", "values")]})
+    with pytest.raises(BackendError, match="(?s)takes its cache under another name.*Linear.forward.*cache or past_key"):
+        trace.cache_parameter(torch.nn.Linear(2, 3))
+
+
+def test_tracing_with_gradients_changes_no_number_and_gives_the_derivative(lab):
+    """By finite differences of the whole model, and along the network: what comes before a seam is not in it."""
+    plain, run = lab.trace(IDS, logits="all"), lab.trace(IDS, logits="all", grad=True)
+    assert torch.equal(plain.logits, run.logits)
+    for key in plain.seams:
+        assert torch.equal(plain.seams[key], run.seams[key]), key
+    target = run.logits[-1, 7]
+    for layer, seam, dims in [(1, "b", (9,)), (2, "gate", (6, 16)), (3, "resid_pre", (44,)), (2, "q", (6, 16))]:
+        slope = run.gradient(target, layer=layer, seam=seam)
+        assert slope.shape == (53, *dims)
+        direction = torch.randn(slope.shape, generator=torch.Generator().manual_seed(layer))
+        step = 1e-2
+
+        def moved(size, layer=layer, seam=seam, direction=direction):
+            with lab.edit(edit.add(seam, layer=layer, vector=size * direction)):
+                return lab.trace(IDS, layers=[0]).logits[-1, 7]
+
+        measured = (moved(step) - moved(-step)) / (2 * step)
+        assert float((slope * direction).sum()) == pytest.approx(float(measured), rel=2e-2, abs=2e-3), seam
+    early = run.seams[0, "mixer_out"].square().sum()
+    with pytest.raises(InputError, match="(?s)does not depend on the seam.*'b' of layer 3"):
+        run.gradient(early, layer=3, seam="b")
+
+
+def test_gradients_are_asked_for_and_of_one_number(lab):
+    plain, run = lab.trace(IDS[:5]), lab.trace(IDS[:5], grad=True)
+    with pytest.raises(InputError, match="(?s)holds no gradients.*grad=True"):
+        plain.gradient(plain.logits[-1, 0], layer=1, seam="b")
+    with pytest.raises(InputError, match="(?s)of one number.*got: 211 numbers"):
+        run.gradient(run.logits[-1], layer=1, seam="b")
+    with pytest.raises(InputError, match="(?s)of one number.*without a graph"):
+        run.gradient(plain.logits[-1, 0], layer=1, seam="b")
+    with pytest.raises(InputError, match="(?s)one prompt in one pass.*a list of prompts"):
+        lab.trace([IDS[:5], IDS[:7]], grad=True)
+    with pytest.raises(InputError, match="(?s)one prompt in one pass.*chunk=2"):
+        lab.trace(IDS[:5], grad=True, chunk=2)
+
+
+def test_norm_and_unembedding_give_the_logits(lab):
+    run = lab.trace(IDS, logits="all")
+    last = run.seams[lab.spec.layers - 1, "resid_post"]
+    assert torch.equal(lab.unembedding(lab.final_norm(last)), run.logits)
+    for layer in (1, 2):
+        gated = run.seams[layer, "gated"].flatten(1)
+        assert torch.allclose(lab.projection(layer)(gated), run.seams[layer, "mixer_out"], atol=1e-6)
+    assert torch.equal(lab.logits(IDS[None]), lab.trace(IDS).logits)

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import importlib
 import json
 import math
 
@@ -13,11 +12,11 @@ import torch
 import xarray
 
 import labkit as lk
-from labkit import attention, deltanet, edit, spec, stream, yarn
-from labkit.errors import BudgetError, InputError, LayerError
+from labkit import attention, deltanet, edit, spec, stats, stream, yarn
+from labkit.errors import BudgetError, InputError
 from labkit.rotary import Scaling
+from labkit.yarn import counterfactual, losses, margins
 
-parts = importlib.import_module("labkit.yarn.causes")
 BIG = spec.read("Qwen3.6-27B")
 IDS = tiny.ids(150)
 
@@ -35,8 +34,10 @@ def test_the_pairs_of_the_27b():
     ds = yarn.wavelengths(BIG)
     assert ds.sizes["pair"] == 32 and int((ds.turns < 1).sum()) == 10 and (ds.turns[22:] < 1).all()
     assert [int((ds.kind == kind).sum()) for kind in yarn.CLASSES] == [15, 7, 10]
-    assert ds.attrs["m"] == pytest.approx(1.13863, abs=1e-5) and ds.attrs["m2"] == pytest.approx(1.2965, abs=1e-4)
-    assert yarn.wavelengths(BIG, 2).attrs["m2"] == pytest.approx(1.1434, abs=1e-4)
+    assert ds.attrs["attention_factor"] == pytest.approx(1.13863, abs=1e-5) and ds.attrs[
+        "attention_factor"
+    ] ** 2 == pytest.approx(1.2965, abs=1e-4)
+    assert yarn.wavelengths(BIG, 2).attrs["attention_factor"] ** 2 == pytest.approx(1.1434, abs=1e-4)
     for pair, wavelength, turns in ((0, 6.283, 41_722), (14, 7256, 36.1), (18, 54_410, 4.82), (22, 408_019, 0.643)):
         assert float(ds.wavelength[pair]) == pytest.approx(wavelength, rel=2e-4)
         assert float(ds.turns[pair]) == pytest.approx(turns, rel=2e-3)
@@ -62,7 +63,7 @@ def test_the_two_ramps_differ_most_at_pair_18(factor, most):
 
 
 def test_phases_at_a_million_tokens():
-    ds = yarn.ledger(BIG, 1_010_000)
+    ds = yarn.phase_coverage(BIG, 1_010_000)
     plain, scaled = ds.sel(scaling="none"), ds.sel(scaling="yarn 4")
     assert int(plain.covered.sum()) == 22 and not plain.covered[22:].any() and scaled.covered.all()
     assert float(scaled.new.max()) == 0 and (plain.new[22:] > 0).all() and float(plain.new[:22].max()) == 0
@@ -71,10 +72,10 @@ def test_phases_at_a_million_tokens():
         assert float(scaled.turns[pair]) == pytest.approx(with_, rel=5e-3)
     assert (ds.attrs["channels"], ds.attrs["position_free"]) == (64, 192)
     assert (ds.attrs["attention_layers"], ds.attrs["layers"]) == (16, 64)
-    inside = yarn.ledger(BIG, BIG.window)
+    inside = yarn.phase_coverage(BIG, BIG.window)
     assert inside.covered.all() and float(inside.new.max()) == 0
     with pytest.raises(InputError, match="(?s)not a length.*at least 1"):
-        yarn.ledger(BIG, 0)
+        yarn.phase_coverage(BIG, 0)
 
 
 def test_errors_of_phases_grow_with_the_position():
@@ -153,46 +154,35 @@ def test_a_cache_belongs_to_one_scaling(lab, tmp_path):
         lab.stream(IDS, probes=[deltanet.gates()], chunk=64, checkpoint=tmp_path)
 
 
-def test_the_attention_factor_multiplies_the_rotary_part_alone(lab):
-    """m² on the rotated channels at every distance, 0 included; the others keep their logits."""
-    run = lab.trace(IDS)
-    with yarn.scaled(lab, 4, kind="none", attention_factor=1.2):
-        grown = lab.trace(IDS)
-    plain, more = (yarn.bands(one, layer=2) for one in (run, grown))
-    free = plain.part.sel(band="position-free")
-    assert abs(more.part.sel(band="position-free") - free).max() == 0
-    rotary = plain.logit - free
-    assert abs(more.logit - (1.44 * rotary + free)).max() < 2e-5 * abs(plain.logit).max()
-    assert float(abs(rotary.where(plain.distance == 0)).max()) > 0.1
-
-
 def test_positions_of_a_run(lab):
     """Shifting all positions moves logits by rounding alone (bound 1e-5); a gap moves them."""
     base, count = lab.trace(IDS).logits, torch.arange(150)
-    assert torch.equal(lab.trace(IDS, positions=count).logits, base)
-    with yarn.scaled(lab, 1, kind="none", window=4096):
-        shifted = lab.trace(IDS, positions=count + 3000)
+    assert torch.equal(lab.trace(IDS, position_ids=count).logits, base)
+    with yarn.scaled(lab, 1, kind="none", reach=4096):
+        shifted = lab.trace(IDS, position_ids=count + 3000)
     assert (shifted.logits - base).abs().max() < 1e-5 * base.abs().max()
-    gap = lab.trace(IDS, positions=count + 200 * (count >= 100))
-    assert (gap.logits - base).abs().max() > 1e-3 and gap.places.tolist()[-1] == 349
+    gap = lab.trace(IDS, position_ids=count + 200 * (count >= 100))
+    assert (gap.logits - base).abs().max() > 1e-3 and gap.position_ids.tolist()[-1] == 349
     # Without the mask transformers would cut attention at the gap: the last row must still read the beginning.
     assert float(attention.pattern(gap, layer=4, rows=[-1]).weight[:, 0, :100].sum()) > 0.5
     cache = lab.cache()
     lab.trace(IDS[:100], cache=cache)
-    pieces = lab.trace(IDS, positions=gap.places, chunk=64)
+    pieces = lab.trace(IDS, position_ids=gap.position_ids, chunk=64)
     assert (pieces.logits - gap.logits).abs().max() < 1e-4 * base.abs().max()
-    warm = lab.trace(IDS[100:], cache=cache, positions=count[100:] + 200)
+    warm = lab.trace(IDS[100:], cache=cache, position_ids=count[100:] + 200)
     assert (warm.logits - gap.logits).abs().max() < 1e-4 * base.abs().max()
 
 
 def test_a_run_keeps_its_scaling_and_places(lab, tmp_path):
     with yarn.scaled(lab, 4, ramp="paper"):
-        run = lab.trace(IDS, positions=torch.arange(150) * 3)
+        run = lab.trace(IDS, position_ids=torch.arange(150) * 3)
     run.save(tmp_path / "run")
     again = lk.open_run(tmp_path / "run")
     assert again.scaling == run.scaling == Scaling("yarn", 4, "paper", original=512)
-    assert torch.equal(again.places, run.places)
-    xarray.testing.assert_identical(yarn.bands(run, layer=2, rows=[3, 9]), yarn.bands(again, layer=2, rows=[3, 9]))
+    assert torch.equal(again.position_ids, run.position_ids)
+    xarray.testing.assert_identical(
+        attention.bands(run, layer=2, rows=[3, 9]), attention.bands(again, layer=2, rows=[3, 9])
+    )
 
 
 def test_dynamic_scaling_keeps_keys_that_can_be_turned(lab):
@@ -205,7 +195,7 @@ def test_dynamic_scaling_keeps_keys_that_can_be_turned(lab):
         assert (lab.trace(ids[300:400], cache=cache).logits - base).abs().max() < 2e-5 * base.abs().max()
         run = lab.trace(ids[400:], cache=cache)
         now = run.scaling.at()
-        assert now.factor == 1200 / 512 and run.start.places.shape == (3, 400)
+        assert now.factor == 1200 / 512 and run.start.position_ids.shape == (3, 400)
         seen = {layer: attention.pattern(run, layer=layer, rows=[0, -1], logits=True) for layer in (2, 4)}
         snap = lab.snapshot(cache)
         lab.generate(ids[:520], max_new_tokens=3)
@@ -221,7 +211,7 @@ def test_dynamic_scaling_keeps_keys_that_can_be_turned(lab):
             lab.trace(ids[:5], cache=cache)
         lab.trace(ids[:5], cache=lab.restore(snap))
         with pytest.raises(InputError, match="bands need one scaling"):
-            yarn.bands(lab.trace(ids[:50]), layer=2)
+            attention.bands(lab.trace(ids[:50]), layer=2)
     with pytest.raises(InputError, match="keys of this cache is closed"), yarn.scaled(lab, 4):
         lab.trace(ids[:5], cache=cache)
 
@@ -250,16 +240,16 @@ def test_an_interrupted_pass_leaves_a_cache_that_is_refused(lab):
 
 def test_what_dynamic_keeps_follows_edits_positions_and_interrupts(lab, tmp_path):
     ids, base = tiny.ids(700), {}
-    for options in ({}, {"positions": torch.arange(100) + 300}):
+    for options in ({}, {"position_ids": torch.arange(100) + 300}):
         with lab.edit(edit.scale("k", layer=2, factor=0.5)):
             base[str(options)] = lab.trace(ids[:100], **options).logits
     with yarn.dynamic(lab):
         for at in (0, 300):
             with lab.edit(edit.scale("k", layer=2, factor=0.5)):
                 cache = lab.cache()
-                parts = {} if not at else {"positions": torch.arange(60) + at}
+                parts = {} if not at else {"position_ids": torch.arange(60) + at}
                 lab.trace(ids[:60], cache=cache, **parts)
-                rest = lab.trace(ids[60:100], cache=cache, positions=torch.arange(60, 100) + at)
+                rest = lab.trace(ids[60:100], cache=cache, position_ids=torch.arange(60, 100) + at)
             assert (rest.logits - base["{}"]).abs().max() < 1e-4 * rest.logits.abs().max(), "edits reach kept keys"
         probes = lambda: [deltanet.gates(block=64), Stop()]  # noqa: E731
         with pytest.raises(stream.Interrupted):
@@ -299,7 +289,7 @@ def test_scopes_that_do_not_mix(lab):
         cache = lab.cache()
         lab.trace(IDS, cache=cache)
         late = lab.snapshot(cache)
-        assert lab.scaling.kind == "dynamic-yarn" and len(late.places[0, 0]) == 150
+        assert lab.scaling.kind == "dynamic-yarn" and len(late.position_ids[0, 0]) == 150
         for call, message in (
             (
                 lambda: lab.trace(tiny.ids(900), chunk=300),
@@ -318,7 +308,7 @@ def test_scopes_that_do_not_mix(lab):
             (lambda: lab.trace(IDS, cache=warm, chunk=100), "(?s)own scaling.*150 tokens after 400 in chunks of 100"),
             (
                 lambda: lab.model.generate(IDS[None], max_new_tokens=2),
-                "(?s)outside the scope.*past_key_values=lab.cache",
+                "(?s)outside the scope.*lab.cache.. handed to lab.model.generate",
             ),
         ):
             with pytest.raises(InputError, match=message):
@@ -367,7 +357,7 @@ def test_the_stamp_of_a_cache_survives_copies_and_the_bare_model(lab):
         with yarn.scaled(lab, 4), pytest.raises(InputError, match="under none, now yarn 4"):
             lab.model(IDS[None, 90:], past_key_values=plain)
     with pytest.raises(InputError, match="out of range"):
-        lab.trace(IDS[90:], cache=plain, positions=torch.arange(60) - 1)
+        lab.trace(IDS[90:], cache=plain, position_ids=torch.arange(60) - 1)
     assert not lab.snapshot(plain).placed, "a refused pass leaves no mark"
 
 
@@ -376,25 +366,26 @@ def test_the_stamp_of_a_cache_survives_copies_and_the_bare_model(lab):
     [
         (lambda lab: yarn.scaled(lab, 0.5).__enter__(), InputError, "(?s)at least 1.*0.5"),
         (
-            lambda lab: yarn.scaled(lab, 4, window=100).__enter__(),
+            lambda lab: yarn.scaled(lab, 4, reach=100).__enter__(),
             InputError,
-            "(?s)cannot be opened.*100 positions.*512",
+            "(?s)a reach that cannot be opened.*100 positions.*512",
         ),
-        (lambda lab: yarn.scaled(lab, 2**20).__enter__(), InputError, "(?s)cannot be opened.*16,777,216"),
+        (lambda lab: yarn.scaled(lab, 2**20).__enter__(), InputError, "(?s)a reach that cannot be opened.*16,777,216"),
         (lambda lab: yarn.scaled(lab, 4, kind="wide").__enter__(), InputError, "no such rotary scaling"),
         (
-            lambda lab: lab.trace(IDS, positions=[1, 2]),
+            lambda lab: lab.trace(IDS, position_ids=[1, 2]),
             InputError,
             r"(?s)one rotary position per token.*\[2\].*\[150\]",
         ),
-        (lambda lab: lab.trace(IDS, positions=torch.rand(150)), InputError, "(?s)per token.*float32.*whole numbers"),
-        (lambda lab: lab.trace(IDS, positions=torch.arange(150) - 1), InputError, "(?s)out of range.*-1 to 148"),
-        (lambda lab: lab.trace(IDS, positions="far"), InputError, "not positions"),
-        (lambda lab: lab.trace([IDS, IDS], positions=torch.arange(150)), InputError, "a list of prompts and positions"),
-        (lambda lab: yarn.bands(lab.trace(IDS), layer=0), LayerError, "deltanet.implied_row"),
-        (lambda lab: yarn.bands(lab.trace(IDS), layer=2, by="octave"), InputError, "(?s)no such bands.*'pair'"),
-        (lambda lab: yarn.predicted(lab.trace(IDS), layer=2), InputError, "(?s)one scaling to predict.*either"),
-        (lambda lab: yarn.probe(lab, seeds=3), InputError, "(?s)too few questions.*at least 8"),
+        (lambda lab: lab.trace(IDS, position_ids=torch.rand(150)), InputError, "(?s)per token.*float32.*whole numbers"),
+        (lambda lab: lab.trace(IDS, position_ids=torch.arange(150) - 1), InputError, "(?s)out of range.*-1 to 148"),
+        (lambda lab: lab.trace(IDS, position_ids="far"), InputError, "not rotary positions"),
+        (
+            lambda lab: lab.trace([IDS, IDS], position_ids=torch.arange(150)),
+            InputError,
+            "a list of prompts and position_ids",
+        ),
+        (lambda lab: yarn.grid(lab, seeds=3), InputError, "(?s)too few questions.*at least 8"),
         (lambda lab: yarn.question(lab, "needle", length=90, depth=0, seed=0), InputError, "no tokenizer"),
     ],
 )
@@ -410,115 +401,6 @@ def test_keys_and_values_that_would_not_fit_are_refused_before_a_stream(lab, mon
     monkeypatch.setattr(card, "budget", lambda device: (100_000, "a small machine"))
     with pytest.raises(BudgetError, match="(?s)keys and values of 300 tokens would not fit.*a small machine"):
         lab.stream(tiny.ids(300), probes=[deltanet.gates()], chunk=64)
-
-
-# ----------------------------------------------------------------------------------------------------------- bands
-
-
-@pytest.mark.parametrize("layer", [2, 4])
-@pytest.mark.parametrize("by", ["class", "pair"])
-def test_the_bands_of_a_logit_sum_to_it(lab, layer, by):
-    run = lab.trace(IDS)
-    ds = yarn.bands(run, layer=layer, by=by, heads=[4, 1], rows=[7, 149, 0])
-    whole = attention.pattern(run, layer=layer, heads=[4, 1], rows=[7, 149, 0], logits=True).logit
-    seen = np.isfinite(whole.values)
-    assert np.abs(ds.part.sum("band").values - whole.values)[seen].max() < 1e-4 * np.abs(whole.values[seen]).max()
-    assert np.isnan(ds.logit.values[~seen]).all() and ds.attrs["parity"] < 1e-5
-    assert ds.band.values[-1] == "position-free" and ds.sizes["band"] == (5 if by == "pair" else 4)
-    assert (ds.distance == ds.token - ds.source).all()
-
-
-def test_bands_under_a_scaling_and_at_chosen_places(lab):
-    for options in (dict(factor=4), dict(factor=3, kind="linear"), dict(factor=4, ramp="paper", attention_factor=1)):
-        with yarn.scaled(lab, **options):
-            run = lab.trace(IDS, positions=torch.arange(150) * 5)
-        ds = yarn.bands(run, layer=4)
-        whole = attention.pattern(run, layer=4, logits=True).logit.where(ds.logit.notnull())
-        assert float(abs(ds.logit - whole).max()) < 1e-4 * float(abs(whole).max())
-        assert int(ds.distance[10, 4]) == 30
-
-
-def test_predictions_are_exact_where_no_scaling_reaches_the_inputs(lab):
-    run = lab.trace(IDS)
-    with yarn.scaled(lab, 4):
-        again = lab.trace(IDS)
-    first = yarn.predicted(run, layer=2, factor=4), yarn.bands(again, layer=2)
-    assert float(abs(first[0].logit - first[1].logit).max()) < 1e-6 and first[0].attrs["scaling"] == "yarn 4"
-    later = yarn.predicted(run, layer=4, factor=4).logit - yarn.bands(again, layer=4).logit
-    moved = yarn.bands(run, layer=4).logit - yarn.bands(again, layer=4).logit
-    assert 1e-3 < float((later**2).mean()) < float((moved**2).mean()), "closer than no prediction, not exact"
-    same = yarn.predicted(run, layer=4, scaling=run.scaling)
-    assert float(abs(same.logit - yarn.bands(run, layer=4).logit).max()) == 0
-
-
-def test_bands_by_distance_are_means_of_bands(lab):
-    run = lab.trace(IDS)
-    whole, ds = yarn.bands(run, layer=4, heads=[5, 2]), yarn.by_distance(run, layer=4, heads=[5, 2])
-    whole = whole.assign(part=whole.part - whole.part.mean("source"))  # from the row's mean
-    bins = np.floor(np.log2(np.maximum(whole.distance.values, 0) + 1)).astype(int)
-    seen = whole.distance.values >= 0
-    assert ds.sizes["bin"] == 8 and int(ds["count"].sum()) == 150 * 151 // 2
-    for n in range(8):
-        part = whole.part.values[:, :, seen & (bins == n)]
-        assert np.abs(ds.part.isel(bin=n).values - part.mean(-1).T).max() < 1e-5
-        assert np.abs(ds.spread.isel(bin=n).values - part.std(-1).T).max() < 1e-4
-    assert ds.bin_text.values[3] == "7 to 14" and ds.attrs["parity"] < 1e-5
-    free = ds.part.sel(band="position-free") * 0 + 1
-    assert free.notnull().all()
-
-
-def test_bands_of_a_warm_run_are_those_of_the_cold_one(lab):
-    for factor in (1, 4):
-        with yarn.scaled(lab, factor):
-            cache = lab.cache()
-            lab.trace(IDS[:90], cache=cache)
-            warm = yarn.bands(lab.trace(IDS[90:], cache=cache), layer=4, rows=[0, 59])
-            cold = yarn.bands(lab.trace(IDS), layer=4, rows=[90, 149])
-        assert warm.sizes["source"] == 150 and (warm.token == cold.token).all()
-        assert np.nanmax(np.abs(warm.part.values - cold.part.values)) < 1e-3
-        assert (np.isnan(warm.logit) == np.isnan(cold.logit)).all() and (warm.distance == cold.distance).all()
-    far = lab.cache()
-    lab.trace(IDS[:90], cache=far, positions=torch.arange(90) * 2)
-    for cache in (far, lab.restore(lab.snapshot(far))):
-        with pytest.raises(InputError, match="(?s)stand at chosen positions.*positions="):
-            lab.trace(IDS[90:], cache=cache)
-        rest = lab.trace(IDS[90:], cache=cache, positions=torch.arange(180, 240))
-        with pytest.raises(InputError, match="(?s)positions of their own.*positions="):
-            yarn.bands(rest, layer=4)
-    with pytest.raises(InputError, match="(?s)snapshot's tokens stand at chosen positions.*positions="):
-        lab.resume(lab.snapshot(far), IDS)
-
-
-def test_bands_in_a_stream_are_those_of_the_same_rows(lab, tmp_path):
-    probe = lambda: [yarn.watch(layers=[4], block=32, rows=2, heads=[5, 2])]  # noqa: E731
-    with yarn.scaled(lab, 4):
-        ds = lab.stream(IDS, probes=probe(), chunk=64)
-        run = lab.trace(IDS)
-        rows = [a + n for a in range(0, 150, 32) for n in (8, 24) if a + n < 150]
-        whole = yarn.by_distance(run, layer=4, heads=[5, 2], rows=rows)
-    assert ds.part.dims == ("layer", "query_head", "bin", "band") and int(ds["count"].sum()) == sum(r + 1 for r in rows)
-    assert np.nanmax(np.abs(ds.part[0].values - whole.part.values)) < 1e-4
-    assert np.nanmax(np.abs(ds.spread[0].values - whole.spread.values)) < 1e-3
-    assert ds.attrs["scaling"] == "yarn 4" and ds.attrs["rows"] == "2 rows a block, evenly spaced"
-    with yarn.scaled(lab, 4):
-        for _ in range(2):  # the second time nothing is left to read
-            again = lab.stream(IDS, probes=probe(), chunk=64, checkpoint=tmp_path / "stream")
-        xarray.testing.assert_identical(again, ds)
-    with pytest.raises(LayerError, match="(?s)watches gated attention.*deltanet.norms"):
-        lab.stream(IDS, probes=[yarn.watch(layers=[0])], chunk=64)
-    with pytest.raises(InputError, match="(?s)rows per block out of range.*1 to 64"):
-        yarn.watch(rows=65)
-
-
-def test_bands_that_would_not_fit(lab, monkeypatch):
-    from labkit.plan import card
-
-    run = lab.trace(IDS)
-    monkeypatch.setattr(card, "budget", lambda device: (50_000, "a small machine"))
-    with pytest.raises(
-        BudgetError, match=r"(?s)yarn.bands of 150 tokens would not fit.*small machine.*try: .*(16 rows|heads=\[0\])"
-    ):
-        yarn.bands(run, layer=2, by="pair")
 
 
 # ------------------------------------------------------------------------------------------------------- questions
@@ -563,7 +445,7 @@ def test_a_margin_is_the_log_probability_of_answer_minus_foil(nano):
     asked = yarn.question(nano, "keys", length=120, depth=0.5, seed=3)
     logits = nano.trace(asked.ids).logits[-1].log_softmax(-1)
     expected = float(logits[asked.answer[0]] - logits[asked.foil[0]])
-    assert yarn.grid.margin(nano, asked)[0] == pytest.approx(expected, abs=1e-5)
+    assert margins.margin(nano, asked)[0] == pytest.approx(expected, abs=1e-5)
     long = dataclasses.replace(asked, answer=nano.encode(" red fox sees"), foil=nano.encode(" blue whale"))
     sums = []
     for ids in (long.answer, long.foil):
@@ -571,14 +453,14 @@ def test_a_margin_is_the_log_probability_of_answer_minus_foil(nano):
         found = nano.trace(whole, logits="all").logits.log_softmax(-1)
         sums.append(sum(float(found[len(asked.ids) - 1 + n, i]) for n, i in enumerate(ids.tolist())))
     assert len(long.answer) != len(long.foil)
-    assert yarn.grid.margin(nano, long)[0] == pytest.approx(sums[0] - sums[1], abs=1e-3)
+    assert margins.margin(nano, long)[0] == pytest.approx(sums[0] - sums[1], abs=1e-3)
 
 
 GRID = dict(tasks=("keys",), lengths=[150, 600], depths=2, scalings=[Scaling(), Scaling("yarn", 2, original=512)])
 
 
 def test_a_probe_goes_on_where_it_was_stopped(nano, tmp_path, monkeypatch):
-    whole = yarn.probe(nano, **GRID)
+    whole = yarn.grid(nano, **GRID)
     assert whole.margin.dims == ("task", "scaling", "length", "depth", "sample") and whole.margin.shape == (
         1,
         2,
@@ -587,7 +469,7 @@ def test_a_probe_goes_on_where_it_was_stopped(nano, tmp_path, monkeypatch):
         8,
     )
     assert whole.margin.notnull().all() and set(np.unique(whole.right)) <= {0.0, 1.0}
-    asked, real = [], yarn.grid.margin
+    asked, real = [], margins.margin
 
     def stopped(*args, **options):
         if len(asked) == 11:
@@ -595,43 +477,41 @@ def test_a_probe_goes_on_where_it_was_stopped(nano, tmp_path, monkeypatch):
         asked.append(args)
         return real(*args, **options)
 
-    monkeypatch.setattr(yarn.grid, "margin", stopped)
+    monkeypatch.setattr(margins, "margin", stopped)
     with pytest.raises(stream.Interrupted, match="(?s)stopped after 11 of 64 answers.*goes on") as caught:
-        yarn.probe(nano, **GRID, folder=tmp_path)
+        yarn.grid(nano, **GRID, folder=tmp_path)
     part = caught.value.dataset
     assert int(part.margin.notnull().sum()) == 11 and (part.margin == whole.margin).sum() == 11
     lines = (tmp_path / "answers.jsonl").read_text().splitlines()
     assert len(lines) == 12 and json.loads(lines[0])["model"] == "nano"
     (tmp_path / "answers.jsonl").write_text("\n".join(lines)[:-9])  # killed within the last line
     asked.clear()
-    monkeypatch.setattr(yarn.grid, "margin", lambda *args, **options: asked.append(args) or real(*args, **options))
-    again = yarn.probe(nano, **GRID, folder=tmp_path)
+    monkeypatch.setattr(margins, "margin", lambda *args, **options: asked.append(args) or real(*args, **options))
+    again = yarn.grid(nano, **GRID, folder=tmp_path)
     xarray.testing.assert_identical(again, whole)
     assert len(asked) == 64 - 10
-    more = yarn.probe(nano, **GRID | dict(seeds=9), folder=tmp_path)
+    more = yarn.grid(nano, **GRID | dict(seeds=9), folder=tmp_path)
     assert len(asked) == 54 + 8 and more.margin.isel(sample=slice(8)).equals(whole.margin)
     (tmp_path / "answers.jsonl").write_text(json.dumps({"format": 1, "model": "other", "edits": []}) + "\n")
     with pytest.raises(InputError, match="(?s)answers of another model or edits.*other, edits.*nano, edits"):
-        yarn.probe(nano, **GRID, folder=tmp_path)
+        yarn.grid(nano, **GRID, folder=tmp_path)
     few = GRID | dict(lengths=np.array([150]), depths=1, scalings=[Scaling()])
     for left in ("", '{"format": 1, "mo'):  # a kill before the header was whole
         (tmp_path / "answers.jsonl").write_text(left)
-        assert yarn.probe(nano, **few, folder=tmp_path).margin.notnull().all()
-    assert yarn.probe(nano, **few).depth.values.tolist() == [0.5]
+        assert yarn.grid(nano, **few, folder=tmp_path).margin.notnull().all()
+    assert yarn.grid(nano, **few).depth.values.tolist() == [0.5]
     assert nano.scaling == Scaling() and nano.window == 512
 
 
 def test_cells_with_their_intervals(nano):
-    ds = yarn.probe(nano, **GRID)
-    cells = yarn.summary(ds)
+    ds = yarn.grid(nano, **GRID)
+    cells = yarn.cell_means(ds)
     one = ds.margin[0, 1, 1, 0].values
     half = 2.3646 * one.std(ddof=1) / math.sqrt(8)
     at = dict(task=0, scaling=1, length=1, depth=0)
     assert float(cells.margin_high[at] - cells.margin[at]) == pytest.approx(half, rel=1e-3)
-    from labkit.nano.exam import wilson
-
     right = int(ds.right[0, 1, 1, 0].sum())
-    assert (float(cells.right_low[at]), float(cells.right_high[at])) == pytest.approx(wilson(right, 8))
+    assert (float(cells.right_low[at]), float(cells.right_high[at])) == pytest.approx(stats.wilson(right, 8))
     assert (cells.answers == 8).all()
 
 
@@ -643,7 +523,7 @@ def test_each_counterfactual_changes_one_thing(nano):
     asked = yarn.question(nano, "keys", length=150, depth=0.5, seed=1)
     more = yarn.filler_ids(nano, 700, seed=1)
     with yarn.under(nano, Scaling(), 2048):
-        case = parts.Case(nano, asked, more, 300)
+        case = counterfactual.Case(nano, asked, more, 300)
         n, text = len(case.text), case.text
         cache = nano.cache()
         nano.trace(torch.cat([text, more[:300]]), layers=[], cache=cache)
@@ -665,7 +545,7 @@ def test_each_counterfactual_changes_one_thing(nano):
         assert walked.length == n and torch.equal(walked.keys[3], case.after_text.keys[3])
         far = case._walked(500)
         assert not torch.allclose(far.state[0], walked.state[0], atol=1e-2)
-        assert case.ask("short", 0)[0] == pytest.approx(yarn.grid.margin(nano, asked)[0], abs=1e-3)
+        assert case.ask("short", 0)[0] == pytest.approx(margins.margin(nano, asked)[0], abs=1e-3)
         whole = torch.cat([text, more[:500], asked.ids[n:]])
         logits = nano.trace(whole).logits[-1].log_softmax(-1)
         expected = float(logits[asked.answer[0]] - logits[asked.foil[0]])
@@ -679,7 +559,7 @@ def test_each_counterfactual_changes_one_thing(nano):
                 kept = {part: {i: t[:, :, :n] for i, t in getattr(made, part).items()} for part in ("keys", "values")}
                 made = dataclasses.replace(made, length=n, **kept)
             places = made.length + here
-            found = nano.trace(last, cache=nano.restore(made), positions=places).logits[-1].log_softmax(-1)
+            found = nano.trace(last, cache=nano.restore(made), position_ids=places).logits[-1].log_softmax(-1)
             expected = float(found[asked.answer[0]] - found[asked.foil[0]])
             assert case.ask(name, 300)[0] == pytest.approx(expected, abs=1e-3), name
         values = [case.ask(name, 300)[0] for name in ("short", "gap", "dilution", "states", "all")]
@@ -687,7 +567,7 @@ def test_each_counterfactual_changes_one_thing(nano):
         # More blocks of keys stand at the positions of the first: the question does not move.
         one, two = (case._diluted(extra) for extra in (300, 500))
         found = [
-            nano.trace(last, cache=nano.restore(snap), positions=n + 300 + here).logits[-1].log_softmax(-1)
+            nano.trace(last, cache=nano.restore(snap), position_ids=n + 300 + here).logits[-1].log_softmax(-1)
             for snap in (one, two)
         ]
         assert case.ask("dilution", 500)[0] == pytest.approx(
@@ -696,19 +576,19 @@ def test_each_counterfactual_changes_one_thing(nano):
 
 
 def test_the_null_control_moves_nothing_and_a_gap_does(nano):
-    ds = yarn.causes(nano, extra=[300, 1324], seeds=8, kinds=("short", "shift", "gap"))
-    assert ds.margin.dims == ("term", "scaling", "gap", "sample") and ds.margin.notnull().all()
-    short = ds.margin.sel(term="short")
-    assert float(abs(ds.margin.sel(term="shift") - short).max()) < 2e-3, "shifting all positions is rounding"
-    assert float(abs(ds.margin.sel(term="gap") - short).mean()) > 0.1
+    ds = yarn.counterfactuals(nano, extra=[300, 1324], seeds=8, causes=("short", "shift", "gap"))
+    assert ds.margin.dims == ("cause", "scaling", "gap", "sample") and ds.margin.notnull().all()
+    short = ds.margin.sel(cause="short")
+    assert float(abs(ds.margin.sel(cause="shift") - short).max()) < 2e-3, "shifting all positions is rounding"
+    assert float(abs(ds.margin.sel(cause="gap") - short).mean()) > 0.1
     assert nano.scaling == Scaling()
 
 
 def test_causes_misuse_and_interrupt(nano, monkeypatch):
     with pytest.raises(InputError, match="(?s)no such cause.*boredom.*dilution"):
-        yarn.causes(nano, kinds=("boredom",))
+        yarn.counterfactuals(nano, causes=("boredom",))
     with pytest.raises(InputError, match="(?s)no room for filler.*500 tokens.*below 496"):
-        yarn.causes(nano, length=500)
+        yarn.counterfactuals(nano, length=500)
     count = []
 
     def stopped(self, kind, extra):
@@ -717,23 +597,23 @@ def test_causes_misuse_and_interrupt(nano, monkeypatch):
             raise KeyboardInterrupt
         return 1.0, True
 
-    monkeypatch.setattr(parts.Case, "ask", stopped)
+    monkeypatch.setattr(counterfactual.Case, "ask", stopped)
     with pytest.raises(stream.Interrupted, match="stopped after 3 of 32 answers") as caught:
-        yarn.causes(nano, extra=[300], kinds=("short", "gap"))
+        yarn.counterfactuals(nano, extra=[300], causes=("short", "gap"))
     assert int(caught.value.dataset.margin.notnull().sum()) == 3 and nano.scaling == Scaling()
 
 
 def test_the_tax_is_two_by_two_and_zero_in_its_first_cell(nano):
-    ds = yarn.tax(nano, samples=4, length=100)
-    assert ds.loss.dims == ("step", "term", "sample") and ds.loss.shape == (2, 2, 4)
+    ds = yarn.short_context_cost(nano, samples=4, length=100)
+    assert ds.loss.dims == ("frequencies", "attention_factor", "sample") and ds.loss.shape == (2, 2, 4)
     ids = yarn.filler_ids(nano, 100, seed=2)
     logits = nano.trace(ids, logits="all").logits[:-1]
     expected = torch.nn.functional.cross_entropy(logits, ids[1:])
     assert float(ds.loss[0, 0, 2]) == pytest.approx(float(expected), abs=1e-5)
     with yarn.scaled(nano, 4):
         assert float(ds.loss[1, 1, 2]) == pytest.approx(yarn.likelihood(nano, ids), abs=1e-6)
-    with pytest.raises(InputError, match="(?s)on short texts.*600 tokens.*at most 512"):
-        yarn.tax(nano, texts=[yarn.filler_ids(nano, 600, seed=0)])
+    with pytest.raises(InputError, match="(?s)cost of short texts.*600 tokens.*at most 512"):
+        yarn.short_context_cost(nano, texts=[yarn.filler_ids(nano, 600, seed=0)])
 
 
 def test_the_same_last_tokens_behind_more_text(nano, monkeypatch):
@@ -742,14 +622,14 @@ def test_the_same_last_tokens_behind_more_text(nano, monkeypatch):
     assert float(ds.loss[0, 0, 1]) == pytest.approx(yarn.likelihood(nano, ids[-70:], last=20), abs=1e-6)
     assert (ds.effect.isel(length=0) == 0).all()
     assert np.allclose(ds.effect, ds.loss - ds.loss.isel(length=0))
-    scored, real = [], parts.likelihood
+    scored, real = [], losses.likelihood
 
     def stopped(*args, **options):
         if len(scored) == 5:
             raise KeyboardInterrupt
         return scored.append(real(*args, **options)) or scored[-1]
 
-    monkeypatch.setattr(parts, "likelihood", stopped)
+    monkeypatch.setattr(losses, "likelihood", stopped)
     with pytest.raises(stream.Interrupted, match="stopped after 5 of 12 answers") as caught:
         yarn.paired(nano, lengths=[50, 600], last=20, samples=3)
     part = caught.value.dataset.loss
@@ -758,19 +638,9 @@ def test_the_same_last_tokens_behind_more_text(nano, monkeypatch):
         yarn.paired(nano, lengths=[50, 600], last=20, texts=[ids[:100]])
 
 
-@pytest.mark.parametrize(("count", "quantile"), [(6, 2.5706), (8, 2.3646), (16, 2.1314), (32, 2.0395), (1000, 1.9623)])
-def test_intervals_are_those_of_students_t(count, quantile):
-    draw = np.random.default_rng(0)
-    values = xarray.DataArray(draw.normal(3, 1, (5, count)), dims=("length", "sample"), attrs={"units": "nat"})
-    low, high = yarn.t_interval(values)
-    half = quantile * values.std("sample", ddof=1) / math.sqrt(count)
-    assert low.dims == ("length",) and low.attrs["units"] == "nat"
-    assert np.allclose(low, values.mean("sample") - half, rtol=2e-3) and np.allclose(high - low, 2 * half, rtol=2e-3)
-
-
 def test_scalings_of_one_name_are_refused(nano):
     twins = [Scaling("yarn", 4, original=512), Scaling("yarn", 4, original=64)]
-    for call in (yarn.probe, yarn.causes, yarn.paired):
+    for call in (yarn.grid, yarn.counterfactuals, yarn.paired):
         with pytest.raises(InputError, match="(?s)scalings of one name.*yarn 4, yarn 4.*separate calls"):
             call(nano, scalings=twins)
     with yarn.under(nano, twins[1]):

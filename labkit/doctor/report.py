@@ -2,7 +2,8 @@
 
 import collections
 import dataclasses
-import html
+
+from labkit.tables import Coloured, as_html
 
 STATUSES = ("ok", "warn", "fail")
 COLOURS = {"ok": "#009E73", "warn": "#E69F00", "fail": "#D55E00"}
@@ -47,10 +48,5 @@ class Report:
         return "\n".join([*map(repr, self.verdicts), self.summary()])
 
     def _repr_html_(self):
-        cell = 'style="text-align:left;padding:.1em 1em .1em 0;vertical-align:top"'
-        rows = [
-            f'<tr><td {cell}><b style="color:{COLOURS[v.status]}">{v.status}</b></td>'
-            f"<td {cell}>{html.escape(v.name)}</td><td {cell}>{html.escape(v.detail)}</td></tr>"
-            for v in self.verdicts
-        ]
-        return "\n".join(['<table style="border-collapse:collapse">', *rows, "</table>", f"<p>{self.summary()}</p>"])
+        rows = [("", Coloured(v.status, COLOURS), f"{v.name}: {v.detail}") for v in self.verdicts]
+        return as_html(self.summary(), rows)

@@ -10,11 +10,10 @@ draw.page(path, figures, title=...)     several figures as one page that works o
 """
 
 from labkit.draw.heatmaps import frames, heatmap, maps
-from labkit.draw.page import page
-from labkit.draw.panel import Panel, panel
+from labkit.draw.live import Panel, Zoom, panel, zoom
+from labkit.draw.pages import page
 from labkit.draw.plots import bars, lines, tokens
 from labkit.draw.theme import CONFIG, KIND, Figure
-from labkit.draw.zoom import Zoom, zoom
 
 __all__ = [
     "CONFIG",

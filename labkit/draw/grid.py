@@ -7,20 +7,20 @@ from labkit.draw.theme import Figure
 COLUMNS = 4
 
 
-def grid(heads):
+def grid(headings: list[str | None]) -> tuple[Figure, list[dict], int]:
     """An empty figure with one place per heading, `(row, column)` of each place, and how many columns there are.
 
-    `heads` are escaped texts; a single None is one place without a heading.
+    `headings` are escaped texts; a single None is one place without a heading.
     """
-    columns = min(COLUMNS, len(heads))
-    rows = -(-len(heads) // columns)
-    titles = None if heads == [None] else heads
+    columns = min(COLUMNS, len(headings))
+    rows = -(-len(headings) // columns)
+    titles = None if headings == [None] else headings
     fig = make_subplots(rows, columns, subplot_titles=titles, horizontal_spacing=0.03, vertical_spacing=0.24 / rows)
-    places = [{"row": n // columns + 1, "col": n % columns + 1} for n in range(len(heads))]
+    places = [{"row": n // columns + 1, "col": n % columns + 1} for n in range(len(headings))]
     return Figure(fig), places, columns
 
 
-def link(fig, places, columns):
+def link(fig: Figure, places: list[dict], columns: int) -> None:
     """One zoom for all places, and no labels where a neighbour has the same."""
     for n, place in enumerate(places):
         if n:
@@ -32,11 +32,11 @@ def link(fig, places, columns):
             fig.update_yaxes(showticklabels=False, title=None, **place)
 
 
-def height(places):
+def height(places: list[dict]) -> int:
     """Height in pixels of a figure with these places."""
     return 440 if len(places) == 1 else 230 + 230 * places[-1]["row"]
 
 
-def room(facet, columns):
+def room(facet: str | None, columns: int) -> dict:
     """How many tick labels of which width fit below one place, and at which angle."""
     return {"room": 36, "angle": -45} if facet is None else {"room": 44 // columns, "width": 9, "angle": -90}

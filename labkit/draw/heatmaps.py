@@ -4,9 +4,11 @@ The last dim runs right and the one before runs down, row 0 at the top. What lie
 """
 
 import textwrap
+from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
+import xarray
 from plotly.subplots import make_subplots
 
 from labkit.draw.grid import grid, height, link, room
@@ -18,8 +20,19 @@ from labkit.notation import select
 FACETS = 8  # more small maps than this become a slider
 
 
-def heatmap(ds, name="weight", *, x=None, y=None, facet=None, slider=None, start=0, hover=(), title=None):
-    """Maps of one variable; a third dim becomes small maps (up to 8) or a slider, a fourth the other of the two.
+def heatmap(
+    ds: xarray.Dataset,
+    name: str = "weight",
+    *,
+    x: str | None = None,
+    y: str | None = None,
+    facet: str | None = None,
+    slider: str | None = None,
+    start: int = 0,
+    hover: Sequence[str] = (),
+    title: str | None = None,
+) -> Figure:
+    """Maps of one variable; a first dim becomes small maps (up to 8) or a slider, a second the other of the two.
 
     Args:
         ds: dataset with `name`.
@@ -56,16 +69,16 @@ def heatmap(ds, name="weight", *, x=None, y=None, facet=None, slider=None, start
     return finish(fig, ds, title, height=height(places) + (140 if slider else 0), above=36 if facet else 12)
 
 
-def frames(ds, name="weight", *, along, x=None, y=None, start=0, hover=(), title=None):
-    """`heatmap` with a slider along a dim: layers, heads, steps.
+def frames(ds: xarray.Dataset, name: str = "weight", *, along: str, **options) -> Figure:
+    """`heatmap` with a slider along a dim: layers, heads, steps; its other `options` are those of `heatmap`.
 
     Raises:
         InputError: as `heatmap`.
     """
-    return heatmap(ds, name, x=x, y=y, slider=along, start=start, hover=hover, title=title)
+    return heatmap(ds, name, slider=along, **options)
 
 
-def maps(*panels, slider=None, start=0, title=None):
+def maps(*panels: tuple, slider: str | None = None, start: int = 0, title: str | None = None) -> Figure:
     """Different maps next to each other, each with its own colours: `maps((ds, name, subtitle), ...)`.
 
     Each variable must have two dims; zooming into one zooms into all when their axes say the same. With `slider`, a
@@ -122,13 +135,13 @@ def _common(arrays, slider):
     """How many entries the slider has, the same in all arrays that have it."""
     if slider is None:
         return 1
-    found = {tuple(words(array, slider)) for array in arrays if slider in array.dims}
-    if not found:
+    texts = {tuple(words(array, slider)) for array in arrays if slider in array.dims}
+    if not texts:
         known = " or ".join(", ".join(map(str, array.dims)) for array in arrays)
         raise InputError("no such dim", got=slider, expected=known)
-    if len(found) > 1:
-        raise InputError("one slider, but the maps differ along it", got=sorted(found), expected="equal entries")
-    return len(found.pop())
+    if len(texts) > 1:
+        raise InputError("one slider, but the maps differ along it", got=sorted(texts), expected="equal entries")
+    return len(texts.pop())
 
 
 def _at(array, slider, i):
@@ -152,13 +165,13 @@ def _places(array, x, y, facet, slider):
         hint = f"draw.bars(ds, {array.name!r}) or draw.lines, or other places for its dims"
         raise InputError("a map has two dims", got=array.dims, hint=hint)
     left = []
-    for dim in reversed(rest):
+    for dim in rest:
         if facet is None and array.sizes[dim] <= FACETS:
             facet = dim
         elif slider is None:
             slider = dim
         else:
-            left.insert(0, dim)
+            left.append(dim)
     left_over(array, left)
     return x, y, facet, slider
 
@@ -173,10 +186,8 @@ def _spread(other, array):
 
 def _parts(dim, array, beside):
     """(text, part, parts of what is beside it) of each entry along a dim, or of the whole."""
-    found = entries(array, dim)
-    return [
-        (text, part, [b if dim is None else b.isel({dim: i}) for b in beside]) for i, (text, part) in enumerate(found)
-    ]
+    pick = lambda other, i: other if dim is None else other.isel({dim: i})  # noqa: E731
+    return [(text, part, [pick(other, i) for other in beside]) for i, (text, part) in enumerate(entries(array, dim))]
 
 
 def _map(array, y, x, coloraxis, beside=()):

@@ -6,6 +6,7 @@ computed but the layout, the dataset stays as it was, and finer changes are made
 
 import numpy as np
 import plotly.graph_objects as go
+import xarray
 
 from labkit.draw.grid import grid, height, link, room
 from labkit.draw.theme import INK, SERIES, Figure, colours, finish, ink
@@ -16,7 +17,15 @@ DASHES = ("solid", "dot")
 STRIP = 4096  # tokens whose text a browser draws fluently
 
 
-def lines(ds, name, *, x="token", color=None, facet=None, title=None):
+def lines(
+    ds: xarray.Dataset,
+    name: str,
+    *,
+    x: str = "token",
+    color: str | None = None,
+    facet: str | None = None,
+    title: str | None = None,
+) -> Figure:
     """A variable along `x`, one line per entry of `color`; `facet` puts groups of lines side by side.
 
     Raises:
@@ -40,7 +49,16 @@ def lines(ds, name, *, x="token", color=None, facet=None, title=None):
     return finish(fig, ds, title, height=height(places), above=36 if facet else 12)
 
 
-def bars(ds, name, *, x=None, color=None, stacked=False, interval=None, title=None):
+def bars(
+    ds: xarray.Dataset,
+    name: str,
+    *,
+    x: str | None = None,
+    color: str | None = None,
+    stacked: bool = False,
+    interval: tuple[str, str] | None = None,
+    title: str | None = None,
+) -> Figure:
     """A variable as bars along `x`, by default its last dim, grouped by `color`, beside or on top of each other.
 
     `interval` names two variables with the same dims, the ends of an interval that is drawn on each bar.
@@ -69,7 +87,7 @@ def bars(ds, name, *, x=None, color=None, stacked=False, interval=None, title=No
     return finish(fig, ds, title)
 
 
-def tokens(ds, name, *, width=12, title=None):
+def tokens(ds: xarray.Dataset, name: str, *, width: int = 12, title: str | None = None) -> Figure:
     """The prompt itself as coloured cells, one per token, in lines of `width`; the hover shows the full text.
 
     Raises:

@@ -12,6 +12,7 @@ import textwrap
 
 import numpy as np
 import plotly.graph_objects as go
+import xarray
 from plotly.io import to_json
 
 from labkit.draw.words import escape
@@ -24,6 +25,7 @@ INK, FAINT, GRID = "#767c86", "#858b95", "rgba(128,128,128,0.25)"
 BLANK = "rgba(128,128,128,0.12)"  # behind maps: a cell without a value is not a cell of value 0
 # No logo, and no button that would upload a figure.
 CONFIG = {"displaylogo": False, "showSendToCloud": False, "responsive": True}
+MIME = "application/vnd.plotly.v1+json"
 STILL = {"config": CONFIG, "auto_play": False}
 
 TEMPLATE = {
@@ -65,7 +67,7 @@ class Figure(go.Figure):
 
     def _repr_mimebundle_(self, *args, **kwargs):
         spec = json.loads(to_json(self, validate=False))
-        return {"application/vnd.plotly.v1+json": spec | {"config": CONFIG}}
+        return {MIME: spec | {"config": CONFIG}}
 
     def _repr_html_(self):
         return None  # plotly's would load its script from a network
@@ -76,7 +78,7 @@ class Figure(go.Figure):
         display(self._repr_mimebundle_(), raw=True)
 
 
-def colours(array):
+def colours(array: xarray.DataArray) -> dict:
     """Colour scale and range of a quantity, `{"colorscale", "zmin", "zmax"}`, from its `scale` attribute.
 
     Without the attribute, values below 0 make it signed.
@@ -90,25 +92,26 @@ def colours(array):
     return {"colorscale": UNSIGNED, "zmin": 0.0, "zmax": 1.0 if scale == "fraction" else top}
 
 
-def ink(array, look):
+def ink(array: xarray.DataArray, look: dict) -> list[str]:
     """A text colour for each value of a list, that stands out from the value's own colour; mid-grey where NaN."""
     share = np.clip((np.asarray(array, dtype=float) - look["zmin"]) / (look["zmax"] - look["zmin"]), 0, 1)
     places = np.array([at for at, _ in look["colorscale"]])
     stops = np.array([[int(tone[i : i + 2], 16) / 255 for i in (1, 3, 5)] for _, tone in look["colorscale"]])
     tones = np.stack([np.interp(share, places, channel) for channel in stops.T], axis=-1)
     light = tones**2.2 @ (0.2126, 0.7152, 0.0722)
-    return [INK if np.isnan(one) else "#ffffff" if one < 0.22 else "#111827" for one in light]
+    return [INK if np.isnan(value) else "#ffffff" if value < 0.22 else "#111827" for value in light]
 
 
-def finish(fig, ds, title, *, height=460, above=16):
+def finish(fig: Figure, ds: xarray.Dataset, title: str | None, *, height: int = 460, above: int = 16) -> Figure:
     """Title (a claim), the line of the proof, and where the numbers came from in `layout.meta["labkit"]`.
 
     `above` is the room in pixels between the title and the axes.
     """
     facts = {key: _plain(value) for key, value in getattr(ds, "attrs", {}).items()}
-    facts = {key: facts[key] for key in sorted(facts) if isinstance(facts[key], str | int | float)}
-    where = [f"layer {facts['layer']}" if "layer" in facts else "", str(facts.get("reading", ""))]
-    lines = textwrap.wrap(title or " · ".join(part for part in where if part) or "figure", 88)
+    facts = {key: facts[key] for key in sorted(facts) if isinstance(facts[key], str | int | float | list)}
+    layers = np.atleast_1d(facts.get("layer", [])).tolist()
+    where = f"layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))}" if layers else ""
+    lines = textwrap.wrap(title or " · ".join(filter(None, (where, facts.get("reading", "")))) or "figure", 88)
     top = 24 + 19 * len(lines) + above
     fig.layout.template = TEMPLATE
     fig.update_annotations(font={"size": 13})
@@ -127,4 +130,4 @@ def _bound(error, least=1e-5):
 
 
 def _plain(value):
-    return value.item() if isinstance(value, np.generic) else value
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value

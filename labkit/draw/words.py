@@ -5,8 +5,10 @@ short; the hover shows position and full text.
 """
 
 import html
+from collections.abc import Sequence
 
 import numpy as np
+import xarray
 
 from labkit.errors import InputError
 
@@ -14,12 +16,12 @@ LIMIT = 1_000_000  # values of one figure: a browser stays fluent below
 NAMED = 20_000  # positions of one axis whose text is kept for the hover
 
 
-def escape(text):
+def escape(text) -> str:
     """Text made inert and readable in plotly, which understands a subset of HTML, and TeX between dollar signs."""
     return html.escape(str(text), quote=False).replace("$", "&#36;")
 
 
-def variable(ds, name):
+def variable(ds: xarray.Dataset, name: str) -> xarray.DataArray:
     """One variable of a dataset.
 
     Raises:
@@ -41,7 +43,7 @@ def variable(ds, name):
     return array
 
 
-def check_dims(array, *dims):
+def check_dims(array: xarray.DataArray, *dims: str | None) -> None:
     """Refuse a dim that the variable does not have, and one that is used twice."""
     given = [dim for dim in dims if dim is not None]
     for dim in given:
@@ -51,7 +53,7 @@ def check_dims(array, *dims):
         raise InputError("a dim has one place in a figure", got=", ".join(given), expected="different dims")
 
 
-def left_over(array, dims):
+def left_over(array: xarray.DataArray, dims: Sequence[str]) -> None:
     """Refuse dims that have no place in the figure."""
     if dims:
         hint = " or ".join(f"ds.isel({dim}=0)" for dim in dims)
@@ -59,19 +61,19 @@ def left_over(array, dims):
         raise InputError("too many dims for one figure", got=f"left over: {got}", hint=f"{hint} chooses one")
 
 
-def named(array):
+def named(array: xarray.DataArray) -> str:
     """`symbol [unit]` of a variable, as its colour bar and axis say it."""
     symbol = array.attrs.get("symbol", array.name or "value")
     units = array.attrs.get("units")
     return escape(f"{symbol} [{units}]" if units and units != "1" else symbol)
 
 
-def values(array, dim):
+def values(array: xarray.DataArray, dim: str) -> np.ndarray:
     """What stands along a dim: its coordinate, or positions."""
     return array[dim].values if dim in array.coords else np.arange(array.sizes[dim])
 
 
-def words(array, dim, width=None):
+def words(array: xarray.DataArray, dim: str, width: int | None = None) -> list[str]:
     """Text of each position, escaped: with `width` as short as a tick label, else position and full text."""
     where, coord = values(array, dim), f"{dim}_text"
     if coord not in array.coords or array[coord].dims != (dim,):
@@ -82,13 +84,13 @@ def words(array, dim, width=None):
     return [escape(short(text, width)) for text in texts]
 
 
-def short(text, width):
+def short(text, width: int) -> str:
     """Text cut to `width` signs."""
     text = str(text)
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def entries(array, dim):
+def entries(array: xarray.DataArray, dim: str | None) -> list[tuple]:
     """`(text, part)` of each entry along a dim; None gives the whole array once, without text.
 
     An entry that is a number is named with its dim, `head 3`; one that is a word stands for itself.
@@ -100,7 +102,7 @@ def entries(array, dim):
     return [(text, array.isel({dim: i})) for i, text in enumerate(names)]
 
 
-def axis(array, dim, *, room, width=12, angle=None):
+def axis(array: xarray.DataArray, dim: str, *, room: int, width: int = 12, angle: int | None = None) -> dict:
     """Properties of a plotly axis along a dim: at most `room` tick labels of `width` signs; full texts for the hover.
 
     plotly shows a tick's label in place of the full text where both stand at one place, so ticks stand a hair beside,

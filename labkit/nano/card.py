@@ -8,6 +8,7 @@ from labkit.errors import InputError
 from labkit.nano import tokens
 from labkit.nano.exam import Result
 from labkit.nano.shape import WINDOW
+from labkit.tables import markdown
 
 HEAD = """# nano
 
@@ -68,13 +69,12 @@ def write(path, runs):
 
 
 def _table(results, twin):
-    head = "| task | right | guessing | samples |" + (" other seed |\n" if twin else "\n")
     rows = []
     for result in results:
         chance = "" if result.chance is None else f"{result.chance:.1%}"
-        more = f" {shown(twin[result.name]) if result.name in twin else 'not measured'} |" if twin else ""
-        rows.append(f"| {result.name} | {shown(result)} | {chance} | {result.samples:,} |{more}")
-    return head + "|---|---|---|---|" + ("---|\n" if twin else "\n") + "\n".join(rows) + "\n"
+        more = [shown(twin[result.name]) if result.name in twin else "not measured"] if twin else []
+        rows.append([result.name, shown(result), chance, f"{result.samples:,}", *more])
+    return markdown(["task", "right", "guessing", "samples", *(["other seed"] if twin else [])], rows)
 
 
 def shown(result):
@@ -97,12 +97,11 @@ def _grid(results, columns, *, windows=False):
         *row, column = result.name.split(" | ")
         cells.setdefault(tuple(row), {})[column] = result
     head = ["task", *(["length"] if windows else []), *columns.values()]
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for row, found in cells.items():
+    rows = []
+    for row, by_column in cells.items():
         name = [row[0], *(f"{int(row[1]) * WINDOW:,}" for _ in [0] if windows)]
-        shown_ = (shown(found[column]) if column in found else "not measured" for column in columns)
-        lines.append(f"| {' | '.join([*name, *shown_])} |")
-    return "\n".join(lines) + "\n"
+        rows.append([*name, *(shown(by_column[c]) if c in by_column else "not measured" for c in columns)])
+    return markdown(head, rows)
 
 
 def dump(path, runs):

@@ -10,13 +10,12 @@ Every row of the card is a task with many prompts and one right answer to each (
 import contextlib
 import dataclasses
 import itertools
-import math
 import random
 from functools import partial
 
 import torch
 
-from labkit import rotary
+from labkit import rotary, stats
 from labkit.errors import InputError
 from labkit.nano import questions, tasks, text
 from labkit.nano.shape import WINDOW
@@ -42,14 +41,7 @@ class Result:
     @property
     def interval(self):
         """95 % Wilson score interval of the share."""
-        return wilson(self.right, self.samples)
-
-
-def wilson(right, n, z=1.96):
-    """Bounds of the Wilson score interval of a proportion."""
-    p, q = right / n, z * z / n
-    middle, half = (p + q / 2) / (1 + q), z * math.sqrt(p * (1 - p) / n + q / (4 * n)) / (1 + q)
-    return max(0.0, middle - half), min(1.0, middle + half)
+        return stats.wilson(self.right, self.samples)
 
 
 class Exam:

@@ -17,6 +17,7 @@ from labkit.errors import InputError
 from labkit.nano import FOLDER, tokens
 from labkit.nano.lessons import LESSONS, Deck
 from labkit.nano.shape import fresh
+from labkit.progress import counter
 
 ANSWER_WEIGHT, MTP_WEIGHT = 10.0, 0.2
 WARM, COOL = 50, 0.3  # steps of rising rate; share of all tokens over which it falls to 0
@@ -69,11 +70,9 @@ class Training:
 
     def run(self, *, save_every=200, progress=True):
         """Train until `total` tokens; a stop at any moment loses at most `save_every` steps."""
-        from tqdm.auto import tqdm
-
         with (
             open(self.folder / "log.jsonl", "a", encoding="utf-8") as log,
-            tqdm(total=self.total, initial=self.at.tokens, disable=not progress, unit="tok", unit_scale=True) as bar,
+            counter(total=self.total, done=self.at.tokens, unit="tok", show=progress) as bar,
         ):
             while self.at.tokens < self.total:
                 facts = self.step()

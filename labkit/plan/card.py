@@ -1,16 +1,16 @@
 """The Plan: what a request costs, whether it fits, and the error when it does not."""
 
 import dataclasses
-import html
 
 from labkit.errors import BudgetError
 from labkit.spec import size
+from labkit.tables import Table
 
 SHARE = 0.9  # of what is free: the rest is left to the allocator
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Plan(Table):
     """The cost of one request.
 
     Attributes:
@@ -44,26 +44,18 @@ class Plan:
         """Whether the peak is within the budget."""
         return self.peak <= self.budget
 
+    @property
+    def title(self):
+        """The request."""
+        return f"{self.want}, {self.tokens:,} tokens"
+
     def facts(self):
-        """Rows of (name, value) that both representations show."""
-        rows = [("request", f"{self.want}, {self.tokens:,} tokens")]
-        rows += [(name, size(count)) for name, count in self.parts.items() if count]
-        rows += [("peak", size(self.peak)), ("kept afterwards", size(self.kept))]
-        rows += [("budget", f"{size(self.budget)} of {self.where}: {'fits' if self.fits else 'refused'}")]
-        rows += [("forward passes", f"{self.flops / 1e12:.3g} TFLOP")]
-        rows += [("cheaper", f"{way}: {size(count)}") for way, count in self.cheaper]
-        return rows
-
-    def __repr__(self):
-        width = max(len(name) for name, _ in self.facts())
-        return "\n".join(f"{name:{width}}  {value}" for name, value in self.facts())
-
-    def _repr_html_(self):
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
-            for name, value in self.facts()
-        )
-        return f"<table>{cells}</table>"
+        """Rows (group, name, value) that both representations show."""
+        rows = [("bytes at the peak", name, size(count)) for name, count in self.parts.items() if count]
+        verdict = f"{size(self.budget)} of {self.where}: {'fits' if self.fits else 'refused'}"
+        rows += [("all", "peak", size(self.peak)), ("all", "kept afterwards", size(self.kept))]
+        rows += [("all", "budget", verdict), ("all", "forward passes", f"{self.flops / 1e12:.3g} TFLOP")]
+        return rows + [("all", "cheaper", f"{way}: {size(count)}") for way, count in self.cheaper]
 
     def refuse(self):
         """Raise if it does not fit.

@@ -194,11 +194,12 @@ def _reading(lab, needs, tokens, layers, heads, rows, chunk):
         raise InputError(f"{needs.name} does not fit these layers", got=wrong, expected=list(known))
     run = _trace(lab, tokens, dict.fromkeys(layers, needs.seams), chunk, 1)
     cost = needs.cost(needs.request(spec, tokens, heads=heads, rows=rows, width=dtype_bytes(lab.dtype)))
-    reading = {"seams": run.kept, "result of one layer": cost.result, "scratch of the reading": cost.scratch}
+    result = cost.result * len(layers)
+    reading = {"seams": run.kept, "result": result, "scratch of the reading": cost.scratch}
     parts = reading if sum(reading.values()) > run.peak else run.parts
     flops = run.flops + cost.flops * len(layers)
     want = f"{needs.name} of layers {layers}"
-    return Plan(want, tokens, parts, run.kept + cost.result * len(layers), run.budget, run.where, flops)
+    return Plan(want, tokens, parts, run.kept + result, run.budget, run.where, flops)
 
 
 def _cheaper_trace(lab, tokens, layers, grad=False):

@@ -3,16 +3,16 @@
 In this folder:
 
     tree       cached sequences and snapshots
-    calls      from a session to the calls of the model
+    call       from a session to the calls of the model
     schemes    where states are saved
     ledger     what each call reused, recomputed and cost
     presets    what engines do
-    play       the same in the real model, logits compared
+    measured   the same in the real model, logits compared
     report     policies and schemes side by side, and why prompts part
     sessions   sessions drawn by a seed
 """
 
-from labkit.reuse.calls import POLICIES, Call, calls
+from labkit.reuse.call import POLICIES, Call, calls
 from labkit.reuse.ledger import (
     COLUMNS,
     Ledger,
@@ -21,12 +21,12 @@ from labkit.reuse.ledger import (
     replay,
     small_tokenizer,
 )
-from labkit.reuse.play import cropped, play
+from labkit.reuse.measured import cropped, play
 from labkit.reuse.presets import PRESETS, Preset, preset
-from labkit.reuse.report import as_text, causes, compare, costs, parted, timeline
+from labkit.reuse.report import as_text, compare, costs, divergences, parted, timeline
 from labkit.reuse.schemes import SCHEMES
 from labkit.reuse.sessions import drawn
-from labkit.reuse.tree import Tree, common
+from labkit.reuse.tree import Tree
 
 __all__ = [
     "COLUMNS",
@@ -41,11 +41,10 @@ __all__ = [
     "break_even_shortening",
     "break_even_turn",
     "calls",
-    "causes",
-    "common",
     "compare",
     "costs",
     "cropped",
+    "divergences",
     "drawn",
     "parted",
     "play",

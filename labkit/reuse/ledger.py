@@ -14,33 +14,53 @@ a model.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+import xarray
 
 from labkit.errors import InputError
-from labkit.notation import label
-from labkit.reuse.calls import Call, calls
-from labkit.reuse.schemes import alone, positions, schemes
+from labkit.notation import Quantity, label
+from labkit.progress import counter
+from labkit.reuse.call import Call, calls
+from labkit.reuse.schemes import alone, depths, schemes
 from labkit.reuse.tree import Tree
-from labkit.spec import compute, memory, read
+from labkit.spec import Spec, compute, memory, read
 
-COLUMNS = (
-    "prompt generated thinking shared attention state recomputed penalty prefill_flops prefill_seconds decode_seconds "
-    "kv_bytes dead_bytes snapshots snapshot_bytes window"
-).split()
+COLUMNS = {
+    name: Quantity(symbol, meaning, units, "fraction" if units == "fraction" else "positive", "labkit.reuse")
+    for name, symbol, units, meaning in (
+        ("prompt", "prompt", "tokens", "tokens of the prompt"),
+        ("generated", "generated", "tokens", "tokens that were generated"),
+        ("thinking", "thinking", "tokens", "tokens of the generated thinking block"),
+        ("shared", "shared", "tokens", "beginning of the prompt that is in the cache"),
+        ("attention", "attention", "tokens", "what keys and values alone would allow to reuse"),
+        ("state", "state", "tokens", "what is reused, from the deepest saved state"),
+        ("recomputed", "recomputed", "tokens", "tokens of the prompt that are read again or anew"),
+        ("penalty", "penalty", "tokens", "tokens that are read again for want of a saved state"),
+        ("prefill_flops", "prefill", "FLOP", "floating-point operations of reading the prompt"),
+        ("prefill_seconds", "prefill", "s", "time of reading the prompt"),
+        ("decode_seconds", "decode", "s", "time of generating"),
+        ("kv_bytes", "keys and values", "bytes", "keys and values of all cached tokens"),
+        ("dead_bytes", "dead keys and values", "bytes", "those that no later call reaches"),
+        ("snapshots", "snapshots", "1", "saved states"),
+        ("snapshot_bytes", "saved states", "bytes", "bytes of all saved states"),
+        ("window_share", "window", "fraction", "share of the model's window that prompt and answer fill"),
+    )
+}
 
 
 def replay(
-    messages,
+    messages: Sequence,
     *,
-    policy="strip",
+    policy: str = "strip",
     tokenizer=None,
-    variant="3.6",
-    tools=None,
-    enable_thinking=None,
-    progress=False,
+    variant: str = "3.6",
+    tools: list | None = None,
+    enable_thinking: bool | None = None,
+    progress: bool = False,
     **book,
-):
+) -> xarray.Dataset:
     """Account for a session, call by call.
 
     Args:
@@ -49,7 +69,7 @@ def replay(
         tokenizer: None takes that of nano, whose counts are not those of a real checkpoint.
         variant, tools, enable_thinking: of `thinking.render`.
         progress: show a bar.
-        book: what is counted and how: `snapshots`, `spec`, `block`, `slots`, `budget` and the rest, of `Ledger`.
+        book: arguments of `Ledger`: `snapshots`, `spec`, `block`, `slots`, `budget` and the rest.
 
     Returns:
         Dataset over call: `COLUMNS`, in tokens, FLOPs, seconds, bytes and shares of the window; `turn`.
@@ -57,22 +77,22 @@ def replay(
     Raises:
         InputError: an unknown policy, scheme, GPU; no calls; a block or budget that is not positive.
     """
-    book = Ledger(**book)
+    ledger = Ledger(**book)
     if messages and isinstance(messages[0], Call):
         session, count = messages, len(messages)
     else:
         tokenizer = small_tokenizer() if tokenizer is None else tokenizer
         options = dict(policy=policy, variant=variant, tools=tools, enable_thinking=enable_thinking)
         session, count = calls(messages, tokenizer, **options), sum(m.get("role") == "assistant" for m in messages)
-    for call in bar(session, progress, total=count):
-        book.add(call)
-    return book.dataset(policy=policy)
+    for call in counter(session, show=progress, unit="call", total=count):
+        ledger.add(call)
+    return ledger.dataset(policy=policy)
 
 
 class Ledger:
-    """The book of one session: it is shown the calls one after the other, and says what each could reuse and cost.
+    """The ledger of one session: it is shown the calls one after the other, and says what each could reuse and cost.
 
-    Several books can be kept in one pass over the calls.
+    Several ledgers can be kept in one pass over the calls.
 
     Args:
         snapshots: where states are saved: names of `SCHEMES` or "every k" with a number k, joined by "+".
@@ -90,17 +110,17 @@ class Ledger:
     def __init__(
         self,
         *,
-        snapshots="end+before_think",
-        spec=None,
-        block=1,
-        slots=None,
-        budget=None,
-        most=None,
-        attention_only=False,
-        gpu="H200",
-        dtype="bfloat16",
-        quantize=None,
-        kv_dtype=None,
+        snapshots: str = "end+before_think",
+        spec: Spec | None = None,
+        block: int = 1,
+        slots: int | None = None,
+        budget: float | None = None,
+        most: int | None = None,
+        attention_only: bool = False,
+        gpu: str = "H200",
+        dtype: str = "bfloat16",
+        quantize: str | None = None,
+        kv_dtype: str | None = None,
     ):
         self.spec = read("Qwen3.6-27B") if spec is None else spec
         self.scheme, self.marks, self.each = snapshots, schemes(snapshots), memory.snapshot_bytes(self.spec, dtype)
@@ -115,7 +135,7 @@ class Ledger:
         self.cost = _Cost(self.spec, gpu, dtype, quantize, kv_dtype)
         self.tree, self.rows, self.last = Tree(keep), [], None
 
-    def add(self, call):
+    def add(self, call: Call) -> None:
         """Look up one call in the tree, put it in, and save the snapshots that it passes."""
         tree, prompt, j = self.tree, call.prompt, len(self.rows)
         self.last = cached = np.concatenate([prompt, call.generated[:-1]])
@@ -128,9 +148,9 @@ class Ledger:
         if "live" in self.marks and tree.live is not None:
             tree.drop(*tree.live)
         end = tree.add(cached, j, tree.match(cached))
-        fresh = {depth: tree.snapshot(end, depth) for depth in positions(self.marks, call, len(cached), state, shared)}
-        only = fresh.get(len(cached)) and alone(self.marks, call, len(cached), state, shared)
-        tree.live = (end, len(cached)) if only else None
+        first = {depth: tree.snapshot(end, depth) for depth in depths(self.marks, call, len(cached), state, shared)}
+        passing = first.get(len(cached)) and alone(self.marks, call, len(cached), state, shared)
+        tree.live = (end, len(cached)) if passing else None
         row = {
             "prompt": len(prompt),
             "generated": len(call.generated),
@@ -145,7 +165,7 @@ class Ledger:
         }
         self.rows.append(row | self.cost.of(call))
 
-    def dataset(self, **facts):
+    def dataset(self, **facts) -> xarray.Dataset:
         """What `replay` returns, of the calls so far; `facts` become attributes.
 
         Raises:
@@ -153,18 +173,18 @@ class Ledger:
         """
         if not self.rows:
             raise InputError("a session without calls", got="none", expected="at least one")
-        found = {name: np.array([row[name] for row in self.rows]) for name in self.rows[0]}
-        found |= self.cost.prefill(found["prompt"], found["prompt"] - found["recomputed"])
+        columns = {name: np.array([row[name] for row in self.rows]) for name in self.rows[0]}
+        columns |= self.cost.prefill(columns["prompt"], columns["state"])
         if self.slots is None:
             self.tree.match(self.last, len(self.rows) - 1)  # the last path may still go on
-            found |= _bytes(self.tree, len(self.rows), self.cost.kv)
+            columns |= _bytes(self.tree, len(self.rows), self.cost.kv)
         else:
-            live = found["prompt"] + found["generated"] - 1
-            found |= {"kv_bytes": live * self.cost.kv, "dead_bytes": np.zeros(len(self.rows))}
-        found["snapshot_bytes"] = found["snapshots"] * self.each
+            cached = columns["prompt"] + columns["generated"] - 1
+            columns |= {"kv_bytes": cached * self.cost.kv, "dead_bytes": np.zeros(len(self.rows))}
+        columns["snapshot_bytes"] = columns["snapshots"] * self.each
         facts |= {"snapshots": self.scheme, "model": self.spec.name, "gpu": self.cost.gpu.name, "block": self.block}
-        values = {name: (("call",), found[name]) for name in COLUMNS}
-        coords = {"call": np.arange(len(self.rows)), "turn": ("call", found["turn"])}
+        values = {name: (("call",), columns[name], quantity) for name, quantity in COLUMNS.items()}
+        coords = {"call": np.arange(len(self.rows)), "turn": ("call", columns["turn"])}
         return label(values, coords=coords, attrs=facts | {"reading": "reuse.replay"})
 
 
@@ -181,7 +201,7 @@ class _Cost:
         begin, count = len(call.prompt), len(call.generated)
         middle = begin + (count - 1) / 2  # bytes are linear in the length
         seconds = count * compute.decode_seconds(self.spec, middle, self.gpu, kv_dtype=self.kv_dtype, **self.options)
-        return {"decode_seconds": seconds, "window": (begin + count) / self.spec.window}
+        return {"decode_seconds": seconds, "window_share": (begin + count) / self.spec.window}
 
     def prefill(self, tokens, cached):
         """FLOPs and seconds of reading prompts of which a part is cached."""
@@ -211,14 +231,17 @@ def small_tokenizer():
     return tokens.wrapped(Tokenizer.from_file(str(nano.FOLDER / "tokenizer.json")))
 
 
-def bar(session, progress, *, what=None, total=None):
-    """The calls, with a bar that counts them if `progress`."""
-    from tqdm.auto import tqdm
-
-    return tqdm(session, unit="call", desc=what, total=total, disable=not progress)
-
-
-def break_even_turn(spec, *, visible, generated, thinking, position, gpu="H200", dtype="bfloat16", rate=None):
+def break_even_turn(
+    spec: Spec,
+    *,
+    visible: float,
+    generated: float,
+    thinking: float,
+    position: float,
+    gpu: str = "H200",
+    dtype: str = "bfloat16",
+    rate: float | None = None,
+) -> float:
     """The turn after which preserving costs more time than stripping saves, for uniform turns.
 
     Preserved thinking is read again at every decode step; stripping reads the visible tokens of every turn once more:
@@ -236,11 +259,11 @@ def break_even_turn(spec, *, visible, generated, thinking, position, gpu="H200",
     card = compute.find_gpu(gpu)
     flops = compute.linear_flops(spec) + compute.core_flops(spec) + compute.pair_flops(spec) * position
     rate = compute.rates(card, dtype)[0] * 1e12 if rate is None else rate
-    read = generated * memory.kv_bytes_per_token(spec, dtype) * thinking * rate
-    return 2 * visible * flops * card.bandwidth * 1e12 / read if read else math.inf
+    reread = generated * memory.kv_bytes_per_token(spec, dtype) * thinking * rate
+    return 2 * visible * flops * card.bandwidth * 1e12 / reread if reread else math.inf
 
 
-def break_even_shortening(strip, preserve):
+def break_even_shortening(strip: xarray.Dataset, preserve: xarray.Dataset) -> float:
     """The share of generated tokens that preserving must save to take no more time than stripping; 0 if it need not.
 
     Args:

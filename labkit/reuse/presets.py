@@ -7,7 +7,7 @@ before quoting. What a preset leaves out (scheduling, speculation, other users) 
 import dataclasses
 
 from labkit.errors import InputError
-from labkit.spec import memory
+from labkit.spec import Spec, memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Preset:
     attention_only: bool = False
     kv_dtype: str = "bfloat16"
 
-    def options(self, spec):
+    def options(self, spec: Spec) -> dict:
         """The arguments of `replay` for a model."""
         block = self.block or memory.engine_block(spec, self.kv_dtype)
         snapshots = self.snapshots.format(block=block)
@@ -118,7 +118,7 @@ PRESETS = {
 }
 
 
-def preset(name, spec):
+def preset(name: str, spec: Spec) -> dict:
     """The arguments of `replay` that stand for an engine: `replay(messages, spec=spec, **preset("mlx-lm", spec))`.
 
     Raises:

@@ -1,35 +1,41 @@
 """A session under several policies and snapshot schemes side by side, and why consecutive prompts part."""
 
 import collections
+import itertools
+from collections.abc import Sequence
 
 import numpy as np
+import xarray
 
 from labkit.notation import label
-from labkit.reuse.calls import calls
-from labkit.reuse.ledger import Ledger, bar
-from labkit.thinking import CAUSES, divergence
+from labkit.progress import counter
+from labkit.reuse.call import calls
+from labkit.reuse.ledger import COLUMNS, Ledger
+from labkit.tables import columns
+from labkit.thinking import CAUSES, Divergence, divergence
 
 SHOWN = ("live", "end", "prompt_end", "before_think", "end+before_think", "branch", "every 784")
 TOTALS = ("prompt", "generated", "recomputed", "penalty", "prefill_seconds", "decode_seconds")
 TERMS = ("from the cache", "read again", "new", "generated")
-PEAKS = ("kv_bytes", "dead_bytes", "snapshot_bytes", "window")
+PHASES = ("prefill", "decode")
+PEAKS = ("kv_bytes", "dead_bytes", "snapshot_bytes", "window_share")
 
 
 def compare(
-    messages,
+    messages: Sequence[dict],
     tokenizer,
     *,
-    policies=("strip", "preserve"),
-    schemes=SHOWN,
-    variant="3.6",
-    tools=None,
-    enable_thinking=None,
-    progress=False,
+    policies: Sequence[str] = ("strip", "preserve"),
+    schemes: Sequence[str] = SHOWN,
+    variant: str = "3.6",
+    tools: list | None = None,
+    enable_thinking: bool | None = None,
+    progress: bool = False,
     **options,
-):
+) -> xarray.Dataset:
     """Totals and peaks of a session for every policy and scheme; the first row is a model with attention alone.
 
-    The calls of a policy are rendered once, and all books are kept in the same pass.
+    The calls of a policy are rendered once, and all ledgers are kept in the same pass.
 
     Args:
         messages: OpenAI messages. tokenizer, variant, tools, enable_thinking, progress: as for `replay`; its other
@@ -37,40 +43,35 @@ def compare(
         policies, schemes: what is compared, each once.
 
     Returns:
-        Dataset over (policy, scheme), as dims `step` and `term`: sums over the calls of `TOTALS`, peaks of `PEAKS`;
-        and `parted` (step, mode), how many calls do not continue the one before, by `thinking.CAUSES`.
+        Dataset over (policy, scheme): sums over the calls of `TOTALS`, peaks of `PEAKS`; and `parted` (policy, cause),
+        how many calls do not continue the one before, by `thinking.CAUSES`.
     """
     policies, schemes = list(dict.fromkeys(policies)), list(dict.fromkeys(schemes))
-    rows, parted, count = [], [], sum(message.get("role") == "assistant" for message in messages)
+    tables, parted, count = [], [], sum(message.get("role") == "assistant" for message in messages)
     for policy in policies:
-        books = [Ledger(snapshots="none", attention_only=True, **options)]
-        books += [Ledger(snapshots=scheme, **options) for scheme in schemes]
-        found, cached = collections.Counter(), None
+        ledgers = [Ledger(snapshots="none", attention_only=True, **options)]
+        ledgers += [Ledger(snapshots=scheme, **options) for scheme in schemes]
+        counts, cached = collections.Counter(), None
         more = dict(variant=variant, tools=tools, enable_thinking=enable_thinking)
         made = calls(messages, tokenizer, policy=policy, **more)
-        for call in bar(made, progress, what=policy, total=count):
-            for book in books:
-                book.add(call)
+        for call in counter(made, show=progress, unit="call", title=policy, total=count):
+            for ledger in ledgers:
+                ledger.add(call)
             if cached is not None:
-                found[divergence(cached, call.prompt, tokenizer).cause] += 1
-            cached = books[0].last
-        rows.append([book.dataset(policy=policy) for book in books])
-        parted.append([found[cause] for cause in CAUSES])
-    values = {name: [[float(ds[name].sum()) for ds in row] for row in rows] for name in TOTALS}
-    values |= {name: [[float(ds[name].max()) for ds in row] for row in rows] for name in PEAKS}
-    coords = {"step": list(policies), "term": ["attention-only", *schemes], "mode": list(CAUSES)}
-    facts = {key: rows[0][0].attrs[key] for key in ("model", "gpu")} | {"calls": rows[0][0].sizes["call"]}
-    arrays = {name: (("step", "term"), np.array(value)) for name, value in values.items()}
-    arrays["parted"] = ("step", "mode"), np.array(parted)
-    data = label(arrays, coords=coords, attrs=facts | {"reading": "reuse.compare"})
-    for name, said in {"term": "where states are saved", "mode": "why", "step": "policy"}.items():
-        data[name].attrs["long_name"] = said
-    for name in ("prompt", "generated", "recomputed", "penalty"):
-        data[name].attrs |= {"units": "tokens", "scale": "positive"}
-    return data
+                counts[divergence(cached, call.prompt, tokenizer).cause] += 1
+            cached = ledgers[0].last
+        tables.append([ledger.dataset(policy=policy) for ledger in ledgers])
+        parted.append([counts[cause] for cause in CAUSES])
+    numbers = {name: [[float(ds[name].sum()) for ds in row] for row in tables] for name in TOTALS}
+    numbers |= {name: [[float(ds[name].max()) for ds in row] for row in tables] for name in PEAKS}
+    values = {name: (("policy", "scheme"), np.array(rows), COLUMNS[name]) for name, rows in numbers.items()}
+    values["parted"] = ("policy", "cause"), np.array(parted), "calls"
+    coords = {"policy": policies, "scheme": ["attention-only", *schemes], "cause": list(CAUSES)}
+    facts = {key: tables[0][0].attrs[key] for key in ("model", "gpu")} | {"calls": tables[0][0].sizes["call"]}
+    return label(values, coords=coords, attrs=facts | {"reading": "reuse.compare"})
 
 
-def timeline(ds):
+def timeline(ds: xarray.Dataset) -> xarray.Dataset:
     """What each prompt of a ledger is made of, for stacked bars.
 
     Args:
@@ -82,70 +83,49 @@ def timeline(ds):
     """
     parts = np.stack([ds.state, ds.penalty, ds.prompt - ds.attention, ds.generated])
     coords = {"term": list(TERMS), "call": ds.call.values, "turn": ("call", ds.turn.values)}
-    held = label({"tokens": (("term", "call"), parts)}, coords=coords, attrs=dict(ds.attrs))
-    held.tokens.attrs = {"symbol": "tokens", "units": "", "scale": "positive"}
-    return held
+    return label({"tokens": (("term", "call"), parts, "tokens")}, coords=coords, attrs=dict(ds.attrs))
 
 
-def costs(data):
-    """Seconds of prefill and decode of a comparison: `{policy: Dataset seconds (mode, term)}`, for stacked bars."""
-    kinds, found = ("prefill", "decode"), {}
-    for policy in data.step.values:
-        one = data.sel(step=policy)
-        seconds = np.stack([one[f"{kind}_seconds"] for kind in kinds])
-        ds = label(
-            {"seconds": (("mode", "term"), seconds)},
-            coords={"mode": list(kinds), "term": data.term.values},
-            attrs=data.attrs,
-        )
-        ds.seconds.attrs = {"symbol": "time", "units": "s", "scale": "positive"}
-        ds["term"].attrs = dict(data.term.attrs)
-        found[str(policy)] = ds
-    return found
+def costs(data: xarray.Dataset) -> xarray.Dataset:
+    """Seconds of prefill and decode of a comparison: `seconds` (phase, policy, scheme), for stacked bars."""
+    seconds = np.stack([data[f"{phase}_seconds"] for phase in PHASES])
+    coords = {"phase": list(PHASES), "policy": data.policy.values, "scheme": data.scheme.values}
+    return label({"seconds": (tuple(coords), seconds, "seconds")}, coords=coords, attrs=data.attrs)
 
 
-def parted(data):
-    """How many calls of a comparison part for which reason: `parted` (step, mode), reasons that occur."""
-    held = data[["parted"]].isel(mode=np.flatnonzero(data.parted.sum("step").values))
-    held.parted.attrs = {"symbol": "calls", "units": "", "scale": "positive"}
-    return held
+def parted(data: xarray.Dataset) -> xarray.Dataset:
+    """How many calls of a comparison part for which reason: `parted` (policy, cause), causes that occur."""
+    return data[["parted"]].isel(cause=np.flatnonzero(data.parted.sum("policy").values))
 
 
-def causes(messages, tokenizer, *, policy="strip", variant="3.6", tools=None, enable_thinking=None):
-    """Why the prompt of each call does not continue what was cached before it.
-
-    Returns:
-        List of `thinking.Divergence`, one for each call but the first.
-    """
-    found, cached = [], None
+def divergences(
+    messages: Sequence[dict],
+    tokenizer,
+    *,
+    policy: str = "strip",
+    variant: str = "3.6",
+    tools: list | None = None,
+    enable_thinking: bool | None = None,
+) -> list[Divergence]:
+    """Where and why the prompt of each call does not continue what was cached before it; one for each but the first."""
     more = dict(variant=variant, tools=tools, enable_thinking=enable_thinking)
-    for call in calls(messages, tokenizer, policy=policy, **more):
-        if cached is not None:
-            found.append(divergence(cached, call.prompt, tokenizer))
-        cached = np.concatenate([call.prompt, call.generated[:-1]])
-    return found
+    pairs = itertools.pairwise(calls(messages, tokenizer, policy=policy, **more))
+    cached = lambda call: np.concatenate([call.prompt, call.generated[:-1]])  # noqa: E731
+    return [divergence(cached(before), call.prompt, tokenizer) for before, call in pairs]
 
 
-def as_text(data):
+def as_text(data: xarray.Dataset) -> str:
     """A comparison, the dataset of `compare`, as a table for the terminal."""
-    head = f"{'policy':9} {'snapshots':18} {'prompts':>12} {'computed':>12} "
-    head += f"{'prefill s':>10} {'decode s':>9} {'peak GiB':>9}"
-    lines = [
-        f"{data.attrs['calls']} calls, costs of {data.attrs['model']} on {data.attrs['gpu']} (lower bounds)",
-        "",
-        head,
-    ]
-    for policy in data.step.values:
-        for scheme in data.term.values:
-            row = data.sel(step=policy, term=scheme)
-            size = float(row.kv_bytes + row.snapshot_bytes) / 2**30
-            tokens = f"{int(row.prompt):12,} {int(row.recomputed):12,}"
-            lines.append(
-                f"{policy:9} {scheme:18} {tokens} {float(row.prefill_seconds):10.1f} "
-                f"{float(row.decode_seconds):9.1f} {size:9.2f}"
-            )
-    for policy in data.step.values:
-        counts = [(int(data.parted.sel(step=policy, mode=cause)), str(cause)) for cause in data.mode.values]
-        said = ", ".join(f"{count} {cause}" for count, cause in sorted(counts, key=lambda one: -one[0]) if count)
-        lines.append(f"\n{policy}: between one call and the next, {said or 'nothing'}")
+    head, rows = ("policy", "snapshots", "prompts", "computed", "prefill s", "decode s", "peak GiB"), []
+    for policy, scheme in itertools.product(data.policy.values, data.scheme.values):
+        row = data.sel(policy=policy, scheme=scheme)
+        numbers = [f"{int(row[name]):,}" for name in ("prompt", "recomputed")]
+        numbers += [f"{float(row[name]):.1f}" for name in ("prefill_seconds", "decode_seconds")]
+        rows.append([policy, scheme, *numbers, f"{float(row.kv_bytes + row.snapshot_bytes) / 2**30:.2f}"])
+    facts = f"{data.attrs['calls']} calls, costs of {data.attrs['model']} on {data.attrs['gpu']} (lower bounds)"
+    lines = [facts, "", columns(head, rows, left=2)]
+    for policy, counts in zip(data.policy.values, data.parted, strict=True):
+        shown = counts.isel(cause=np.argsort(-counts.values, kind="stable"))
+        reasons = ", ".join(f"{int(count)} {count.cause.item()}" for count in shown if count)
+        lines.append(f"\n{policy}: between one call and the next, {reasons or 'nothing'}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Where states are saved: schemes by name, and the depths at which a call saves its state under them.
+"""Where states are saved: schemes by name, and the depths in tokens at which a call saves its state under them.
 
     live           where the call ends, until the next call        end            where the call ends
     prompt_end     where the prompt ends                           before_think   before the thinking block is opened
@@ -9,45 +9,55 @@ Names joined by "+" save at the places of each.
 """
 
 from labkit.errors import InputError
+from labkit.reuse.call import Call
 
 SCHEMES = ("live", "end", "prompt_end", "before_think", "last_user", "branch", "none")
 
 
-def schemes(text):
-    """The parts of a scheme: names, and numbers for "every k"."""
-    found = []
+def schemes(text: str) -> list[str | int]:
+    """The marks of a scheme: names, and numbers for "every k".
+
+    Raises:
+        InputError: no such scheme.
+    """
+    marks = []
     for part in str(text).split("+"):
         name = part.strip()
         count = name.removeprefix("every").strip()
         if name in SCHEMES:
-            found.append(name)
+            marks.append(name)
         elif name.startswith("every") and count.isdigit() and int(count):
-            found.append(int(count))
+            marks.append(int(count))
         else:
             raise InputError(
                 "no such snapshot scheme", got=part.strip(), expected=f"{', '.join(SCHEMES)} or every k, joined by +"
             )
-    return [one for one in found if one != "none"]
+    return [mark for mark in marks if mark != "none"]
 
 
-def positions(marks, call, length, state, shared):
-    """Depths at which a call saves its state: those that it computes."""
-    found = set()
+def depths(marks: list[str | int], call: Call, length: int, state: int, shared: int) -> list[int]:
+    """Depths at which a call saves its state: those that it computes.
+
+    Args:
+        length: tokens that are cached when it ends. state: those of them that it resumed from. shared: tokens that its
+            prompt has in common with what was cached before.
+    """
+    chosen = set()
     for mark in marks:
         if mark in ("live", "end"):
-            found.add(length)
+            chosen.add(length)
         elif mark == "prompt_end":
-            found.add(len(call.prompt))
+            chosen.add(len(call.prompt))
         elif mark in ("before_think", "last_user"):
-            found.add(getattr(call, mark))
+            chosen.add(getattr(call, mark))
         elif mark == "branch":
-            found |= {length, shared}
+            chosen |= {length, shared}
         elif isinstance(mark, int):
-            found.update(range(mark * (state // mark + 1), length + 1, mark))
-    return sorted(depth for depth in found if state < depth <= length)
+            chosen.update(range(mark * (state // mark + 1), length + 1, mark))
+    return sorted(depth for depth in chosen if state < depth <= length)
 
 
-def alone(marks, call, length, state, shared):
+def alone(marks: list[str | int], call: Call, length: int, state: int, shared: int) -> bool:
     """Whether nothing but "live" saves the state at the end of a call: then it goes with the next call."""
     others = [mark for mark in marks if mark != "live"]
-    return "live" in marks and length not in positions(others, call, length, state, shared)
+    return "live" in marks and length not in depths(others, call, length, state, shared)

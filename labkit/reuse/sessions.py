@@ -14,7 +14,17 @@ WORDS = (
 ).split()
 
 
-def drawn(seed=0, *, turns=6, calls=4, thinking=200, answer=120, result=400, question=40, spread=0.6):
+def drawn(
+    seed: int = 0,
+    *,
+    turns: int = 6,
+    calls: int = 4,
+    thinking: float = 200,
+    answer: float = 120,
+    result: float = 400,
+    question: float = 40,
+    spread: float = 0.6,
+) -> list[dict]:
     """A session as OpenAI messages.
 
     Args:
@@ -42,8 +52,8 @@ def drawn(seed=0, *, turns=6, calls=4, thinking=200, answer=120, result=400, que
         for step in range(draw.randint(0, 2 * calls)):
             arguments = {"path": "/".join(draw.choices(WORDS, k=3)), "from": draw.randrange(500)}
             call = {"type": "function", "function": {"name": draw.choice(("read", "run")), "arguments": arguments}}
-            said = words(answer / 4) if step % 2 else ""
-            messages.append({"role": "assistant", "reasoning_content": words(thinking), "content": said})
+            text = words(answer / 4) if step % 2 else ""
+            messages.append({"role": "assistant", "reasoning_content": words(thinking), "content": text})
             messages[-1]["tool_calls"] = [call]
             messages.append({"role": "tool", "content": words(result)})
         messages.append({"role": "assistant", "reasoning_content": words(thinking), "content": words(answer)})

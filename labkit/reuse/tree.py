@@ -8,7 +8,7 @@ import collections
 
 import numpy as np
 
-from labkit.thinking import shared as common
+from labkit.thinking import common_prefix
 
 
 class Node:
@@ -16,7 +16,7 @@ class Node:
 
     __slots__ = ("born", "children", "depth", "parent", "snapshots", "tokens", "used")
 
-    def __init__(self, tokens, depth, parent, born):
+    def __init__(self, tokens: np.ndarray, depth: int, parent, born: int):
         self.tokens, self.depth, self.parent, self.born, self.used = tokens, depth, parent, born, born
         self.children, self.snapshots = {}, {}
 
@@ -37,12 +37,12 @@ class Tree:
         keep: how many snapshots there may be; None for any number. The one that was of no use longest goes first.
     """
 
-    def __init__(self, keep=None):
+    def __init__(self, keep: int | None = None):
         self.root, self.keep = Node(np.empty(0, np.int32), 0, None, -1), keep
         self.live = None  # (node, depth) of the state that the last call ended with
         self.order = collections.OrderedDict()  # snapshots, the longest unused first
 
-    def match(self, ids, call=None):
+    def match(self, ids: np.ndarray, call: int | None = None) -> tuple[int, Node]:
         """(shared tokens, node where the sharing ends): the longest beginning of `ids` that is in the tree.
 
         With a call, the tokens on the way count as used by it.
@@ -52,7 +52,7 @@ class Tree:
             child = node.children.get(int(ids[at]))
             if child is None:
                 break
-            same = common(child.tokens, ids[at : at + len(child.tokens)])
+            same = common_prefix(child.tokens, ids[at : at + len(child.tokens)])
             whole = same == len(child.tokens)
             node, at = child if whole else self._split(child, same), at + same
             if call is not None:
@@ -61,7 +61,7 @@ class Tree:
                 break
         return at, node
 
-    def add(self, ids, call, after):
+    def add(self, ids: np.ndarray, call: int, after: tuple[int, Node]) -> Node:
         """Put a sequence into the tree; `after` is what `match` gave for it. Returns its last node."""
         at, node = after
         if at < len(ids):
@@ -70,23 +70,23 @@ class Tree:
             node = child
         return node
 
-    def snapshot(self, node, depth):
+    def snapshot(self, node: Node, depth: int) -> bool:
         """Save a state at a depth of the path that ends in `node`; older ones give way if there are too many.
 
         Returns:
             whether there was none before.
         """
         node = _home(node, depth)
-        fresh = depth not in node.snapshots
-        found = node.snapshots.setdefault(depth, Snapshot(node, depth))
-        self.order[found] = None
-        self.order.move_to_end(found)
+        first = depth not in node.snapshots
+        saved = node.snapshots.setdefault(depth, Snapshot(node, depth))
+        self.order[saved] = None
+        self.order.move_to_end(saved)
         while self.keep is not None and len(self.order) > self.keep:
             old, _ = self.order.popitem(last=False)
             del old.node.snapshots[old.depth]
-        return fresh
+        return first
 
-    def best(self, node, limit):
+    def best(self, node: Node, limit: int) -> int:
         """The deepest snapshot on the path to `node`, at most `limit` deep; 0 if there is none."""
         while node is not None:
             fitting = [depth for depth in node.snapshots if depth <= limit]
@@ -96,13 +96,13 @@ class Tree:
             node = node.parent
         return 0
 
-    def drop(self, node, depth):
+    def drop(self, node: Node, depth: int) -> None:
         """Forget one snapshot, if it is there."""
-        found = _home(node, depth).snapshots.pop(depth, None)
-        if found is not None:
-            del self.order[found]
+        dropped = _home(node, depth).snapshots.pop(depth, None)
+        if dropped is not None:
+            del self.order[dropped]
 
-    def only(self, node):
+    def only(self, node: Node) -> None:
         """Forget every sequence but the path to `node`, and the snapshots beside it: a cache of a single slot."""
         for child in node.children.values():
             self._forget(child)
@@ -113,13 +113,9 @@ class Tree:
             node.parent.children = {int(node.tokens[0]): node}
             node = node.parent
 
-    def nodes(self):
+    def nodes(self) -> list[Node]:
         """All nodes below the root."""
-        found, stack = [], list(self.root.children.values())
-        while stack:
-            found.append(node := stack.pop())
-            stack.extend(node.children.values())
-        return found
+        return [node for child in self.root.children.values() for node in _below(child)]
 
     def _split(self, node, at):
         """Cut a run in two; returns the upper part."""
@@ -129,18 +125,24 @@ class Tree:
         node.tokens, node.parent = node.tokens[at:], upper
         upper.children[int(node.tokens[0])] = node
         for depth in [depth for depth in node.snapshots if depth <= upper.depth]:
-            upper.snapshots[depth] = found = node.snapshots.pop(depth)
-            found.node = upper
+            upper.snapshots[depth] = moved = node.snapshots.pop(depth)
+            moved.node = upper
         return upper
 
     def _forget(self, node):
-        stack = [node]
-        while stack:
-            one = stack.pop()
-            for snapshot in one.snapshots.values():
+        for below in _below(node):
+            for snapshot in below.snapshots.values():
                 del self.order[snapshot]
-            one.snapshots = {}
-            stack.extend(one.children.values())
+            below.snapshots = {}
+
+
+def _below(node):
+    """A node and all nodes below it."""
+    stack = [node]
+    while stack:
+        node = stack.pop()
+        yield node
+        stack.extend(node.children.values())
 
 
 def _home(node, depth):

@@ -7,7 +7,7 @@
     spec.prefill_flops(big, 262_144)["total"]
 
 In this folder: `anatomy` (the sizes and their rules), `config` (reading), `memory` (parameters and bytes),
-`compute` (FLOPs and rooflines), `card` (all in one table), `render` (a table as text and as HTML).
+`compute` (FLOPs and rooflines), `card` (all in one table), `units` (numbers as text).
 """
 
 from labkit.spec.anatomy import ATTENTION, DELTANET, Spec
@@ -48,7 +48,7 @@ from labkit.spec.memory import (
     vision_parameters,
     weight_bytes,
 )
-from labkit.spec.render import big_number, size
+from labkit.spec.units import big_number, size
 
 __all__ = [
     "ATTENTION",

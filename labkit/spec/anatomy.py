@@ -11,9 +11,11 @@ from labkit.errors import InputError
 from labkit.families import ATTENTION, DELTANET, FAMILIES, Seam
 from labkit.spec import memory
 from labkit.spec.card import Card
-from labkit.spec.render import as_html, as_text, parameter_count
+from labkit.spec.units import parameter_count
+from labkit.tables import Coloured, Table
 
 LETTERS = {DELTANET: "D", ATTENTION: "A"}
+COLOURS = {"D": "#0072B2", "A": "#D55E00"}  # everywhere in labkit
 POSITIVE = (
     "hidden",
     "intermediate",
@@ -30,7 +32,7 @@ POSITIVE += ("head_dim", "window")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Spec:
+class Spec(Table):
     """Everything about a model that follows from its configuration; made by `labkit.spec.read`.
 
     Attributes:
@@ -161,6 +163,13 @@ class Spec:
         """The key/value head that a query head of an attention layer reads."""
         return self._index(query_head, self.query_heads, "query_head") * self.kv_heads // self.query_heads
 
+    def kv_groups(self, query_heads) -> dict[int, list[int]]:
+        """`{key/value head: places in `query_heads` of those that read it}`."""
+        groups: dict[int, list[int]] = {}
+        for place, head in enumerate(query_heads):
+            groups.setdefault(self.kv_head(head), []).append(place)
+        return groups
+
     def _index(self, value, count, axis):
         if isinstance(value, bool) or not hasattr(value, "__index__") or not 0 <= value < count:
             hint = self.strip() if axis == "layer" else None
@@ -195,7 +204,7 @@ class Spec:
             mlp += f" and a shared one of {self.shared_intermediate:,}"
         rows = (
             ("layers", f"{self.layers} = {deltas} D (Gated DeltaNet) + {attentions} A (gated attention)"),
-            ("strip", self.strip()),
+            ("strip", Coloured(self.strip(), COLOURS)),
             (
                 "widths",
                 f"hidden {self.hidden:,} · {mlp} · vocabulary {self.vocab:,}, {tie}",
@@ -208,11 +217,10 @@ class Spec:
         )
         return tuple(("anatomy", *row) for row in rows)
 
-    def __repr__(self):
-        return as_text(self.name, self.facts())
-
-    def _repr_html_(self):
-        return as_html(self.name, self.facts())
+    @property
+    def title(self):
+        """Heading of its table."""
+        return self.name
 
     def card(self, *, tokens=None, gpu="H200", dtype="bfloat16", quantize=None, kv_dtype=None):
         """The cost card: parameters, bytes and FLOPs by component, cache, prefill and decode on a GPU.

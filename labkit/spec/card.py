@@ -3,7 +3,8 @@
 import dataclasses
 
 from labkit.spec import compute, memory
-from labkit.spec.render import as_html, as_text, big_number, duration, parameter_count, size
+from labkit.spec.units import big_number, duration, parameter_count, size
+from labkit.tables import Table
 
 PARTS = {
     "embed": "embedding",
@@ -17,7 +18,7 @@ PARTS = {
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Card:
+class Card(Table):
     """Costs of a `Spec` at a length; made by `Spec.card`, arguments as there.
 
     Attributes:
@@ -139,9 +140,3 @@ class Card:
         now, first = duration(at["decode seconds"]), duration(at["first decode seconds"])
         yield "decode", f"{now} a token at {gpu.bandwidth:g} TB/s · {first} with an empty cache"
         yield "source", gpu.source
-
-    def __repr__(self):
-        return as_text(self.title, self.facts())
-
-    def _repr_html_(self):
-        return as_html(self.title, self.facts())

@@ -7,6 +7,7 @@ from labkit import passes
 from labkit import plan as _plan
 from labkit.errors import InputError, LabError
 from labkit.notation import label
+from labkit.progress import counter
 from labkit.rotary import Scaling
 from labkit.spec.memory import kv_bytes_per_token
 from labkit.stream.store import Store
@@ -65,7 +66,7 @@ def run(lab, ids, *, probes, chunk=2048, progress=False, checkpoint=None, every=
     if store is not None:
         cache, done = store.resume(cache)
     parameters = parameters_of(lab.model, lab.spec, wanted)
-    bar = _bar(len(ids), done, progress)
+    bar = counter(total=len(ids), done=done, unit="tok", show=progress, title="stream")
     logits = None if store is None else store.logits
     held = _states(cache)
     try:
@@ -165,12 +166,6 @@ def _merged(lab, probes, logits, done):
     if logits is not None:
         found = found.merge(label({"logits": (("vocab",), logits, "vocab_logit")}))
     return found
-
-
-def _bar(total, done, progress):
-    from tqdm.auto import tqdm
-
-    return tqdm(total=total, initial=done, unit="tok", unit_scale=True, disable=not progress, desc="stream")
 
 
 def _states(cache):

@@ -31,7 +31,7 @@ class Probe:
         raise NotImplementedError
 
     def outputs(self, spec):
-        """`{variable: {axis: its size, or None where a coordinate aligns it}}` of the dataset, once `needs` settled it."""
+        """`{variable: {axis: size, or None where a coordinate aligns it}}` of the dataset; after `needs`."""
         return {}
 
     def check(self, tokens):

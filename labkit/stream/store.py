@@ -67,8 +67,8 @@ class Store:
             else:
                 self.logits = value
         late = self.lab.scopes.unrotated is not None  # keys before rotation, at positions that count on
-        places = torch.arange(self.written, device=self.lab.device).expand(3, 1, -1) if late else None
-        facts = dict(ids=self.ids[: self.written], scaling=self.lab.scaling, places=places)
+        position_ids = torch.arange(self.written, device=self.lab.device).expand(3, 1, -1) if late else None
+        facts = dict(ids=self.ids[: self.written], scaling=self.lab.scaling, position_ids=position_ids)
         snap = _cache.Snapshot(self.written, **parts, **facts)
         return _cache.restore(snap, cache), self.written
 

@@ -3,16 +3,16 @@
 In this folder:
 
     rules        from messages to a prompt, in the family's variants
-    spans        the kind of every token
-    divergence   the first difference of two prompts, with its cause
+    prompt       the kind of every token
+    parting      the first difference of two prompts, with its cause
     importers    recorded sessions of other programs
     vocabulary   the true vocabulary without a checkpoint
 """
 
-from labkit.thinking.divergence import CAUSES, Divergence, divergence, shared
 from labkit.thinking.importers import FORMATS, Session, examples, read_session
+from labkit.thinking.parting import CAUSES, Divergence, common_prefix, divergence
+from labkit.thinking.prompt import Prompt, Span, rendered, spans, variant_of
 from labkit.thinking.rules import KINDS, VARIANTS, Piece, last_query, pieces, render
-from labkit.thinking.spans import Prompt, Span, rendered, spans, variant_of
 from labkit.thinking.vocabulary import tokenizer
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Prompt",
     "Session",
     "Span",
+    "common_prefix",
     "divergence",
     "examples",
     "last_query",
@@ -32,7 +33,6 @@ __all__ = [
     "read_session",
     "render",
     "rendered",
-    "shared",
     "spans",
     "tokenizer",
     "variant_of",

@@ -35,13 +35,13 @@ class Session:
 
     def __str__(self):
         calls = sum(message["role"] == "assistant" for message in self.messages)
-        kept = f"{len(self.messages)} messages, {calls} calls ({self.format})"
+        summary = f"{len(self.messages)} messages, {calls} calls ({self.format})"
         lines = [f"  line {line}: {reason}" for line, reason in self.problems[:5]]
         more = [f"  and {len(self.problems) - 5} more"] if len(self.problems) > 5 else []
-        return "\n".join([kept + (f", {len(self.problems)} kept out" if self.problems else ""), *lines, *more])
+        return "\n".join([summary + (f", {len(self.problems)} kept out" if self.problems else ""), *lines, *more])
 
 
-def read_session(path, *, format=None):
+def read_session(path: str | pathlib.Path, *, format: str | None = None) -> Session:
     """Read a recorded session.
 
     Args:
@@ -68,7 +68,7 @@ def read_session(path, *, format=None):
     return Session(messages, tools, chosen, tuple(sorted(problems)))
 
 
-def examples():
+def examples() -> dict[str, pathlib.Path]:
     """Small recorded sessions that come along, `{name: path}`, one each of OpenAI, Claude Code and pi."""
     return {path.stem: path for path in sorted((pathlib.Path(__file__).parent / "examples").glob("*.jsonl"))}
 
@@ -119,16 +119,16 @@ def _sniffed(rows):
 
 def _checked(message):
     """A message in the one form: reasoning under its one name, arguments as mappings, no role that templates refuse."""
-    found = {name: value for name, value in message.items() if value is not None}
-    if found["role"] == "developer":
-        found["role"] = "system"
-    if "reasoning" in found and "reasoning_content" not in found:
-        found["reasoning_content"] = found.pop("reasoning")
-    found.setdefault("content", "")
-    old = found.pop("function_call", None)  # of the time before there were tools
-    if isinstance(old, dict) and not found.get("tool_calls"):
-        found["tool_calls"] = [old]
-    if calls := found.get("tool_calls"):
+    checked = {name: value for name, value in message.items() if value is not None}
+    if checked["role"] == "developer":
+        checked["role"] = "system"
+    if "reasoning" in checked and "reasoning_content" not in checked:
+        checked["reasoning_content"] = checked.pop("reasoning")
+    checked.setdefault("content", "")
+    old = checked.pop("function_call", None)  # of the time before there were tools
+    if isinstance(old, dict) and not checked.get("tool_calls"):
+        checked["tool_calls"] = [old]
+    if calls := checked.get("tool_calls"):
         inner = [call.get("function") or call for call in calls]
-        found["tool_calls"] = [as_call(call.get("name"), call.get("arguments")) for call in inner]
-    return found
+        checked["tool_calls"] = [as_call(call.get("name"), call.get("arguments")) for call in inner]
+    return checked

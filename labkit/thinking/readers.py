@@ -14,7 +14,7 @@ def _openai(rows, problems):
 
     A client that does not send reasoning back has it in its earlier responses alone: from there it is filled in.
     """
-    messages, requests, tools, said = [], [], None, {}
+    messages, requests, tools, replies = [], [], None, {}
     for line, row in rows:
         if isinstance(row, list):
             messages += [part for part in row if _has_role(part, line, problems)]
@@ -22,22 +22,21 @@ def _openai(rows, problems):
         inner = row.get("request")
         row = (inner if isinstance(inner, dict) else {}) | {k: v for k, v in row.items() if k != "request"}
         if isinstance(row.get("messages"), list):
-            found = [part for part in row["messages"] if _has_role(part, line, problems)]
+            conversation = [part for part in row["messages"] if _has_role(part, line, problems)]
             if reply := _response(row, line, problems):
-                said.setdefault(len(found), []).append(reply)
-                found = [*found, reply]
-            requests.append((line, found))
+                replies.setdefault(len(conversation), []).append(reply)
+                conversation = [*conversation, reply]
+            requests.append((line, conversation))
             tools = row.get("tools") or tools
         elif _has_role(row, line, problems):
             messages.append(row)
     if not requests:
         return messages, tools
-    _, longest = max(requests, key=lambda one: len(one[1]))
-    for line, found in requests:
-        if list(map(_core, found)) != list(map(_core, longest[: len(found)])):
+    _, longest = max(requests, key=lambda request: len(request[1]))
+    for line, conversation in requests:
+        if list(map(_core, conversation)) != list(map(_core, longest[: len(conversation)])):
             problems.append((line, "another conversation than the longest request, or one that was rewritten"))
-    filled = [_with_reasoning(message, said.get(at, ())) for at, message in enumerate(longest)]
-    return filled, tools
+    return [_with_reasoning(message, replies.get(at, ())) for at, message in enumerate(longest)], tools
 
 
 def _response(row, line, problems):
@@ -63,7 +62,7 @@ def _with_reasoning(message, responses):
     names = ("reasoning_content", "reasoning")
     if any(message.get(name) for name in names):
         return message
-    known = next((one for one in responses if _core(one) == _core(message)), {})
+    known = next((reply for reply in responses if _core(reply) == _core(message)), {})
     return message | {name: known[name] for name in names if known.get(name)}
 
 
@@ -172,8 +171,8 @@ def _blocks_of_user(content, line, problems):
         else:
             problems.append((line, f"a block of unknown type {block.get('type')!r}"))
     plain = all("text" in item for item in typed)
-    said = "\n".join(item["text"] for item in typed) if plain else typed
-    return results + ([{"role": "user", "content": said}] if typed else [])
+    content = "\n".join(item["text"] for item in typed) if plain else typed
+    return results + ([{"role": "user", "content": content}] if typed else [])
 
 
 def _blocks_of_assistant(message, content, line, problems):
@@ -213,7 +212,8 @@ def _text(content):
     return "\n".join(block.get("text", "") for block in content if isinstance(block, dict) and "text" in block)
 
 
-def as_call(name, arguments):
+def as_call(name: str, arguments) -> dict:
+    """A tool call in the one form, its arguments a mapping."""
     return {"type": "function", "function": {"name": str(name), "arguments": _mapping(arguments)}}
 
 

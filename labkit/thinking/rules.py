@@ -7,12 +7,13 @@
 
 The rules are those of the templates that ship with the checkpoints (copies: huggingface/trl, `trl/chat_templates/`
 `qwen3_5_think`, `qwen3_5_nothink`, `qwen3_6`, `qwen3_8`, Apache-2.0), which `render` repeats to the character. A
-tokenizer that has a template is asked instead: `thinking.prompt`. Every character has a kind, so that spans need no
+tokenizer that has a template is asked instead: `thinking.spans`. Every character has a kind, so that spans need no
 parsing and text that looks like a tag cannot pass for one.
 """
 
 import dataclasses
 import json
+from collections.abc import Sequence
 
 from labkit.errors import InputError
 
@@ -72,7 +73,7 @@ class Piece:
     message: int = -1
 
 
-def render(messages, *, variant="3.6", preserve=None, **options):
+def render(messages: Sequence[dict], *, variant: str = "3.6", preserve: bool | None = None, **options) -> str:
     """The prompt of a conversation as text.
 
     Args:
@@ -88,15 +89,15 @@ def render(messages, *, variant="3.6", preserve=None, **options):
 
 
 def pieces(
-    messages,
+    messages: Sequence[dict],
     *,
-    variant="3.6",
-    preserve=None,
-    enable_thinking=None,
-    tools=None,
-    add_generation_prompt=True,
-    reasoning_effort=None,
-):
+    variant: str = "3.6",
+    preserve: bool | None = None,
+    enable_thinking: bool | None = None,
+    tools: list | None = None,
+    add_generation_prompt: bool = True,
+    reasoning_effort: str | None = None,
+) -> list[Piece]:
     """The same as a list of `Piece`; their texts joined are the prompt.
 
     Args:
@@ -112,30 +113,28 @@ def pieces(
         raise InputError("no messages", got=messages, expected="a list of at least one message of role user")
     effort = _effort(variant, enable_thinking, reasoning_effort)
     last = last_query(messages)
-    kept = preserve is True or (variant == "3.8" and preserve is None)
-    if variant.startswith("3.5"):
-        kept = False
-    found = _head(messages, tools, effort, variant)
+    preserved = not variant.startswith("3.5") and (preserve is True or (variant == "3.8" and preserve is None))
+    written = _head(messages, tools, effort, variant)
     for i, message in enumerate(messages):
-        role, body = message.get("role"), said(message, i)
+        role, body = message.get("role"), content_text(message, i)
         if role == "system":
             if i:
                 raise InputError("a system message stands first or nowhere", got=f"message {i}")
         elif role == "user":
-            found += _around("user", [Piece(body.strip(), "user", i)], i)
+            written += _around("user", [Piece(body.strip(), "user", i)], i)
         elif role == "assistant":
-            found += _around("assistant", _reply(message, body.strip(), i, kept or i > last, variant), i)
+            written += _around("assistant", _reply(message, body.strip(), i, preserved or i > last, variant), i)
         elif role == "tool":
-            found += _observed(messages, i, body.strip())
+            written += _observed(messages, i, body.strip())
         else:
             raise InputError("no such role", got=role, expected="system, user, assistant, tool", hint=f"message {i}")
     if add_generation_prompt:
         thinks = enable_thinking is True if variant == "3.5-nothink" else enable_thinking is not False
-        found += [Piece(f"{BEGIN}assistant\n", "open"), Piece("<think>\n" if thinks else EMPTY, "open")]
-    return [piece for piece in found if piece.text]
+        written += [Piece(f"{BEGIN}assistant\n", "open"), Piece("<think>\n" if thinks else EMPTY, "open")]
+    return [piece for piece in written if piece.text]
 
 
-def last_query(messages):
+def last_query(messages: Sequence[dict]) -> int:
     """Index of the last message that a person wrote: role user, and not just an observation in `<tool_response>` tags.
 
     Raises:
@@ -147,15 +146,15 @@ def last_query(messages):
     raise InputError("no user query among the messages", got=f"{len(messages)} messages", expected="one of role user")
 
 
-def asks(message, i):
+def asks(message: dict, i: int) -> bool:
     """Whether a person wrote message `i`: role user, and not just an observation in `<tool_response>` tags."""
     if message.get("role") != "user":
         return False
-    text = said(message, i).strip()
+    text = content_text(message, i).strip()
     return not (text.startswith("<tool_response>") and text.endswith("</tool_response>"))
 
 
-def said(message, i):
+def content_text(message: dict, i: int) -> str:
     """The content of a message as text, pads in the place of pictures.
 
     Raises:
@@ -184,7 +183,7 @@ def said(message, i):
     return "".join(parts)
 
 
-def split_thinking(message, body, variant):
+def split_thinking(message: dict, body: str, variant: str) -> tuple[str, str]:
     """(reasoning, answer) of an assistant's message; a tag inside the text counts if no reasoning is given apart."""
     reasoning = message.get("reasoning_content")
     if isinstance(reasoning, str):
@@ -197,7 +196,7 @@ def split_thinking(message, body, variant):
 
 def _head(messages, tools, effort, variant):
     system = messages[0] if messages[0].get("role") == "system" else None
-    text = said(system, 0).strip() if system else ""
+    text = content_text(system, 0).strip() if system else ""
     parts = [effort] if effort else []
     if tools and isinstance(tools, list | tuple):
         parts.append(TOOLS_HEAD + "".join("\n" + as_json(tool) for tool in tools) + TOOLS_FOOT)
@@ -212,15 +211,15 @@ def _around(role, inside, i):
     return [Piece(f"{BEGIN}{role}\n", "frame", i), *inside, Piece(END, "frame", i)]
 
 
-def _reply(message, body, i, kept, variant):
+def _reply(message, body, i, thinks, variant):
     reasoning, answer = split_thinking(message, body, variant)
-    found = [Piece(f"<think>\n{reasoning}\n</think>\n\n", "think", i)] if kept else []
-    found.append(Piece(answer, "answer", i))
+    inside = [Piece(f"<think>\n{reasoning}\n</think>\n\n", "think", i)] if thinks else []
+    inside.append(Piece(answer, "answer", i))
     calls = message.get("tool_calls") or []
     for n, call in enumerate(calls if isinstance(calls, list | tuple) else []):
         gap = "\n" if n else ("\n\n" if answer.strip() else "")
-        found.append(Piece(gap + _call(call.get("function") or call, i, variant), "call", i))
-    return found
+        inside.append(Piece(gap + _call(call.get("function") or call, i, variant), "call", i))
+    return inside
 
 
 def _call(call, i, variant):
@@ -245,23 +244,23 @@ def _observed(messages, i, body):
     """One result of a tool; a run of them is one block of the user's."""
     before = messages[i - 1].get("role") if i else "tool"  # as in the templates: at the very start no header is written
     after = messages[i + 1].get("role") if i + 1 < len(messages) else None
-    found = [Piece(f"{BEGIN}user", "frame", i)] if before != "tool" else []
-    found.append(Piece(f"\n<tool_response>\n{body}\n</tool_response>", "tool", i))
-    return found + ([Piece(END, "frame", i)] if after != "tool" else [])
+    head = [Piece(f"{BEGIN}user", "frame", i)] if before != "tool" else []
+    result = Piece(f"\n<tool_response>\n{body}\n</tool_response>", "tool", i)
+    return [*head, result, *([Piece(END, "frame", i)] if after != "tool" else [])]
 
 
-def _effort(variant, enable_thinking, asked):
+def _effort(variant, enable_thinking, effort):
     if variant != "3.8":
-        if asked is not None:
-            raise InputError("only variant 3.8 knows a reasoning effort", got=f"variant {variant}, {asked!r}")
+        if effort is not None:
+            raise InputError("only variant 3.8 knows a reasoning effort", got=f"variant {variant}, {effort!r}")
         return ""
     if enable_thinking is False:
         return ""
-    if (asked or "xhigh") not in EFFORTS:
-        raise InputError("no such reasoning effort", got=asked, expected=", ".join(EFFORTS))
-    return EFFORTS[asked or "xhigh"]
+    if (effort or "xhigh") not in EFFORTS:
+        raise InputError("no such reasoning effort", got=effort, expected=", ".join(EFFORTS))
+    return EFFORTS[effort or "xhigh"]
 
 
-def as_json(value):
+def as_json(value) -> str:
     """JSON as the templates write it: keys in their order, letters unescaped."""
     return json.dumps(value, ensure_ascii=False)

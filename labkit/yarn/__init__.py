@@ -2,25 +2,26 @@
 
 In this folder:
 
-    table     the rotary pairs of a model: wavelengths, phases that a longer context shows, errors of phases
-    scope     a scaling for as long as a block lasts
-    dynamic   scaling that grows with the text, over keys that are rotated anew at every pass
-    bands     a logit by rotary band, and under another scaling
-    probes    the same online, for `lab.stream`
-    tasks     questions about long texts
-    grid      their margins over lengths, depths and scalings
-    causes    unseen phases, diluted softmax, saturated states, one at a time; the tax on short text
+    table            the rotary pairs of a model: wavelengths, phases that a longer context shows, errors of phases
+    scope            a scaling for as long as a block lasts
+    unrotated        scaling that grows with the text, over keys that are rotated anew at every pass
+    tasks            questions about long texts
+    answers          many of them: kept on disk, counted, handed over when interrupted
+    margins          margins of answers over lengths, depths and scalings
+    counterfactual   unseen phases, diluted softmax, saturated states, one at a time
+    losses           what a scaling costs short texts, what more text adds to the same tokens
+
+What a single logit says by rotary band is read by `labkit.attention`.
 """
 
-from labkit.rotary import Scaling
-from labkit.yarn.bands import bands, by_distance, predicted
-from labkit.yarn.causes import CAUSES, causes, likelihood, paired, tax
-from labkit.yarn.dynamic import dynamic
-from labkit.yarn.grid import probe, summary, t_interval
-from labkit.yarn.probes import watch
+from labkit.rotary import CLASSES, Scaling, stretched
+from labkit.yarn.counterfactual import CAUSES, counterfactuals
+from labkit.yarn.losses import likelihood, paired, short_context_cost
+from labkit.yarn.margins import cell_means, grid
 from labkit.yarn.scope import scaled, under
-from labkit.yarn.table import CLASSES, frequencies, ledger, phase_error, stretched, wavelengths
+from labkit.yarn.table import frequencies, phase_coverage, phase_error, wavelengths
 from labkit.yarn.tasks import FACTS, Question, filler_ids, question
+from labkit.yarn.unrotated import dynamic
 
 __all__ = [
     "CAUSES",
@@ -28,25 +29,20 @@ __all__ = [
     "FACTS",
     "Question",
     "Scaling",
-    "bands",
-    "by_distance",
-    "causes",
+    "cell_means",
+    "counterfactuals",
     "dynamic",
     "filler_ids",
     "frequencies",
-    "ledger",
+    "grid",
     "likelihood",
     "paired",
+    "phase_coverage",
     "phase_error",
-    "predicted",
-    "probe",
     "question",
     "scaled",
+    "short_context_cost",
     "stretched",
-    "t_interval",
-    "summary",
-    "tax",
     "under",
-    "watch",
     "wavelengths",
 ]

@@ -4,22 +4,29 @@
         run = lab.trace(long_prompt)
 
 Only the attention layers rotate anything, and of their channels only a part; DeltaNet layers never notice. Keys in a
-cache are rotated already, so a cache belongs to one scaling; `labkit.yarn.dynamic` keeps keys that can be turned anew.
+cache are rotated already, so a cache belongs to one scaling; `yarn.dynamic` keeps keys that can be turned anew.
 """
 
 import contextlib
 
-from transformers.cache_utils import Cache
-
 from labkit import rotary
-from labkit.cache import book_of, settle
+from labkit.cache import settle
 from labkit.errors import InputError
-from labkit.trace import Pass, decoder
-from labkit.yarn.table import RELEASED, shape, stretched
+from labkit.rotary import RELEASED, Scaling, constants, stretched
+from labkit.trace import Pass, arguments, cache_parameter, decoder
 
 
 @contextlib.contextmanager
-def scaled(lab, factor=RELEASED, *, kind="yarn", ramp="index", attention_factor=None, length=None, window=None):
+def scaled(
+    lab,
+    factor: float = RELEASED,
+    *,
+    kind: str = "yarn",
+    ramp: str = "index",
+    attention_factor: float | None = None,
+    length: int | None = None,
+    reach: int | None = None,
+):
     """The model under a rotary scaling.
 
     Args:
@@ -28,23 +35,23 @@ def scaled(lab, factor=RELEASED, *, kind="yarn", ramp="index", attention_factor=
         ramp: "index", as engines do it, or "paper".
         attention_factor: m; None is the kind's own, 1 is off.
         length: of the dynamic kinds, the length whose frequencies are taken.
-        window: positions allowed meanwhile; None is factor times the native window. More than the scaling reaches is
-            how one looks at a model beyond its window: `scaled(lab, 1, kind="none", window=...)`.
+        reach: positions allowed meanwhile; None is factor times the native window. More than the scaling is made for
+            is how one looks at a model beyond its window: `scaled(lab, 1, kind="none", reach=...)`.
 
     Yields:
         the lab.
 
     Raises:
-        InputError: a factor below 1, an unknown kind or ramp, a window below the native one or beyond what float32
+        InputError: a factor below 1, an unknown kind or ramp, a reach below the native window or beyond what float32
             positions tell apart, frequencies held in 16 bits.
     """
     scaling = stretched(lab.spec, factor, kind=kind, ramp=ramp, attention_factor=attention_factor, length=length)
-    with under(lab, scaling, window):
+    with under(lab, scaling, reach):
         yield lab
 
 
 @contextlib.contextmanager
-def under(lab, scaling, window=None):
+def under(lab, scaling: Scaling, reach: int | None = None):
     """The model under a `rotary.Scaling`; see `scaled`."""
     if lab.scopes.unrotated is not None:
         hint = "close the yarn.dynamic scope first; it sets the frequencies anew before every pass"
@@ -52,25 +59,29 @@ def under(lab, scaling, window=None):
     if "dynamic" in scaling.kind and scaling.length is None:
         hint = "yarn.dynamic(lab) follows the length; length=... takes the frequencies of one"
         raise InputError("a dynamic scaling needs a length", got=str(scaling), hint=hint)
-    native = lab.spec.window
-    reach = max(native, int(scaling.factor * (scaling.original or native))) if window is None else window
-    if not native <= reach <= 2**24:
-        got, expected = f"{reach:,} positions", f"{native:,} to {2**24:,}"
-        raise InputError("a window that cannot be opened", got=got, expected=expected)
+    window = lab.spec.window
+    reach = max(window, int(scaling.factor * (scaling.original or window))) if reach is None else reach
+    if not window <= reach <= 2**24:
+        got, expected = f"{reach:,} positions", f"{window:,} to {2**24:,}"
+        raise InputError("a reach that cannot be opened", got=got, expected=expected)
     stack = decoder(lab.model)
 
-    def stamp(module, args, kwargs):  # also when the model is called without the lab
+    def enter(module, args, kwargs):
+        """Also when the model is called without the lab: check its cache, or give one that knows its scaling."""
         cache = Pass.of(module, args, kwargs).cache
         if cache is not None:
-            settle(cache, lab.scaling, lab.native, native, unrotated=lab.scopes.unrotated is not None)
-
-    def mark(module, args, output):  # a cache that the model made by itself
-        for cache in (value for value in output.values() if isinstance(value, Cache)):
-            book_of(cache).scaling = lab.scaling
+            return settle(cache, lab)
+        given = arguments(module, args, kwargs)
+        use_cache = given.get("use_cache")
+        if not (module.config.use_cache if use_cache is None else use_cache):
+            return None
+        cache = lab.cache()
+        settle(cache, lab)
+        return (), given | {cache_parameter(module): cache}
 
     with contextlib.ExitStack() as scope:
-        scope.enter_context(rotary.switched(stack, scaling, reach=reach, **shape(lab.spec)))
-        scope.callback(stack.register_forward_pre_hook(stamp, with_kwargs=True).remove)
-        scope.callback(stack.register_forward_hook(mark).remove)
+        scope.enter_context(rotary.switched(stack, scaling, reach=reach, **constants(lab.spec)))
+        scope.callback(stack.register_forward_pre_hook(enter, with_kwargs=True).remove)
         scope.enter_context(lab.scopes.opened(scaling=scaling))
+        lab.scopes.rescaled |= not scaling.same(lab.native, window)
         yield lab

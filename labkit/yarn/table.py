@@ -8,34 +8,28 @@ that turn 32 times or more in the window, slows those down by s that turn less t
 """
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from labkit import rotary
 from labkit.errors import InputError
-from labkit.notation import label
-from labkit.rotary import Scaling, ramp
+from labkit.notation import Quantity, label
+from labkit.rotary import RELEASED, Scaling, constants, stretched
 
-CLASSES = ("untouched", "blended", "interpolated")
-RELEASED = 4.0  # the factor that the family's model cards give for a million tokens
+if TYPE_CHECKING:
+    import xarray
 
-
-def shape(spec):
-    """The arguments of `rotary.frequencies` for a model."""
-    return dict(theta=spec.rope_theta, width=spec.rotary_dim, window=spec.window)
-
-
-def stretched(spec, factor=RELEASED, *, kind="yarn", ramp="index", attention_factor=None, length=None):
-    """A `rotary.Scaling` of this model: its own window is the one that is stretched.
-
-    Raises:
-        InputError: an unknown kind or ramp, a factor below 1.
-    """
-    return Scaling(kind, factor, ramp, attention_factor, original=spec.window, length=length)
+OFF = "radians a phase is off at most"
+ERRORS = {
+    "phase": Quantity("|δφ|", f"{OFF}, in float32", "rad", "positive", "IEEE 754"),
+    "bfloat16": Quantity("|δ(cos, sin)|", f"{OFF} by rounding cos and sin to bfloat16", "rad", "positive", "IEEE 754"),
+    "half_angles": Quantity("|δφ|", f"{OFF}, if angles were held in bfloat16", "rad", "positive", "IEEE 754"),
+}
 
 
-def frequencies(spec, factor=RELEASED, *, dtype=torch.float64, **options):
+def frequencies(spec, factor: float = RELEASED, *, dtype=torch.float64, **options) -> torch.Tensor:
     """ω' [pair] of a model in radians per token; in float32 exactly what transformers would compute with.
 
     Args:
@@ -44,10 +38,10 @@ def frequencies(spec, factor=RELEASED, *, dtype=torch.float64, **options):
     Raises:
         InputError: an unknown kind or ramp, a factor below 1.
     """
-    return rotary.frequencies(stretched(spec, factor, **options), dtype=dtype, **shape(spec))
+    return rotary.frequencies(stretched(spec, factor, **options), dtype=dtype, **constants(spec))
 
 
-def wavelengths(spec, factor=RELEASED, **options):
+def wavelengths(spec, factor: float = RELEASED, **options) -> "xarray.Dataset":
     """The pairs of a model under a scaling.
 
     Args:
@@ -55,30 +49,30 @@ def wavelengths(spec, factor=RELEASED, **options):
 
     Returns:
         Dataset over pair: `wavelength` λ and `scaled_wavelength` λ' in tokens; `turns` in the window L; `slowed`, ω/ω';
-        `ramp` from 0 to 1 and `kind` of `CLASSES` (of YaRN; other kinds slow all or none). Attributes: factor, m, m².
+        `ramp` from 0 to 1 and `kind` of `rotary.CLASSES` (of YaRN; other kinds slow all or none). Attributes: factor,
+        attention_factor (m; the rotary part of a logit grows by its square).
 
     Raises:
         InputError: an unknown kind or ramp, a factor below 1.
     """
-    scaling, where = stretched(spec, factor, **options), shape(spec)
-    plain, now = (rotary.frequencies(one, dtype=torch.float64, **where) for one in (Scaling(), scaling))
-    share = ramp(scaling, **where) if scaling.kind == "yarn" else (plain / now > 1).double()
-    kinds = np.array(CLASSES)[((share > 0).int() + (share >= 1).int()).numpy()]
+    scaling = stretched(spec, factor, **options)
+    native, scaled = (_frequencies(spec, each) for each in (Scaling(), scaling))
+    ramp = rotary.ramp(scaling, **constants(spec)) if scaling.kind == "yarn" else native / scaled > 1
     dims = ("pair",)
     values = {
-        "wavelength": (dims, 2 * math.pi / plain),
-        "scaled_wavelength": (dims, 2 * math.pi / now),
-        "turns": (dims, spec.window * plain / (2 * math.pi)),
-        "slowed": (dims, plain / now),
-        "ramp": (dims, share.double()),
+        "wavelength": (dims, 2 * math.pi / native, "wavelength"),
+        "scaled_wavelength": (dims, 2 * math.pi / scaled, "scaled_wavelength"),
+        "turns": (dims, spec.window * native / (2 * math.pi), "turns"),
+        "slowed": (dims, native / scaled, "slowed"),
+        "ramp": (dims, ramp.double(), "ramp"),
     }
     facts = {"model": spec.name, "reading": "yarn.wavelengths", "scaling": str(scaling), "window": spec.window}
-    facts |= {"factor": scaling.factor, "m": scaling.m, "m2": scaling.m**2}
-    coords = {"pair": range(len(plain)), "kind": ("pair", kinds)}
+    facts |= {"factor": scaling.factor, "attention_factor": scaling.at().attention_factor}
+    coords = {"pair": ("pair", range(len(native)), "rotary pair"), "kind": ("pair", rotary.pair_classes(ramp))}
     return label(values, coords=coords, attrs=facts)
 
 
-def ledger(spec, tokens=1_010_000, *, scalings=None):
+def phase_coverage(spec, tokens: int = 1_010_000, *, scalings: Sequence[Scaling] | None = None) -> "xarray.Dataset":
     """Which phases a context of so many tokens shows that the trained window did not: pair by pair, exact, no run.
 
     Args:
@@ -95,26 +89,28 @@ def ledger(spec, tokens=1_010_000, *, scalings=None):
     if tokens < 1:
         raise InputError("not a length", got=tokens, expected="at least 1 token")
     scalings = [Scaling(), stretched(spec)] if scalings is None else list(scalings)
-    where = shape(spec)
-    trained = spec.window * rotary.frequencies(Scaling(), dtype=torch.float64, **where) / (2 * math.pi)
-    turns = torch.stack(
-        [tokens * rotary.frequencies(one, dtype=torch.float64, **where) / (2 * math.pi) for one in scalings]
-    )
-    new = (turns.clamp(max=1) - trained.clamp(max=1)).clamp(min=0)
+    trained = spec.window * _frequencies(spec, Scaling()) / (2 * math.pi)
+    turns = torch.stack([tokens * _frequencies(spec, scaling) / (2 * math.pi) for scaling in scalings])
     values = {
-        "turns": (("scaling", "pair"), turns),
-        "covered": (("scaling", "pair"), (turns <= trained) | (trained >= 1)),
-        "new": (("scaling", "pair"), new),
-        "trained": (("pair",), trained),
+        "turns": (("scaling", "pair"), turns, "turns"),
+        "covered": (("scaling", "pair"), (turns <= trained) | (trained >= 1), None),
+        "new": (("scaling", "pair"), (turns.clamp(max=1) - trained.clamp(max=1)).clamp(min=0), "new"),
+        "trained": (("pair",), trained, "turns"),
     }
-    coords = {"scaling": [str(one) for one in scalings], "pair": range(len(trained))}
-    facts = {"model": spec.name, "reading": "yarn.ledger", "tokens": tokens, "window": spec.window}
+    coords = {"scaling": [str(scaling) for scaling in scalings], "pair": ("pair", range(len(trained)), "rotary pair")}
+    facts = {"model": spec.name, "reading": "yarn.phase_coverage", "tokens": tokens, "window": spec.window}
     facts |= {"channels": spec.rotary_dim, "position_free": spec.head_dim - spec.rotary_dim}
     facts |= {"attention_layers": len(spec.attention_layers), "layers": spec.layers}
     return label(values, coords=coords, attrs=facts)
 
 
-def phase_error(spec, lengths=(262_144, 524_288, 1_010_000), *, scaling=None, samples=4096):
+def phase_error(
+    spec,
+    lengths: Sequence[int] = (262_144, 524_288, 1_010_000),
+    *,
+    scaling: Scaling | None = None,
+    samples: int = 4096,
+) -> "xarray.Dataset":
     """How wrong a phase is at a position, as models compute it: float32 position times float32 frequency, then cos and
     sin in the type of the activations.
 
@@ -127,21 +123,24 @@ def phase_error(spec, lengths=(262_144, 524_288, 1_010_000), *, scaling=None, sa
         that at most, in the same unit; `half_angles`, radians off if the angle itself were held in bfloat16.
     """
     scaling = Scaling() if scaling is None else scaling
-    exact = rotary.frequencies(scaling, dtype=torch.float64, **shape(spec))
-    single = rotary.frequencies(scaling, **shape(spec))
-    rows = {"phase": [], "bfloat16": [], "half_angles": []}
+    exact, single = _frequencies(spec, scaling), _frequencies(spec, scaling, torch.float32)
+    errors = {name: [] for name in ERRORS}
     for length in lengths:
-        at = torch.arange(max(0, length - samples), length)
-        true, angle = at[:, None].double() * exact, at[:, None].float() * single
-        rows["phase"].append((angle.double() - true).abs().amax(0))
+        positions = torch.arange(max(0, length - samples), length)[:, None]
+        true, angle = positions.double() * exact, positions.float() * single
         cos, sin = angle.cos(), angle.sin()
-        off = torch.stack([cos.bfloat16().double() - cos.double(), sin.bfloat16().double() - sin.double()])
-        rows["bfloat16"].append(off.norm(dim=0).amax(0))
-        rows["half_angles"].append((angle.bfloat16().double() - true).abs().amax(0))
-    values = {name: (("length", "pair"), torch.stack(parts)) for name, parts in rows.items()}
-    coords = {"length": list(lengths), "pair": range(len(exact))}
-    facts = {"model": spec.name, "reading": "yarn.phase_error", "scaling": str(scaling)}
-    data = label(values, coords=coords, attrs=facts)
-    for name in rows:
-        data[name].attrs |= {"units": "rad", "scale": "positive"}
-    return data
+        rounding = torch.stack([cos.bfloat16().double() - cos.double(), sin.bfloat16().double() - sin.double()])
+        errors["phase"].append((angle.double() - true).abs().amax(0))
+        errors["bfloat16"].append(rounding.norm(dim=0).amax(0))
+        errors["half_angles"].append((angle.bfloat16().double() - true).abs().amax(0))
+    values = {name: (("length", "pair"), torch.stack(rows), ERRORS[name]) for name, rows in errors.items()}
+    coords = {"length": list(lengths), "pair": ("pair", range(len(exact)), "rotary pair")}
+    return label(
+        values,
+        coords=coords,
+        attrs={"model": spec.name, "reading": "yarn.phase_error", "scaling": str(scaling)},
+    )
+
+
+def _frequencies(spec, scaling, dtype=torch.float64):
+    return rotary.frequencies(scaling, dtype=dtype, **constants(spec))

@@ -14,7 +14,7 @@ import platform
 
 from labkit.errors import BackendError, InputError
 from labkit.families import FAMILIES, Family
-from labkit.spec.render import as_html, as_text
+from labkit.tables import Table
 from labkit.trace import decoder
 
 PACKAGES = {  # name in the record: names of the distribution, first installed counts
@@ -30,7 +30,7 @@ _installed = {}  # family -> {name of a global: what import resolved it to}, whi
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Backend:
+class Backend(Table):
     """What computes a lab's model; made by `labkit.load` and `labkit.wrap`.
 
     Attributes:
@@ -51,6 +51,7 @@ class Backend:
     quantize: str | None = None
     forced: bool = False
     experts: str | None = None
+    title = "backend"
 
     def facts(self) -> tuple[tuple[str, str, str], ...]:
         """Rows (group, name, value) that both the text and the HTML show."""
@@ -62,12 +63,6 @@ class Backend:
         rows += [("numbers", "device", self.device)]
         rows += [("versions", name, version or "not installed") for name, version in self.versions.items()]
         return tuple(rows)
-
-    def __repr__(self):
-        return as_text("backend", self.facts())
-
-    def _repr_html_(self):
-        return as_html("backend", self.facts())
 
 
 def record(model, spec, *, quantize: str | None = None) -> Backend:

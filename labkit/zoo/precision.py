@@ -14,7 +14,7 @@ import importlib.util
 
 import torch
 
-from labkit.errors import BackendError, BudgetError, CheckpointError, InputError
+from labkit.errors import BackendError, BudgetError, CheckpointError, InputError, install_hint
 from labkit.plan import budget
 from labkit.spec import size, weight_bytes
 
@@ -136,7 +136,7 @@ def need_packages(names: tuple[str, ...], purpose: str) -> None:
         raise BackendError(
             f"{purpose} needs packages that are not installed",
             got=f"no {', '.join(absent)}",
-            hint=f"pip install {' '.join(absent)}, or pip install 'labkit[quant]'",
+            hint=f"pip install {' '.join(absent)}, or {install_hint('quant')}",
         )
 
 

@@ -39,17 +39,17 @@ def main():
 def growth(name, facts, folder):
     """Write a page of measured growth, times the shortest length's, beside proportional growth; returns its path."""
     from labkit import draw
-    from labkit.notation import label
+    from labkit.notation import Quantity, label
 
-    times = {key: [one / values[0] for one in values] for key, values in facts.items()}
+    times = {key: [value / values[0] for value in values] for key, values in facts.items()}
     terms = {"tokens": "proportional", "seconds": "time", "peak_MiB": "peak memory"}
-    data = {"growth": (("term", "length"), [times[key] for key in times])}
+    quantity = Quantity("growth", "times the shortest", "times the shortest", "positive", "this run")
     coords = {"term": [terms.get(key, key) for key in times], "length": facts["tokens"]}
-    ds = label(data, coords=coords, attrs={"model": "random-30M", "reading": f"tests.benchmarks {name}"})
-    ds.growth.attrs |= {"units": "times the shortest", "scale": "positive"}
+    facts_of = {"model": "random-30M", "reading": f"tests.benchmarks {name}"}
+    ds = label({"growth": (("term", "length"), list(times.values()), quantity)}, coords=coords, attrs=facts_of)
     last = facts["tokens"][-1] / facts["tokens"][0]
-    said = ", ".join(f"{terms.get(key, key)} x {times[key][-1]:.3g}" for key in times if key != "tokens")
-    fig = draw.lines(ds, "growth", x="length", color="term", title=f"{last:.0f} times the tokens: {said}")
+    grown = ", ".join(f"{terms.get(key, key)} x {times[key][-1]:.3g}" for key in times if key != "tokens")
+    fig = draw.lines(ds, "growth", x="length", color="term", title=f"{last:.0f} times the tokens: {grown}")
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / f"{name}.html"
     fig.update_yaxes(type="log", autorange=True).write_html(page, include_plotlyjs=True, config=draw.CONFIG)

@@ -3,14 +3,14 @@
 from tests.benchmarks.spine import forward, ready
 from tests.benchmarks.tools import fresh, make, paired, peak, seconds
 
-KEEP = ["q", "k", "v", "gate", "gated"]
+SEAMS = ["q", "k", "v", "gate", "gated"]
 
 
 def summaries(lab, ids, **options):
     """Trace, then the summary of every attention layer; nothing kept."""
     from labkit import attention
 
-    run = lab.trace(ids, layers=lab.spec.attention_layers, seams=KEEP)
+    run = lab.trace(ids, layers=lab.spec.attention_layers, seams=SEAMS)
     for layer in lab.spec.attention_layers:
         attention.summary(run, layer=layer, **options)
 
@@ -38,8 +38,8 @@ def summary_growth():
     `seconds` are of this machine; each length has twice the tokens of the one before. Eager attention would keep
     6 heads x 32,768² x 4 bytes = 24 GiB for each of the two layers. `--page FOLDER` draws the growth.
     """
-    found = [fresh("look.streamed", 2**n) for n in range(10, 16)]
-    return {name: [one[name] for one in found] for name in ("tokens", "seconds", "peak_MiB")}
+    lengths = [fresh("look.streamed", 2**n) for n in range(10, 16)]
+    return {name: [facts[name] for facts in lengths] for name in ("tokens", "seconds", "peak_MiB")}
 
 
 def on_card():
@@ -53,15 +53,15 @@ def on_card():
 
     if not torch.cuda.is_available():
         return dict(skipped="no CUDA device")
-    whole, rows = period(262_144, "cuda", rows=None), period(1_000_000, "cuda", rows=8)
-    found = {name: whole[name] for name in ("ratio", "plain_s", "watched_s", "GiB")}
-    return dict(card=torch.cuda.get_device_name()) | found | {f"sampled_{key}": rows[key] for key in found}
+    whole, sampled = period(262_144, "cuda", samples=None), period(1_000_000, "cuda", samples=8)
+    facts = {name: whole[name] for name in ("ratio", "plain_s", "watched_s", "GiB")}
+    return dict(card=torch.cuda.get_device_name()) | facts | {f"sampled_{key}": sampled[key] for key in facts}
 
 
 # ------------------------------------------------------------------------------- measured in processes of their own
 
 
-def period(tokens, device, *, rows, chunk=8192, block=4096):
+def period(tokens, device, *, samples, chunk=8192, block=4096):
     """One period of the 27B reads `tokens` tokens, with and without `attention.watch`; seconds, ratio and peak."""
     import tiny
     import torch
@@ -81,11 +81,11 @@ def period(tokens, device, *, rows, chunk=8192, block=4096):
         return took
 
     first = [deltanet.gates(layers=[0], block=block)]
-    lab.stream(ids[: 2 * chunk], probes=[*first, attention.watch(block=block, rows=rows)], chunk=chunk)
+    lab.stream(ids[: 2 * chunk], probes=[*first, attention.watch(block=block, samples=samples)], chunk=chunk)
     plain = timed(first)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    watched = timed([*first, attention.watch(block=block, rows=rows)])
+    watched = timed([*first, attention.watch(block=block, samples=samples)])
     high = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else float("nan")
     own = own_attention(real, tokens, chunk, device, sync)
     return dict(ratio=(watched - plain) / own, plain_s=plain, watched_s=watched, own_s=own, GiB=high)
@@ -113,8 +113,8 @@ def summary_peak(tokens):
     from labkit import attention
 
     lab, ids = ready(tokens)
-    run = lab.trace(ids, layers=lab.spec.attention_layers, seams=KEEP)
-    attention.summary(run, layer=lab.spec.attention_layers[0], rows=4)
+    run = lab.trace(ids, layers=lab.spec.attention_layers, seams=SEAMS)
+    attention.summary(run, layer=lab.spec.attention_layers[0], samples=4)
     return peak(lambda: [attention.summary(run, layer=layer) for layer in lab.spec.attention_layers])
 
 

@@ -7,20 +7,20 @@ SIZES = dict(calls=14, thinking=200, answer=120, result=400, question=40)
 
 def long_session():
     """Replay of 230 calls and 20 million prompt tokens. Goal: under a minute and 2 GB; rendering and encoding count."""
-    found = fresh("sessions.replayed", 14, 3)
-    return found | {"under_a_minute": found.pop("seconds") < 60}
+    facts = fresh("sessions.replayed", 14, 3)
+    return facts | {"under_a_minute": facts.pop("seconds") < 60}
 
 
 def compared_session():
     """The same under two policies and eight schemes, with the cause of every divergence. Goal: under a minute, 2 GB."""
-    found = fresh("sessions.compared", 14, 3)
-    return found | {"under_a_minute": found.pop("seconds") < 60}
+    facts = fresh("sessions.compared", 14, 3)
+    return facts | {"under_a_minute": facts.pop("seconds") < 60}
 
 
 def session_growth():
     """Time per prompt token of a session of 1,000 calls / of one of 230. Goal: linear in the tokens, about 1."""
     short, long = fresh("sessions.replayed", 14, 3), fresh("sessions.replayed", 65, 3)
-    per = [one["seconds"] / one["prompt_tokens"] for one in (short, long)]
+    per = [facts["seconds"] / facts["prompt_tokens"] for facts in (short, long)]
     sizes = {name: [short[name], long[name]] for name in ("calls", "prompt_tokens", "peak_MiB")}
     return dict(ratio=per[1] / per[0]) | sizes
 
@@ -38,10 +38,10 @@ def drawn(turns, seed):
 
 def replayed(turns, seed):
     reuse, messages, tokenizer = drawn(turns, seed)
-    kept, took = [], []
-    call = lambda: kept.append(reuse.replay(messages, policy="preserve", tokenizer=tokenizer, progress=True))  # noqa: E731
+    ledgers, took = [], []
+    call = lambda: ledgers.append(reuse.replay(messages, policy="preserve", tokenizer=tokenizer, progress=True))  # noqa: E731
     high = peak(lambda: took.append(seconds(call)))
-    facts = dict(calls=kept[0].sizes["call"], prompt_tokens=int(kept[0].prompt.sum()))
+    facts = dict(calls=ledgers[0].sizes["call"], prompt_tokens=int(ledgers[0].prompt.sum()))
     return facts | dict(seconds=took[0], peak_MiB=high / 2**20)
 
 

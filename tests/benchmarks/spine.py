@@ -29,14 +29,14 @@ def hooks_off():
     return paired(lambda: forward(lab, ids), lambda: forward(other, ids))
 
 
-def ledgers():
-    """Ledgers, norms, gates of all six DeltaNet layers at 1,024 tokens / the plain forward. Goal: at most 0.5."""
+def memories():
+    """`deltanet.memory` of all six DeltaNet layers at 1,024 tokens / the plain forward. Goal: at most 0.5."""
     from labkit import deltanet
 
     lab, ids = make()
     run = lab.trace(ids)
     every = lambda: [deltanet.memory(run, layer=layer) for layer in lab.spec.deltanet_layers]  # noqa: E731
-    return paired(every, lambda: forward(lab, ids)) | {"peak_MiB": fresh("spine.ledger_peak") / 2**20}
+    return paired(every, lambda: forward(lab, ids)) | {"peak_MiB": fresh("spine.memory_peak") / 2**20}
 
 
 def pattern_time():
@@ -47,8 +47,8 @@ def pattern_time():
     ours = lambda ids: collections.deque(patterns(lab, ids), maxlen=0)  # noqa: E731
     theirs = lambda ids: forward(eager, ids, output_attentions=True)  # noqa: E731
     short = paired(lambda: ours(ids[:1024]), lambda: theirs(ids[:1024]))
-    found = paired(lambda: ours(ids), lambda: theirs(ids), rounds=9)
-    return found | {"ratio_1024": short["ratio"], "quartiles_1024": short["quartiles"]}
+    long = paired(lambda: ours(ids), lambda: theirs(ids), rounds=9)
+    return long | {"ratio_1024": short["ratio"], "quartiles_1024": short["quartiles"]}
 
 
 def pattern_memory():
@@ -76,11 +76,11 @@ def stream_time():
 
 
 def stream_time_all_probes():
-    """The same with gates, norms and ledger sums of all six layers. No goal; the price of the ledger."""
+    """The same with gates, norms and updates of all six layers. No goal; the price of the walk over states."""
     from labkit import deltanet
 
     lab, ids = make(4096)
-    made = lambda: [deltanet.gates(), deltanet.norms(), deltanet.ledger_sums()]  # noqa: E731
+    made = lambda: [deltanet.gates(), deltanet.norms(), deltanet.updates()]  # noqa: E731
     return paired(lambda: lab.stream(ids, probes=made(), chunk=1024), lambda: prefill(lab, ids, 1024), rounds=9)
 
 
@@ -94,7 +94,7 @@ def stream_memory():
     ours, plain = ([fresh(f"spine.{name}", tokens) for tokens in lengths] for name in ("stream_held", "prefill_held"))
     return dict(
         ratio=ours[1]["held"] / ours[0]["held"],
-        held_MiB=[one["held"] / 2**20 for one in ours],
+        held_MiB=[facts["held"] / 2**20 for facts in ours],
         peak_over_plain=[a["peak"] / b["peak"] for a, b in zip(ours, plain, strict=True)],
         peak_beyond_plain_MiB=[(a["peak"] - b["peak"]) / 2**20 for a, b in zip(ours, plain, strict=True)],
     )
@@ -151,7 +151,7 @@ def ready(tokens):
     return lab, ids
 
 
-def ledger_peak(tokens=1024):
+def memory_peak(tokens=1024):
     from labkit import deltanet
 
     lab, ids = ready(tokens)
@@ -195,15 +195,14 @@ def stream_held(tokens):
 
     lab, ids = ready(tokens)
     caches, grow = [], lab.cache
-    lab.cache = lambda: caches.append(grow()) or caches[-1]
-    probes = [deltanet.gates(), deltanet.norms(), deltanet.ledger_sums()]
+    lab.cache = lambda **options: caches.append(grow(**options)) or caches[-1]
+    probes = [deltanet.gates(), deltanet.norms(), deltanet.updates()]
     high = peak(lambda: lab.stream(ids, probes=probes, chunk=1024))
     gc.collect()
-    held = [
-        part for layer in caches[0].layers if not hasattr(layer, "conv_states") for part in (layer.keys, layer.values)
-    ]
-    return dict(peak=high, held=status("VmRSS") - sum(part.numel() * part.element_size() for part in held))
+    attention = [caches[0].layers[layer] for layer in lab.spec.attention_layers]
+    grown = sum(part.numel() * part.element_size() for layer in attention for part in (layer.keys, layer.values))
+    return dict(peak=high, held=status("VmRSS") - grown)
 
 
-QUESTIONS = [trace_all_seams, hooks_off, ledgers, pattern_time, pattern_memory, rows_memory, stream_time]
+QUESTIONS = [trace_all_seams, hooks_off, memories, pattern_time, pattern_memory, rows_memory, stream_time]
 QUESTIONS += [stream_time_all_probes, stream_memory, start_up, load_nano]

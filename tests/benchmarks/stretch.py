@@ -15,13 +15,13 @@ def on_card():
 
     if not torch.cuda.is_available():
         return dict(skipped="no CUDA device")
-    found, lab = dict(card=torch.cuda.get_device_name()), seeded("cuda")
+    facts, lab = dict(card=torch.cuda.get_device_name()), seeded("cuda")
     for tokens, factor in ((524_288, 2), (1_010_000, 4)):
         try:
-            found |= {f"{key}_{tokens}": value for key, value in prefilled(lab, tokens, factor).items()}
+            facts |= {f"{key}_{tokens}": value for key, value in prefilled(lab, tokens, factor).items()}
         except BudgetError as error:
-            found[f"refused_{tokens}"] = error.got
-    return found
+            facts[f"refused_{tokens}"] = error.got
+    return facts
 
 
 def seeded(device, **changes):
@@ -65,7 +65,8 @@ def prefilled(lab, tokens, factor, *, chunk=8192, block=4096):
 
     cuda, ids = lab.device.type == "cuda", tiny.ids(tokens, vocab=lab.spec.vocab)
     layers = [lab.spec.attention_layers[0], lab.spec.attention_layers[-1]]
-    probes = [attention.watch(layers=layers, block=block, rows=8), yarn.watch(layers=layers, block=block, rows=1)]
+    options = dict(layers=layers, block=block)
+    probes = [attention.watch(samples=8, **options), attention.watch_bands(samples=1, **options)]
     probes.append(deltanet.norms(layers=[0, lab.spec.deltanet_layers[-1]], block=block))
     if cuda:
         torch.cuda.reset_peak_memory_stats()

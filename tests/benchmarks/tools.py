@@ -117,10 +117,12 @@ def prefill(lab, ids, chunk):
     """Plain chunked prefill; returns the cache."""
     import torch
 
+    from labkit.trace import cache_parameter
+
     cache = lab.cache()
     with torch.no_grad():
         for part in ids.split(chunk):
-            lab.model(part[None], past_key_values=cache, logits_to_keep=1)
+            lab.model(part[None], **{cache_parameter(lab.model): cache}, logits_to_keep=1)
     return cache
 
 

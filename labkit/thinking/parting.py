@@ -20,6 +20,7 @@ is read off its place in the template (rules: `labkit.thinking.rules`) and off w
 
 import dataclasses
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -69,8 +70,8 @@ class Divergence:
         return f"{self.cause} at token {self.position:,}: {pair}, after {self.before!r}"
 
 
-def shared(a, b):
-    """How many tokens two sequences have in common at their beginning."""
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two sequences have in common at their beginning (LCP)."""
     count, at, step = min(len(a), len(b)), 0, 64
     while at < count:
         stop = min(count, at + step)
@@ -81,7 +82,7 @@ def shared(a, b):
     return count
 
 
-def divergence(a, b, tokenizer=None):
+def divergence(a, b, tokenizer=None) -> Divergence:
     """Compare what was cached, or the prompt before, with the next prompt.
 
     Args:
@@ -94,25 +95,25 @@ def divergence(a, b, tokenizer=None):
     Raises:
         InputError: ids without a tokenizer.
     """
-    a, b = (_ids(one, tokenizer) for one in (a, b))
+    a, b = (_ids(prompt, tokenizer) for prompt in (a, b))
     if isinstance(a, str):
         at, decode = len(os.path.commonprefix([a, b])), lambda part: part
         finished = END in a[:at]
     else:
-        at, decode = shared(a, b), lambda part: _decoded(part, tokenizer)
+        at, decode = common_prefix(a, b), lambda part: _decoded(part, tokenizer)
         finished = bool((a[:at] == tokenizer.convert_tokens_to_ids(END)).any())
-    sides = [decode(one[at : at + LOOK]) for one in (a, b)]
+    sides = [decode(ids[at : at + LOOK]) for ids in (a, b)]
     past = decode(a[max(0, at - LOOK) : at])
     begun = finished or not decode(a[:12]).startswith("<|im_start|>system")
     ended = at in (len(a), len(b))
-    pair = tuple(one[at] if at < len(one) else None for one in (a, b))
+    pair = tuple(ids[at] if at < len(ids) else None for ids in (a, b))
     pair = tuple(token if token is None or isinstance(token, str) else int(token) for token in pair)
     if not ended and any(map(_shows, pair, sides)):
         cause = "picture"
     else:
         cause = "none" if ended else _cause(past, *sides, begun, len(a) - at, len(b) - at)
-    said = lambda token: token if isinstance(token, str) else "a picture" if token < 0 else decode([token])  # noqa: E731
-    texts = tuple("" if token is None else said(token) for token in pair)
+    text_of = lambda token: token if isinstance(token, str) else "a picture" if token < 0 else decode([token])  # noqa: E731
+    texts = tuple("" if token is None else text_of(token) for token in pair)
     return Divergence(at, cause, pair, texts, past[-40:], tuple(side[:80] for side in sides))
 
 
@@ -128,16 +129,16 @@ def _decoded(ids, tokenizer):
     return tokenizer.decode([i for i in np.asarray(ids).tolist() if i >= 0])
 
 
-def _ids(one, tokenizer):
-    if hasattr(one, "ids"):
-        one = one.ids
-    if isinstance(one, str):
+def _ids(prompt, tokenizer):
+    if hasattr(prompt, "ids"):
+        prompt = prompt.ids
+    if isinstance(prompt, str):
         if tokenizer is None:
-            return one
-        one = tokenizer(one, add_special_tokens=False, verbose=False)["input_ids"]
+            return prompt
+        prompt = tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"]
     if tokenizer is None:
         raise InputError("ids need a tokenizer to be read", got="ids alone", hint="divergence(a, b, tokenizer)")
-    return np.asarray(one, np.int64)
+    return np.asarray(prompt, np.int64)
 
 
 def _cause(past, old, new, begun, left_old, left_new):

@@ -7,6 +7,7 @@ nothing. A token that lies across two pieces belongs to the one that its first c
 import bisect
 import dataclasses
 import itertools
+from collections.abc import Sequence
 
 from labkit.errors import InputError
 from labkit.thinking import rules
@@ -35,20 +36,20 @@ class Prompt:
     """
 
     text: str
-    ids: tuple
-    spans: tuple
+    ids: tuple[int, ...]
+    spans: tuple[Span, ...]
 
-    def kinds(self):
+    def kinds(self) -> list[str]:
         """The kind of every token, for `attention.summary(segments=...)`."""
         return [span.kind for span in self.spans for _ in range(len(span))]
 
-    def of(self, kind, message=None):
+    def of(self, kind: str, message: int | None = None) -> list[int]:
         """Positions of the tokens of one kind, of one message or all."""
         chosen = [s for s in self.spans if s.kind == kind and message in (None, s.message)]
         return [t for span in chosen for t in range(span.start, span.stop)]
 
 
-def spans(messages, tokenizer, *, variant=None, **options):
+def spans(messages: Sequence[dict], tokenizer, *, variant: str | None = None, **options) -> Prompt:
     """Render a conversation as the tokenizer's own template does, encode it, and say of every token what it is.
 
     Args:
@@ -66,21 +67,21 @@ def spans(messages, tokenizer, *, variant=None, **options):
     templated = bool(getattr(tokenizer, "chat_template", None))
     if variant is None:
         variant = variant_of(tokenizer) if templated else "3.6"
-    found = rules.pieces(messages, variant=variant, **options)
+    pieces = rules.pieces(messages, variant=variant, **options)
     if templated:
-        found = _as_templated(found, rendered(messages, tokenizer, **options))
-        if found is None:
+        pieces = _as_templated(pieces, rendered(messages, tokenizer, **options))
+        if pieces is None:
             raise InputError("the tokenizer's template does not follow these rules", got=variant, hint="variant=None")
-    text = "".join(piece.text for piece in found)
+    text = "".join(piece.text for piece in pieces)
     if not getattr(tokenizer, "is_fast", False):
         raise InputError("offsets need a fast tokenizer", got=type(tokenizer).__name__, hint="AutoTokenizer gives one")
     coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    edges = list(itertools.accumulate(len(piece.text) for piece in found))
+    edges = list(itertools.accumulate(len(piece.text) for piece in pieces))
     homes = [bisect.bisect_right(edges, start) for start, _ in _settled(coded["offset_mapping"])]
     runs, at = [], 0
     for home, group in itertools.groupby(homes):
         count = len(list(group))
-        piece = found[min(home, len(found) - 1)]
+        piece = pieces[min(home, len(pieces) - 1)]
         if runs and (runs[-1].kind, runs[-1].message) == (piece.kind, piece.message):
             runs[-1] = dataclasses.replace(runs[-1], stop=at + count)
         else:
@@ -89,7 +90,9 @@ def spans(messages, tokenizer, *, variant=None, **options):
     return Prompt(text, tuple(coded["input_ids"]), tuple(runs))
 
 
-def rendered(messages, tokenizer, *, preserve=None, add_generation_prompt=True, **options):
+def rendered(
+    messages: Sequence[dict], tokenizer, *, preserve: bool | None = None, add_generation_prompt: bool = True, **options
+) -> str:
     """The prompt by the tokenizer's own template, through transformers; options as for `rules.pieces`."""
     chosen = {name: value for name, value in options.items() if value is not None}
     if preserve is not None:
@@ -99,19 +102,19 @@ def rendered(messages, tokenizer, *, preserve=None, add_generation_prompt=True, 
     )
 
 
-def variant_of(tokenizer):
+def variant_of(tokenizer) -> str:
     """The variant whose rules a tokenizer's template follows, found by rendering conversations in which all differ.
 
     Raises:
         InputError: it follows none.
     """
     ask, call = {"role": "user", "content": "a"}, {"name": "f", "arguments": {"x": True}}
-    said = {"role": "assistant", "reasoning_content": "b", "content": "c"}
+    reply = {"role": "assistant", "reasoning_content": "b", "content": "c"}
     inline = {"role": "assistant", "content": "<think>d</think>e", "tool_calls": [call]}
-    probes = [([ask, said, ask], {}), ([ask, said, ask], {"preserve": True}), ([ask, inline], {})]
+    probes = [([ask, reply, ask], {}), ([ask, reply, ask], {"preserve": True}), ([ask, inline], {})]
     for variant in rules.VARIANTS:
-        found = [(rules.pieces(m, variant=variant, **o), rendered(m, tokenizer, **o)) for m, o in probes]
-        if all(_as_templated(pieces, text) is not None for pieces, text in found):
+        pairs = [(rules.pieces(m, variant=variant, **o), rendered(m, tokenizer, **o)) for m, o in probes]
+        if all(_as_templated(pieces, text) is not None for pieces, text in pairs):
             return variant
     raise InputError(
         "this tokenizer's chat template follows none of the family's variants",

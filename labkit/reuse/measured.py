@@ -8,29 +8,35 @@ states, which then remember tokens that are no longer there. The cache stays usa
 
 import dataclasses
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+import xarray
 
 from labkit.errors import InputError
+from labkit.lab import Lab
 from labkit.notation import label
-from labkit.reuse.calls import Call, calls
-from labkit.reuse.ledger import bar
-from labkit.reuse.schemes import alone, positions, schemes
-from labkit.reuse.tree import common
+from labkit.progress import counter
+from labkit.reuse.call import Call, calls
+from labkit.reuse.ledger import COLUMNS
+from labkit.reuse.schemes import alone, depths, schemes
+from labkit.thinking import common_prefix
+
+MEASURED = {"seconds": "seconds", "cold_seconds": "seconds", "gap": "logit_gap", "same": None}  # their quantities
 
 
 def play(
-    lab,
-    messages,
+    lab: Lab,
+    messages: Sequence,
     *,
-    policy="strip",
-    snapshots="end+before_think",
-    variant="3.6",
-    tools=None,
-    check=True,
-    progress=False,
-):
+    policy: str = "strip",
+    snapshots: str = "end+before_think",
+    variant: str = "3.6",
+    tools: list | None = None,
+    check: bool = True,
+    progress: bool = False,
+) -> xarray.Dataset:
     """Play a session through the model.
 
     Args:
@@ -60,36 +66,36 @@ def play(
         raise InputError(
             "the session does not fit the window", got=f"{longest} tokens", expected=f"at most {lab.window}"
         )
-    saved, rows, live, known = [], [], None, []
-    for call in bar(session, progress):
-        most = len(call.prompt) - 1
-        agree = [(ids, snap) for ids, snap in saved if len(ids) <= most and common(ids, call.prompt) == len(ids)]
-        begin, snap = max(((len(ids), snap) for ids, snap in agree), default=(0, None), key=lambda pair: pair[0])
-        shared = max((common(ids, call.prompt) for ids in known), default=0)
-        saved = [one for one in saved if one is not live]
+    saved, rows, live, fed = [], [], None, []
+    for call in counter(session, show=progress, unit="call"):
+        fits = lambda ids: len(ids) < len(call.prompt) and common_prefix(ids, call.prompt) == len(ids)  # noqa: B023
+        usable = [(len(ids), snap) for ids, snap in saved if fits(ids)]
+        begin, snap = max(usable, default=(0, None), key=lambda pair: pair[0])
+        shared = max((common_prefix(ids, call.prompt) for ids in fed), default=0)
+        saved = [pair for pair in saved if pair is not live]
         cached = np.concatenate([call.prompt, call.generated[:-1]])
-        stops = positions(marks, call, len(cached), begin, shared)
+        stops = depths(marks, call, len(cached), begin, shared)
         cache, started = lab.cache() if snap is None else lab.restore(snap), time.perf_counter()
         logits = _read(lab, cached, begin, len(call.prompt), cache, stops, saved)
         row = {"prompt": len(call.prompt), "state": begin, "recomputed": len(call.prompt) - begin}
         row["seconds"] = time.perf_counter() - started
         if len(cached) > len(call.prompt):
             _read(lab, cached, len(call.prompt), len(cached), cache, stops, saved)
-        known.append(cached)
+        fed.append(cached)
         live = saved[-1] if alone(marks, call, len(cached), begin, shared) else None
         if check:
             started = time.perf_counter()
-            cold = lab.trace(torch.from_numpy(call.prompt.astype(np.int64)), layers=[]).logits[-1]
+            cold = lab.logits(torch.from_numpy(call.prompt.astype(np.int64))[None])[0]
             row |= {"cold_seconds": time.perf_counter() - started, "gap": float((cold - logits).abs().max())}
             row["same"] = bool(cold.argmax() == logits.argmax())
         rows.append(row)
-    values = {name: (("call",), np.array([row[name] for row in rows])) for name in rows[0]}
+    values = {name: (("call",), np.array([row[name] for row in rows]), (COLUMNS | MEASURED)[name]) for name in rows[0]}
     coords = {"call": range(len(rows)), "turn": ("call", [call.turn for call in session])}
     facts = {"model": lab.name, "reading": "reuse.play", "policy": policy, "snapshots": snapshots}
     return label(values, coords=coords, attrs=facts)
 
 
-def cropped(lab, cached, prompt):
+def cropped(lab: Lab, cached: Sequence[int], prompt: Sequence[int]) -> dict:
     """What happens if keys and values are cut back to what a prompt shares with the cache, and the states are not.
 
     Args:
@@ -102,21 +108,20 @@ def cropped(lab, cached, prompt):
     Raises:
         InputError: nothing to crop, or nothing shared.
     """
-    cached, prompt = (np.asarray(one, np.int64) for one in (cached, prompt))
-    shared = common(cached, prompt)
-    shared = min(shared, len(prompt) - 1)
+    cached, prompt = (np.asarray(ids, np.int64) for ids in (cached, prompt))
+    shared = min(common_prefix(cached, prompt), len(prompt) - 1)
     if not 0 < shared < len(cached):
         raise InputError("nothing to crop", got=f"{shared} of {len(cached)} tokens shared", expected="a part of them")
     cache = lab.cache()
-    lab.trace(torch.from_numpy(cached), layers=[], cache=cache)
+    lab.logits(torch.from_numpy(cached)[None], cache=cache)
     snap = lab.snapshot(cache)
     cut = {name: {i: part[:, :, :shared] for i, part in getattr(snap, name).items()} for name in ("keys", "values")}
     wrong = lab.restore(dataclasses.replace(snap, length=shared, ids=None, **cut))
-    found = lab.trace(torch.from_numpy(prompt[shared:]), layers=[], cache=wrong).logits[-1]
-    cold = lab.trace(torch.from_numpy(prompt), layers=[]).logits[-1]
-    p, q = cold.log_softmax(-1), found.log_softmax(-1)
-    facts = {"shared": shared, "gap": float((cold - found).abs().max()), "kl": float((p.exp() * (p - q)).sum())}
-    return facts | {"same": bool(cold.argmax() == found.argmax())}
+    logits = lab.logits(torch.from_numpy(prompt[shared:])[None], cache=wrong)[0]
+    cold = lab.logits(torch.from_numpy(prompt)[None])[0]
+    p, q = cold.log_softmax(-1), logits.log_softmax(-1)
+    facts = {"shared": shared, "gap": float((cold - logits).abs().max()), "kl": float((p.exp() * (p - q)).sum())}
+    return facts | {"same": bool(cold.argmax() == logits.argmax())}
 
 
 def _read(lab, ids, begin, end, cache, stops, saved):
@@ -125,7 +130,7 @@ def _read(lab, ids, begin, end, cache, stops, saved):
     for stop in [*(stop for stop in stops if begin < stop < end), end]:
         if stop > begin:
             part = torch.from_numpy(ids[begin:stop].astype(np.int64))
-            logits = lab.trace(part, layers=[], cache=cache).logits[-1]
+            logits = lab.logits(part[None], cache=cache)[0]
             begin = stop
         if stop in stops:
             saved.append((ids[:stop], lab.snapshot(cache)))

@@ -1,20 +1,35 @@
-"""A live panel: sliders and menus over the model, one figure that is updated in place.
+"""Live figures over a running kernel: a panel of sliders and menus, and a map that is computed anew where one zooms in.
 
     draw.panel(lambda layer, head: draw.heatmap(deltanet.implied_attention(run, layer=layer, heads=head)),
                layer=[0, 1, 2], head=range(6))
 
-For exploring over data that is already there, `draw.frames` needs no kernel and survives in a saved page.
+    draw.zoom(lambda x, y: draw.heatmap(attention.window(run, layer=3, heads=0, rows=y, sources=x), "lift"),
+              x=len(run), y=len(run))
+
+For exploring over data that is already there, `draw.frames` needs no kernel and survives in a saved page. In a zoom,
+dragging a box calls the function with its bounds; `back` and `whole` lead out again. Without a kernel it stands still:
+what a saved notebook keeps is the figure as it was made.
 """
 
 import html
+import json
 import numbers
+from collections.abc import Callable, Iterable
 
 import ipywidgets
 import numpy as np
 import plotly.graph_objects as go
 
-from labkit.draw.theme import CONFIG
+from labkit.draw.theme import CONFIG, MIME
 from labkit.errors import InputError
+
+
+class Widget(go.FigureWidget):
+    """plotly's widget with the quiet toolbar. The config is a trait that plotly gives no public name to."""
+
+    def __init__(self, **parts):
+        super().__init__(**parts)
+        self._config = self._config | CONFIG
 
 
 class Live:
@@ -26,14 +41,13 @@ class Live:
         message: where an error of the function is shown; the last good figure stays.
     """
 
-    def __init__(self, function):
+    def __init__(self, function: Callable):
         if not callable(function):
             hint = "panel(lambda head: draw.heatmap(ds.sel(head=head)), head=range(6))"
             raise InputError("a panel calls a function for its figure", got=type(function).__name__, hint=hint)
         self.function = function
         self.message = ipywidgets.HTML()
-        self.figure = go.FigureWidget(layout={"template": {}})
-        self.figure._config = dict(self.figure._config or {}) | CONFIG
+        self.figure = Widget(layout={"template": {}})
         self._shown = {}
         self._show(self._call())
 
@@ -42,12 +56,12 @@ class Live:
         bundle = bundle[0] if isinstance(bundle, tuple) else bundle
         return bundle | {"text/plain": repr(self)}
 
-    def _asked(self):
-        """Arguments of the function."""
+    def _arguments(self):
+        """Arguments of the function, by name."""
         raise NotImplementedError
 
     def _call(self):
-        figure = self.function(**self._asked())
+        figure = self.function(**self._arguments())
         if not isinstance(figure, go.Figure):
             hint = "return draw.heatmap(...) or another figure"
             raise InputError("the function of a panel returns a figure", got=type(figure).__name__, hint=hint)
@@ -90,7 +104,7 @@ class Panel(Live):
         figure, message: as of `Live`.
     """
 
-    def __init__(self, function, controls):
+    def __init__(self, function: Callable, controls: dict[str, Iterable]):
         if not controls:
             raise InputError("a panel needs a control", hint="panel(function, layer=[0, 1], head=range(6))")
         self.controls = {name: _control(name, values) for name, values in controls.items()}
@@ -103,7 +117,7 @@ class Panel(Live):
         state = ", ".join(f"{name}={widget.value}" for name, widget in self.controls.items())
         return f"Panel({state})"
 
-    def _asked(self):
+    def _arguments(self):
         return {name: widget.value for name, widget in self.controls.items()}
 
 
@@ -142,7 +156,7 @@ def _control(name, values):
     return ipywidgets.Dropdown(options=values, value=values[0], description=name)
 
 
-def panel(function, **controls):
+def panel(function: Callable, **controls: Iterable) -> Panel:
     """A live figure with one slider or menu per control.
 
     Args:
@@ -157,3 +171,96 @@ def panel(function, **controls):
             first call is raised here; later it is shown in the panel.
     """
     return Panel(function, controls)
+
+
+class Zoom(Live):
+    """Made by `zoom`.
+
+    Attributes:
+        x, y: bounds (first, end) of what is shown.
+        back, whole: the buttons.
+        figure, message: as of `Live`; setting ranges of the figure's axes does what dragging a box does.
+    """
+
+    def __init__(self, function, x, y):
+        self.x, self.y = _bounds("x", x), _bounds("y", y)
+        self.past = []
+        super().__init__(function)
+        self.back, self.whole = (ipywidgets.Button(description=text, disabled=True) for text in ("back", "whole"))
+        self.back.on_click(lambda _: self._go(*self.past.pop()))
+        self.whole.on_click(lambda _: self._out())
+        self.box = ipywidgets.VBox([ipywidgets.HBox([self.back, self.whole]), self.message, self.figure])
+        self._listening = True
+        self.figure.layout.on_change(self._dragged, "xaxis.range", "yaxis.range")
+
+    def __repr__(self):
+        return f"Zoom(x={self.x}, y={self.y})"
+
+    def _repr_mimebundle_(self, **kwargs):
+        still = json.loads(self.made.to_json())
+        return {MIME: still | {"config": CONFIG}} | super()._repr_mimebundle_(**kwargs)
+
+    def _arguments(self):
+        return {"x": self.x, "y": self.y}
+
+    def _dragged(self, layout, x, y):
+        if not self._listening or (x is None and y is None):
+            return
+        down, right = len(self.figure.data[0].z), len(self.figure.data[0].z[0])
+        before = self.x, self.y
+        wanted = _inside(self.x, right, x), _inside(self.y, down, y)
+        if wanted != before:
+            self.past.append(before)
+        self._go(*wanted)
+
+    def _out(self):
+        self.past, (x, y) = [], self.past[0]
+        self._go(x, y)
+
+    def _go(self, x, y):
+        before, self.x, self.y = (self.x, self.y), x, y
+        self._listening = False
+        try:
+            self._changed()
+            if self.message.value:  # the last good figure stays, and with it its bounds
+                self.x, self.y = before
+            fit = {"xaxis": {"range": None, "autorange": True}, "yaxis": {"range": None, "autorange": "reversed"}}
+            self.figure.update_layout(fit)
+        finally:
+            self._listening = True
+        self.back.disabled = self.whole.disabled = not self.past
+
+
+def _bounds(name, given):
+    first, end = (0, given) if isinstance(given, int) else map(int, given)
+    if first >= end:
+        raise InputError("a zoom needs something to show", got=f"{name}=({first}, {end})", expected="(first, end)")
+    return first, end
+
+
+def _inside(bounds, cells, box):
+    """The bounds of those cells that a box, in cells from -0.5, touches."""
+    if box is None:
+        return bounds
+    first, end = bounds
+    low, high = sorted(min(max(edge + 0.5, 0), cells) for edge in box)
+    low, high = int(low), max(int(low) + 1, -int(-high // 1))
+    return first + min(low, cells - 1) * (end - first) // cells, first + min(high, cells) * (end - first) // cells
+
+
+def zoom(function: Callable, *, x: int | tuple[int, int], y: int | tuple[int, int]) -> Zoom:
+    """A live map over a running kernel that is computed anew for what one zooms into.
+
+    Args:
+        function: called with `x` and `y`, bounds (first, end); returns a figure whose first trace is a map of evenly
+            spaced stretches of them, for example of `attention.window`.
+        x, y: the outermost bounds, (first, end) or a length.
+
+    Returns:
+        `Zoom`; show it as the last value of a cell.
+
+    Raises:
+        InputError: empty bounds, a function that returns no figure. What `function` raises at the first call is raised
+            here; later it is shown beside the figure, which stays.
+    """
+    return Zoom(function, x, y)

@@ -18,11 +18,12 @@ own; with `prompt_ids` from an engine it counts the tokens that it really takes.
 import bisect
 import dataclasses
 import hashlib
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from labkit.errors import InputError
-from labkit.thinking import rules, shared
+from labkit.thinking import common_prefix, rules
 
 POLICIES = ("strip", "preserve", "drop")
 PADS = ("<|image_pad|>", "<|video_pad|>")
@@ -51,7 +52,15 @@ class Call:
     thinking: int
 
 
-def calls(messages, tokenizer, *, policy="strip", variant="3.6", tools=None, enable_thinking=None):
+def calls(
+    messages: Sequence[dict],
+    tokenizer,
+    *,
+    policy: str = "strip",
+    variant: str = "3.6",
+    tools: list | None = None,
+    enable_thinking: bool | None = None,
+) -> Iterator[Call]:
     """The calls of a session, one after the other.
 
     Args:
@@ -76,18 +85,18 @@ def calls(messages, tokenizer, *, policy="strip", variant="3.6", tools=None, ena
     sent = [_forgetful(message) for message in messages] if policy == "drop" else messages
     options = dict(variant=variant, preserve=policy != "strip", tools=tools, enable_thinking=enable_thinking)
     for i in replies:
-        found = rules.pieces(sent[:i], **options)
-        parts = _by_message(found)
+        pieces = rules.pieces(sent[:i], **options)
+        parts = _by_message(pieces)
         rows = [encode(text, pictures(sent[at]) if at >= 0 else ()) for at, text in parts]
         turn = bisect.bisect_left(questions, i)
         up_to = sum(len(row) for (at, _), row in zip(parts, rows, strict=True) if at <= questions[turn - 1])
-        head, opened = (encode(piece.text) for piece in found[-2:])
+        head, opened = (encode(piece.text) for piece in pieces[-2:])
         prompt = np.concatenate([*rows, head, opened])
-        generated, thinking = _generated(encode, messages[i], i, found[-1].text, options)
+        generated, thinking = _generated(encode, messages[i], i, pieces[-1].text, options)
         last_user = up_to + len(head)
         if messages[i].get("prompt_ids") is not None:
             rendered, prompt = prompt, np.asarray(messages[i]["prompt_ids"], np.int32)
-            if shared(rendered, prompt) < last_user:
+            if common_prefix(rendered, prompt) < last_user:
                 last_user = 0  # the mark of the rendered prompt is not in the one that was sent
         yield Call(
             prompt,
@@ -109,7 +118,7 @@ class Encoder:
             raise InputError("a tokenizer without the family's special tokens", got=f"no {missing[0]}")
         self.tokenizer, self.known, self.pads = tokenizer, {}, [known[pad] for pad in PADS if pad in known]
 
-    def __call__(self, text, pictures=()):
+    def __call__(self, text: str, pictures: Sequence[int] = ()) -> np.ndarray:
         key = (text, *pictures)
         if key not in self.known:
             ids = np.array(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], np.int32)
@@ -120,7 +129,7 @@ class Encoder:
         return self.known[key]
 
 
-def pictures(message):
+def pictures(message: dict) -> tuple[int, ...]:
     """A negative number for each picture or film of a message, from what it shows or where it lies."""
     content = message.get("content")
     items = content if isinstance(content, list | tuple) else []

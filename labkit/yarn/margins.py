@@ -1,0 +1,143 @@
+"""The questions of `labkit.yarn.tasks` over lengths, depths and scalings: margins that survive an interrupt.
+
+Every question is asked under every scaling, so that differences between scalings are paired. A length beyond what a
+scaling reaches is asked all the same: that is the experiment. Answers are written to a folder as they come, one line of
+JSON each; the same call goes on from there, and a call with more lengths or seeds asks what is missing.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import xarray
+
+from labkit import stats
+from labkit.errors import InputError
+from labkit.notation import label
+from labkit.rotary import Scaling, stretched
+from labkit.yarn.answers import RIGHT, Answers, distinct, interruptible
+from labkit.yarn.scope import under
+from labkit.yarn.tasks import Question, question
+
+LEAST_SEEDS = 8  # below, an interval says nothing
+
+
+@torch.no_grad()
+def grid(
+    lab,
+    *,
+    tasks: Sequence[str] = ("needle",),
+    lengths: Sequence[int] | None = None,
+    depths: int | Sequence[float] = 8,
+    scalings: Sequence[Scaling] | None = None,
+    seeds: int = LEAST_SEEDS,
+    chunk: int | None = None,
+    folder=None,
+    progress: bool = False,
+) -> xarray.Dataset:
+    """Ask, and measure the margin of the right answer over its foil.
+
+    Args:
+        lab: `Lab` with a tokenizer. tasks: of `tasks.FACTS`.
+        lengths: tokens of the prompts; None is 1/2, 1, 2 and 4 native windows.
+        depths: how many, evenly spaced from 0 to 1, or the depths themselves.
+        scalings: `rotary.Scaling`s; None is none, YaRN 2 and YaRN 4.
+        seeds: how many questions per cell, at least 8.
+        chunk: tokens per forward pass; None for one pass.
+        folder: where answers are kept; None keeps them in memory alone.
+        progress: show a bar.
+
+    Returns:
+        Dataset over (task, scaling, length, depth, sample): `margin` in nats; `right`, 1 where the answer is the most
+        likely next token; NaN where not yet asked.
+
+    Raises:
+        InputError: an unknown task, too few seeds, no room, scalings of one name, a folder of another model or edits.
+        BudgetError: a length that would not fit.
+        Interrupted: on Ctrl-C; its dataset holds what was answered.
+    """
+    if seeds < LEAST_SEEDS:
+        raise InputError("too few questions for an interval", got=f"seeds={seeds}", expected=f"at least {LEAST_SEEDS}")
+    window = lab.spec.window
+    lengths = [window // 2, window, 2 * window, 4 * window] if lengths is None else sorted(map(int, lengths))
+    if isinstance(depths, int):
+        depths = [0.5] if depths == 1 else [n / (depths - 1) for n in range(depths)]
+    if scalings is None:
+        scalings = [Scaling(), stretched(lab.spec, 2.0), stretched(lab.spec, 4.0)]
+    scalings, answers, depths = distinct(scalings), Answers(folder, lab), list(map(float, depths))
+    axes = (list(tasks), scalings, lengths, depths, list(range(seeds)))
+    hint = "give folder=... to go on later" if folder is None else "the same call goes on"
+    total = len(scalings) * len(lengths) * len(axes[0]) * len(depths) * seeds
+    options = dict(total=total, unit="answer", show=progress, hint=f"error.dataset holds the answers so far; {hint}")
+    with interruptible(lambda: _dataset(answers, axes, lab), **options) as bar:
+        for length, task, depth, seed in itertools.product(lengths, tasks, depths, range(seeds)):
+            keys = {scaling: answers.key(task, scaling, length, depth, seed) for scaling in scalings}
+            missing = [scaling for scaling in scalings if keys[scaling] not in answers.known]
+            bar.update(len(scalings) - len(missing))
+            if missing:
+                asked = question(lab, task, length=length, depth=depth, seed=seed)
+                longest = length + len(asked.answer) + len(asked.foil)
+            for scaling in missing:
+                with under(lab, scaling, max(longest, window, int(scaling.factor * (scaling.original or window)))):
+                    answers.write(keys[scaling], *margin(lab, asked, chunk=chunk))
+                bar.update(1)
+    return _dataset(answers, axes, lab)
+
+
+def _dataset(answers, axes, lab):
+    """margin and right over all axes, NaN where there is no answer."""
+    dims = ("task", "scaling", "length", "depth", "sample")
+    margins, rights = (np.full([len(axis) for axis in axes], np.nan, np.float32) for _ in range(2))
+    for cell in np.ndindex(*margins.shape):
+        key = answers.key(*(axis[i] for axis, i in zip(axes, cell, strict=True)))
+        margins[cell], rights[cell] = answers.known.get(key, (np.nan, np.nan))
+    values = {"margin": (dims, margins, "margin"), "right": (dims, rights, RIGHT)}
+    coords = dict(zip(dims, axes, strict=True)) | {"scaling": list(map(str, axes[1]))}
+    return label(values, coords=coords, attrs={"model": lab.name, "reading": "yarn.grid", "window": lab.spec.window})
+
+
+def margin(lab, asked: Question, *, chunk=None, cache=None, position_ids=None) -> tuple[float, bool]:
+    """(log p(answer) - log p(foil) in nats, whether the answer's first token is the most likely one), teacher-forced.
+
+    Args:
+        asked: `tasks.Question`. chunk, cache, position_ids: of `lab.trace`; with a cache, `asked.ids` is what is left.
+    """
+    simple = len(asked.answer) == len(asked.foil) == 1
+    cache = lab.cache() if cache is None and (not simple or chunk) else cache
+    run = lab.trace(asked.ids, layers=[], cache=cache, chunk=chunk, position_ids=position_ids)
+    first = run.logits[-1].float().log_softmax(-1)
+    right = bool(first.argmax() == asked.answer[0])
+    if simple:
+        return float(first[asked.answer[0]] - first[asked.foil[0]]), right
+    snap, sums = lab.snapshot(cache), []
+    for ids in (asked.answer, asked.foil):
+        total = first[ids[0]]
+        if len(ids) > 1:
+            at = None if position_ids is None else int(position_ids[-1]) + 1 + torch.arange(len(ids) - 1)
+            rest = lab.trace(ids[:-1], layers=[], cache=lab.restore(snap), logits="all", position_ids=at).logits
+            total = total + rest.float().log_softmax(-1).gather(1, ids[1:, None].to(rest.device)).sum()
+        sums.append(float(total))
+    return sums[0] - sums[1], right
+
+
+def cell_means(ds: xarray.Dataset) -> xarray.Dataset:
+    """Means over the questions of each cell, with 95 % intervals.
+
+    Args:
+        ds: of `grid`.
+
+    Returns:
+        Dataset over (task, scaling, length, depth): `margin`, `margin_low`, `margin_high` (Student's t over the
+        questions); `right`, `right_low`, `right_high` (Wilson); `answers`, how many there are.
+    """
+    answers = ds.margin.notnull().sum("sample")
+    right, options = ds.right.sum("sample").astype(int), dict(output_core_dims=[[], []], vectorize=True)
+    right_ends = xarray.apply_ufunc(stats.wilson, right, answers, **options)
+    parts = {"margin": (ds.margin, stats.t_interval(ds.margin)), "right": (ds.right, right_ends)}
+    dims, values = answers.dims, {"answers": (answers.dims, answers.values, None)}
+    for name, (drawn, (low, high)) in parts.items():
+        quantity = "margin" if name == "margin" else RIGHT
+        ends = {name: drawn.mean("sample"), f"{name}_low": low, f"{name}_high": high}
+        values |= {key: (dims, end.transpose(*dims).values, quantity) for key, end in ends.items()}
+    return label(values, coords={dim: ds[dim].values for dim in dims}, attrs=ds.attrs | {"reading": "yarn.cell_means"})

@@ -1,0 +1,133 @@
+"""Scaling that grows with the text: keys are cached before rotation and turned at every pass.
+
+Static YaRN, as engines serve it, stretches short texts too. Dynamic scaling uses s = l/L at length l, at least 1. With
+keys that were rotated when they were cached that mixes two scalings in one softmax as soon as s moves. Here the
+attention layers' part of the cache holds keys as they leave the key norm; every pass turns all of them under the s of
+its length. The bytes are the same, the turning costs one pass over the rotated channels.
+"""
+
+import contextlib
+import dataclasses
+
+import torch
+from transformers.cache_utils import DynamicLayer
+
+from labkit import rotary
+from labkit.cache import CLOSED, GO_ON
+from labkit.errors import InputError
+from labkit.rotary import RELEASED, constants, stretched
+from labkit.trace import Pass, decoder
+from labkit.yarn.scope import under
+
+
+@contextlib.contextmanager
+def dynamic(lab, most: float = RELEASED, *, ramp: str = "index", attention_factor: float | None = None):
+    """The model under YaRN with s = l/L at length l, at least 1 and at most `most`; caches are made by `lab.cache()`.
+
+    A pass (a chunk, a decode step) is read under the s of its last token. States and values of earlier tokens stay what
+    they were when they were read.
+
+    Args:
+        lab: `Lab`. most: the largest s; positions up to `most` windows are allowed meanwhile.
+        ramp, attention_factor: as in `scaled`.
+
+    Yields:
+        the lab.
+
+    Raises:
+        InputError: as `scaled`; continuing a cache of another scope.
+    """
+    scaling = stretched(lab.spec, most, kind="dynamic-yarn", ramp=ramp, attention_factor=attention_factor)
+    stack = decoder(lab.model)
+    rotator = Rotator(lab, scaling, stack.rotary_emb)
+    with contextlib.ExitStack() as scope:
+        scope.enter_context(under(lab, dataclasses.replace(scaling, length=lab.spec.window)))
+        scope.callback(stack.register_forward_pre_hook(rotator.settle, with_kwargs=True).remove)
+        scope.callback(stack.rotary_emb.register_forward_hook(rotator.seen, with_kwargs=True).remove)
+        scope.enter_context(lab.scopes.opened(unrotated=lambda layer: UnrotatedLayer(rotator)))
+        scope.callback(setattr, rotator, "open", False)
+        yield lab
+
+
+class Rotator:
+    """The scaling of the pass that is running, and the angles that its tokens were rotated by."""
+
+    def __init__(self, lab, scaling, module):
+        self.lab, self.scaling, self.module, self.constants = lab, scaling, module, constants(lab.spec)
+        self.open = True
+        self.position_ids = self.cos = self.sin = None
+
+    def __deepcopy__(self, memo):
+        return self  # a copy of a cache is turned by the same scope
+
+    def settle(self, module, args, kwargs):
+        """Before a pass: the scaling of its length."""
+        current = Pass.of(module, args, kwargs)
+        length = current.before + current.tokens
+        scaling = self.scaling.at(length)
+        self.module.inv_freq.copy_(rotary.frequencies(scaling, **self.constants))
+        self.module.attention_scaling = scaling.attention_factor
+        self.lab.scopes.scaling = dataclasses.replace(self.scaling, length=length)
+
+    def seen(self, module, args, kwargs, output):
+        """After the rotary module: positions [3, batch, T] of the pass, and its cos and sin [batch, 1, T, channel]."""
+        position_ids = args[1] if len(args) > 1 else kwargs["position_ids"]
+        self.position_ids = position_ids.expand(3, *position_ids.shape[-2:])
+        self.cos, self.sin = (part[:, None] for part in output)
+
+    def angles(self, position_ids):
+        """cos and sin of any rotary positions under the scaling of the pass, as the model makes them."""
+        cos, sin = type(self.module).forward(self.module, self.cos, position_ids)
+        return cos[:, None], sin[:, None]
+
+    def turned_back(self, keys):
+        """Keys of the pass before rotation: turned by the negative angle, over cos² + sin², which is m²."""
+        cos, sin = self.cos.float(), self.sin.float()
+        rotated, rest = rotary.rotate(keys.float(), cos, -sin).tensor_split([cos.shape[-1]], -1)
+        return torch.cat([rotated / (cos**2 + sin**2), rest], -1).to(keys)
+
+
+class UnrotatedLayer(DynamicLayer):
+    """Keys before rotation with their positions, and values; gives out keys turned under the running pass's scaling."""
+
+    unrotated = True
+
+    def __init__(self, rotator):
+        super().__init__()
+        self.rotator, self.position_ids = rotator, None
+
+    def update(self, key_states, value_states, *args, **kwargs):
+        """Keep this pass's keys turned back; give out earlier ones turned anew, these as they are."""
+        rotator = self.rotator
+        if not rotator.open:
+            raise InputError(CLOSED, got="keys before rotation", hint=GO_ON)
+        given, position_ids = key_states, rotator.position_ids.expand(3, len(key_states), -1)
+        if self.get_seq_length():
+            given = torch.cat([rotary.rotate(self.keys, *rotator.angles(self.position_ids)), key_states], 2)
+            position_ids = torch.cat([self.position_ids, position_ids], -1)
+        super().update(rotator.turned_back(key_states), value_states)
+        self.position_ids = position_ids
+        return given, self.values
+
+    def crop(self, tokens_to_remove):
+        """As transformers'; positions go with their keys."""
+        super().crop(tokens_to_remove)
+        self.position_ids = None if self.position_ids is None else self.position_ids[..., : self.get_seq_length()]
+
+    def batch_repeat_interleave(self, repeats):
+        """As transformers'; positions go with their rows."""
+        super().batch_repeat_interleave(repeats)
+        if self.get_seq_length():
+            self.position_ids = self.position_ids.repeat_interleave(repeats, 1)
+
+    def batch_select_indices(self, indices):
+        """As transformers'; positions go with their rows."""
+        super().batch_select_indices(indices)
+        if self.get_seq_length():
+            self.position_ids = self.position_ids[:, indices]
+
+    def reorder_cache(self, beam_idx):
+        """As transformers'; positions go with their rows."""
+        super().reorder_cache(beam_idx)
+        if self.get_seq_length():
+            self.position_ids = self.position_ids.index_select(1, beam_idx.to(self.position_ids.device))

@@ -1,0 +1,43 @@
+"""Mutants of reuse and thinking: what a ledger counts, where states are saved, where prompts part."""
+
+from tests.mutants import Mutant
+
+LEDGER, SCHEMES, TREE = "labkit/reuse/ledger.py", "labkit/reuse/schemes.py", "labkit/reuse/tree.py"
+PARTING, PREFIX = "labkit/thinking/parting.py", "tests/test_thinking.py::test_the_common_prefix_at_every_length"
+BRUTE = "tests/test_reuse.py::test_the_ledger_is_brute_force"
+
+MUTANTS = [
+    Mutant(LEDGER, "most = len(prompt) - 1", "most = len(prompt)", BRUTE),
+    Mutant(LEDGER, "min(shared // self.block * self.block, most)", "min(shared, most)", BRUTE),
+    Mutant(LEDGER, '"penalty": attention - state', '"penalty": shared - state', BRUTE),
+    Mutant(LEDGER, "return 2 * visible * flops", "return visible * flops", "tests/test_reuse.py::test_break_even"),
+    Mutant(SCHEMES, "mark * (state // mark + 1)", "mark * (state // mark + 2)", BRUTE),
+    Mutant(SCHEMES, "chosen |= {length, shared}", "chosen |= {length}", BRUTE),
+    Mutant(TREE, "return max(fitting)", "return min(fitting)", BRUTE),
+    Mutant(
+        TREE,
+        "self.order.move_to_end(node.snapshots[max(fitting)])",
+        "pass",
+        "tests/test_reuse.py::test_a_budget_drops_what_was_of_no_use_longest",
+    ),
+    Mutant(
+        "labkit/reuse/measured.py",
+        "saved = [pair for pair in saved if pair is not live]",
+        "saved = list(saved)",
+        "tests/test_reuse_play.py::test_a_live_state_goes_with_the_next_call",
+    ),
+    Mutant(
+        "labkit/reuse/call.py",
+        "before_think=max(0, len(prompt) - len(opened))",
+        "before_think=len(prompt)",
+        "tests/test_reuse.py::test_prompts_are_the_rendered_ones",
+    ),
+    Mutant(PARTING, "return at + int(differ[0])", "return int(differ[0])", PREFIX),
+    Mutant(PARTING, "at, step = stop, 4 * step", "at, step = stop + 1, 4 * step", PREFIX),
+    Mutant(
+        "labkit/thinking/rules.py",
+        "preserve is True or",
+        "preserve or",
+        "tests/test_thinking.py::test_thinking_of_an_earlier_turn",
+    ),
+]

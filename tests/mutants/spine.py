@@ -1,0 +1,51 @@
+"""Mutants of what every reading stands on: rotary frequencies, caches, edits, proofs, streams."""
+
+from tests.mutants import Mutant
+
+ROTARY, CACHE, EDIT, STREAM = "labkit/rotary.py", "labkit/cache.py", "labkit/edit.py", "labkit/stream/feed.py"
+FREQUENCIES = "tests/test_rotary.py::test_frequencies_are_those_of_transformers"
+LENGTH = "tests/test_rotary.py::test_dynamic_yarn_follows_the_length"
+CADENCE = "tests/test_stream.py::test_a_checkpoint_lies_after_every_so_many_chunks"
+TOLERANCE = "tests/test_parity.py::test_an_error_above_the_tolerance_is_refused"
+WHERE = "tests/test_edit.py::test_positions_are_absolute_in_every_way_of_feeding"
+MOVED = "tests/test_edit.py::test_an_edit_moves_only_the_chosen_tokens_and_heads"
+OWN = "tests/test_cache.py::test_snapshots_share_keys_and_own_states"
+RESUMED = "tests/test_cache.py::test_resumed_equals_cold"
+
+MUTANTS = [
+    Mutant(ROTARY, "0.1 * math.log(self.at().factor) + 1.0", "0.1 * math.log2(self.at().factor) + 1.0", FREQUENCIES),
+    Mutant(ROTARY, "max(math.floor(at[0]), 0)", "max(math.ceil(at[0]), 0)", FREQUENCIES),
+    Mutant(ROTARY, "(width / (width - 2))", "(width / (width + 2))", FREQUENCIES),
+    Mutant(
+        ROTARY, "max(1.0, length / window), self.factor)", "max(1.0, length / window), 99.0)", "tests/test_rotary.py"
+    ),
+    Mutant(
+        CACHE,
+        "(differ := (ids[:same] != snap.ids[:same]).nonzero())",
+        "(differ := (ids[: same - 1] != snap.ids[: same - 1]).nonzero())",
+        "tests/test_cache.py::test_the_last_token_of_a_snapshot_counts",
+    ),
+    Mutant(CACHE, "layer.recurrent_states[0].clone()\n        elif", "layer.recurrent_states[0]\n        elif", OWN),
+    Mutant(CACHE, "layer.conv_states[0].copy_(snap.conv[index])", "pass", RESUMED),
+    Mutant(CACHE, "layer.recurrent_states[0].copy_(snap.state[index])", "pass", RESUMED),
+    Mutant(EDIT, "torch.arange(tokens) + seen - pads", "torch.arange(tokens) - pads", WHERE),
+    Mutant(
+        EDIT,
+        "torch.arange(tokens) + seen - pads[:, None]",
+        "(torch.arange(tokens) + seen).expand(len(pads), -1)",
+        "tests/test_edit.py::test_positions_count_from_the_first_real_token_of_a_padded_row",
+    ),
+    Mutant(EDIT, "torch.where(chosen, new.to(old), old)", "new.to(old)", MOVED),
+    Mutant(
+        EDIT,
+        "if item.at == seen - 1:",
+        "if item.at <= seen - 1:",
+        "tests/test_edit.py::test_state_surgery_is_the_same_in_every_way_of_feeding",
+    ),
+    Mutant("labkit/trace/run.py", "torch.bfloat16: 1e-2}", "torch.bfloat16: 1e-1}", TOLERANCE),
+    Mutant("labkit/trace/run.py", "torch.float32: 1e-4,", "torch.float32: 1e-3,", TOLERANCE),
+    Mutant("labkit/trace/run.py", "if not error <= tolerance:", "if error > 10 * tolerance:", TOLERANCE),
+    Mutant(STREAM, "(a // chunk + 1) % every == 0 or last", "a // chunk % every == 0 or last", CADENCE),
+    Mutant(STREAM, "(a // chunk + 1) % every == 0 or last", "(a // chunk + 1) % every == 0", CADENCE),
+    Mutant(STREAM, "(a // chunk + 1) % every == 0 or last", "True", CADENCE),
+]
