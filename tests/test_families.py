@@ -230,7 +230,7 @@ def test_a_wrapped_model_computes_what_the_bare_one_does(wrapped):
     with torch.no_grad():
         expected = model(ids[None]).logits[0]
     assert torch.equal(lab.trace(ids, logits="all").logits, expected)
-    close = dict(rtol=2e-3, atol=2e-3)
+    close = dict(rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(lab.trace(ids, logits="all", chunk=5).logits, expected, **close)
     short, long = lab.trace([ids[:9], ids])
     torch.testing.assert_close(long.logits[0], expected[-1], **close)

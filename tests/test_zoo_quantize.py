@@ -72,6 +72,8 @@ def test_a_quantised_model_computes_with_its_packed_weights(quantize, package, f
     assert lab.backend.quantize == quantize
     assert lab.backend.versions[package] is not None
     assert package in repr(lab.backend)
+    again = lk.wrap(lab.model).backend
+    assert (again.quantize, again.versions) == (package, lab.backend.versions)
 
 
 @pytest.mark.filterwarnings("ignore")

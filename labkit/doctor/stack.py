@@ -73,8 +73,8 @@ def memory(sample):
 
 def browser(sample):
     """Browser tests and pictures of figures need one; figures themselves do not."""
-    if found := next(filter(None, map(shutil.which, BROWSERS)), None):
-        return Verdict("browser", "ok", f"{found.replace(chr(92), '/').rsplit('/', 1)[-1]} is installed")
+    if path := next(filter(None, map(shutil.which, BROWSERS)), None):
+        return Verdict("browser", "ok", f"{path.replace(chr(92), '/').rsplit('/', 1)[-1]} is installed")
     return Verdict("browser", "warn", f"none of {', '.join(BROWSERS)}; browser tests are skipped")
 
 
@@ -84,10 +84,10 @@ def share_button(sample):
 
     from plotly.offline import get_plotlyjs
 
-    found = re.search(r'showSendToCloud:\{valType:"boolean",dflt:!(\d)', get_plotlyjs())
-    if found is None:
+    option = re.search(r'showSendToCloud:\{valType:"boolean",dflt:!(\d)', get_plotlyjs())
+    if option is None:
         return Verdict("share button", "warn", "plotly no longer has showSendToCloud; look for another upload button")
-    shown = "on" if found[1] == "0" else "off"
+    shown = "on" if option[1] == "0" else "off"
     return Verdict(
         "share button", "ok", f"plotly's upload to its cloud is {shown} by default; labkit.draw turns it off"
     )

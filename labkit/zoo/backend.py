@@ -24,8 +24,8 @@ PACKAGES = {  # name in the record: names of the distribution, first installed c
     "causal_conv1d": ("causal-conv1d",),
     "kernels": ("kernels",),
 }
-QUANTIZERS = {"nf4": ("bitsandbytes", ("bitsandbytes",)), "int8": ("torchao", ("torchao",))}
-QUANTIZERS["int4"] = QUANTIZERS["int8"]
+QUANTIZERS = {"nf4": "bitsandbytes", "int8": "torchao", "int4": "torchao"}
+QUANTIZERS |= {package: package for package in QUANTIZERS.values()}  # the names of stored methods
 _installed = {}  # family -> {name of a global: what import resolved it to}, while the reference is forced
 
 
@@ -87,7 +87,7 @@ def _no_note(record):
 
 def versions(quantize: str | None = None) -> dict[str, str | None]:
     """`{name: version or None}` of python and of every package that can change the numbers."""
-    wanted = PACKAGES | dict([QUANTIZERS[quantize]] if quantize in QUANTIZERS else [])
+    wanted = PACKAGES | ({QUANTIZERS[quantize]: (QUANTIZERS[quantize],)} if quantize in QUANTIZERS else {})
     installed = {name: next(filter(None, map(_version, names)), None) for name, names in wanted.items()}
     return {"python": platform.python_version()} | installed
 

@@ -52,8 +52,9 @@ class Ready:
 
 
 def how_stored(model, stored) -> str:
-    """The method of a `quantization_config`, and whether the weights were unpacked at load."""
-    method = str(stored.get("quant_method"))
+    """The method of a `quantization_config`, a dict or transformers' own, and whether weights were unpacked at load."""
+    method = stored["quant_method"] if isinstance(stored, dict) else stored.quant_method
+    method = str(getattr(method, "value", method))
     return method if any(not precision.plain(weight) for weight in model.parameters()) else f"{method}, unpacked"
 
 
@@ -98,8 +99,8 @@ def model(ready: Ready):
     else:
         options |= dict(use_safetensors=True)
     if ready.quantize:
-        kept = ready.family.unquantized
-        options["quantization_config"] = precision.quantization_config(ready.quantize, ready.dtype, kept)
+        skip = ready.family.unquantized
+        options["quantization_config"] = precision.quantization_config(ready.quantize, ready.dtype, skip)
     if ready.quantize or ready.stored or importlib.util.find_spec("accelerate"):
         options["device_map"] = {"": ready.place}  # else by way of host memory
     try:

@@ -26,7 +26,7 @@ def load(
     quantize: str | None = None,
     backend: str | None = None,
 ):
-    """Load a model to look into.
+    """Load a model to look into; `labkit.wrap` takes one that is already there.
 
     Args:
         name: "nano", a folder, a `.gguf` file, or a hub id "org/name", the only one that may use the network;
@@ -34,8 +34,9 @@ def load(
         device: "cuda", "cuda:1" or "cpu"; None is the GPU if there is one.
         dtype: of activations and unquantised weights, a torch dtype or its name; None is the checkpoint's own
             on a GPU, and float32 on a CPU if that fits.
-        quantize: None, "nf4", "int8", "int4" or "fp8" for the large linear layers; lm_head and the a and b
-            projections stay as they are. A checkpoint that is stored packed needs none.
+        quantize: None, "nf4", "int8", "int4" or "fp8" for the large linear layers; lm_head, the a and b projections
+            and routers stay as they are, and so do experts under all but "fp8". A checkpoint that is stored packed
+            needs none.
         backend: None keeps the kernels that are bound; "torch" forces the PyTorch reference kernels on the
             whole process, so on models of the family loaded before, too; "installed" goes back to what transformers
             found at import.

@@ -36,10 +36,9 @@ def wrap(model, tokenizer=None, *, name: str | None = None):
             hint = "labkit.wrap(model, processor.tokenizer)" if hasattr(tokenizer, "tokenizer") else None
             raise InputError("not a tokenizer", got=type(tokenizer).__name__, expected="a tokenizer", hint=hint)
         loading.check_tokenizer(tokenizer, spec, InputError)
-    stored = getattr(model.config, "quantization_config", None)
-    stored = stored.to_dict() if hasattr(stored, "to_dict") else stored
     from labkit.lab import Lab
 
+    stored = getattr(model.config, "quantization_config", None)
     how = loading.how_stored(model, stored) if stored else None
     return Lab(model, tokenizer, spec, backend.record(model, spec, quantize=how), spec.name)
 
