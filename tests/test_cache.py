@@ -6,6 +6,7 @@ import torch
 
 from labkit import cache as hybrid
 from labkit.errors import InputError
+from labkit.trace import cache_parameter
 
 IDS = tiny.ids(90)
 
@@ -14,6 +15,12 @@ def warm(lab, n):
     cache = lab.cache()
     lab.trace(IDS[:n], cache=cache)
     return cache, lab.snapshot(cache)
+
+
+def fed_by_the_bare_model(lab, cache, n):
+    with torch.no_grad():
+        lab.model(IDS[None, :n], **{cache_parameter(lab.model): cache})
+    return cache
 
 
 @pytest.mark.parametrize("n", [1, 3, 64, 77, 89])
@@ -48,6 +55,11 @@ def test_a_resume_at_the_wrong_place_is_another_answer_or_refused(lab):
         lab.resume(snap, changed)
     with pytest.raises(InputError, match="first difference at token 30"):
         lab.resume(snap, IDS[:30])
+    for at in (0, 59):  # the first and the last token count like any other
+        changed = IDS.clone()
+        changed[at] += 1
+        with pytest.raises(InputError, match=f"first difference at token {at}\\b"):
+            lab.resume(snap, changed)
     with pytest.raises(InputError, match="nothing is left"):
         lab.resume(snap, IDS[:60])
 
@@ -108,6 +120,20 @@ def test_other_caches_are_refused(lab):
     with pytest.raises(InputError, match="(?s)ids do not fit.*got: 3 ids.*9 tokens"):
         hybrid.snapshot(warm(lab, 9)[0], ids=IDS[:3])
     with pytest.raises(InputError, match="does not know its tokens"):
-        lab.resume(hybrid.snapshot(warm(lab, 9)[0]), IDS)
+        lab.resume(hybrid.snapshot(fed_by_the_bare_model(lab, lab.cache(), 9)), IDS)
     with pytest.raises(InputError, match="a batch starts cold"):
         lab.trace([IDS[:4], IDS[:5]], cache=lab.cache())
+
+
+def test_a_reset_cache_forgets_its_tokens(lab):
+    cache, _ = warm(lab, 40)
+    cache.reset()
+    other = tiny.ids(40, seed=5)
+    fed_by_the_bare_model(lab, cache, 7)
+    assert lab.snapshot(cache).ids is None, "7 tokens that nobody told the lab, 40 that are gone"
+    cache.reset()
+    lab.trace(other, cache=cache)
+    snap = lab.snapshot(cache)
+    assert torch.equal(snap.ids, other)
+    with pytest.raises(InputError, match="first difference at token 0"):
+        lab.resume(snap, IDS)
