@@ -7,7 +7,7 @@ Look down a column for what length costs, along a row for what depth costs, and 
 were asked the same questions. The title gives the difference of the panels for each length with its 95 % interval.
 Intervals that held zero at every length would refute it.
 
-Source: in the manner of RULER, arXiv 2404.06654; this project's `yarn.probe`, teacher-forced.
+Source: in the manner of RULER, arXiv 2404.06654; this project's `yarn.grid`, teacher-forced.
 """
 
 from figures.one_cause_at_a_time import TOLERANCE  # noqa: F401
@@ -20,7 +20,7 @@ DEPTHS = 5
 def data(lab):
     """margin (scaling, length, depth), mean over the questions; low, high (length): of what YaRN adds; right."""
     scalings = [rotary.Scaling(), yarn.stretched(lab.spec, 4)]
-    ds = yarn.probe(lab, tasks=("keys",), depths=DEPTHS, scalings=scalings).isel(task=0, drop=True)
+    ds = yarn.grid(lab, tasks=("keys",), depths=DEPTHS, scalings=scalings).isel(task=0, drop=True)
     gain = ds.margin.diff("scaling").isel(scaling=0, drop=True).mean("depth")  # depths of a question share its facts
     low, high = stats.t_interval(gain)
     right = ds.right.mean(["depth", "sample"])
@@ -29,7 +29,7 @@ def data(lab):
 
 def draw(ds):
     """A map of lengths and depths for each scaling."""
-    said = (f"{float(a):+.1f} to {float(b):+.1f}" for a, b in zip(ds.low, ds.high, strict=True))
-    said = ", ".join(f"{int(length):,}: {ends}" for length, ends in zip(ds.length, said, strict=True))
-    title = f"Nats that YaRN 4 adds to the margin, by tokens, 95 %: {said}"
+    lengths = zip(ds.length, ds.low, ds.high, strict=True)
+    gains = ", ".join(f"{int(length):,}: {float(low):+.1f} to {float(high):+.1f}" for length, low, high in lengths)
+    title = f"Nats that YaRN 4 adds to the margin, by tokens, 95 %: {gains}"
     return plot.heatmap(ds, "margin", x="depth", y="length", facet="scaling", title=title)

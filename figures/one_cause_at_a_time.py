@@ -9,7 +9,7 @@ Look at how a line goes on from its first point, within the window, to the right
 moved, would refute the title. At the left YaRN 4 is the better one, at the right the worse: nano was never trained on
 stretched frequencies.
 
-Source: YaRN, arXiv 2309.00071; counterfactuals from real keys, values and states, this project's `yarn.causes`.
+Source: YaRN, arXiv 2309.00071; counterfactuals of real keys, values and states, `yarn.counterfactuals`.
 """
 
 from labkit import draw as plot
@@ -27,19 +27,21 @@ TOLERANCE = {
 
 
 def data(lab):
-    """margin (term, scaling, gap), mean over the questions; control: the most that shifting moved any."""
-    ds = yarn.causes(lab, seeds=SEEDS)
-    moved = abs(ds.margin.sel(term="shift") - ds.margin.sel(term="short")).max()
+    """margin (cause, scaling, gap), mean over the questions; control: the most that shifting moved any."""
+    ds = yarn.counterfactuals(lab, seeds=SEEDS)
+    moved = abs(ds.margin.sel(cause="shift") - ds.margin.sel(cause="short")).max()
     fall = ds.margin.isel(gap=0) - ds.margin.isel(gap=-1)
     low, high = stats.t_interval(fall)
-    held = ds[["margin"]].mean("sample", keep_attrs=True).assign(low=low, high=high)
-    return held.assign_attrs(ds.attrs | {"seeds": SEEDS, "control_within": bool(moved < 5e-3)})
+    means = ds[["margin"]].mean("sample", keep_attrs=True).assign(low=low, high=high)
+    return means.assign_attrs(ds.attrs | {"seeds": SEEDS, "control_within": bool(moved < 5e-3)})
 
 
 def draw(ds):
     """One line per cause, one panel per scaling."""
     ends = lambda **at: f"{float(ds.low.sel(**at)):+.1f} to {float(ds.high.sel(**at)):+.1f}"  # noqa: E731
-    said = (", ".join(f"{term} {ends(term=term, scaling=name)}" for term in SHOWN) for name in ds.scaling.values)
-    said = "; ".join(f"{name}: {line}" for name, line in zip(ds.scaling.values, said, strict=True))
-    title = f"Nats lost from the full window to three windows more, 95 %: {said}"
-    return plot.lines(ds, "margin", x="gap", color="term", facet="scaling", title=title)
+    lost = {
+        name: ", ".join(f"{cause} {ends(cause=cause, scaling=name)}" for cause in SHOWN) for name in ds.scaling.values
+    }
+    title = "Nats lost from the full window to three windows more, 95 %: "
+    title += "; ".join(f"{name}: {intervals}" for name, intervals in lost.items())
+    return plot.lines(ds, "margin", x="gap", color="cause", facet="scaling", title=title)

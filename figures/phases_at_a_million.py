@@ -7,7 +7,7 @@ Look at the dark cells of the first row. A pair that turns at least once in the 
 long the text; the slowest pairs barely move at all. Dark cells in the row of YaRN 4 would refute the title; factor 2 is
 made for 524,288 tokens and leaves some.
 
-Source: RoPE, arXiv 2104.09864; YaRN, arXiv 2309.00071; `labkit.yarn.ledger`.
+Source: RoPE, arXiv 2104.09864; YaRN, arXiv 2309.00071; `labkit.yarn.phase_coverage`.
 """
 
 from labkit import draw as plot
@@ -17,15 +17,15 @@ TOKENS = 1_010_000
 
 
 def data(lab):
-    """new (scaling, pair) and what else `yarn.ledger` gives."""
+    """new (scaling, pair) and what else `yarn.phase_coverage` gives."""
     model = spec.read("Qwen3.6-27B")
     scalings = [rotary.Scaling(), *(yarn.stretched(model, factor) for factor in (2, 4))]
-    ds = yarn.ledger(model, TOKENS, scalings=scalings)
+    ds = yarn.phase_coverage(model, TOKENS, scalings=scalings)
     return ds[["new", "turns", "trained"]].assign(unseen=(~ds.covered).sum("pair"))
 
 
 def draw(ds):
     """A map of scalings and pairs."""
-    said = ", ".join(f"{name} {int(n)}" for name, n in zip(ds.scaling.values, ds.unseen.values, strict=True))
-    title = f"Pairs with phases beyond those of training, at {int(ds.attrs['tokens']):,} tokens: {said}"
+    unseen = ", ".join(f"{name} {int(n)}" for name, n in zip(ds.scaling.values, ds.unseen.values, strict=True))
+    title = f"Pairs with phases beyond those of training, at {int(ds.attrs['tokens']):,} tokens: {unseen}"
     return plot.heatmap(ds, "new", x="pair", y="scaling", hover=("turns", "trained"), title=title)

@@ -14,7 +14,7 @@ import numpy as np
 
 from labkit import draw as plot
 from labkit import spec, yarn
-from labkit.notation import label
+from labkit.notation import Quantity, label
 
 WAYS = {
     "YaRN 4": {},
@@ -24,20 +24,24 @@ WAYS = {
 }
 
 
+OCTAVE = Quantity("log₂ λ", "wavelength", "tokens", "positive", "arXiv 2104.09864")
+
+
 def data(lab):
     """octave (term, pair): log2 of the wavelength in tokens; never: pairs above the window."""
     model = spec.read("Qwen3.6-27B")
-    found = {name: yarn.wavelengths(model, 4, **options) for name, options in WAYS.items()}
-    plain = next(iter(found.values()))
-    rows = [np.log2(plain.wavelength.values), *(np.log2(ds.scaled_wavelength.values) for ds in found.values())]
-    rows.append(np.full(plain.sizes["pair"], np.log2(model.window)))
-    coords = {"term": ["native", *found, "the window"], "pair": range(plain.sizes["pair"])}
-    held = label({"octave": (("term", "pair"), np.array(rows))}, coords=coords)
-    held.octave.attrs = {"symbol": "log₂ λ", "long_name": "wavelength", "units": "tokens", "scale": "positive"}
-    held["pair"].attrs["long_name"] = "rotary pair"
-    slowed = plain.slowed.values[plain.kind.values == "interpolated"]
+    ways = {name: yarn.wavelengths(model, 4, **options) for name, options in WAYS.items()}
+    pairs = ways["YaRN 4"]
+    rows = [np.log2(pairs.wavelength.values), *(np.log2(ds.scaled_wavelength.values) for ds in ways.values())]
+    rows.append(np.full(pairs.sizes["pair"], np.log2(model.window)))
+    coords = {"term": ["native", *ways, "the window"], "pair": ("pair", range(pairs.sizes["pair"]), "rotary pair")}
+    values = {
+        "octave": (("term", "pair"), np.array(rows), OCTAVE),
+        "never": ((), (pairs.turns < 1).sum(), None),
+        "slowed": ((), pairs.slowed.values[pairs.kind.values == "interpolated"].min(), "slowed"),
+    }
     facts = {"model": model.name, "reading": "yarn.wavelengths", "rotary_dim": model.rotary_dim}
-    return held.assign(never=(plain.turns < 1).sum(), slowed=slowed.min()).assign_attrs(facts)
+    return label(values, coords=coords, attrs=facts)
 
 
 def draw(ds):

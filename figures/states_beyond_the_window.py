@@ -12,12 +12,14 @@ Source: Gated DeltaNet, arXiv 2412.06464; unexplored states, arXiv 2507.02782; S
 
 import math
 
-import xarray
+import numpy as np
 
 from labkit import deltanet, rotary, yarn
 from labkit import draw as plot
+from labkit.notation import Quantity, label
 
 BLOCK, TIMES = 64, 4
+FILLED = Quantity("‖S‖/‖S at 512‖", "norm of the state", "", "positive", "arXiv 2412.06464")
 TOLERANCE = {"filled": {"rtol": 1e-3, "atol": 1e-4, "reason": "states after two thousand steps in float32"}}
 
 
@@ -29,23 +31,24 @@ def data(lab):
     for scaling in scalings:
         with yarn.under(lab, scaling, TIMES * window):
             ds = lab.stream(ids, probes=[deltanet.norms(block=BLOCK)], chunk=256)
-        norm = ds.state_norm.mean("head")
-        rows.append(norm / norm.isel(block=window // BLOCK - 1))
-    held = xarray.concat(rows, "scaling").transpose("scaling", "layer", "block")
-    held = held.assign_coords(scaling=[str(one) for one in scalings], block=(held.block + 1) * BLOCK)
-    held["block"].attrs["long_name"] = "tokens read"
-    held.attrs = {"symbol": "‖S‖/‖S at 512‖", "long_name": "norm of the state", "units": "", "scale": "positive"}
-    end = held.isel(block=-1)
-    held = held.rename("filled").drop_vars("block_start", errors="ignore").to_dataset()
-    held = held.assign(grown=end.isel(scaling=0, drop=True), moved=abs(end.diff("scaling")).max())
-    return held.assign_attrs(model=lab.name, reading="deltanet.norms")
+        norm = ds.state_norm.mean("head").transpose("layer", "block")
+        rows.append((norm / norm.isel(block=window // BLOCK - 1)).values)
+    filled = np.stack(rows)
+    values = {
+        "filled": (("scaling", "layer", "block"), filled, FILLED),
+        "grown": (("layer",), filled[0, :, -1], FILLED),
+        "moved": ((), np.abs(filled[1, :, -1] - filled[0, :, -1]).max(), FILLED),
+    }
+    coords = {"scaling": list(map(str, scalings)), "layer": norm.layer.values}
+    coords["block"] = ("block", (norm.block.values + 1) * BLOCK, "tokens read")
+    return label(values, coords=coords, attrs={"model": lab.name, "reading": "deltanet.norms"})
 
 
 def draw(ds):
     """One line per layer, one panel per scaling."""
-    said = ", ".join(f"{int(at)} {float(value) - 1:+.0%}" for at, value in zip(ds.layer, ds.grown, strict=True))
+    growth = ", ".join(f"{int(at)} {float(value) - 1:+.0%}" for at, value in zip(ds.layer, ds.grown, strict=True))
     title = (
-        f"Norms at four windows beside those at one, by layer: {said}; YaRN 4 moves none by more than {_up(ds.moved)}"
+        f"Norms at four windows beside those at one, by layer: {growth}; YaRN 4 moves none by more than {_up(ds.moved)}"
     )
     return plot.lines(ds, "filled", x="block", color="layer", facet="scaling", title=title)
 

@@ -18,12 +18,12 @@ from labkit import spec, yarn
 def data(lab):
     """slowed (scaling, pair); differ: the largest relative difference of the two ramps at factor 4, and its pair."""
     model = spec.read("Qwen3.6-27B")
-    found = [yarn.wavelengths(model, factor, ramp=ramp) for factor in (2, 4) for ramp in ("index", "paper")]
-    names = [f"{ds.factor:g}, {'paper' if 'paper' in ds.scaling else 'engines'}" for ds in found]
-    held = xarray.concat([ds[["slowed"]] for ds in found], "scaling", combine_attrs="drop_conflicts")
-    apart = 1 - found[2].slowed / found[3].slowed
-    held = held.assign_coords(scaling=names).drop_vars("kind")
-    return held.assign(differ=apart.max(), at=int(apart.argmax("pair")), pairs=int((apart > 1e-3).sum()))
+    curves = [yarn.wavelengths(model, factor, ramp=ramp) for factor in (2, 4) for ramp in ("index", "paper")]
+    names = [f"{ds.factor:g}, {'paper' if 'paper' in ds.scaling else 'engines'}" for ds in curves]
+    slowed = xarray.concat([ds[["slowed"]] for ds in curves], "scaling", combine_attrs="drop_conflicts")
+    slowed = slowed.assign_coords(scaling=names).drop_vars("kind")
+    differ = 1 - curves[2].slowed / curves[3].slowed
+    return slowed.assign(differ=differ.max(), at=int(differ.argmax("pair")), pairs=int((differ > 1e-3).sum()))
 
 
 def draw(ds):

@@ -17,6 +17,12 @@ def warm(lab, n):
     return cache, lab.snapshot(cache)
 
 
+def fed_by_the_bare_model(lab, cache, n):
+    with torch.no_grad():
+        lab.model(IDS[None, :n], **{cache_parameter(lab.model): cache})
+    return cache
+
+
 @pytest.mark.parametrize("n", [1, 3, 64, 77, 89])
 def test_resumed_equals_cold(lab, n):
     cold = lab.trace(IDS, logits="all").logits[n:]
@@ -49,6 +55,11 @@ def test_a_resume_at_the_wrong_place_is_another_answer_or_refused(lab):
         lab.resume(snap, changed)
     with pytest.raises(InputError, match="first difference at token 30"):
         lab.resume(snap, IDS[:30])
+    for at in (0, 59):  # the first and the last token count like any other
+        changed = IDS.clone()
+        changed[at] += 1
+        with pytest.raises(InputError, match=f"first difference at token {at}\\b"):
+            lab.resume(snap, changed)
     with pytest.raises(InputError, match="nothing is left"):
         lab.resume(snap, IDS[:60])
 
@@ -113,6 +124,8 @@ def test_other_caches_are_refused(lab):
         lab.model(IDS[None, :9], **{cache_parameter(lab.model): foreign})
     with pytest.raises(InputError, match="does not know its tokens"):
         lab.resume(lab.snapshot(foreign), IDS)
+    with pytest.raises(InputError, match="does not know its tokens"):
+        lab.resume(hybrid.snapshot(fed_by_the_bare_model(lab, lab.cache(), 9)), IDS)
     with pytest.raises(InputError, match="a batch starts cold"):
         lab.trace([IDS[:4], IDS[:5]], cache=lab.cache())
 
@@ -127,3 +140,17 @@ def test_the_last_token_of_a_snapshot_counts(lab):
     changed = IDS.clone()
     changed[60] = (changed[60] + 1) % 200 + 2
     assert lab.resume(snap, changed).start.length == 60
+
+
+def test_a_reset_cache_forgets_its_tokens(lab):
+    cache, _ = warm(lab, 40)
+    cache.reset()
+    other = tiny.ids(40, seed=5)
+    fed_by_the_bare_model(lab, cache, 7)
+    assert lab.snapshot(cache).ids is None, "7 tokens that nobody told the lab, 40 that are gone"
+    cache.reset()
+    lab.trace(other, cache=cache)
+    snap = lab.snapshot(cache)
+    assert torch.equal(snap.ids, other)
+    with pytest.raises(InputError, match="first difference at token 0"):
+        lab.resume(snap, IDS)

@@ -87,6 +87,7 @@ def test_what_a_configuration_states():
     assert of(rope_type="yarn", factor=4.0, original_max_position_embeddings=512) == Scaling("yarn", 4.0, original=512)
     both = rotary.scaling_of({"rope_type": "yarn", "factor": 4.0, "mscale": 1.0, "mscale_all_dim": 0.5})
     assert both.attention_factor == pytest.approx((0.1 * math.log(4) + 1) / (0.05 * math.log(4) + 1))
+    assert of(rope_type="linear", factor=4.0, attention_factor=1.3).attention_factor == 1, "as transformers ignores it"
     for rope, message in (
         ({"rope_type": "longrope", "factor": 4}, "(?s)no such rotary scaling.*longrope.*yarn"),
         ({"rope_type": "yarn"}, "(?s)without its factor"),
@@ -118,8 +119,8 @@ def test_scalings_that_are_the_same():
 def test_numbers_of_any_kind():
     import numpy as np
 
-    found = Scaling("yarn", np.int64(4), original=np.int32(512), attention_factor=np.float32(1.5))
-    assert found == Scaling("yarn", 4.0, original=512, attention_factor=1.5) and type(found.factor) is float
+    scaling = Scaling("yarn", np.int64(4), original=np.int32(512), attention_factor=np.float32(1.5))
+    assert scaling == Scaling("yarn", 4.0, original=512, attention_factor=1.5) and type(scaling.factor) is float
     assert str(Scaling("yarn", 4.000000001)) != str(Scaling("yarn", 4)), "near ones keep their names apart"
 
 
@@ -166,6 +167,25 @@ def test_angles_are_those_of_the_models_rotary_module():
     cos, sin = module(torch.zeros(1), at[None])
     mine = rotary.angles(at, Scaling(), theta=1000.0, width=8, window=512, dtype=torch.float32)
     assert torch.equal(mine[0], cos[0]) and torch.equal(mine[1], sin[0])
+
+
+def test_a_rotation_turns_pairs_by_the_angle_and_multiplies_them_by_m():
+    """(a + ib)·m·e^{iωp} for channels i and i + half; the other channels stay. So products know distances alone."""
+    draw, scaling = torch.Generator().manual_seed(3), Scaling("yarn", 4, original=512, attention_factor=1.3)
+    q, k = torch.randn(2, 1, 13, dtype=torch.float64, generator=draw)  # 10 rotated channels, 3 others
+    sizes = dict(theta=1000.0, width=10, window=512)
+
+    def turned(x, position):
+        cos, sin = rotary.angles(torch.tensor([position]), scaling, **sizes, dtype=torch.float64)
+        return rotary.rotate(x, cos, sin)
+
+    omega = rotary.frequencies(scaling, dtype=torch.float64, **sizes)
+    pairs = torch.complex(q[..., :5], q[..., 5:10]) * 1.3 * torch.exp(1j * omega * 77)
+    expected = torch.cat([pairs.real, pairs.imag, q[..., 10:]], -1)
+    assert torch.allclose(turned(q, 77), expected, atol=1e-5)
+    near, far = ((turned(q, at + 40) * turned(k, at)).sum() for at in (0, 211))
+    assert float(near) == pytest.approx(float(far), abs=1e-4)
+    assert abs(float(near - (turned(q, 0) * turned(k, 40)).sum())) > 1e-2, "ahead is not behind"
 
 
 def test_sixteen_bit_frequencies_are_refused():

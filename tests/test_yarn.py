@@ -4,17 +4,20 @@ import copy
 import dataclasses
 import json
 import math
+import warnings
 
 import numpy as np
 import pytest
 import tiny
 import torch
 import xarray
+from transformers.cache_utils import Cache, DynamicCache
 
 import labkit as lk
 from labkit import attention, deltanet, edit, spec, stats, stream, yarn
-from labkit.errors import BudgetError, InputError
+from labkit.errors import BackendError, BudgetError, InputError
 from labkit.rotary import Scaling
+from labkit.trace import cache_parameter
 from labkit.yarn import counterfactual, losses, margins
 
 BIG = spec.read("Qwen3.6-27B")
@@ -325,8 +328,8 @@ def test_scopes_that_do_not_mix(lab):
             one, two = lab.trace(step, cache=base).logits, lab.trace(step, cache=branch).logits
             assert (one - two).abs().max() < 1e-5, "a copy is turned like a snapshot"
         assert branch.layers[2].rotator is warm.layers[2].rotator
-    with torch.no_grad(), pytest.raises(InputError, match="(?s)is closed.*before rotation"):
-        lab.model(IDS[None], past_key_values=warm)
+    with pytest.raises(InputError, match="(?s)is closed.*before rotation"):
+        bare(lab, IDS, warm)
     lab.trace(IDS, cache=outside)
     plain = lab.snapshot(outside)
     for scope in (yarn.scaled(lab, 1), yarn.scaled(lab, 4, kind="dynamic-yarn", length=600)):
@@ -340,25 +343,142 @@ def test_scopes_that_do_not_mix(lab):
     assert lab.scaling == Scaling() and not tiny.hooks(lab.model)
 
 
+def bare(lab, ids, cache=None, *, by="keyword"):
+    """The model called without the lab: the cache it returns."""
+    name = cache_parameter(lab.model)
+    with torch.no_grad():
+        if cache is None:
+            output = lab.model(ids[None], use_cache=True)
+        elif by == "position":
+            output = lab.model(ids[None], None, None, cache)
+        else:
+            output = lab.model(ids[None], **{name: cache})
+    return next(value for value in output.values() if isinstance(value, Cache))
+
+
 def test_the_stamp_of_a_cache_survives_copies_and_the_bare_model(lab):
     with yarn.scaled(lab, 4):
-        own, bare = lab.cache(), lab.cache()
-        lab.trace(IDS[:90], cache=own)
-        with torch.no_grad():
-            lab.model(IDS[None, :90], past_key_values=bare)
-        with torch.no_grad():
-            made = lab.model(IDS[None, :90], use_cache=True).past_key_values
-    for cache in (own, copy.deepcopy(own), bare, made):
+        expected = lab.trace(IDS).logits
+        traced, by_name, by_position = lab.cache(), lab.cache(), lab.cache()
+        lab.trace(IDS[:90], cache=traced)
+        bare(lab, IDS[:90], by_name)
+        bare(lab, IDS[:90], by_position, by="position")
+        caches = [traced, by_name, by_position, bare(lab, IDS[:90])]
+        caches += map(copy.deepcopy, caches)
+        for cache in map(copy.deepcopy, caches):
+            assert (lab.trace(IDS[90:], cache=cache).logits - expected).abs().max() < 1e-4 * expected.abs().max()
+    for cache in caches:
         with pytest.raises(InputError, match="under yarn 4, now none"):
             lab.trace(IDS[90:], cache=cache)
+        with pytest.raises(InputError, match="under yarn 4, now none"):
+            bare(lab, IDS[90:], cache, by="position")
+        with yarn.scaled(lab, 4), pytest.raises(InputError, match="was interrupted"):
+            lab.trace(IDS[90:], cache=cache)  # layers below the first attention layer had read on
     plain = lab.cache()
-    with torch.no_grad():
-        lab.model(IDS[None, :90], past_key_values=plain)
-        with yarn.scaled(lab, 4), pytest.raises(InputError, match="under none, now yarn 4"):
-            lab.model(IDS[None, 90:], past_key_values=plain)
+    bare(lab, IDS[:90], plain)
+    with yarn.scaled(lab, 4), pytest.raises(InputError, match="under none, now yarn 4"):
+        bare(lab, IDS[90:], plain)
     with pytest.raises(InputError, match="out of range"):
         lab.trace(IDS[90:], cache=plain, position_ids=torch.arange(60) - 1)
     assert not lab.snapshot(plain).placed, "a refused pass leaves no mark"
+    lab.trace(IDS[90:], cache=plain)
+
+
+def test_caches_of_others_are_continued_where_they_are_known(tmp_path):
+    """transformers' own cache has no book that a copy could carry: a copy is refused once scalings were open."""
+    lab = tiny.make_lab(tiny.model())
+    config, base = lab.model.config, lab.trace(IDS).logits
+    native = bare(lab, IDS[:90], DynamicCache(config=config))
+    early = copy.deepcopy(native)
+    assert (lab.trace(IDS[90:], cache=early).logits - base).abs().max() < 1e-4 * base.abs().max()
+    copied, known = copy.deepcopy(native), copy.deepcopy(early)
+    lab.trace(IDS[:4], cache=native)
+    with yarn.scaled(lab, 1):
+        assert not lab.scopes.rescaled
+    with yarn.scaled(lab, 4):
+        scaled = lab.trace(IDS).logits
+        filled = bare(lab, IDS[:90], DynamicCache(config=config))
+        other = copy.deepcopy(filled)
+        for cache in (copied, known, other):
+            with pytest.raises(InputError, match="(?s)nobody knows.*DynamicCache.*lab.cache"):
+                lab.trace(IDS[90:], cache=cache)
+            with pytest.raises(InputError, match="nobody knows"):
+                bare(lab, IDS[90:], cache)
+        with pytest.raises(InputError, match="under none, now yarn 4"):
+            lab.trace(IDS[90:], cache=native)
+        assert (lab.trace(IDS[90:], cache=filled).logits - scaled).abs().max() < 1e-4 * scaled.abs().max()
+    for cache in (copied, other):
+        with pytest.raises(InputError, match="nobody knows"):
+            lab.trace(IDS[90:], cache=cache)
+    with pytest.raises(InputError, match="under yarn 4, now none"):
+        lab.trace(IDS[90:], cache=filled)
+    lab.trace(IDS[:4], cache=native)
+    lab.trace(IDS[:4], cache=DynamicCache(config=config))  # an empty one is nobody's
+
+
+def test_a_cache_under_a_name_that_is_not_taken_is_refused(lab):
+    names = {"cache", "past_key_values"} - {cache_parameter(lab.model)}
+    with yarn.scaled(lab, 4), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # transformers 5.24 still takes the old name
+        expected, cache = lab.trace(IDS).logits[0], lab.cache()
+        lab.trace(IDS[:90], cache=cache)
+        try:
+            with torch.no_grad():
+                logits = lab.model(IDS[None, 90:], **{names.pop(): cache}).logits[0, -1]
+        except BackendError as error:
+            assert "cache is not taken as a cache" in str(error)
+        else:
+            assert (logits - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+def test_dynamic_keeps_the_keys_of_the_norm_at_any_factor(lab):
+    """Kept keys are the seam k, whatever m was when they were read; turned anew they are those of a cold run."""
+    ids = tiny.ids(1000)
+    for m in (None, 1.7):
+        with yarn.dynamic(lab, 3, attention_factor=m):
+            cache, known = lab.cache(), []
+            for a, b in ((0, 700), (700, 705), (705, 1000)):
+                run = lab.trace(ids[a:b], cache=cache)
+                known.append(run.seams[2, "k"].transpose(0, 1)[None])
+                seam = torch.cat(known, 2)
+                assert (cache.layers[2].keys - seam).abs().max() < 1e-5 * seam.abs().max(), (m, b)
+            warm = attention.pattern(run, layer=2, rows=[-1], logits=True).logit[:, 0]
+            now = run.scaling.at()
+        assert now.factor == 1000 / 512 and now.attention_factor == (m or 0.1 * math.log(1000 / 512) + 1)
+        with yarn.under(lab, now):
+            cold = attention.pattern(lab.trace(ids), layer=2, rows=[-1], logits=True).logit[:, 0]
+        assert float(abs(warm - cold).max()) < 1e-4 * float(abs(cold).max()), m
+
+
+def test_rows_of_a_dynamic_cache_go_with_their_positions(lab):
+    """A batch whose rows are swapped, repeated or chosen reads on as these rows do."""
+    ids = torch.stack([tiny.ids(600), tiny.ids(600, seed=4)])
+    mask = torch.ones(2, 605, dtype=torch.long)
+    mask[1, :50] = 0
+    position_ids, more = (mask.cumsum(1) - 1).clamp(min=0), torch.stack([tiny.ids(5, seed=8), tiny.ids(5, seed=9)])
+
+    def go_on(cache, rows):
+        options = dict(attention_mask=mask[rows], position_ids=position_ids[rows, 600:])
+        return lab.model(more[rows], **{cache_parameter(lab.model): cache}, **options).logits
+
+    with yarn.dynamic(lab), torch.no_grad():
+        cache = lab.cache()
+        first = dict(attention_mask=mask[:, :600], position_ids=position_ids[:, :600])
+        lab.model(ids, **{cache_parameter(lab.model): cache}, **first)
+        swapped, repeated, chosen = (copy.deepcopy(cache) for _ in range(3))
+        swapped.reorder_cache(torch.tensor([1, 0]))
+        repeated.batch_repeat_interleave(2)
+        chosen.batch_select_indices(torch.tensor([1]))
+        expected = go_on(cache, [0, 1])
+        for changed, rows in ((swapped, [1, 0]), (repeated, [0, 0, 1, 1]), (chosen, [1])):
+            assert (go_on(changed, rows) - expected[rows]).abs().max() < 1e-4 * expected.abs().max(), rows
+
+
+def test_a_dynamic_scaling_without_its_window_takes_the_models(lab):
+    with yarn.scaled(lab, 2):
+        expected = lab.trace(IDS).logits
+    with yarn.under(lab, Scaling("dynamic-yarn", 4, length=1024)):
+        assert torch.equal(lab.trace(IDS).logits, expected)
 
 
 @pytest.mark.parametrize(

@@ -67,16 +67,19 @@ class Pass:
         """From a hook's arguments; the cache is found by its type, whatever its parameter is called.
 
         Raises:
-            BackendError: no input, or something in the cache's place that is no transformers cache.
+            BackendError: no input, something in the cache's place that is no transformers cache, or a cache under a
+                name that this transformers does not know.
         """
         given = arguments(module, args, kwargs)
         source = next((given[name] for name in ("input_ids", "inputs_embeds") if given.get(name) is not None), None)
         caches = [value for value in given.values() if isinstance(value, Cache)]
         unknown = [name for name in CACHE_NAMES if given.get(name) is not None and given[name] not in caches]
+        newer = CACHE_NAMES[: CACHE_NAMES.index(cache_parameter(module))]  # dropped in silence by this transformers
+        unknown += [name for name in newer if given.get(name) is not None]
         if source is None or unknown or len(caches) > 1:
             raise BackendError(
                 "a forward pass that labkit cannot follow",
-                got=f"arguments {', '.join(given)}" + (f"; {unknown[0]} is no transformers cache" if unknown else ""),
+                got=f"arguments {', '.join(given)}" + (f"; {unknown[0]} is not taken as a cache" if unknown else ""),
                 expected="input_ids or inputs_embeds, and at most one cache",
                 hint="lab.cache() makes one",
             )
