@@ -291,7 +291,7 @@ def test_a_pass_finds_its_cache_by_type(lab, way):
 def test_a_pass_that_cannot_be_followed_is_refused(lab):
     stack = trace.decoder(lab.model)
     name = trace.cache_parameter(stack)
-    with pytest.raises(BackendError, match="(?s)cannot follow.*no transformers cache.*lab.cache\\(\\)"):
+    with pytest.raises(BackendError, match="(?s)cannot follow.*is not taken as a cache.*lab.cache\\(\\)"):
         trace.Pass.of(stack, (IDS[None],), {name: [("keys", "values")]})
     with pytest.raises(BackendError, match="(?s)takes its cache under another name.*Linear.forward.*cache or past_key"):
         trace.cache_parameter(torch.nn.Linear(2, 3))
