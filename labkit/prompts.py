@@ -5,7 +5,7 @@ import torch
 from labkit.errors import InputError
 
 
-def encode(prompt, tokenizer, vocab):
+def encode(prompt, tokenizer, vocab: int) -> torch.Tensor:
     """Token ids [T] on the CPU, from a text or from ids; see `Lab.encode`."""
     if isinstance(prompt, str):
         if tokenizer is None:
@@ -38,7 +38,7 @@ def encode(prompt, tokenizer, vocab):
     return ids
 
 
-def kept_positions(rows, logits):
+def kept_positions(rows: list[torch.Tensor], logits) -> list[torch.Tensor]:
     """Positions whose logits are kept, one tensor per row."""
     if isinstance(logits, str):
         if logits not in ("last", "all"):
@@ -67,7 +67,7 @@ def check_start(batch, grad, *, cache, position_ids, chunk, cuts):
         raise InputError("gradients need one prompt in one pass", got=got, hint='lab.trace("red fox", grad=True)')
 
 
-def padded(rows):
+def padded(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """ids, mask and positions [batch, T], padded on the left; no mask when nothing is padded."""
     length = max(len(row) for row in rows)
     if all(len(row) == length for row in rows):

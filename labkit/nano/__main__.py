@@ -81,9 +81,9 @@ def _of_folder(folder, samples):
 
     from labkit.nano import card, exam, recipe
 
-    held = torch.load(folder / "state.pt", weights_only=True, map_location="cpu")
+    state = torch.load(folder / "state.pt", weights_only=True, map_location="cpu")
     model, mtp = recipe.trained(folder)
-    facts = card.facts_of(model, mtp, held["progress"], held["seed"])
+    facts = card.facts_of(model, mtp, state["progress"], state["seed"])
     return facts, exam.Exam(model, mtp, _deck(folder), samples=samples)
 
 

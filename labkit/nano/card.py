@@ -118,10 +118,10 @@ def dump(path, runs):
 
 def load(path):
     """The runs `[(facts, parts)]` that `dump` wrote."""
-    held = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    runs = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     return [
-        (run["facts"], {part: [Result(**one) for one in results] for part, results in run["parts"].items()})
-        for run in held
+        (run["facts"], {part: [Result(**row) for row in results] for part, results in run["parts"].items()})
+        for run in runs
     ]
 
 
@@ -140,10 +140,10 @@ def measured(folder, part, facts):
 
 def collected(folder):
     """(facts, parts) of all parts that were measured of a training."""
-    found = [load(path)[0] for path in sorted(pathlib.Path(folder).glob("exam-*.json"))]
-    if not found:
+    known = [load(path)[0] for path in sorted(pathlib.Path(folder).glob("exam-*.json"))]
+    if not known:
         raise InputError("nothing was measured of this training", got=folder, hint="python -m labkit.nano evaluate")
-    return found[0][0], {part: results for _, parts in found for part, results in parts.items()}
+    return known[0][0], {part: results for _, parts in known for part, results in parts.items()}
 
 
 def facts_of(model, mtp, progress, seed):

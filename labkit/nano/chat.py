@@ -47,19 +47,19 @@ def look(draw, key, value):
 
 def ask(draw, key, value, known=True):
     """The user asks; the model recalls in its thinking and answers."""
-    said = answer(f" {value}") if known else f" {value}"
+    recalled = answer(f" {value}") if known else f" {value}"
     return [
         user(draw.choice(ASK).format(key=key)),
-        reply(f"the {key} is{said}.", f"the {key} is{answer(' ' + value)}."),
+        reply(f"the {key} is{recalled}.", f"the {key} is{answer(' ' + value)}."),
     ]
 
 
-def user(text):
+def user(text: str) -> dict:
     """A message of the user."""
     return {"role": "user", "content": text}
 
 
-def reply(thinking, content, calls=None):
+def reply(thinking: str, content: str, calls: list | None = None) -> dict:
     """A message of the assistant."""
     message = {"role": "assistant", "reasoning_content": thinking, "content": content}
     return message | ({"tool_calls": calls} if calls else {})

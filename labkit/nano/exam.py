@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import itertools
 import random
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -34,12 +35,12 @@ class Result:
     chance: float | None = None
 
     @property
-    def share(self):
+    def share(self) -> float:
         """Right answers over all."""
         return self.right / self.samples
 
     @property
-    def interval(self):
+    def interval(self) -> tuple[float, float]:
         """95 % Wilson score interval of the share."""
         return stats.wilson(self.right, self.samples)
 
@@ -63,9 +64,9 @@ class Exam:
         size, encode = self.deck.reader.size, self.deck.reader.tokenizer.encode
         right, batch = 0, max(1, self.batch * WINDOW // room)
         for first in range(0, self.samples, batch):
-            asked = [question(draw, room, size, **options) for _ in range(min(batch, self.samples - first))]
-            found = self._next([encode(prompt).ids for prompt, _ in asked])
-            right += sum(int(one) == encode(value).ids[0] for one, (_, value) in zip(found, asked, strict=True))
+            pairs = [question(draw, room, size, **options) for _ in range(min(batch, self.samples - first))]
+            tokens = self._next([encode(prompt).ids for prompt, _ in pairs])
+            right += sum(int(token) == encode(value).ids[0] for token, (_, value) in zip(tokens, pairs, strict=True))
         return Result(name, right, self.samples, chance)
 
     @torch.no_grad()
@@ -80,10 +81,11 @@ class Exam:
         encode = self.deck.reader.tokenizer.encode
         right, batch = 0, 4 * self.batch
         for first in range(0, self.samples, batch):
-            asked = [questions.decided(draw, preserve) for _ in range(min(batch, self.samples - first))]
-            texts = [tasks.bare(self.deck.render(m, preserve, add_generation_prompt=True)) for m, _, _ in asked]
-            for said, (_, key, value) in zip(self._continue([encode(t).ids for t in texts]), asked, strict=True):
-                right += f"the {key} is {value}." in said.partition("</think>")[2]
+            sessions = [questions.decided(draw, preserve) for _ in range(min(batch, self.samples - first))]
+            texts = [tasks.bare(self.deck.render(m, preserve, add_generation_prompt=True)) for m, _, _ in sessions]
+            replies = self._continue([encode(t).ids for t in texts])
+            for reply, (_, key, value) in zip(replies, sessions, strict=True):
+                right += f"the {key} is {value}." in reply.partition("</think>")[2]
         return Result(name, right, self.samples, chance)
 
     @torch.no_grad()
@@ -114,7 +116,7 @@ class Exam:
         return Result(name, right, count)
 
 
-def share(lab, question, *, samples=30, room=192, seed=7, **options):
+def share(lab, question: Callable, *, samples: int = 30, room: int = 192, seed: int = 7, **options) -> float:
     """The share of questions whose answer is the most likely next token of a `Lab`, with whatever edits are in force.
 
     Args:
@@ -127,7 +129,7 @@ def share(lab, question, *, samples=30, room=192, seed=7, **options):
     return right / samples
 
 
-def padded(rows, pad):
+def padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """ids, mask and positions [batch, T] of rows of different lengths, padded on the left."""
     length = max(map(len, rows))
     ids = torch.tensor([[pad] * (length - len(row)) + list(row) for row in rows])
@@ -135,7 +137,7 @@ def padded(rows, pad):
     return ids, mask, (mask.cumsum(1) - 1).clamp(min=0)
 
 
-def yarn(model, factor):
+def yarn(model, factor: float) -> contextlib.AbstractContextManager:
     """The model's rotary frequencies and scale as YaRN (arXiv 2309.00071) makes them, while the block lasts."""
     rope, width = model.config.rope_parameters, 2 * len(model.model.rotary_emb.inv_freq)
     scaling = rotary.Scaling("yarn", factor, original=WINDOW)
@@ -144,7 +146,7 @@ def yarn(model, factor):
 
 
 @contextlib.contextmanager
-def without(model, kind):
+def without(model, kind: str) -> Iterator[None]:
     """The model without its mixers of one kind, "linear_attention" or "full_attention", while the block lasts."""
     with contextlib.ExitStack() as scope:
         for layer, its in zip(model.model.layers, model.config.layer_types, strict=True):
@@ -187,14 +189,14 @@ def examine(exam, parts=PARTS, done=(), say=lambda part, result: None):
         parts: which; rows named in `done`, (part, name), are left out.
         say: told (part, result) as each comes.
     """
-    found = {}
+    results = {}
     for part in parts:
         for name, ask in _rows(exam, part):
             if (part, name) not in done:
                 result = ask()
-                found.setdefault(part, []).append(result)
+                results.setdefault(part, []).append(result)
                 say(part, result)
-    return found
+    return results
 
 
 def _rows(exam, part):
@@ -203,9 +205,9 @@ def _rows(exam, part):
         for name, question, chance, options in SHOWN[part]:
             yield name, partial(exam.ask, name, question, chance=chance, **options)
     elif part == "chat":
-        for kept in ("preserved", "stripped"):
-            name = f"asked about earlier thinking, {kept}"
-            yield name, partial(exam.converse, name, preserve=kept == "preserved")
+        for policy in ("preserved", "stripped"):
+            name = f"asked about earlier thinking, {policy}"
+            yield name, partial(exam.converse, name, preserve=policy == "preserved")
     elif part == "ahead":
         size = exam.deck.reader.size
         stories = lambda draw: exam.deck.reader.read(text.story(draw, 256, size))[0]  # noqa: E731

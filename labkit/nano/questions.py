@@ -10,46 +10,46 @@ from labkit.nano.tokens import KEYS, VALUES
 DEPTHS = 8
 
 
-def among(draw, room, size, facts, asked, sentences=True):
-    """Facts in order among sentences that fill the room; then the question. `asked` is its text."""
-    left, filler = room - size(asked) - sum(map(size, facts)) - 1, []
+def among(draw, room, size, facts, question, sentences=True):
+    """Facts in order among sentences that fill the room; then the question. `question` is its text."""
+    left, filler = room - size(question) - sum(map(size, facts)) - 1, []
     while sentences and left > 0:
         other = text.sentence(draw)
         left -= size(other)
         filler.append(other)
-    return tasks.mixed(draw, facts, filler[:-1]) + "\n" + asked
+    return tasks.mixed(draw, facts, filler[:-1]) + "\n" + question
 
 
-def listed(draw, room, size, words, asked):
+def listed(draw, room, size, words, question):
     """A list with sentences between its items that fill the room; then the question."""
-    left, filler = room - len(words) - 2 - size(asked), []
+    left, filler = room - len(words) - 2 - size(question), []
     while left > 0:
         other = text.sentence(draw)
         left -= size(other)
         filler.append(other)
-    return " list" + tasks.mixed(draw, [f" {word}" for word in words], filler[:-1]) + " end" + asked
+    return " list" + tasks.mixed(draw, [f" {word}" for word in words], filler[:-1]) + " end" + question
 
 
 def recall(draw, room, size, *, facts=16):
     """Different keys among sentences, all of the room; one is asked for."""
     keys = draw.sample(KEYS, facts)
-    said = [(key, draw.choice(VALUES)) for key in keys]
-    key, value = draw.choice(said)
+    stated = [(key, draw.choice(VALUES)) for key in keys]
+    key, value = draw.choice(stated)
     form = tasks.FACTS[draw.choice(("plain", "is"))]
-    lines = [form.format(key=k, value=f" {v}") + "." for k, v in said]
+    lines = [form.format(key=k, value=f" {v}") + "." for k, v in stated]
     return among(draw, room, size, lines, form.format(key=key, value="")), f" {value}"
 
 
 def overwritten(draw, room, size, *, facts=8):
     """One key gets a second, different value somewhere after its first; the last counts."""
     keys = draw.sample(KEYS, facts)
-    said = [(key, draw.choice(VALUES)) for key in keys]
+    stated = [(key, draw.choice(VALUES)) for key in keys]
     at = draw.randrange(facts)
-    key, old = said[at]
+    key, old = stated[at]
     value = draw.choice([v for v in VALUES if v != old])
-    said.insert(draw.randint(at + 1, facts), (key, value))
+    stated.insert(draw.randint(at + 1, facts), (key, value))
     form = tasks.FACTS[draw.choice(("plain", "is"))]
-    lines = [form.format(key=k, value=f" {v}") + "." for k, v in said]
+    lines = [form.format(key=k, value=f" {v}") + "." for k, v in stated]
     return among(draw, room, size, lines, form.format(key=key, value="")), f" {value}"
 
 
@@ -57,34 +57,34 @@ def needle(draw, room, size, *, depth):
     """A single fact at one of `DEPTHS` depths of the room, sentences before and after it."""
     key, value = draw.choice(KEYS), draw.choice(VALUES)
     form = tasks.FACTS[draw.choice(("plain", "is"))]
-    fact, asked = form.format(key=key, value=f" {value}") + ".", form.format(key=key, value="")
-    left = room - size(fact) - size(asked) - 1
+    fact, question = form.format(key=key, value=f" {value}") + ".", form.format(key=key, value="")
+    left = room - size(fact) - size(question) - 1
     before, after = [], []
     place = left * (depth + 0.5) / DEPTHS
     while left > 0:
         other = text.sentence(draw)
         (before if sum(map(size, before)) < place else after).append(other)
         left -= size(other)
-    return "".join(before) + fact + "".join(after[:-1]) + "\n" + asked, f" {value}"
+    return "".join(before) + fact + "".join(after[:-1]) + "\n" + question, f" {value}"
 
 
 def single(draw, room, size):
     """A fact, sentences about other things that fill the room, and the question: the fact lies at its far end."""
     key, value, between = draw.choice(KEYS), draw.choice(VALUES), ""
-    fact, asked = f" {key} {value}.", f"\n {key}"
-    while size(fact + between + (more := text.sentence(draw)) + asked) <= room:
+    fact, question = f" {key} {value}.", f"\n {key}"
+    while size(fact + between + (more := text.sentence(draw)) + question) <= room:
         between += more
-    return fact + between + asked, f" {value}"
+    return fact + between + question, f" {value}"
 
 
 def first_value(draw, room, size, *, which="first"):
     """Two keys with three values each, mixed; the first or last value of one is asked for."""
     keys = draw.sample(KEYS, 2)
-    said = [(key, value) for key in keys for value in draw.sample(VALUES, 3)]
-    draw.shuffle(said)
+    stated = [(key, value) for key in keys for value in draw.sample(VALUES, 3)]
+    draw.shuffle(stated)
     key = draw.choice(keys)
-    own = [value for k, value in said if k == key]
-    lines = [f" {k} {v}." for k, v in said]
+    own = [value for k, value in stated if k == key]
+    lines = [f" {k} {v}." for k, v in stated]
     return among(draw, room, size, lines, f" {which} {key}"), f" {own[0 if which == 'first' else -1]}"
 
 
@@ -124,7 +124,7 @@ def contrast(draw, *, facts=4):
     """Two prompts that state the same facts but one, for patching; not the last, which convolutions still hold.
 
     Returns:
-        clean, other: the two texts. asked: the question, to follow either. right, wrong: the answers, as text, after
+        clean, other: the two texts. question: the question, to follow either. right, wrong: the answers, as text, after
         the clean and after the other one.
     """
     keys = draw.sample(KEYS, facts)

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import pathlib
 import random
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -130,23 +131,23 @@ class Training:
     def save(self):
         """Write `state.pt`; a kill at any moment leaves the old one or the new one."""
         draft = self.folder / "state.pt.new"
-        held = {"model": self.model.state_dict(), "mtp": self.mtp.state_dict()}
-        held |= {"seed": self.seed, "optimizer": self.optimizer.state_dict(), "draw": self.deck.draw.getstate()}
-        torch.save(held | {"progress": dataclasses.asdict(self.at)}, draft)
+        state = {"model": self.model.state_dict(), "mtp": self.mtp.state_dict()}
+        state |= {"seed": self.seed, "optimizer": self.optimizer.state_dict(), "draw": self.deck.draw.getstate()}
+        torch.save(state | {"progress": dataclasses.asdict(self.at)}, draft)
         draft.replace(self.folder / "state.pt")
 
     def _resume(self):
-        held = torch.load(self.folder / "state.pt", weights_only=True, map_location=self.device)
-        self.model.load_state_dict(held["model"])
-        self.mtp.load_state_dict(held["mtp"])
-        self.optimizer.load_state_dict(held["optimizer"])
-        self.deck.draw.setstate(held["draw"])
-        if held["seed"] != self.seed:
-            raise InputError("this folder holds another training", got=f"seed {held['seed']}", expected=self.seed)
-        self.at = Progress(**held["progress"])
+        state = torch.load(self.folder / "state.pt", weights_only=True, map_location=self.device)
+        self.model.load_state_dict(state["model"])
+        self.mtp.load_state_dict(state["mtp"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.deck.draw.setstate(state["draw"])
+        if state["seed"] != self.seed:
+            raise InputError("this folder holds another training", got=f"seed {state['seed']}", expected=self.seed)
+        self.at = Progress(**state["progress"])
 
 
-def plain_text(tokenizer, texts=None):
+def plain_text(tokenizer, texts: list[str] | None = None) -> list[int]:
     """Token ids of all docstrings, a blank line after each."""
     return [i for passage in texts or tokens.corpus() for i in tokenizer.encode(passage + "\n\n").ids]
 
@@ -164,7 +165,7 @@ def embedded():
 
 
 @contextlib.contextmanager
-def silenced(model, heard):
+def silenced(model, heard: torch.Tensor) -> Iterator[None]:
     """The model with the attention mixers of rows whose `heard` [batch] is 0 silenced, while the block lasts."""
 
     def soften(module, args, output):
@@ -190,8 +191,8 @@ def _weighed(logits, ids, answers, real):
 
 def trained(folder):
     """(model, mtp) of a training folder, on the CPU, in eval mode."""
-    held = torch.load(pathlib.Path(folder) / "state.pt", weights_only=True, map_location="cpu")
+    state = torch.load(pathlib.Path(folder) / "state.pt", weights_only=True, map_location="cpu")
     model, mtp = fresh()
-    model.load_state_dict(held["model"])
-    mtp.load_state_dict(held["mtp"])
+    model.load_state_dict(state["model"])
+    mtp.load_state_dict(state["mtp"])
     return model.eval(), mtp.eval()

@@ -19,12 +19,12 @@ from labkit.nano.tokens import KEYS, ORDINALS, VALUES
 OPEN, CLOSE = "\x02", "\x03"
 
 
-def answer(text):
+def answer(text: str) -> str:
     """Text that is a right answer."""
     return f"{OPEN}{text}{CLOSE}"
 
 
-def bare(text):
+def bare(text: str) -> str:
     """The text without the marks of its answers."""
     return text.replace(OPEN, "").replace(CLOSE, "")
 
@@ -40,7 +40,7 @@ class Reader:
         self.tokenizer = tokenizer
         self.size = functools.lru_cache(50_000)(lambda text: len(tokenizer.encode(text).ids))
 
-    def read(self, marked):
+    def read(self, marked: str) -> tuple[list[int], list[bool]]:
         """(ids, answers): token ids, and for each whether it is an answer."""
         text, spans, begin = [], [], None
         place = 0
@@ -52,15 +52,15 @@ class Reader:
             else:
                 text.append(piece)
                 place += len(piece)
-        found = self.tokenizer.encode("".join(text))
-        marks = [False] * len(found.ids)
+        encoded = self.tokenizer.encode("".join(text))
+        marks = [False] * len(encoded.ids)
         span = iter(spans)
         now = next(span, None)
-        for i, (start, end) in enumerate(found.offsets):
+        for i, (start, end) in enumerate(encoded.offsets):
             while now and now[1] <= start:
                 now = next(span, None)
             marks[i] = bool(now and start < now[1] and end > now[0])
-        return found.ids, marks
+        return encoded.ids, marks
 
 
 def _pieces(marked):
@@ -115,16 +115,16 @@ def scattered(draw, room, size, *, facts=16, overwrite=0.5, styles=("plain", "is
     each = size(form.format(key="fox", value=" red") + ".")
     count = draw.randint(1, max(1, min(facts, room // (3 * each))))
     keys = draw.sample(KEYS, count)
-    said = [(key, draw.choice(VALUES)) for key in keys]
+    stated = [(key, draw.choice(VALUES)) for key in keys]
     for key in keys:
         if draw.random() < overwrite / 2:
-            said.append((key, draw.choice(VALUES)))
+            stated.append((key, draw.choice(VALUES)))
     if draw.random() < 0.5:  # else the second values come last of all
-        draw.shuffle(said)
-    known = dict(said)
+        draw.shuffle(stated)
+    known = dict(stated)
     questions = draw.sample(keys, min(asked, count))
     tail = "".join(form.format(key=key, value=answer(f" {known[key]}")) + "." for key in questions)
-    facts_ = [form.format(key=key, value=f" {value}") + "." for key, value in said]
+    facts_ = [form.format(key=key, value=f" {value}") + "." for key, value in stated]
     left = room - size(bare(tail)) - each * len(facts_) - 2
     filler = []
     while left > 0:
@@ -138,8 +138,8 @@ def scattered(draw, room, size, *, facts=16, overwrite=0.5, styles=("plain", "is
 def mixed(draw, ordered, loose):
     """Two lists merged at random, the order within each kept."""
     places = set(draw.sample(range(len(ordered) + len(loose)), len(ordered)))
-    one, other = iter(ordered), iter(loose)
-    return "".join(next(one) if i in places else next(other) for i in range(len(ordered) + len(loose)))
+    fixed, free = iter(ordered), iter(loose)
+    return "".join(next(fixed) if i in places else next(free) for i in range(len(ordered) + len(loose)))
 
 
 # -------------------------------------------------------------------------------------------------------- order
@@ -152,9 +152,9 @@ def order(draw, room, size, *, items=12, kinds=("ordinal", "last", "after", "bef
     """
     text, left = [], room
     while left >= 24:
-        one = _listed(draw, min(left, draw.choice((48, 96, 192, left))), size, items, draw.choice(kinds))
-        text.append(one)
-        left -= size(bare(one))
+        listed = _listed(draw, min(left, draw.choice((48, 96, 192, left))), size, items, draw.choice(kinds))
+        text.append(listed)
+        left -= size(bare(listed))
     return "".join(text)
 
 
@@ -201,10 +201,10 @@ def question(kind, words, i, j, swapped=False):
 def values(draw, room, size, *, keys=4, most=4):
     """Each key gets several values, sentences between; asked for the first and the last of them."""
     chosen = draw.sample(KEYS, draw.randint(1, keys))
-    said = [(key, value) for key in chosen for value in draw.sample(VALUES, draw.randint(2, most))]
-    draw.shuffle(said)
+    stated = [(key, value) for key in chosen for value in draw.sample(VALUES, draw.randint(2, most))]
+    draw.shuffle(stated)
     first, last = {}, {}
-    for key, value in said:
+    for key, value in stated:
         first.setdefault(key, value)
         last[key] = value
     asked = [
@@ -213,12 +213,12 @@ def values(draw, room, size, *, keys=4, most=4):
         for which, known in (("first", first), ("last", last))
     ]
     draw.shuffle(asked)
-    left, filler = room - 3 * len(said) - 3 * len(asked) - 1, []
+    left, filler = room - 3 * len(stated) - 3 * len(asked) - 1, []
     while left > 0:
         other = sentence(draw)
         left -= size(other)
         filler.append(other)
-    return mixed(draw, [f" {key} {value}." for key, value in said], filler[:-1]) + "\n" + "".join(asked)
+    return mixed(draw, [f" {key} {value}." for key, value in stated], filler[:-1]) + "\n" + "".join(asked)
 
 
 def copy(draw, room, size, *, longest=48):

@@ -48,19 +48,19 @@ SPLIT = (
 )
 
 
-def corpus():
+def corpus() -> list[str]:
     """Docstrings of the modules at the top of the standard library, in order of their file names."""
-    found = []
+    texts = []
     for path in sorted(pathlib.Path(sysconfig.get_paths()["stdlib"]).glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
                 text = ast.get_docstring(node)
                 if text and len(text) > 40:
-                    found.append(text)
-    return found
+                    texts.append(text)
+    return texts
 
 
-def build(texts):
+def build(texts: list[str]):
     """Train the tokenizer on these texts; every word of nano's tasks becomes one token.
 
     Returns:
