@@ -12,7 +12,18 @@ from labkit.families.record import ATTENTION, COMMON, DELTANET, Family, Part, Se
 
 FAMILIES = {family.name: family for family in (QWEN3_5, QWEN3_5_MOE)}
 
-__all__ = ["ATTENTION", "COMMON", "DELTANET", "FAMILIES", "Family", "Part", "Seam", "of_model", "of_model_type"]
+__all__ = [
+    "ATTENTION",
+    "COMMON",
+    "DELTANET",
+    "FAMILIES",
+    "QWEN3_5",
+    "Family",
+    "Part",
+    "Seam",
+    "of_model",
+    "of_model_type",
+]
 
 
 def of_model_type(model_type: str | None) -> Family:

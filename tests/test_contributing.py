@@ -1,0 +1,101 @@
+"""CONTRIBUTING's chapters do what they say: their code is written into files, imported, and used."""
+
+import dataclasses
+import importlib.util
+import pathlib
+import re
+import sys
+
+import pytest
+import tiny
+import torch
+
+import labkit as lk
+from labkit import deltanet, edit, plan
+from labkit.errors import LayerError
+from labkit.families import DELTANET, FAMILIES
+
+ROOT = pathlib.Path(__file__).parent.parent
+IDS = tiny.ids(41)
+
+
+def chapter(title, name, folder):
+    """The module that the chapter's code makes, imported under a name."""
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition(f"## {title}\n")[2].partition("\n## ")[0]
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    path = folder / f"{name.rpartition('.')[2]}.py"
+    path.write_text(code, "utf-8")
+    place = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(place)
+    place.loader.exec_module(module)
+    return module
+
+
+def test_a_reading_in_one_file(lab, tmp_path, monkeypatch):
+    forgotten = chapter("A reading in one file", "labkit.deltanet.forgotten", tmp_path).forgotten
+    run = lab.trace(IDS)
+    ds = forgotten(run, layer=[1, 3], heads=[2, 5])
+    assert ds.lost.dims == ("layer", "head", "token") and ds.layer.values.tolist() == [1, 3]
+    alone = deltanet.memory(run, layer=3, heads=5)
+    assert abs(ds.lost.sel(layer=3, head=5) - (1 - alone.keep.sel(head=5))).max() < 1e-6
+    assert 0 < ds.attrs["parity"] < ds.attrs["tolerance"] and ds.attrs["reading"] == "deltanet.forgotten"
+    assert ds.lost.attrs["symbol"] == "1-α"
+    with pytest.raises(LayerError, match="(?s)deltanet.forgotten: layer 2.*attention.summary\\(run, layer=2\\)"):
+        forgotten(run, layer=2)
+    monkeypatch.setattr(deltanet, "forgotten", forgotten, raising=False)
+    monkeypatch.setattr(deltanet, "__all__", [*deltanet.__all__, "forgotten"])
+    assert "deltanet.forgotten" in plan.readings() and lab.plan(tokens=50, want="deltanet.forgotten").fits
+    assert lab.plan(tokens=50, want=forgotten).peak == lab.plan(tokens=50, want="deltanet.forgotten").peak
+
+
+class Sorted(torch.nn.Module):
+    """A projection whose channels come out in another order inside, and in the plain one outside."""
+
+    def __init__(self, plain, order):
+        super().__init__()
+        self.order, self.mixed = order, torch.nn.Linear(plain.in_features, plain.out_features, bias=False)
+        rows = torch.empty_like(plain.weight)
+        rows[order] = plain.weight
+        self.mixed.weight = torch.nn.Parameter(rows, requires_grad=False)
+
+    def forward(self, x):
+        return self.mixed(x)[..., self.order]
+
+
+def test_a_family_in_one_file(tmp_path, monkeypatch):
+    """A model whose projection is interleaved reads, and takes edits, as the plain one with the same weights does."""
+    family = chapter("A family in one file", "labkit.families.mixed", tmp_path).MIXED
+    spec = lk.spec.read(tiny.model().config)
+    seam = family.seams[DELTANET]["qkv"]
+    order = torch.tensor(seam.channels(spec))
+    assert sorted(order.tolist()) == list(range(spec.conv_channels)) and order.tolist() != sorted(order.tolist())
+    inside = dataclasses.replace(seam, path="linear_attn.in_proj_qkv.mixed")
+    family = dataclasses.replace(family, seams=family.seams | {DELTANET: family.seams[DELTANET] | {"qkv": inside}})
+    monkeypatch.setitem(FAMILIES, family.name, family)
+    plain, mixed = tiny.make_lab(tiny.model()), tiny.make_lab(tiny.model())
+    for layer in spec.deltanet_layers:
+        mixer = mixed.model.model.layers[layer].linear_attn
+        mixer.in_proj_qkv = Sorted(mixer.in_proj_qkv, order)
+    mixed.spec = dataclasses.replace(mixed.spec, family=family.name)
+    change = edit.function(lambda x, at: torch.cat([2 * x[..., :30], x[..., 30:]], -1), seam="qkv", layer=1, tokens=[7])
+    runs = []
+    for lab in (plain, mixed):
+        with lab.edit(change):
+            runs.append(lab.trace(IDS))
+    assert torch.allclose(runs[0].logits, runs[1].logits, atol=1e-5)
+    assert (runs[0].logits - plain.trace(IDS).logits).abs().max() > 1e-3, "the edit does something"
+    assert torch.allclose(runs[0].seams[1, "qkv"], runs[1].seams[1, "qkv"], atol=1e-5)
+    readings = [deltanet.memory(run, layer=3, tokens=None) for run in runs]
+    assert abs(readings[0].out - readings[1].out).max() < 1e-5
+
+
+def test_a_figure_in_one_file(tmp_path):
+    figure = chapter("A figure in one file", "figures.lost", tmp_path)
+    lab = lk.load("nano")
+    ds = figure.data(lab)
+    assert ds.keep.dims == ("layer", "head") and ds.keep.attrs["symbol"] == "α"
+    before = ds.copy(deep=True)
+    drawn = figure.draw(ds)
+    assert ds.identical(before) and len(drawn.data) == len(lab.spec.deltanet_layers)
+    assert f"{float(ds.keep.min()):.2f}" in drawn.layout.title.text
+    assert figure.__doc__.count("\n\n") >= 3 and "figures.lost" not in sys.modules
