@@ -452,7 +452,9 @@ def test_what_a_reading_costs_is_told_before(name):
     }
     calls[name]()
     peak, _, ds = measure.peak(calls[name])
-    options = {"implied_attention": {"heads": [2, 4]}, "spectrum": {"tokens": range(0, 900, 50)}}.get(name, {})
+    options = {"implied_attention": {"heads": [2, 4]}, "spectrum": {"options": {"tokens": range(0, 900, 50)}}}.get(
+        name, {}
+    )
     needs = plan.readings()[f"deltanet.{name}"]
     cost = needs.cost(needs.request(lab.spec, 900, **options))
     result = sum(array.nbytes for array in ds.data_vars.values())

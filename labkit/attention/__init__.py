@@ -1,33 +1,38 @@
 """Gated attention layers: exact softmax maps with the output gate, at any length, recomputed from the seams.
 
-In this folder:
+In this folder, from the equation upwards:
 
-    readings    the map itself, of any rows and heads
-    summaries   what its rows say, without the map
+    softmax     any rows and heads of the map, walked once, proven by the model's own output
+    distances   distances in bins that double
+    statistics  what rows say, without the map
     kernel      the same numbers from stock attention kernels
-    heads       what sources add after the output projection; how alike heads are
-    kinds       what kind of head a head is
+    readings    the map itself; what its entries add after the output projection
+    summaries   the statistics of a layer
     zoom        a window on the map at any scale, for `draw.zoom`
-    probes      the summaries online, for `lab.stream`
+    kinds       what kind of head a head is; how alike heads are
+    rotation    a logit by rotary band, and under another scaling
+    probes      the same online, for `lab.stream`
 """
 
-from labkit.attention.heads import contribution, similarity
-from labkit.attention.kinds import classes, scores
-from labkit.attention.probes import watch
-from labkit.attention.readings import inputs, pattern, rotate, weights
+from labkit.attention.kinds import classes, scores, similarity
+from labkit.attention.probes import watch, watch_bands
+from labkit.attention.readings import contribution, pattern
+from labkit.attention.rotation import bands, bands_by_distance
+from labkit.attention.softmax import inputs
 from labkit.attention.summaries import summary
 from labkit.attention.zoom import window
 
 __all__ = [
+    "bands",
+    "bands_by_distance",
     "classes",
     "contribution",
     "inputs",
     "pattern",
-    "rotate",
     "scores",
     "similarity",
     "summary",
     "watch",
-    "weights",
+    "watch_bands",
     "window",
 ]

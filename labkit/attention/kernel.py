@@ -1,4 +1,4 @@
-"""The statistics of `summaries` from stock attention kernels: the same softmax, other values.
+"""The numbers of `Statistics` from stock attention kernels: the same softmax, other values.
 
 A fused kernel returns Σ p v and lse = ln Σ e^s of every row and never shows p. Three choices of v say the rest:
 
@@ -21,7 +21,7 @@ WEIGHTS = 2**21  # of one tile of rows at once
 METHODS = (None, "tiles", "kernel")
 
 
-def check(method, whole, links=0):
+def check(method: str | None, whole: bool, links: int = 0) -> None:
     """Refuse an unknown method, and kernels for what they cannot do; `whole` says that every row is taken.
 
     Raises:
@@ -30,54 +30,54 @@ def check(method, whole, links=0):
     if method not in METHODS:
         raise InputError("unknown method", got=method, expected="None, 'tiles' or 'kernel'")
     if method == "kernel" and (links or not whole):
-        got = f"{'all' if whole else 'chosen'} rows, links={links}"
-        raise InputError("kernels take all rows and name no links", got=got, hint="method='tiles'")
+        got, expected = f"{'all' if whole else 'chosen'} rows, links={links}", "all rows, links=0, or method='tiles'"
+        raise InputError("kernels take all rows and name no links", got=got, expected=expected)
 
 
-def serves(method, seen, q, k, whole):
-    """Whether kernels fill this `Summary`: as asked, or, of themselves, where they are exact and cheaper.
+def serves(method: str | None, statistics, q: torch.Tensor, k: torch.Tensor, whole: bool) -> bool:
+    """Whether kernels fill this `Statistics`: as asked, or, of themselves, where they are exact and cheaper.
 
     Raises:
         InputError: as `check`, and kernels asked for on another device.
     """
-    check(method, whole, seen.links)
+    check(method, whole, statistics.links)
     able = q.device.type in ("cpu", "cuda")
     if method == "kernel" and not able:
-        raise InputError("kernels run on a CPU or an NVIDIA card", got=q.device.type, hint="method='tiles'")
-    cheap = 1 + -(-_columns(seen) // q.shape[-1]) <= CALLS
+        expected = "cpu or cuda, or method='tiles'"
+        raise InputError("kernels run on a CPU or an NVIDIA card", got=q.device.type, expected=expected)
+    cheap = 1 + -(-_columns(statistics) // q.shape[-1]) <= CALLS
     exact = q.dtype == k.dtype == torch.float32
-    return method == "kernel" or (method is None and able and whole and not seen.links and cheap and exact)
+    return method == "kernel" or (method is None and able and whole and not statistics.links and cheap and exact)
 
 
-def add(seen, q, k, first, gate=None):
-    """Rows first, first + 1, ... of all heads; fills a `Summary` like its own `add`.
+def add(statistics, q: torch.Tensor, k: torch.Tensor, first: int, gate: torch.Tensor | None = None) -> None:
+    """Rows first, first + 1, ... of all heads; fills a `Statistics` like its own `add`.
 
     Args:
-        q: [row, query_head, value], rotated. k: [source, kv_head, value], rotated; up to the last row.
-        first: absolute position of the first row. gate: [row, query_head, value], opened.
+        q: [row, query_head, head_dim], rotated. k: [source, kv_head, head_dim], rotated; up to the last row.
+        first: position of the first row among the sources. gate: [row, query_head, head_dim], opened.
     """
-    last, block = first + len(q), seen.block
+    last, block = first + len(q), statistics.block
     begin = min(-(-first // block) * block, last)  # rows before the first whole block go the ordinary way
     if begin > first:
         part = slice(0, begin - first)
-        seen.add(q[part], k, torch.arange(first, begin), None if gate is None else gate[part])
-    groups = seen.groups(q, k)
-    wide = max(map(len, groups.values())) * max(_columns(seen), 2 * block)
+        statistics.add(q[part], k, torch.arange(first, begin), None if gate is None else gate[part])
+    wide = max(map(len, statistics.groups.values())) * max(_columns(statistics), 2 * block)
     step = max(block, WEIGHTS // wide // block * block)
     for a in range(begin, last, step):
         b = min(a + step, last)
-        rows, found = slice(a - first, b - first), []
-        for kv_head, places in groups.items():
-            asked = q[rows, [seen.heads[i] for i in places]].transpose(0, 1)  # [head, row, value]
-            found.append((places, _statistics(seen, places, asked, k[:b, kv_head], a)))
-        seen.keep(torch.arange(a, b), found, None if gate is None else gate[rows])
+        rows, groups = slice(a - first, b - first), []
+        for kv_head, places in statistics.groups.items():
+            queries = q[rows, [statistics.heads[i] for i in places]].transpose(0, 1)  # [head, row, head_dim]
+            groups.append((places, _row_statistics(statistics, places, queries, k[:b, kv_head], a)))
+        statistics.keep(torch.arange(a, b), groups, None if gate is None else gate[rows])
 
 
-def attend(q, k, v, first):
-    """Σ p v [head, row, value] and lse [head, row] of rows at first, first + 1, ...: the model's kernel, any values.
+def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, first: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Σ p v [head, row, column] and lse [head, row] of rows at first, first + 1, ...: the model's kernel, any values.
 
     Args:
-        q: [head, row, value]. k, v: [source, value], read by every head; first + row sources.
+        q: [head, row, head_dim]. k: [source, head_dim], v: [source, column], read by every head; first + row sources.
     """
     own, lse = _call(q, k[first:], v[first:], causal=True)
     if not first:
@@ -89,7 +89,7 @@ def attend(q, k, v, first):
 
 def _call(q, k, v, causal):
     heads = len(q)
-    k, v = (one[None, None].expand(1, heads, -1, -1) for one in (k, v))
+    k, v = (part[None, None].expand(1, heads, -1, -1) for part in (k, v))
     aten, scale = torch.ops.aten, q.shape[-1] ** -0.5
     if q.device.type == "cpu":
         out, lse = aten._scaled_dot_product_flash_attention_for_cpu(q[None], k, v, 0.0, causal, scale=scale)
@@ -98,42 +98,41 @@ def _call(q, k, v, causal):
     return out[0].float(), lse[0, :, : q.shape[1]].float()
 
 
-def _columns(seen):
-    """Values that are asked for beside the keys: every block, the sink, the place in the block, every segment."""
-    return seen.blocks + 2 + (0 if seen.segments is None else int(seen.segments.max()) + 1)
+def _columns(statistics):
+    """Values that are mixed beside the keys: every block, the sink, the place in the block, every segment."""
+    return statistics.blocks + 2 + statistics.kinds
 
 
-def _statistics(seen, places, q, k, first):
+def _row_statistics(statistics, places, q, k, first):
     """Row statistics `{name: [head, row, ...]}`; pools and distances on the way. first: a multiple of the block."""
-    block, (sources, wide) = seen.block, k.shape
+    block, (sources, wide) = statistics.block, k.shape
     mean, lse = attend(q, k, k, first)
-    found = {"entropy": (lse - wide**-0.5 * (q.float() * mean).sum(-1)).clamp(min=0)}
+    stats = {"entropy": (lse - wide**-0.5 * (q.float() * mean).sum(-1)).clamp(min=0)}
     j = torch.arange(sources, device=k.device)
-    blocks, kinds = -(-sources // block), 0 if seen.segments is None else int(seen.segments.max()) + 1
-    marks = [j // block, torch.where(j < seen.sink, blocks, -1)]
+    blocks, kinds = -(-sources // block), statistics.kinds
+    marks = [j // block, torch.where(j < statistics.sink, blocks, -1)]
     if kinds:
-        marks.append(blocks + 2 + seen.segments[:sources].to(k.device))
+        marks.append(blocks + 2 + statistics.segments[:sources].to(k.device))
     pieces = []
     for low in range(0, blocks + 2 + kinds, wide):
         values = k.new_zeros(sources, wide)
         for mark in marks:
-            here = (mark >= low) & (mark < low + wide)
-            values[j[here], mark[here] - low] = 1
+            inside = (mark >= low) & (mark < low + wide)
+            values[j[inside], mark[inside] - low] = 1
         if low <= blocks + 1 < low + wide:
             values[:, blocks + 1 - low] = (j % block).to(k)
         pieces.append(attend(q, k, values, first)[0])
-    said = torch.cat(pieces, -1)
-    masses, found["sink"] = said[..., :blocks], said[..., blocks]
+    mixed = torch.cat(pieces, -1)
+    masses, stats["sink"] = mixed[..., :blocks], mixed[..., blocks]
     if kinds:
-        found["segments"] = said[..., blocks + 2 : blocks + 2 + kinds]
+        stats["segments"] = mixed[..., blocks + 2 : blocks + 2 + kinds]
     at = torch.arange(first, sources, device=k.device)
     starts = torch.arange(blocks, device=k.device, dtype=torch.float64) * block
-    found["distance"] = (at - masses.double() @ starts - said[..., blocks + 1]).float()
-    bounds = [*seen.edges, seen.local]
-    nearer = _nearer(q, k, lse, masses, first, block, bounds)
-    found["local"] = nearer[..., -1].float()
-    seen.pool(places, at // block, masses, nearer[..., :-1])
-    return found
+    stats["distance"] = (at - masses.double() @ starts - mixed[..., blocks + 1]).float()
+    nearer = _nearer(q, k, lse, masses, first, block, [*statistics.edges, statistics.local])
+    stats["local"] = nearer[..., -1].float()
+    statistics.pool(places, at // block, masses, nearer[..., :-1])
+    return stats
 
 
 def _nearer(q, k, lse, masses, first, block, bounds):
@@ -154,15 +153,15 @@ def _nearer(q, k, lse, masses, first, block, bounds):
     later = torch.ones(block, block, device=q.device, dtype=torch.bool).triu(1)
     for step in range(min(int(back.max()), int(home[-1])) + 1):
         cuts = (back == step).any(0).nonzero()[:, 0].tolist()
-        there = (home >= step).nonzero()[:, 0]
-        if not cuts or len(there) == 0:
+        behind = (home >= step).nonzero()[:, 0]
+        if not cuts or len(behind) == 0:
             continue
-        p = padded[:, there] @ keys[home[there] - step].transpose(-1, -2) * wide**-0.5 - level[:, there]
+        p = padded[:, behind] @ keys[home[behind] - step].transpose(-1, -2) * wide**-0.5 - level[:, behind]
         p = (p.masked_fill(later, -torch.inf) if step == 0 else p).exp()
         for cut in cuts:
             taken = (back[:, [cut]] == step) & (torch.arange(block) >= place[:, [cut]])  # [r, source]
-            inside[:, there, :, cut] += (p * taken.to(p)).sum(-1)
+            inside[:, behind, :, cut] += (p * taken.to(p)).sum(-1)
     tails = torch.nn.functional.pad(masses.double().flip(-1).cumsum(-1).flip(-1), (0, 2))  # blocks from one on
-    behind = (home[:, None, None] - back + 1).view(count * block, -1)[:rows].clamp(min=0).to(q.device)
+    whole = (home[:, None, None] - back + 1).view(count * block, -1)[:rows].clamp(min=0).to(q.device)
     total = inside.view(heads, count * block, -1)[:, :rows]
-    return total + tails.gather(-1, behind.clamp(max=tails.shape[-1] - 1)[None].expand(heads, -1, -1))
+    return total + tails.gather(-1, whole.clamp(max=tails.shape[-1] - 1)[None].expand(heads, -1, -1))

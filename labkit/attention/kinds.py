@@ -1,4 +1,4 @@
-"""What kind of head a query head is, by measured scores on prompts that are made for the question.
+"""What kind of head a query head is, by measured scores on prompts that are made for the question; how alike heads are.
 
 Every score is a mean of attention weights, at most 1, and its definition is public:
 
@@ -15,18 +15,47 @@ A head is of the class of its largest score, if that is above `BAR`; "none" othe
 The output gate is reported beside (arXiv 2505.06708): a closed head does nothing, whatever it attends to.
 """
 
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import torch
 
-from labkit.attention.readings import inputs, weights
+from labkit.attention.softmax import SEAMS, Softmax, chosen
 from labkit.errors import InputError
-from labkit.notation import label, select
+from labkit.notation import QUANTITIES, Quantity, label, select
+from labkit.plan import Cost
+from labkit.reading import Request, reading
 
-NAMES = ("sink", "previous", "induction", "local", "retrieval", "diffuse")
+if TYPE_CHECKING:
+    import xarray
+
 BAR, SPREAD = 0.25, 0.75
 SINKS, NEAR, BEGIN = 4, 8, 16
+SCORES = {
+    name: Quantity(name, meaning, "fraction", "fraction", source)
+    for name, meaning, source in (
+        ("sink", "attention mass on the first sources", "arXiv 2309.17453"),
+        ("previous", "attention weight on the token before", "arXiv 2209.11895"),
+        ("induction", "attention weight on what followed the same token earlier", "arXiv 2209.11895"),
+        ("local", "attention mass close by, beyond that of an even head", "this run"),
+        ("retrieval", "attention weight on the value of the asked key", "arXiv 2404.15574"),
+        ("diffuse", "entropy over its largest possible value", "this run"),
+    )
+}
+NAMES = tuple(SCORES)
 
 
-def scores(lab, *, layers=None, length=64, samples=4, seed=0, pool=None, facts=None):
+def scores(
+    lab,
+    *,
+    layers: Sequence[int] | int | None = None,
+    length: int = 64,
+    samples: int = 4,
+    seed: int = 0,
+    pool: Sequence[int] | None = None,
+    facts: Sequence[tuple] | None = None,
+) -> "xarray.Dataset":
     """Scores of every query head.
 
     Args:
@@ -40,64 +69,73 @@ def scores(lab, *, layers=None, length=64, samples=4, seed=0, pool=None, facts=N
 
     Returns:
         Dataset over (layer, query_head): the scores and `gate`, each with its standard deviation over the samples as
-        `<name>_spread`.
+        `<name>_spread`; parity is the worst of all prompts.
 
     Raises:
-        InputError: rows that do not fit the window, a layer of the other kind.
+        InputError: rows that do not fit the window, a layer of the other kind. ParityError.
     """
     spec = lab.spec
     layers = list(spec.attention_layers) if layers is None else select(layers, spec.layers, "layer")
     if wrong := [layer for layer in layers if spec.kind(layer) != "attention"]:
         raise InputError("head classes are of attention layers", got=wrong, expected=list(spec.attention_layers))
     if length <= BEGIN or samples < 1:
-        raise InputError(
-            "rows too short or none", got=f"length={length}, samples={samples}", expected=f"over {BEGIN}, 1"
-        )
+        got = f"length={length}, samples={samples}"
+        raise InputError("rows too short or none", got=got, expected=f"over {BEGIN}, 1")
     pool = torch.arange(_plain(lab)) if pool is None else torch.as_tensor(pool)
     if len(pool) < length:
         raise InputError("too few tokens to draw a row without repeats", got=len(pool), expected=f"at least {length}")
-    draw = torch.Generator().manual_seed(seed)
-    held = {name: [] for name in (*NAMES, "gate") if name != "retrieval"}
-    keep = ["q", "k", "v", "gate", "gated"]
+    generator, heads, columns, proofs = torch.Generator().manual_seed(seed), range(spec.query_heads), {}, []
+
+    def read(prompt, reader, score):
+        run, tables = lab.trace(prompt, layers=layers, seams=SEAMS), []
+        for layer in layers:
+            softmax = Softmax(run, layer, heads=heads, rows=select(reader, len(run), "token"))
+            tables.append(score(softmax.maps(), softmax.x.gate))
+            proofs.append(softmax.proof("attention.scores"))
+        for name in tables[0]:
+            columns.setdefault(name, []).append(torch.stack([table[name] for table in tables]))
+
     for _ in range(samples):
-        row = pool[torch.randperm(len(pool), generator=draw)[:length]]
-        run = lab.trace(torch.cat([row, row]), layers=layers, seams=keep)
-        found = [_row(run, layer, length) for layer in layers]
-        for name in held:
-            held[name].append(torch.stack([one[name] for one in found]))
-    if facts is not None:
-        held["retrieval"] = [_retrieval(lab, layers, keep, *fact) for fact in facts]
-    dims, values = ("layer", "query_head"), {}
-    for name, samples_ in held.items():
-        stacked = torch.stack(samples_)
-        values[name] = (dims, stacked.mean(0))
-        values[f"{name}_spread"] = (dims, stacked.std(0, unbiased=len(stacked) > 1))
-    coords = {"layer": layers, "query_head": range(spec.query_heads)}
-    facts_ = {"model": lab.name, "reading": "attention.scores", "samples": samples, "seed": seed}
-    data = label(values, coords=coords, attrs=facts_)
-    for name in data.data_vars:
-        data[name].attrs.setdefault("scale", "fraction")
-        data[name].attrs.setdefault("units", "fraction")
-    return data
+        row = pool[torch.randperm(len(pool), generator=generator)[:length]]
+        score = lambda p, gate: scored(p, length) | {"gate": gate.float().mean((0, 2))}
+        read(torch.cat([row, row]), None, score)
+    for prompt, reader, source in facts or ():
+        read(prompt, reader, lambda p, gate, at=source: {"retrieval": p[:, 0, select(at, p.shape[2], "source")[0]]})
+    dims, variables = ("layer", "query_head"), {}
+    for name, column in columns.items():
+        column, quantity = torch.stack(column), SCORES.get(name) or QUANTITIES[name]
+        deviation = f"standard deviation of: {quantity.long_name}"
+        variables[name] = (dims, column.mean(0), quantity)
+        spread = dataclasses.replace(quantity, symbol=f"sd({quantity.symbol})", long_name=deviation, scale="positive")
+        variables[f"{name}_spread"] = (dims, column.std(0, unbiased=len(column) > 1), spread)
+    worst = max(proofs, key=lambda each: each["parity"])
+    attrs = {"model": lab.name, "layer": layers, "reading": "attention.scores", "samples": samples, "seed": seed}
+    return label(variables, coords={"layer": layers, "query_head": heads}, attrs=attrs | worst)
 
 
-def classes(data):
+def scored(p: torch.Tensor, length: int) -> dict[str, torch.Tensor]:
+    """Scores [query_head] of the maps p [query_head, token, source] of a row of `length` tokens that is read twice."""
+    first = torch.arange(BEGIN, length, device=p.device)
+    second = torch.arange(length + 1, 2 * length, device=p.device)
+    distance = first[:, None] - torch.arange(p.shape[2], device=p.device)[None]
+    near = ((distance >= 0) & (distance < NEAR) & (distance != 1)).to(p)
+    even = near.sum(-1) / (first + 1.0)
+    return {
+        "sink": p[:, BEGIN:, :SINKS].sum(-1).mean(1),
+        "previous": p[:, first, first - 1].mean(1),
+        "induction": p[:, second - 1, second - length].mean(1),
+        "local": (((p[:, first] * near).sum(-1) - even) / (1 - even)).mean(1),
+        "diffuse": (torch.special.entr(p[:, first]).sum(-1) / torch.log(first + 1.0)).mean(1),
+    }
+
+
+def classes(data: "xarray.Dataset") -> "xarray.Dataset":
     """The class of every head, as texts: `kind` (layer, query_head), from `scores`."""
     present = [name for name in NAMES if name in data and name != "diffuse"]
-    best = torch.stack([torch.tensor(data[name].values) for name in present])
-    top, which = best.max(0)
-    kinds = [
-        [
-            present[int(which[i, j])]
-            if top[i, j] >= BAR
-            else "diffuse"
-            if data.diffuse.values[i, j] >= SPREAD
-            else "none"
-            for j in range(best.shape[2])
-        ]
-        for i in range(best.shape[1])
-    ]
-    return data.assign(kind=(("layer", "query_head"), kinds))
+    top, which = torch.stack([torch.tensor(data[name].values) for name in present]).max(0)
+    kinds = torch.where(top >= BAR, which, torch.where(torch.tensor(data.diffuse.values) >= SPREAD, -2, -1))
+    names = [*present, "diffuse", "none"]
+    return data.assign(kind=(("layer", "query_head"), [[names[int(i)] for i in row] for row in kinds]))
 
 
 def _plain(lab):
@@ -108,35 +146,35 @@ def _plain(lab):
     return min([*special, len(lab.tokenizer)])
 
 
-def _row(run, layer, length):
-    """Scores of one layer on a row that is read twice, each [query_head]."""
+def _similarity_cost(request: Request) -> Cost:
+    maps = 4 * min(request.rows, 64) * request.heads * request.sources
+    return Cost(4 * request.heads**2, 3 * maps, float(request.rows) * request.heads**2 * request.sources)
+
+
+@reading("attention", seams=SEAMS, instead="deltanet.spectrum(run, layer={layer})", cost=_similarity_cost)
+def similarity(
+    run, *, layer: int, rows: Sequence[int] | int | None = None, samples: int | None = 64
+) -> "xarray.Dataset":
+    """How alike the query heads of a layer attend: overlap Σ_j min(p_j, p'_j), mean over rows; 1 is the same map.
+
+    Args:
+        rows: reading tokens, instead of samples. samples: so many, evenly spaced; None for all.
+
+    Returns:
+        Dataset: `similarity` (query_head, other_head), with the kv head of each as coordinate `kv_head`.
+
+    Raises:
+        LayerError, SeamError, ParityError, InputError.
+    """
+    rows, text = chosen(rows, None if rows is not None else samples, len(run))
     heads = range(run.spec.query_heads)
-    x = inputs(run, layer)
-    p, mixed = weights(x, rows=range(len(run)), heads=heads)
-    run.check_parity(layer, "attention.scores", mixed * x.gate.float(), run.seams[layer, "gated"])
-    first = torch.arange(BEGIN, length, device=p.device)
-    second = torch.arange(length + 1, 2 * length, device=p.device)
-    entropy = -(p * p.clamp(min=1e-30).log()).sum(-1)[:, first]
-    far = first[:, None] - torch.arange(p.shape[2], device=p.device)[None]
-    near = ((far >= 0) & (far < NEAR) & (far != 1)).to(p)
-    even = near.sum(-1) / (first + 1.0)
-    return {
-        "sink": p[:, BEGIN:, :SINKS].sum(-1).mean(1),
-        "previous": p[:, first, first - 1].mean(1),
-        "induction": p[:, second - 1, second - length].mean(1),
-        "local": (((p[:, first] * near).sum(-1) - even) / (1 - even)).mean(1),
-        "diffuse": (entropy / torch.log(first + 1.0)).mean(1),
-        "gate": x.gate.float().mean((0, 2)),
-    }
-
-
-def _retrieval(lab, layers, keep, prompt, reader, source):
-    run = lab.trace(prompt, layers=layers, seams=keep)
-    (t,), (j,) = select(reader, len(run), "token"), select(source, len(run), "source")
-    found = []
-    for layer in layers:
-        x = inputs(run, layer)
-        p, mixed = weights(x, rows=[t], heads=range(run.spec.query_heads))
-        run.check_parity(layer, "attention.scores", mixed * x.gate[[t]].float(), run.seams[layer, "gated"][[t]])
-        found.append(p[:, 0, j])
-    return torch.stack(found)
+    softmax = Softmax(run, layer, heads=heads, rows=rows)
+    total = torch.zeros(len(heads), len(heads), dtype=torch.float64, device=softmax.x.q.device)
+    for part in softmax.parts():
+        p = softmax.maps(part)
+        for head in heads:
+            total[head] += torch.minimum(p, p[head]).sum(-1, dtype=torch.float64).sum(-1)
+    kv_heads = [run.spec.kv_head(head) for head in heads]
+    coords = {"query_head": heads, "other_head": heads, "kv_head": ("query_head", kv_heads)}
+    variables = {"similarity": (("query_head", "other_head"), (total / len(rows)).float(), "similarity")}
+    return label(variables, coords=coords, attrs={"rows": text} | softmax.proof("attention.similarity"))

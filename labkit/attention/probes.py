@@ -1,98 +1,187 @@
-"""The summary online, for `lab.stream`: each chunk's rows against all keys so far, reduced to numbers per block.
+"""Attention rows online, for `lab.stream`: each chunk's rows against all keys so far, reduced to small numbers.
 
-Keys come from the model's own cache; nothing of a chunk is kept but the numbers of `summaries`. Memory grows with the
-square of the number of blocks, so long prompts take large blocks: 256 blocks of 4,096 tokens are a million.
+Keys come from the model's own cache; nothing of a chunk is kept but block statistics and sums. The memory of `watch`
+grows with the square of the number of blocks, so long prompts take large blocks: 256 blocks of 4,096 tokens are a
+million.
 """
+
+from collections.abc import Sequence
 
 import torch
 
-from labkit.attention import kernel, summaries
-from labkit.attention.readings import inputs
+from labkit.attention import kernel
+from labkit.attention.distances import bin_axis, edges
+from labkit.attention.rotation import Unrotated, bands_of, binned
+from labkit.attention.softmax import SEAMS, inputs, proven, spaced
+from labkit.attention.statistics import Statistics
+from labkit.attention.summaries import BLOCKS, block_axes
 from labkit.errors import InputError
-from labkit.notation import label
+from labkit.notation import label, select
 from labkit.stream import Probe, of_kind
 
 BINS = 40  # more than any length has
-ROWS = ("entropy", "entropy_low", "entropy_high", "support", "sink", "local", "distance", "gate")
+INSTEAD = "lab.stream(run.ids, probes=[deltanet.gates(), deltanet.norms()])"
 
 
-class WatchProbe(Probe):
-    """Block statistics of attention rows: (block, layer, query_head)."""
+class AttentionProbe(Probe):
+    """What probes of attention layers share: sampled rows of every block, and the worst parity of all chunks."""
+
+    def __init__(self, samples, *, layers=None, block=64):
+        super().__init__(layers=layers, block=block)
+        if samples is not None and not 1 <= samples <= block:
+            raise InputError("samples per block out of range", got=samples, expected=f"1 to {block}")
+        self.samples = samples
+
+    def needs(self, spec):
+        self.layers = of_kind(self.asked, spec, "attention", INSTEAD)
+        return dict.fromkeys(self.layers, SEAMS)
+
+    def signature(self):
+        return [*super().signature(), self.samples]
+
+    def sampled(self, tokens: int) -> list[int]:
+        """The rows of a chunk that are taken: so many of each block, evenly spaced, and the last one."""
+        if self.samples is None:
+            return list(range(tokens))
+        taken = set(spaced(self.samples, self.block))
+        return [t for t in range(tokens) if t % self.block in taken or t == tokens - 1]
+
+    def note(self, parity: dict) -> None:
+        """Remember the parity of a layer's rows."""
+        self.add("parity", torch.tensor([[parity["parity"], parity["tolerance"]]], dtype=torch.float64))
+
+    def attrs(self, model: str, reading: str) -> dict:
+        """Where the dataset comes from."""
+        parity, tolerance = self.column("parity").amax(0).tolist()
+        rows = "all rows" if self.samples is None else f"{self.samples} rows a block, evenly spaced"
+        return {"model": model, "reading": reading, "rows": rows, "parity": parity, "tolerance": tolerance}
+
+
+class SummaryProbe(AttentionProbe):
+    """Block statistics of attention rows: (layer, query_head, block)."""
 
     blocks = True
 
-    def __init__(self, *, layers=None, block=64, rows=None, method=None):
-        super().__init__(layers=layers, block=block)
-        kernel.check(method, rows is None)
-        if rows is not None and not 1 <= rows <= block:
-            raise InputError("rows per block out of range", got=rows, expected=f"1 to {block}, or None for all")
-        self.rows_taken, self.method = rows, method
+    def __init__(self, *, layers=None, block=64, samples=None, method=None):
+        kernel.check(method, samples is None)
+        super().__init__(samples, layers=layers, block=block)
+        self.method = method
 
-    def needs(self, spec):
-        instead = "deltanet.gates, deltanet.norms, deltanet.ledger_sums"
-        self.layers = of_kind(self.asked, spec, "attention", instead)
-        return dict.fromkeys(self.layers, ("q", "k", "v", "gate", "gated"))
-
-    def signature(self):
-        return [*super().signature(), self.rows_taken]
+    def outputs(self, spec):
+        return {name: dict.fromkeys(("layer", "query_head", "block", *axes)) for name, (_, axes) in BLOCKS.items()}
 
     def eat(self, run):
-        heads, first = list(range(run.spec.query_heads)), run.start.length
-        at = torch.arange(len(run))
-        if self.rows_taken is not None:
-            at = at[torch.isin(at % self.block, torch.tensor(summaries.spaced(self.rows_taken, self.block)))]
-            at = torch.cat([at, torch.tensor([len(run) - 1])]).unique()
-        begin, end = first // self.block, -(-(first + len(run)) // self.block)
-        held = {name: [] for name in (*ROWS, "histogram", "pooled")}
+        spec, first = run.spec, run.start.length
+        heads, rows = list(range(spec.query_heads)), self.sampled(len(run))
+        at, begin, end = torch.tensor(rows) + first, first // self.block, -(-(first + len(run)) // self.block)
+        columns = {name: [] for name in BLOCKS}
         for layer in self.layers:
             x = inputs(run, layer)
-            seen = summaries.Summary(heads, first + len(run), block=self.block)
-            if kernel.serves(self.method, seen, x.q, x.k, self.rows_taken is None):
-                kernel.add(seen, x.q, x.k, first, x.gate)
+            statistics = Statistics(heads, spec.kv_groups(heads), len(x.k), block=self.block)
+            if kernel.serves(self.method, statistics, x.q, x.k, self.samples is None):
+                kernel.add(statistics, x.q, x.k, first, x.gate)
             else:
-                seen.add(x.q[at], x.k, at + first, x.gate[at])
-            summaries.checked(run, layer, x, heads, at.tolist(), most=4)
-            found = summaries.reduced(seen, at + first)
-            for name in ROWS:
-                held[name].append(found[name][:, begin:end].T)
-            histogram = torch.nn.functional.pad(found["histogram"], (0, BINS - found["histogram"].shape[2]))
-            held["histogram"].append(histogram[:, begin:end].transpose(0, 1))
-            held["pooled"].append(found["pooled"][:, begin:end])
-        for name in (*ROWS, "histogram"):
-            self.add(name, torch.stack(held[name], 1).float())
-        pooled = torch.stack(held["pooled"], 1).float()  # [head, layer, block, source_block]
-        for n in range(begin, end):
-            self.add("pooled", pooled[:, :, n - begin, : n + 1].flatten())
+                statistics.add(x.q[rows], x.k, at, x.gate[rows])
+            self.note(proven(run, layer, "attention.watch", heads=heads, rows=rows, x=x, most=4))
+            for name, means in statistics.reduced(at).items():
+                columns[name].append(means[:, begin:end].transpose(0, 1))  # [block, head, ...]
+        for name in columns:
+            column = torch.stack(columns[name], 1).float()  # [block, layer, head, ...]
+            if name == "histogram":
+                column = torch.nn.functional.pad(column, (0, BINS - column.shape[-1]))
+            if name == "pooled":  # blocks of sources grow with the stream
+                column = torch.cat([row[..., : begin + n + 1].flatten() for n, row in enumerate(column)])
+            self.add(name, column)
         self.add("first", run.positions[:: self.block])
-        self.add("taken", seen.counts[begin:end].int())
+        self.add("taken", statistics.counts[begin:end].int())
 
     def result(self, model):
         first = self.column("first")
-        here = ("block", "layer", "query_head")
-        values = {name: (here, self.column(name)) for name in ROWS}
-        bins = len(summaries.bins(int(first[-1]) + self.block)) - 1
-        values["histogram"] = ((*here, "bin"), self.column("histogram")[..., :bins])
-        blocks, (layers, heads) = len(first), values["entropy"][1].shape[1:]
-        pooled, flat, place = torch.zeros(blocks, layers, heads, blocks), self.column("pooled"), 0
+        blocks, bins = len(first), len(edges(int(first[-1]) + self.block)) - 1
+        layers, heads = self.column("entropy").shape[1:]
+        columns, place = {name: self.column(name) for name in BLOCKS}, 0
+        pooled, columns["histogram"] = torch.zeros(blocks, layers, heads, blocks), columns["histogram"][..., :bins]
         for n in range(blocks):
-            size = heads * layers * (n + 1)
-            pooled[n, :, :, : n + 1] = flat[place : place + size].view(heads, layers, n + 1).transpose(0, 1)
+            size = layers * heads * (n + 1)
+            pooled[n, ..., : n + 1] = columns["pooled"][place : place + size].view(layers, heads, n + 1)
             place += size
-        values["pooled"] = ((*here, "source_block"), pooled)
-        coords = {"block": range(blocks), "block_start": ("block", first), "layer": list(self.layers)}
-        coords |= {"query_head": range(heads), "source_block": range(blocks), "bin": range(bins)}
-        coords["rows_taken"] = ("block", self.column("taken"))
-        said = "all rows" if self.rows_taken is None else f"{self.rows_taken} rows a block, evenly spaced"
-        return label(values, coords=coords, attrs={"model": model, "reading": "attention.watch", "rows": said})
+        columns["pooled"] = pooled
+        variables = {
+            name: (("layer", "query_head", "block", *axes), columns[name].movedim(0, 2), quantity)
+            for name, (quantity, axes) in BLOCKS.items()
+        }
+        coords = {"layer": list(self.layers), "query_head": range(heads), **bin_axis(bins)}
+        coords |= block_axes(first, self.column("taken"))
+        return label(variables, coords=coords, attrs=self.attrs(model, "attention.watch"))
 
 
-def watch(*, layers=None, block=64, rows=None, method=None):
+class BandsProbe(AttentionProbe):
+    """Sums of bands over the rows that are taken: one row of sums per chunk."""
+
+    def __init__(self, *, layers=None, block=64, samples=8, heads=None, by="class"):
+        super().__init__(samples, layers=layers, block=block)
+        self.heads_asked, self.by = heads, by
+
+    def needs(self, spec):
+        self.heads = select(self.heads_asked, spec.query_heads, "query_head")
+        self.bands, self.names = bands_of(spec, self.by)
+        return super().needs(spec)
+
+    def outputs(self, spec):
+        dims = dict.fromkeys(("layer", "query_head", "bin", "band"))
+        return {"part": dims, "spread": dims, "count": {"bin": None}}
+
+    def signature(self):
+        return [*super().signature(), list(self.heads), self.by]
+
+    def eat(self, run):
+        rows, sums = self.sampled(len(run)), []
+        for layer in self.layers:
+            unrotated = Unrotated.of(run, layer)
+            total, count = unrotated.sums(run.scaling, self.bands, rows, self.heads)
+            self.note(unrotated.proof("attention.watch_bands", self.bands, rows, self.heads, most=1))
+            sums.append(total)
+        self.add("sums", torch.stack(sums, 1)[None])
+        self.add("count", count[None])
+
+    def result(self, model):
+        total, count = self.column("sums").sum(0), self.column("count").sum(0)
+        variables, coords = binned(total, count, self.heads, self.names)
+        attrs = self.attrs(model, "attention.watch_bands")
+        return label(variables, coords=coords | {"layer": list(self.layers)}, attrs=attrs)
+
+
+def watch(
+    *,
+    layers: Sequence[int] | int | None = None,
+    block: int = 64,
+    samples: int | None = None,
+    method: str | None = None,
+) -> SummaryProbe:
     """A probe of `attention.summary`'s numbers: entropy, support, sink, local, distance, gate, histogram, pooled map.
 
     Args:
         layers: attention layers; None for all.
         block: tokens per block, of rows and of sources.
-        rows: reading tokens taken per block, evenly spaced; None for all. The dataset says what was taken.
+        samples: reading tokens taken per block, evenly spaced; None for all. The dataset says what was taken.
         method: "tiles", "kernel" or None, as in `attention.summary`.
     """
-    return WatchProbe(layers=layers, block=block, rows=rows, method=method)
+    return SummaryProbe(layers=layers, block=block, samples=samples, method=method)
+
+
+def watch_bands(
+    *,
+    layers: Sequence[int] | int | None = None,
+    block: int = 64,
+    samples: int | None = 8,
+    heads: Sequence[int] | int | None = None,
+    by: str = "class",
+) -> BandsProbe:
+    """A probe of `attention.bands_by_distance`: part, spread (layer, query_head, bin, band) and count (bin).
+
+    Args:
+        layers: attention layers; None for all. heads: query heads; None for all.
+        block, samples: of every `block` tokens so many rows are taken, evenly spaced; None takes all.
+        by: "class" or "pair", as in `attention.bands`.
+    """
+    return BandsProbe(layers=layers, block=block, samples=samples, heads=heads, by=by)

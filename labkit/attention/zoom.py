@@ -1,99 +1,107 @@
-"""A window on the map of one head at any scale: exact masses between stretches of tokens, at a fixed number of cells.
+"""A window on the maps of heads at any scale: exact masses between stretches of tokens, at a fixed number of cells.
 
 A window of a million by a million tokens and one of 64 by 64 cost the same picture; each cell is the mass that its
 reading tokens put on its sources, mean over the reading tokens, from softmax rows over all sources.
 """
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import torch
 
-from labkit.attention.readings import inputs, weights
-from labkit.attention.summaries import ELEMENTS
+from labkit.attention.distances import stretch_text
+from labkit.attention.softmax import SEAMS, Softmax
 from labkit.errors import InputError
-from labkit.notation import label, select
+from labkit.notation import Quantity, label, select
+from labkit.plan import Cost
+from labkit.reading import Request, reading
+
+if TYPE_CHECKING:
+    import xarray
 
 LEAST = 1e-6  # mass below which a cell counts as this, so that its logarithm is a number
+LIFT = Quantity("log₂ lift", "mass over that of an even head", "1", "signed", "this run")
 
 
-@torch.no_grad()
-def window(run, *, layer, head, rows=None, sources=None, cells=64):
+def _cost(request: Request) -> Cost:
+    cells = request.options.get("cells", 64)
+    rows = 4 * request.heads * request.sources
+    return Cost(8 * request.heads * cells**2, 2 * rows, float(request.rows) * rows)
+
+
+@reading("attention", seams=SEAMS, instead="deltanet.implied_row(run, layer={layer})", cost=_cost)
+def window(
+    run,
+    *,
+    layer: int,
+    heads: Sequence[int] | int | None = None,
+    rows: Sequence[int] | None = None,
+    sources: Sequence[int] | None = None,
+    cells: int = 64,
+) -> "xarray.Dataset":
     """What stretches of reading tokens take from stretches of sources; for `draw.zoom`.
 
     Args:
         run: `Run` with the seams q, k, v, gate and gated of this layer.
-        layer: an attention layer. head: one query head.
-        rows: (first, end) absolute positions of reading tokens; None for all of the run.
-        sources: (first, end) positions of sources; None for all.
+        layer: attention layers. heads: query heads; None for all.
+        rows: consecutive reading tokens, relative to the run's first, for example range(64, 128); None for all.
+        sources: consecutive sources, counted from the first that can be read, in a warm cache too; None for all.
         cells: most stretches each way; their lengths differ by one token at most.
 
     Returns:
-        Dataset over (token, source), the last reading token and the first source of each stretch: `mass`, and `lift`,
-        log₂ of the mass over that of a head that spreads its attention evenly; NaN where there is nothing to read.
+        Dataset over (query_head, token, source), the last reading token and the first source of each stretch: `mass`,
+        and `lift`, log₂ of the mass over that of a head that spreads its attention evenly; NaN where there is nothing
+        to read.
 
     Raises:
-        LayerError, SeamError, ParityError; InputError: stretches outside the run, no cells.
+        LayerError, SeamError, ParityError; InputError: stretches outside the run or with gaps, no cells.
     """
-    run.require(layer, "attention", "attention.window", "deltanet.implied_row")
-    (head,) = select(head, run.spec.query_heads, "query_head")
-    first, length = run.start.length, run.start.length + len(run)
+    heads, known = select(heads, run.spec.query_heads, "query_head"), run.start.length
     if cells < 1:
-        raise InputError("at least one cell each way", got=cells)
-    rows, sources = _stretch("rows", rows, first, length), _stretch("sources", sources, 0, length)
-    x = inputs(run, layer)
-    device, down, right = x.q.device, _edges(*rows, cells), _edges(*sources, cells)
-    mass, even = (torch.zeros(len(down) - 1, len(right) - 1, dtype=torch.float64, device=device) for _ in range(2))
-    row, column = _places(down).to(device), _places(right).to(device)
-    edges, errors, step = right.to(device), [], max(1, ELEMENTS // length)
-    for a in range(rows[0], rows[1], step):
-        at = torch.arange(a, min(a + step, rows[1]))
-        near = (at - first).tolist()
-        p, mixed = weights(x, rows=near, heads=[head], first=first)
-        gated = mixed * x.gate[near][:, [head]].float()
-        error, tolerance = run.check_parity(
-            layer, "attention.window", gated, run.seams[layer, "gated"][near][:, [head]]
-        )
-        errors.append(error)
-        p, at = p[0, :, sources[0] : sources[1]].double(), at.to(device)
-        here = row[a - rows[0] : a - rows[0] + len(at)]
-        mass.index_add_(0, here, p.new_zeros(len(at), len(right) - 1).index_add_(1, column, p))
-        seen = edges[None].minimum(at[:, None] + 1).diff(dim=1)  # sources of each stretch that a row can read
-        even.index_add_(0, here, seen.double() / (at[:, None] + 1))
+        raise InputError("at least one cell each way", got=f"cells={cells}", expected="1 or more")
+    rows = _consecutive("rows", select(rows, len(run), "token"))
+    sources = _consecutive("sources", select(sources, known + len(run), "source"))
+    softmax = Softmax(run, layer, heads=heads, rows=rows)
+    device, down, right = softmax.x.q.device, _edges(rows, cells), _edges(sources, cells)
+    mass = torch.zeros(len(heads), len(down) - 1, len(right) - 1, dtype=torch.float64, device=device)
+    even = mass.new_zeros(mass.shape[1:])
+    row, column, edges = _stretches(down).to(device), _stretches(right).to(device), right.to(device)
+    for part in softmax.parts():
+        p = softmax.maps(part)[..., sources[0] : sources[-1] + 1].double()
+        home = row[part]
+        mass.index_add_(1, home, p.new_zeros(*p.shape[:2], len(right) - 1).index_add_(2, column, p))
+        at = run.positions[rows[part]].to(device)[:, None] + 1
+        readable = edges[None].minimum(at).diff(dim=1)  # sources of each stretch that a row can read
+        even.index_add_(0, home, readable.double() / at)
     sizes = down.diff()[:, None].to(device)
     mass, even = mass / sizes, even / sizes
     lift = torch.where(even > 0, (mass.clamp(min=LEAST) / even).log2(), torch.nan)
-    facts = {"model": run.model, "layer": layer, "reading": "attention.window", "query_head": head}
-    facts |= {"parity": max(errors), "tolerance": tolerance}
-    texts = list(run.tokens)
-    coords = {"token": down[1:] - 1, "source": right[:-1]}
-    coords |= {
-        "token_text": ("token", _texts(down, first, texts)),
-        "source_text": ("source", _texts(right, first, texts)),
-    }
-    dims = ("token", "source")
-    data = label({"mass": (dims, mass.float()), "lift": (dims, lift.float())}, coords=coords, attrs=facts)
-    data.mass.attrs |= {"long_name": "attention mass", "units": "fraction", "scale": "fraction"}
-    data.lift.attrs |= {"long_name": "mass over that of an even head", "symbol": "log₂ lift", "scale": "signed"}
-    return data
+    down, texts, dims = down + known, ["·"] * known + list(run.tokens), ("query_head", "token", "source")
+    coords = {"query_head": heads, "token": down[1:] - 1, "source": right[:-1]}
+    coords |= {"token_text": ("token", _texts(down, texts)), "source_text": ("source", _texts(right, texts))}
+    variables = {"mass": (dims, mass.float(), "mass"), "lift": (dims, lift.float(), LIFT)}
+    return label(variables, coords=coords, attrs=softmax.proof("attention.window"))
 
 
-def _stretch(name, given, least, end):
-    first, last = (least, end) if given is None else map(int, given)
-    if not least <= first < last <= end:
-        raise InputError(f"{name} outside the run", got=f"({first}, {last})", expected=f"within ({least}, {end})")
-    return first, last
+def _consecutive(name, places):
+    if places != list(range(places[0], places[-1] + 1)):
+        raise InputError(
+            f"{name} of a window follow one another", got=places[:8], expected="for example range(64, 128)"
+        )
+    return places
 
 
-def _edges(first, end, cells):
-    count = min(cells, end - first)
-    return first + torch.arange(count + 1) * (end - first) // count
+def _edges(places, cells):
+    count = min(cells, len(places))
+    return places[0] + torch.arange(count + 1) * len(places) // count
 
 
-def _places(edges):
+def _stretches(edges):
     """The stretch of every position between the edges."""
     return torch.arange(len(edges) - 1).repeat_interleave(edges.diff())
 
 
-def _texts(edges, first, tokens):
+def _texts(edges, texts):
     """The token of a stretch of one, else its positions."""
     pairs = zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
-    single = lambda a: tokens[a - first] if a >= first and tokens else "·"  # noqa: E731
-    return [single(a) if b == a + 1 else f"{a:,}–{b - 1:,}" for a, b in pairs]
+    return [texts[a] if b == a + 1 else stretch_text(a, b) for a, b in pairs]

@@ -1,0 +1,154 @@
+"""What every row of a softmax map says, without the map: entropy, sinks, distances, pooled blocks, strongest links.
+
+Rows are taken in tiles against all sources they can see, so memory grows with the rows of a tile times the length and
+never with its square. For a row p over the sources j ≤ t, with logits s and lse = ln Σ e^s:
+
+    entropy    H = -Σ p ln p = Σ p (lse - s)       support  e^H, the number of sources it is spread over
+    sink       Σ p over the first few sources      local    Σ p over the last few
+    distance   Σ p over 2^n - 1 ≤ t - j < 2^{n+1} - 1, n = 0, 1, ...; and the mean Σ p (t - j)
+    pooled     Σ p over each block of sources, summed over each block of rows
+    links      the largest p of a row, and where they point
+
+Everything is exact: the numbers of the dense map. The output gate is not in the map; its mean is given beside it
+(arXiv 2505.06708), since a head with mass but a closed gate contributes nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from labkit.attention.distances import edges
+from labkit.attention.softmax import tiles
+
+LOWEST = torch.finfo(torch.float32).min
+
+
+class Statistics:
+    """Accumulates the statistics of rows of one layer.
+
+    Args:
+        heads: query heads. groups: `{kv head: places in heads of those that read it}`, as `Spec.kv_groups` gives them.
+        length: sources there will be in the end. block: rows and sources that are pooled.
+        sink, local: sources at the two ends. links: strongest sources a row.
+        segments: [length] segment of every source, or None.
+    """
+
+    def __init__(
+        self,
+        heads: Sequence[int],
+        groups: Mapping[int, Sequence[int]],
+        length: int,
+        *,
+        block: int = 64,
+        sink: int = 4,
+        local: int = 64,
+        links: int = 0,
+        segments: Sequence[int] | None = None,
+    ):
+        self.heads, self.groups, self.length, self.block = list(heads), groups, length, block
+        self.sink, self.local, self.links = sink, local, links
+        self.blocks, self.edges = -(-length // block), edges(length)
+        self.segments = None if segments is None else torch.as_tensor(segments)
+        self.kinds = 0 if segments is None else int(self.segments.max()) + 1
+        self.rows = {}  # name -> list of [head, row] pieces
+        self.pooled = torch.zeros(len(self.heads), self.blocks, self.blocks, dtype=torch.float64)
+        self.counts = torch.zeros(self.blocks)
+        self.histogram = torch.zeros(len(self.heads), self.blocks, len(self.edges) - 1, dtype=torch.float64)
+        self.top = []
+
+    def add(self, q: torch.Tensor, k: torch.Tensor, at: torch.Tensor, gate: torch.Tensor | None = None) -> None:
+        """Rows of all heads.
+
+        Args:
+            q: [row, query_head, head_dim], k: [source, kv_head, head_dim], rotated; k at least up to the last row.
+            at: [row] positions among the sources, ascending.
+            gate: [row, query_head, head_dim], opened.
+        """
+        groups = []
+        for kv_head, places in self.groups.items():
+            pieces = []
+            for rows, s in tiles(q[:, [self.heads[i] for i in places]], k[:, kv_head], at):
+                log_p = s.sub_(s.logsumexp(-1, keepdim=True))
+                p = log_p.exp()
+                log_p[..., int(at[rows][0]) + 1 :].clamp_(min=LOWEST)  # there p is 0
+                pieces.append({"entropy": -(p * log_p).sum(-1)} | self._reduce(places, p, at[rows].to(p.device)))
+            groups.append((places, {name: torch.cat([piece[name] for piece in pieces], 1) for name in pieces[0]}))
+        self.keep(at, groups, gate)
+
+    def keep(self, at: torch.Tensor, groups: list, gate: torch.Tensor | None) -> None:
+        """Row statistics of the next rows: (places, `{name: [head, row, ...]}`) of every group, and their gates."""
+        for name, example in groups[0][1].items():
+            column = example.new_empty(len(self.heads), *example.shape[1:])
+            for places, rows in groups:
+                column[places] = rows[name]
+            self.rows.setdefault(name, []).append(column)
+        if gate is not None:
+            self.rows.setdefault("gate", []).append(gate[:, self.heads].float().mean(-1).T)
+        self.counts.index_add_(0, at.cpu() // self.block, torch.ones(len(at)))
+
+    def pool(self, places: Sequence[int], home: torch.Tensor, masses: torch.Tensor, nearer: torch.Tensor) -> None:
+        """Add rows of the blocks `home`: mass of each block of sources, and mass below each edge, [head, row, ...]."""
+        self.pooled, self.histogram = self.pooled.to(masses.device), self.histogram.to(masses.device)
+        heads, _, count = masses.shape
+        pooled = self.pooled.new_zeros(heads, self.blocks, count)
+        self.pooled[places, :, :count] += pooled.index_add_(1, home, masses.double())
+        histogram = self.histogram.new_zeros(heads, self.blocks, len(self.edges) - 1)
+        self.histogram[places] += histogram.index_add_(1, home, nearer.diff(dim=-1).clamp(min=0))
+
+    def _reduce(self, places, p, at):
+        """Row statistics `{name: [head, row, ...]}` of p [head, row, source]; pools, distances and links on the way."""
+        heads, rows, seen = p.shape
+        count = -(-seen // self.block)
+        whole = p if count * self.block == seen else torch.nn.functional.pad(p, (0, count * self.block - seen))
+        masses = whole.view(heads, rows, count, self.block).sum(-1)  # exact block masses of every row
+        upto = torch.nn.functional.pad(p.double().cumsum(-1), (1, 0))
+        total = upto.gather(2, (at + 1)[None, :, None].expand(heads, -1, 1))
+        bounds = torch.tensor([*self.edges, self.local], device=p.device)
+        start = (at[:, None] + 1 - bounds).clamp(min=0)  # sources from here on are nearer than the bound
+        nearer = total - upto.gather(2, start.expand(heads, -1, -1))
+        self.pool(places, at // self.block, masses, nearer[..., :-1])
+        stats = {"sink": p[..., : self.sink].sum(-1), "local": nearer[..., -1].float()}
+        stats["distance"] = at.to(p.dtype) - p @ torch.arange(seen, device=p.device, dtype=p.dtype)
+        if self.links:
+            mass, source = p.topk(min(self.links, seen), dim=-1)
+            pad = (0, self.links - mass.shape[-1])
+            mass, source = torch.nn.functional.pad(mass, pad), torch.nn.functional.pad(source, pad)
+            self.top += [(i, at, mass[n], source[n]) for n, i in enumerate(places)]
+        if self.kinds:
+            segments = p.new_zeros(heads, rows, self.kinds)
+            stats["segments"] = segments.index_add_(2, self.segments[:seen].to(p.device), p)
+        return stats
+
+    def column(self, name: str) -> torch.Tensor:
+        """[head, row, ...] of a row statistic, of all rows so far."""
+        return torch.cat(self.rows[name], 1).cpu()
+
+    def block_means(self, rows: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        """[head, block, ...] mean of [head, row, ...] over the rows of each block, NaN where none was taken."""
+        total = torch.zeros(len(rows), self.blocks, *rows.shape[2:], dtype=torch.float64)
+        total.index_add_(1, at // self.block, rows.double())
+        return total / self.counts.double().view(-1, *[1] * (rows.ndim - 2))
+
+    def block_extremes(self, rows: torch.Tensor, at: torch.Tensor) -> list[torch.Tensor]:
+        """[head, block] smallest and largest of [head, row] over the rows of each block."""
+        home = (at // self.block).expand_as(rows)
+        blank = torch.full((len(rows), self.blocks), torch.nan)
+        return [blank.scatter_reduce(1, home, rows, kind, include_self=False) for kind in ("amin", "amax")]
+
+    def reduced(self, at: torch.Tensor) -> dict[str, torch.Tensor]:
+        """`{name: [head, block, ...]}`: means of the rows of each block, whose positions are `at`; NaN for none."""
+        names = [name for name in ("entropy", "sink", "local", "distance", "gate") if name in self.rows]
+        means, entropy = {name: self.block_means(self.column(name), at) for name in names}, self.column("entropy")
+        means["entropy_low"], means["entropy_high"] = self.block_extremes(entropy, at)
+        means["support"], count = self.block_means(entropy.double().exp(), at), self.counts.double()[:, None]
+        return means | {"histogram": self.histogram.cpu() / count, "pooled": self.pooled.cpu() / count}
+
+    def strongest(self) -> list[torch.Tensor]:
+        """(weight, token, source) [head, link] of the largest weights of all rows."""
+        links = []
+        for i in range(len(self.heads)):
+            parts = [(at[:, None].expand_as(mass), mass, source) for j, at, mass, source in self.top if j == i]
+            token, mass, source = (torch.cat(column).flatten().cpu() for column in zip(*parts, strict=True))
+            best = mass.topk(min(self.links, len(mass))).indices
+            links.append((mass[best], token[best], source[best]))
+        return [torch.stack(column) for column in zip(*links, strict=True)]
