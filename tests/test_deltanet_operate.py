@@ -287,3 +287,27 @@ def test_patching_prefixes_of_different_length(lab):
     long = tiny.ids(lab.window)
     with pytest.raises(InputError, match="(?s)longer than the model's window"):
         deltanet.patch_states(lab, long, OTHER, SUFFIX, score=(5, 9))
+
+
+def test_operations_count_from_the_first_token_of_their_run(lab):
+    """Made from a warm run, an edit stands where the same edit made from the whole run stands, and does the same."""
+    cache = lab.cache()
+    lab.trace(IDS[:25], cache=cache)
+    warm, whole = lab.trace(IDS[25:], cache=cache), lab.trace(IDS)
+    state = state_at(whole, AT)[None, HEADS]
+    for make in (
+        lambda run, shift, at: deltanet.forget(run, layer=LAYER, source=37 - shift, at=at, heads=HEADS),
+        lambda run, shift, at: deltanet.forget(run, layer=LAYER, source=37 - shift, at=at, heads=HEADS, sense="write"),
+        lambda run, shift, at: deltanet.associate(
+            run, layer=LAYER, source=30 - shift, value=35 - shift, at=at, heads=HEADS
+        ),
+    ):
+        known = make(whole, 0, AT)
+        for moved in (make(warm, 25, AT - 25), make(warm, 25, AT - len(IDS))):
+            assert moved.at == known.at == AT and moved.heads == tuple(HEADS)
+            assert (moved.change(state) - known.change(state)).abs().max() < 1e-5
+        assert (known.change(state) - state).abs().max() > 1e-3
+    clamps = [deltanet.clamp_keep(warm, layer=LAYER, value=value, tokens=[0, 9, -1]) for value in (0.5, 1)]
+    assert [clamp.tokens for clamp in clamps] == [(25, 34, 89)] * 2
+    with pytest.raises(InputError, match="(?s)source out of range.*20.*0 to 15"):
+        deltanet.forget(warm, layer=LAYER, source=20, at=15)
