@@ -67,7 +67,7 @@ class Pass:
         """From a hook's arguments; the cache is found by its type, whatever its parameter is called.
 
         Raises:
-            BackendError: no input, something in the cache's place that is no transformers cache, or a cache under a name
+            BackendError: no input, something in place of a cache that is none, or a cache under a name
                 that this transformers does not know.
         """
         given = arguments(module, args, kwargs)
