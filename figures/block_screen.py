@@ -23,18 +23,20 @@ PROMPT = " fox red. whale blue. crow green. lion gold. crow green. fox"
 def data(lab):
     """implied (token, head, source) of all DeltaNet heads, gated (token, query_head, source) of all attention heads."""
     run, spec = lab.trace(PROMPT), lab.spec
-    left = [_named(deltanet.implied_attention(run, layer=layer), layer, "head") for layer in spec.deltanet_layers]
-    right = [_named(attention.pattern(run, layer=layer), layer, "query_head") for layer in spec.attention_layers]
-    left = xarray.concat(left, "head", combine_attrs="drop_conflicts").rename(weight="implied", value_norm="held_norm")
-    right = xarray.concat(right, "query_head", combine_attrs="drop_conflicts")
+    left = _joined(deltanet.implied_attention(run, layer=spec.deltanet_layers), "head")
+    right = _joined(attention.pattern(run, layer=spec.attention_layers), "query_head")
     gated = (right.weight * right.gate).assign_attrs(vars(QUANTITIES["gated"]))
-    held = left.assign(gated=gated, gate=right.gate, value_norm=right.value_norm)
-    held = held.transpose("token", "head", "query_head", "source")
-    return held.assign_attrs(model=lab.name, reading="deltanet.implied_attention and attention.pattern")
+    ds = left.rename(weight="implied", value_norm="held_norm")
+    ds = ds.assign(gated=gated, gate=right.gate, value_norm=right.value_norm)
+    ds = ds.transpose("token", "head", "query_head", "source")
+    return ds.assign_attrs(model=lab.name, reading="deltanet.implied_attention and attention.pattern")
 
 
-def _named(ds, layer, dim):
-    return ds.assign_coords({dim: [f"L{layer} h{int(head)}" for head in ds[dim]]})
+def _joined(ds, dim):
+    """The heads of all layers along one axis, named by layer and head."""
+    layers = [ds.sel(layer=layer, drop=True) for layer in ds.layer]
+    names = [f"L{int(layer)} h{int(head)}" for layer in ds.layer for head in ds[dim]]
+    return xarray.concat(layers, dim).assign_coords({dim: names})
 
 
 def draw(ds):

@@ -11,8 +11,6 @@ Source: distance histograms without the T x T map, this project's `attention.sum
 
 import random
 
-import xarray
-
 from labkit import attention
 from labkit import draw as plot
 from labkit.nano import tasks
@@ -25,11 +23,8 @@ def data(lab):
     size = lambda text: len(lab.encode(text))  # noqa: E731
     text = tasks.scattered(random.Random(1), TOKENS, size)
     run = lab.trace(tasks.bare(text), seams=["q", "k", "v", "gate", "gated"])
-    layers = list(lab.spec.attention_layers)
-    found = [attention.summary(run, layer=layer, block=len(run)) for layer in layers]
-    held = xarray.concat([ds[["histogram", "distance"]] for ds in found], "layer", combine_attrs="drop_conflicts")
-    held = held.isel(block=0, drop=True).drop_vars(("block_start", "rows_taken"), errors="ignore")
-    return held.assign_coords(layer=layers).assign_attrs(reading="attention.summary")
+    ds = attention.summary(run, layer=lab.spec.attention_layers, block=len(run))[["histogram", "distance"]]
+    return ds.isel(block=0, drop=True).drop_vars(("block_start", "rows_taken"), errors="ignore")
 
 
 def draw(ds):

@@ -10,6 +10,7 @@ D rows on the left to A rows on the right. The title says what is found.
 Source: this project's `edit.scale` at the seam `mixer_out`; the seams are those of transformers' decoder layer.
 """
 
+import dataclasses
 import random
 
 import torch
@@ -17,9 +18,10 @@ import torch
 from labkit import draw as plot
 from labkit import edit
 from labkit.nano import questions
-from labkit.notation import label
+from labkit.notation import Quantity, label
 
 DISTANCES, PROMPTS = (16, 96, 496), 8
+WHOLE = Quantity("p", "probability of the answer, with all mixers", "1", "fraction", "this run")
 
 
 def data(lab):
@@ -34,14 +36,14 @@ def data(lab):
     whole = _chances(lab, asked)
     lost = torch.stack([whole - _chances(lab, asked, cut) for cut in cuts.values()])  # [layer, gap, prompt]
     dims = ("layer", "gap")
-    values = {"lost": (dims, lost.mean(-1)), "half": (dims, 1.96 * lost.std(-1) / PROMPTS**0.5)}
-    values["whole"] = (("gap",), whole.mean(-1))
-    held = label(values, coords={"layer": list(cuts), "gap": list(DISTANCES)}, attrs={"model": lab.name})
-    held["gap"].attrs["long_name"], held["layer"].attrs["long_name"] = "tokens of the prompt", "taken away"
-    facts = {"symbol": "lost", "long_name": "probability of the answer that is lost", "units": "1", "scale": "signed"}
-    held["lost"].attrs = facts
-    held["half"].attrs = facts | {"symbol": "±"}
-    return held.assign_attrs(reading="edit.scale(mixer_out)")
+    quantity = Quantity("lost", "probability of the answer that is lost", "1", "signed", "this run")
+    half = dataclasses.replace(quantity, symbol="±")
+    variables = {"lost": (dims, lost.mean(-1), quantity), "half": (dims, 1.96 * lost.std(-1) / PROMPTS**0.5, half)}
+    variables["whole"] = (("gap",), whole.mean(-1), WHOLE)
+    attrs = {"model": lab.name, "reading": "edit.scale(mixer_out)"}
+    ds = label(variables, coords={"layer": list(cuts), "gap": list(DISTANCES)}, attrs=attrs)
+    ds["gap"].attrs["long_name"], ds["layer"].attrs["long_name"] = "tokens of the prompt", "taken away"
+    return ds
 
 
 def _chances(lab, asked, cut=()):

@@ -20,13 +20,12 @@ PROMPT = " fox red. whale blue. crow green. lion gold. crow green. fox red."
 def data(lab):
     """weight and gated (token, source), gate (token), of the head named by the coordinate query_head."""
     run = lab.trace(PROMPT)
-    found = {layer: attention.pattern(run, layer=layer) for layer in lab.spec.attention_layers}
-    spread = {layer: ds.gate.std("token") for layer, ds in found.items()}
-    layer = max(spread, key=lambda one: float(spread[one].max()))
-    ds = found[layer].isel(query_head=int(spread[layer].argmax("query_head")))
-    facts = QUANTITIES["gated"]
-    gated = (ds.weight * ds.gate).assign_attrs(vars(facts))
-    return ds[["weight", "gate"]].assign(gated=gated).assign_attrs(found[layer].attrs)
+    maps = attention.pattern(run, layer=lab.spec.attention_layers)
+    spread = maps.gate.std("token")
+    at = spread.argmax(...)
+    ds = maps.isel(at)
+    gated = (ds.weight * ds.gate).assign_attrs(vars(QUANTITIES["gated"]))
+    return ds[["weight", "gate"]].assign(gated=gated).assign_attrs(maps.attrs | {"layer": int(ds.layer)})
 
 
 def draw(ds):

@@ -25,16 +25,15 @@ def data(lab):
     """score and spread (layer, query_head, term), kind (layer, query_head)."""
     pool = [int(lab.encode(f" {word}")[0]) for word in KEYS + VALUES]
     prompts = [question(random.Random(n)) for n in range(FACTS)]
-    found = attention.classes(attention.scores(lab, samples=SAMPLES, length=64, pool=pool, facts=prompts))
-    names = [name for name in attention.kinds.NAMES if name in found]
-    stacked = lambda ending: xarray.concat([found[name + ending] for name in names], "term")  # noqa: E731
+    heads = attention.classes(attention.scores(lab, samples=SAMPLES, length=64, pool=pool, facts=prompts))
+    names = [name for name in attention.kinds.NAMES if name in heads]
+    stacked = lambda ending: xarray.concat([heads[name + ending] for name in names], "term", coords="minimal")  # noqa: E731
     facts = {"long_name": "share of attention", "symbol": "score", "units": "fraction", "scale": "fraction"}
     score = stacked("").assign_coords(term=names).transpose("layer", "query_head", "term").assign_attrs(facts)
     spread = stacked("_spread").assign_coords(term=names).transpose("layer", "query_head", "term")
     spread = spread.assign_attrs(facts | {"symbol": "standard deviation"})
     score["term"].attrs["long_name"] = "score"
-    held = xarray.Dataset({"score": score, "spread": spread, "kind": found.kind})
-    return held.assign_attrs(reading="attention.scores", model=lab.name)
+    return xarray.Dataset({"score": score, "spread": spread, "kind": heads.kind}).assign_attrs(heads.attrs)
 
 
 def question(draw):

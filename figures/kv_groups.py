@@ -12,7 +12,6 @@ Source: grouped-query attention, arXiv 2305.13245; overlap, this project's `atte
 import random
 
 import numpy as np
-import xarray
 
 from labkit import attention
 from labkit import draw as plot
@@ -26,20 +25,17 @@ def data(lab):
     size = lambda text: len(lab.encode(text))  # noqa: E731
     text = tasks.scattered(random.Random(0), TOKENS, size, facts=8)
     run = lab.trace(tasks.bare(text), seams=["q", "k", "v", "gate", "gated"])
-    layers = list(lab.spec.attention_layers)
-    found = [attention.similarity(run, layer=layer, rows=None) for layer in layers]
-    held = xarray.concat(found, "layer", combine_attrs="drop_conflicts").assign_coords(layer=layers)
-    group = np.arange(lab.spec.query_heads) * lab.spec.kv_heads // lab.spec.query_heads
+    ds = attention.similarity(run, layer=lab.spec.attention_layers, samples=None)
+    group = ds.kv_head.values
     same, other = group[:, None] == group[None, :], ~np.eye(len(group), dtype=bool)
-    mean = lambda mask: ("layer", held.similarity.values[:, mask].mean(1))  # noqa: E731
-    held = held.assign(within=mean(same & other), between=mean(~same))
-    return held.drop_vars("kv_head").assign_attrs(reading="attention.similarity")
+    mean = lambda mask: ("layer", ds.similarity.values[:, mask].mean(1))  # noqa: E731
+    return ds.assign(within=mean(same & other), between=mean(~same)).drop_vars("kv_head")
 
 
 def draw(ds):
     """One map per layer."""
-    said = [
+    means = [
         f"layer {int(at)}: {float(ds.within[i]):.2f} and {float(ds.between[i]):.2f}" for i, at in enumerate(ds.layer)
     ]
-    title = f"Overlap within a group and between groups, {'; '.join(said)}"
+    title = f"Overlap within a group and between groups, {'; '.join(means)}"
     return plot.heatmap(ds, "similarity", x="other_head", y="query_head", facet="layer", title=title)

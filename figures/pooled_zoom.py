@@ -29,13 +29,13 @@ def data(lab):
     size = lambda words: len(lab.encode(words))  # noqa: E731
     text = tasks.bare(tasks.scattered(random.Random(2), LENGTH + 32, size))
     run = lab.trace(lab.encode(text)[-LENGTH:], seams=["q", "k", "v", "gate", "gated"])
-    spans = {layer: attention.summary(run, layer=layer, block=LENGTH).distance for layer in lab.spec.attention_layers}
-    layer = max(spans, key=lambda one: float(spans[one].max()))
-    head = int(spans[layer].isel(block=0).argmax("query_head"))
+    spans = attention.summary(run, layer=lab.spec.attention_layers, block=LENGTH).distance.isel(block=0)
+    furthest = spans.isel(spans.argmax(...))
+    layer, head = int(furthest.layer), int(furthest.query_head)
     stages = []
     for block in LEVELS:
-        part = (LENGTH - CELLS * block, LENGTH)
-        lift = attention.window(run, layer=layer, head=head, rows=part, sources=part, cells=CELLS).lift
+        part = range(LENGTH - CELLS * block, LENGTH)
+        lift = attention.window(run, layer=layer, heads=head, rows=part, sources=part, cells=CELLS).lift[0]
         stages.append(xarray.DataArray(lift.values.clip(-MOST, MOST), dims=("block", "source_block")))
     facts = {
         "symbol": "log₂ lift",
@@ -43,11 +43,10 @@ def data(lab):
         "units": "",
         "scale": "signed",
     }
-    held = xarray.concat(stages, "step").rename("lift").assign_attrs(facts).to_dataset()
-    held = held.assign_coords(block=range(CELLS), source_block=range(CELLS))
-    said = [f"last {CELLS * block}, {block} a cell" if block > 1 else f"last {CELLS}, one a cell" for block in LEVELS]
-    held = held.assign_coords(step=said).assign_attrs(layer=layer, query_head=head, model=lab.name)
-    return held.assign_attrs(reading="attention.window")
+    ds = xarray.concat(stages, "step").rename("lift").assign_attrs(facts).to_dataset()
+    texts = [f"last {CELLS * block}, {block} a cell" if block > 1 else f"last {CELLS}, one a cell" for block in LEVELS]
+    ds = ds.assign_coords(step=texts, block=range(CELLS), source_block=range(CELLS))
+    return ds.assign_attrs(layer=layer, query_head=head, model=lab.name, reading="attention.window")
 
 
 def draw(ds):

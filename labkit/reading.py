@@ -60,9 +60,9 @@ class Needs:
     cheaper: tuple[str, ...] = ()
 
     def request(
-        self, spec, tokens, *, sources=None, heads=None, rows=None, samples=None, width=4, **options
+        self, spec, tokens, *, sources=None, heads=None, rows=None, samples=None, width=4, options=None
     ) -> Request:
-        """A request of this reading; `heads`, `rows` and other options as the reading takes them."""
+        """A request of this reading; `heads`, `rows` and `options`, the others by name, as the reading takes them."""
         axis = "head" if self.kind == "deltanet" else "query_head"
         many = len(select(heads, spec.axis_sizes[axis], axis))
         if samples is not None:
@@ -71,7 +71,7 @@ class Needs:
             lines = 1 if "token" in self.options else tokens
         else:
             lines = len(select(rows, tokens, "token"))
-        return Request(spec, tokens, tokens if sources is None else sources, many, lines, width, options)
+        return Request(spec, tokens, tokens if sources is None else sources, many, lines, width, options or {})
 
 
 def reading(kind: str, *, seams: tuple, instead: str, cost: Callable, cheaper: tuple = ()):
@@ -104,7 +104,8 @@ def reading(kind: str, *, seams: tuple, instead: str, cost: Callable, cheaper: t
         @torch.no_grad()
         def one_layer(run, more, layer, chosen):
             require(run, layer, kind, name, instead)
-            admit(run, layer, read.needs, {key: value for key, value in chosen.items() if value is not None})
+            sizes = {key: chosen[key] for key in ("heads", "rows", "samples") if chosen.get(key) is not None}
+            admit(run, layer, read.needs, sizes, {key: value for key, value in chosen.items() if key not in sizes})
             data = function(run, *more, layer=layer, **chosen)
             data.attrs = {"model": run.model, "layer": layer, "reading": name} | data.attrs
             if run.scaling.kind != "none":
@@ -150,12 +151,13 @@ def fits(spec, kind: str) -> tuple[int, ...]:
     return spec.deltanet_layers if kind == "deltanet" else spec.attention_layers
 
 
-def admit(run, layer: int, needs: Needs, chosen: dict) -> None:
+def admit(run, layer: int, needs: Needs, chosen: dict, options: dict) -> None:
     """Refuse a reading whose result would not fit; before anything is allocated."""
     seam, sources = run.seams[layer, needs.seams[-1]], run.start.length + len(run)
 
     def result(needs, **chosen):
-        request = needs.request(run.spec, len(run), sources=sources, width=seam.element_size(), **chosen)
+        sizes = dict(sources=sources, width=seam.element_size(), options=options)
+        request = needs.request(run.spec, len(run), **sizes, **chosen)
         return needs.cost(request).result
 
     smaller = {"heads": [0], "rows": [-1]}

@@ -3,8 +3,9 @@
 import pytest
 import tiny
 import torch
+import xarray
 
-from labkit import attention, deltanet, edit
+from labkit import attention, edit
 from labkit.attention import kinds
 from labkit.errors import InputError, LayerError
 
@@ -18,9 +19,9 @@ def test_a_contribution_is_the_norm_of_what_the_source_adds(lab, warm):
         cache = lab.cache()
         lab.trace(IDS[:30], cache=cache)
         run = lab.trace(IDS[30:], cache=cache)
-    ds = attention.contribution(run, lab, layer=4, heads=[5, 2], rows=[7, -1])
+    ds = attention.contribution(run, lab, layer=4, heads=[4, 1], rows=[7, -1])
     x, out = attention.inputs(run, 4), lab.model.model.layers[4].self_attn.o_proj
-    for i, head in enumerate((5, 2)):
+    for i, head in enumerate((4, 1)):
         for n, t in enumerate((7, len(run) - 1)):
             for source in (0, int(run.positions[t])):
                 vector = torch.zeros(6, 16)
@@ -29,7 +30,7 @@ def test_a_contribution_is_the_norm_of_what_the_source_adds(lab, warm):
                 added = out(vector.flatten()).norm()
                 assert abs(float(ds.contribution_norm[i, n, source]) - float(added)) < 1e-5
     assert (
-        abs(ds.weight.values - attention.pattern(run, layer=4, heads=[5, 2], rows=[7, -1]).weight.values).max() < 1e-6
+        abs(ds.weight.values - attention.pattern(run, layer=4, heads=[4, 1], rows=[7, -1]).weight.values).max() < 1e-6
     )
 
 
@@ -49,6 +50,9 @@ def test_similarity_is_the_overlap_of_the_maps(lab):
     assert (torch.tensor(ds.similarity.values) - expected).abs().max() < 1e-6
     assert abs(ds.similarity.values.diagonal() - 1).max() < 1e-5
     assert ds.kv_head.values.tolist() == [0, 0, 0, 1, 1, 1] and ds.attrs["rows"] == "3 of 70, chosen"
+    assert ds.attrs["parity"] < 1e-5 < ds.attrs["tolerance"] and int(ds.layer) == 2
+    texts = [attention.similarity(run, layer=2, **options).attrs["rows"] for options in ({}, {"samples": None})]
+    assert texts == ["64 of 70, evenly spaced", "all 70"]
     with lab.edit(edit.set("q", layer=2, value=0.0)):
         flat = attention.similarity(lab.trace(IDS), layer=2)
     assert float(flat.similarity.min()) > 1 - 1e-5, "heads that ask for nothing attend alike"
@@ -59,6 +63,8 @@ def test_scores_find_what_was_built_in(lab):
     ids = torch.arange(2, 200)
     free = attention.scores(lab, pool=ids, length=40, samples=2, seed=1)
     assert free.previous.shape == (2, 6) and free.layer.values.tolist() == [2, 4]
+    assert 0 < free.attrs["parity"] < 1e-5 < free.attrs["tolerance"]
+    assert free.local.attrs["symbol"] == "local" and free.gate_spread.attrs["scale"] == "positive"
     with lab.edit(edit.set("q", layer=2, value=0.0)):
         flat = attention.classes(attention.scores(lab, pool=ids, length=40, samples=2))
     assert set(flat.kind.sel(layer=2).values.tolist()) == {"diffuse"}
@@ -71,21 +77,35 @@ def test_scores_find_what_was_built_in(lab):
     assert set(sunk.kind.sel(layer=4).values.tolist()) == {"sink"}
 
 
-def test_previous_and_induction_are_read_at_the_right_places(lab, monkeypatch):
-    def built(x, *, rows, heads, first=0):
-        count = len(x.k)
-        p = torch.zeros(len(heads), count, count)
-        places = torch.arange(1, count)
-        p[0, places, places - 1] = 1
-        after = torch.arange(40, count)
-        p[1, after, after - 39] = 1
-        return p, torch.zeros(count, len(heads), 16)
+def test_every_score_of_heads_that_were_built():
+    """A row of 40 tokens, read twice: heads with one place to look at, and one that looks everywhere."""
+    p, at = torch.zeros(6, 80, 80), torch.arange(80)
+    p[0, at, (at - 1).clamp(min=0)] = 1
+    p[1, at[40:], at[40:] - 39] = 1
+    p[2, at, at] = 1
+    p[3] = torch.ones(80, 80).tril() / (at + 1.0)[:, None]
+    p[4, at, 2] = 1
+    p[5, at, (at - 7).clamp(min=0)] = 1
+    scores = {name: value.tolist() for name, value in kinds.scored(p, 40).items()}
+    even = [7 / (t + 1) for t in range(16, 40)]  # of the last 8 sources, without the previous one
+    away = -sum(e / (1 - e) for e in even) / 24  # what a head scores that reads none of them
+    expected = {
+        "previous": [1, 0, 0, sum(1 / (t + 1) for t in range(16, 40)) / 24, 0, 0],
+        "induction": [0, 1, 0, sum(1 / (t + 1) for t in range(40, 79)) / 39, 1 / 39, 0],
+        "local": [away, away, 1, 0, away, 1],
+        "diffuse": [0, 0, 0, 1, 0, 0],
+        "sink": [0, 3 / 64, 0, sum(4 / (t + 1) for t in range(16, 80)) / 64, 1, 0],
+    }
+    assert scores.keys() == expected.keys()
+    for name, values in expected.items():
+        assert scores[name] == pytest.approx(values, abs=1e-5), name
 
-    monkeypatch.setattr(kinds, "weights", built)
-    monkeypatch.setattr(type(lab.trace(IDS)), "prove", lambda *args: (0.0, 1.0))
-    ds = attention.classes(attention.scores(lab, pool=torch.arange(2, 200), length=40, samples=1))
-    assert float(ds.previous[0, 0]) == 1 and float(ds.induction[0, 1]) == 1
-    assert ds.kind.values[0].tolist()[:2] == ["previous", "induction"]
+
+def test_a_class_is_the_largest_score_above_its_bar():
+    column = lambda *values: (("layer", "query_head"), [list(values)])
+    scores = {"sink": column(0.9, 0.3, 0.2, 0.2), "previous": column(0.1, 0.31, 0.2, 0.24)}
+    data = attention.classes(xarray.Dataset(scores | {"diffuse": column(0.8, 0.8, 0.76, 0.74)}))
+    assert data.kind.values.tolist() == [["sink", "previous", "diffuse", "none"]]
 
 
 def test_retrieval_is_the_weight_on_the_answer(lab):
@@ -112,62 +132,6 @@ def test_misuse(lab):
         attention.scores(lab, length=10)
 
 
-# ------------------------------------------------------------------------------------------------------- online
-
-
-@pytest.mark.parametrize("method", ["tiles", None])
-@pytest.mark.parametrize("rows", [None, 5], ids=["all rows", "some rows"])
-def test_the_summary_online_is_the_summary(lab, rows, method):
-    ids = tiny.ids(300)
-    run = lab.trace(ids)
-    for chunk in (64, 128):
-        ds = lab.stream(
-            ids, probes=[attention.watch(block=64, rows=rows, method=method), deltanet.gates()], chunk=chunk
-        )
-        for layer in (2, 4):
-            mine = ds.sel(layer=layer)
-            places = {63 - i * 64 // 5 for i in range(5)}
-            taken = None if rows is None else [t for t in range(300) if t % 64 in places or t == 299]
-            whole = attention.summary(run, layer=layer, block=64, rows=taken, method="tiles")
-            if rows is not None and chunk == 64:
-                assert mine.rows_taken.values.tolist() == whole.rows_taken.values.tolist()
-            if rows is not None and chunk == 128:
-                continue
-            for name in ("entropy", "entropy_low", "entropy_high", "support", "sink", "local", "distance", "gate"):
-                assert abs(mine[name].values.T - whole[name].values).max() < 1e-4 * abs(whole[name].values).max(), name
-            assert abs(mine.pooled.transpose("query_head", ...).values - whole.pooled.values).max() < 1e-5
-            bins = whole.bin.size
-            assert (
-                abs(mine.histogram.transpose("query_head", ...).values[..., :bins] - whole.histogram.values).max()
-                < 1e-5
-            )
-
-
-def test_a_stopped_stream_goes_on_with_the_identical_summary(lab, tmp_path):
-    ids = tiny.ids(300)
-    make = lambda: [attention.watch(block=32)]  # noqa: E731
-    whole = lab.stream(ids, probes=make(), chunk=64)
-    calls = []
-
-    def die(*_):
-        calls.append(1)
-        if len(calls) > 3:
-            raise SystemError("killed")
-
-    handle = lab.model.model.layers[1].mlp.register_forward_hook(die)
-    with pytest.raises(SystemError):
-        lab.stream(ids, probes=make(), chunk=64, checkpoint=tmp_path, every=1)
-    handle.remove()
-    assert lab.stream(ids, probes=make(), chunk=64, checkpoint=tmp_path).identical(whole)
-
-
-def test_misuse_online(lab):
-    with pytest.raises(LayerError, match="(?s)gated attention layers.*\\[1\\].*deltanet.gates"):
-        lab.stream(IDS, probes=[attention.watch(layers=[1])])
-    with pytest.raises(InputError, match="(?s)rows per block.*got: 65"):
-        attention.watch(rows=65)
-
-
 def test_a_contribution_is_not_touched_by_an_edit_of_now(lab):
     """The output projection is read, not run: an edit in force changes nothing of a run made before it."""
     run = lab.trace(IDS)
@@ -179,23 +143,7 @@ def test_a_contribution_is_not_touched_by_an_edit_of_now(lab):
     assert before.weight.attrs["symbol"] == "P"
 
 
-def test_scores_are_made_where_the_seams_are(lab, monkeypatch):
+def test_scores_are_made_where_the_seams_are():
     """No vector of the CPU meets a tensor of the device: run on the meta device, which knows shapes alone."""
-    run = lab.trace(IDS)
-    x = attention.inputs(run, 2)
-    p, mixed = attention.weights(x, rows=range(70), heads=range(6))
-    there = [part.to("meta") for part in (p, mixed)]
-    moved = type(x)(*(part.to("meta") for part in (x.q, x.k, x.v, x.gate)))
-    monkeypatch.setattr(kinds, "inputs", lambda run, layer: moved)
-    monkeypatch.setattr(kinds, "weights", lambda *args, **options: there)
-    monkeypatch.setattr(type(run), "prove", lambda *args: (0.0, 1.0))
-    found = kinds._row(run, 2, 35)
-    assert {value.device.type for value in found.values()} == {"meta"} and found["local"].shape == (6,)
-
-
-def test_an_opened_window_loses_no_distance():
-    model = tiny.model()
-    model.config.max_position_embeddings = 4096
-    lab = tiny.make_lab(model)
-    ds = lab.stream(tiny.ids(1536), probes=[attention.watch(block=256, layers=[2])], chunk=512, progress=False)
-    assert float(abs(ds.histogram.sum("bin") - 1).max()) < 1e-5
+    scores = kinds.scored(torch.zeros(6, 70, 70, device="meta"), 35)
+    assert {value.device.type for value in scores.values()} == {"meta"} and scores["local"].shape == (6,)

@@ -7,11 +7,12 @@ import tiny
 import torch
 
 from labkit import attention
-from labkit.attention import kernel
-from labkit.attention import summaries as module
+from labkit.attention import distances, kernel, softmax
+from labkit.attention.statistics import Statistics
 from labkit.errors import InputError, LayerError
 
 IDS = tiny.ids(150)
+GROUPS = {1: [0, 2], 0: [1]}  # of query heads 4, 0, 3, of which three read one key/value head
 
 
 def dense(q, k, first=0, scale=None):
@@ -31,7 +32,7 @@ def oracle(p, first, block, sink, local):
     found = {"entropy": -(p * p.clamp(min=1e-300).log()).sum(-1), "sink": p[..., :sink].sum(-1)}
     found["local"] = (p * (far < local)).sum(-1)
     found["distance"] = (p * far.clamp(min=0)).sum(-1)
-    edges = module.bins(length)
+    edges = distances.edges(length)
     histogram = [(p * ((far >= a) & (far < b))).sum(-1) for a, b in zip(edges, edges[1:], strict=False)]
     blocks = -(-length // block)
     pooled = torch.zeros(heads, blocks, blocks, dtype=torch.float64)
@@ -61,10 +62,10 @@ def drawn(tokens, block, first=0, times=1):
 @pytest.mark.parametrize("tile", [7, 64])
 @pytest.mark.parametrize("name", CASES)
 def test_every_statistic_is_that_of_the_dense_map(name, tile, monkeypatch):
-    monkeypatch.setattr(module, "TILE", tile)
+    monkeypatch.setattr(softmax, "TILE", tile)
     q, k, tokens, first, block = drawn(**CASES[name])
-    heads = [5, 0, 3]
-    seen = module.Summary(heads, tokens + first, block=block, sink=4, local=10, links=3)
+    heads = [4, 0, 3]
+    seen = Statistics(heads, GROUPS, tokens + first, block=block, sink=4, local=10, links=3)
     seen.add(q, k, torch.arange(tokens) + first)
     p = dense(q, k, first)[heads]
     rows, histogram, pooled, at = oracle(p, first, block, 4, 10)
@@ -102,8 +103,8 @@ def filled(seen, q, k, first, by):
 def test_stock_kernels_say_what_the_dense_map_says(name, weights, monkeypatch):
     monkeypatch.setattr(kernel, "WEIGHTS", weights)
     q, k, tokens, first, block = drawn(**CASES[name])
-    heads, marks = [5, 0, 3], [j % 3 for j in range(tokens + first)]
-    seen = filled(module.Summary(heads, len(k), block=block, local=10, segments=marks), q, k, first, "kernel")
+    heads, marks = [4, 0, 3], [j % 3 for j in range(tokens + first)]
+    seen = filled(Statistics(heads, GROUPS, len(k), block=block, local=10, segments=marks), q, k, first, "kernel")
     p = dense(q, k, first)[heads]
     rows, histogram, pooled, at = oracle(p, first, block, 4, 10)
     rows["segments"] = torch.stack([p[..., torch.tensor(marks) == n].sum(-1) for n in range(max(marks) + 1)], -1)
@@ -117,7 +118,7 @@ def test_stock_kernels_say_what_the_dense_map_says(name, weights, monkeypatch):
         assert (seen.histogram[:, n] - histogram[:, at // block == n].sum(1)).abs().max() < 2e-5 * block
     assert (seen.pooled - pooled).abs().max() < 2e-5 * block
     assert (seen.histogram.sum(-1).sum(-1) - tokens).abs().max() < 1e-3
-    tiles = filled(module.Summary(heads, len(k), block=block, local=10, segments=marks), q, k, first, "tiles")
+    tiles = filled(Statistics(heads, GROUPS, len(k), block=block, local=10, segments=marks), q, k, first, "tiles")
     assert torch.equal(torch.cat(seen.rows["gate"], 1), torch.cat(tiles.rows["gate"], 1))
     assert torch.equal(seen.counts, tiles.counts)
 
@@ -129,42 +130,46 @@ def test_kernels_are_taken_where_they_are_exact_and_cheaper(lab):
         assert abs(fast[name] - tiles[name]).max() < 1e-4 * max(1, float(abs(tiles[name]).max())), name
     own, given = attention.summary(run, layer=4, block=50), attention.summary(run, layer=4, block=50, links=2)
     assert own.identical(fast) and given.drop_vars(["links", "link_token", "link_source"]).identical(tiles)
-    assert attention.summary(run, layer=4, rows=9, block=50).identical(
-        attention.summary(run, layer=4, rows=9, block=50, method="tiles")
+    assert attention.summary(run, layer=4, samples=9, block=50).identical(
+        attention.summary(run, layer=4, samples=9, block=50, method="tiles")
     )
-    assert not kernel.serves(None, module.Summary([0], 150), torch.zeros(1, 1, 16).half(), torch.zeros(1), True)
-    assert not kernel.serves(None, module.Summary([0], 9000, block=8), torch.zeros(1, 1, 16), torch.zeros(1), True)
+    assert not kernel.serves(None, Statistics([0], {0: [0]}, 150), torch.zeros(1, 1, 16).half(), torch.zeros(1), True)
+    assert not kernel.serves(
+        None, Statistics([0], {0: [0]}, 9000, block=8), torch.zeros(1, 1, 16), torch.zeros(1), True
+    )
 
 
 def test_kernel_misuse(lab):
     run = lab.trace(IDS[:30])
     with pytest.raises(InputError, match="(?s)unknown method.*got: fast.*'tiles' or 'kernel'"):
         attention.summary(run, layer=4, method="fast")
-    with pytest.raises(InputError, match="(?s)kernels take all rows.*chosen rows, links=0.*try: method='tiles'"):
-        attention.summary(run, layer=4, rows=3, method="kernel")
+    with pytest.raises(InputError, match="(?s)kernels take all rows.*chosen rows, links=0.*method='tiles'"):
+        attention.summary(run, layer=4, samples=3, method="kernel")
     with pytest.raises(InputError, match="(?s)kernels take all rows and name no links.*all rows, links=2"):
         attention.summary(run, layer=4, links=2, method="kernel")
     with pytest.raises(InputError, match="(?s)unknown method.*got: fast"):
         attention.watch(method="fast")
     with pytest.raises(InputError, match="(?s)kernels take all rows.*chosen rows"):
-        attention.watch(rows=3, method="kernel")
+        attention.watch(samples=3, method="kernel")
     with pytest.raises(InputError, match="(?s)kernels run on a CPU or an NVIDIA card.*got: meta.*method='tiles'"):
-        kernel.serves("kernel", module.Summary([0], 9), torch.zeros(1, 1, 16, device="meta"), torch.zeros(1), True)
+        kernel.serves(
+            "kernel", Statistics([0], {0: [0]}, 9), torch.zeros(1, 1, 16, device="meta"), torch.zeros(1), True
+        )
 
 
 @pytest.mark.parametrize("by", ["tiles", "kernel"])
 def test_sources_after_the_last_row_are_never_read(by):
     q, k = torch.randn(40, 6, 16), torch.randn(100, 2, 16)
     k[64 + 40 - 10 :] = float("nan")
-    seen = filled(module.Summary([4, 1], 100, block=16), q[:30], k, 64, by)
+    seen = filled(Statistics([4, 1], {1: [0], 0: [1]}, 100, block=16), q[:30], k, 64, by)
     assert torch.isfinite(torch.cat(seen.rows["entropy"], 1)).all() and torch.isfinite(seen.pooled).all()
-    fresh = filled(module.Summary([4, 1], 94, block=16), q[:30], k[:94], 64, by)
+    fresh = filled(Statistics([4, 1], {1: [0], 0: [1]}, 94, block=16), q[:30], k[:94], 64, by)
     assert torch.equal(torch.cat(seen.rows["distance"], 1), torch.cat(fresh.rows["distance"], 1))
 
 
 def test_equal_logits_spread_evenly():
     q, k = torch.zeros(100, 6, 16), torch.randn(100, 2, 16)
-    seen = module.Summary([0, 4], 100)
+    seen = Statistics([0, 4], {0: [0], 1: [1]}, 100)
     seen.add(q, k, torch.arange(100))
     expected = torch.arange(1, 101).float().log()
     assert (torch.cat(seen.rows["entropy"], 1) - expected).abs().max() < 1e-5
@@ -173,7 +178,7 @@ def test_equal_logits_spread_evenly():
 def test_one_huge_key_takes_all():
     q, k = torch.randn(90, 6, 16).abs(), torch.zeros(90, 2, 16)
     k[20] = 1e4
-    seen = module.Summary([1], 90, block=16, sink=4)
+    seen = Statistics([1], {0: [0]}, 90, block=16, sink=4)
     seen.add(q, k, torch.arange(90))
     assert (torch.cat(seen.rows["entropy"], 1)[:, 20:] < 1e-5).all()
     assert abs(seen.pooled[0, 3:, 1].sum() - (90 - 48)) < 1e-3
@@ -224,7 +229,7 @@ def test_summary_of_a_run_is_that_of_its_pattern(lab, warm):
 
 def test_sampled_rows_are_exact_for_those_rows_and_say_so(lab):
     run = lab.trace(IDS)
-    ds = attention.summary(run, layer=4, rows=10, block=150)
+    ds = attention.summary(run, layer=4, samples=10, block=150)
     whole = attention.pattern(run, layer=4, rows=list(range(149, -1, -15))[::-1])
     p = torch.tensor(whole.weight.values).double()
     entropy = -(p * p.clamp(min=1e-300).log()).sum(-1).mean(1)
@@ -233,27 +238,31 @@ def test_sampled_rows_are_exact_for_those_rows_and_say_so(lab):
 
 
 def test_bins_are_dyadic():
-    assert module.bins(1) == [0, 1] and module.bins(8) == [0, 1, 3, 7, 15]
+    assert distances.edges(1) == [0, 1] and distances.edges(8) == [0, 1, 3, 7, 15]
     for length in range(1, 70):
-        assert module.bins(length)[-1] >= length > module.bins(length)[-2]
+        assert distances.edges(length)[-1] >= length > distances.edges(length)[-2]
 
 
 def test_misuse(lab):
     run = lab.trace(IDS[:20])
-    with pytest.raises(LayerError, match="(?s)layer 3 is a Gated DeltaNet layer.*try: deltanet.ledger"):
+    with pytest.raises(LayerError, match=r"(?s)layer 3 is a Gated DeltaNet.*try: deltanet.memory\(run, layer=3\)"):
         attention.summary(run, layer=3)
     with pytest.raises(InputError, match="(?s)one segment per source.*3 names.*20 sources"):
         attention.summary(run, layer=2, segments=["a", "b", "c"])
     with pytest.raises(InputError, match="at least one row"):
-        attention.summary(run, layer=2, rows=0)
+        attention.summary(run, layer=2, samples=0)
     with pytest.raises(InputError, match="(?s)token out of range.*25"):
         attention.summary(run, layer=2, rows=[25])
+    with pytest.raises(InputError, match="(?s)either rows or samples.*both.*positions, or a number"):
+        attention.summary(run, layer=2, rows=[3], samples=2)
+    one, several = attention.summary(run, layer=2, rows=5), attention.summary(run, layer=2, samples=5)
+    assert (one.attrs["rows"], several.attrs["rows"]) == ("1 of 20, chosen", "5 of 20, evenly spaced")
     assert math.isfinite(float(attention.summary(run, layer=2, rows=[7]).entropy.max()))
 
 
 @pytest.mark.parametrize(("rows", "length"), [(64, 127), (64, 191), (5, 5), (7, 100), (1, 9), (64, 10)])
 def test_rows_that_are_spaced_reach_back_to_the_beginning(rows, length):
-    at, said = module.chosen(rows, length)
+    at, said = softmax.chosen(None, rows, length)
     assert len(at) == min(rows, length) == len(set(at)) and at[-1] == length - 1
     gaps = [b - a for a, b in zip([-1, *at], at, strict=False)]
     assert max(gaps) - min(gaps) <= 1, "evenly, from the first to the last"
@@ -269,31 +278,38 @@ def test_a_window_is_a_part_of_the_map_at_any_scale(lab, warm, monkeypatch):
     if warm:
         lab.trace(IDS[:warm], cache=cache)
     run = lab.trace(IDS[warm:], cache=cache)
-    p = torch.tensor(attention.pattern(run, layer=4, heads=3).weight.values[0]).double()
-    monkeypatch.setattr("labkit.attention.zoom.ELEMENTS", 150 * 13)  # tiles of 13 rows
+    whole = torch.tensor(attention.pattern(run, layer=4, heads=[4, 1]).weight.values).double()
+    monkeypatch.setattr(softmax, "ELEMENTS", 2 * 150 * 13)  # parts of 13 rows
     for rows, sources, cells in [(None, None, 7), ((70, 131), (10, 90), 9), ((149, 150), (0, 150), 400)]:
-        ds = attention.window(run, layer=4, head=3, rows=rows, sources=sources, cells=cells)
         (a, b), (c, d) = rows or (warm, 150), sources or (0, 150)
+        options = dict(rows=rows and range(a - warm, b - warm), sources=sources and range(c, d), cells=cells)
+        ds = attention.window(run, layer=4, heads=[4, 1], **options)
         down = [a + i * (b - a) // min(cells, b - a) for i in range(min(cells, b - a) + 1)]
         right = [c + i * (d - c) // min(cells, d - c) for i in range(min(cells, d - c) + 1)]
+        assert ds.mass.dims == ("query_head", "token", "source") and ds.query_head.values.tolist() == [4, 1]
         assert ds.token.values.tolist() == [t - 1 for t in down[1:]] and ds.source.values.tolist() == right[:-1]
-        for i, (top, low) in enumerate(zip(down, down[1:], strict=False)):
-            for j, (left, end) in enumerate(zip(right, right[1:], strict=False)):
-                mass = float(p[top - warm : low - warm, left:end].sum(1).mean())
-                assert abs(float(ds.mass[i, j]) - mass) < 1e-6
-                even = sum(max(min(end, t + 1) - left, 0) / (t + 1) for t in range(top, low)) / (low - top)
-                lift = math.log2(max(mass, 1e-6) / even) if even else math.nan
-                assert float(ds.lift[i, j]) == pytest.approx(lift, abs=1e-4, nan_ok=True)
+        masses, lifts = ds.mass.values, ds.lift.values
+        for n, p in enumerate(whole):
+            for i, (top, low) in enumerate(zip(down, down[1:], strict=False)):
+                for j, (left, end) in enumerate(zip(right, right[1:], strict=False)):
+                    mass = float(p[top - warm : low - warm, left:end].sum(1).mean())
+                    assert abs(masses[n, i, j] - mass) < 1e-6
+                    even = sum(max(min(end, t + 1) - left, 0) / (t + 1) for t in range(top, low)) / (low - top)
+                    lift = math.log2(max(mass, 1e-6) / even) if even else math.nan
+                    assert lifts[n, i, j] == pytest.approx(lift, abs=1e-4, nan_ok=True)
     assert str(ds.token_text.values[0]) == run.tokens[-1] and ds.attrs["parity"] < 1e-5
+    first, last = attention.window(run, layer=4, heads=0, rows=range(2), cells=2), run.tokens[1]
+    assert first.token.values.tolist() == [warm, warm + 1] and str(first.token_text.values[1]) == last
+    assert str(first.source_text.values[0]) == f"0–{(150 - 75) - 1}" and first.sizes["query_head"] == 1
 
 
 def test_window_misuse(lab):
     run = lab.trace(IDS[:30])
-    with pytest.raises(LayerError, match="(?s)attention.window: layer 3.*try: deltanet.implied_row"):
-        attention.window(run, layer=3, head=0)
-    with pytest.raises(InputError, match=r"(?s)rows outside the run.*\(0, 31\).*within \(0, 30\)"):
-        attention.window(run, layer=4, head=0, rows=(0, 31))
-    with pytest.raises(InputError, match=r"(?s)sources outside the run.*\(5, 5\)"):
-        attention.window(run, layer=4, head=0, sources=(5, 5))
-    with pytest.raises(InputError, match="at least one cell"):
-        attention.window(run, layer=4, head=0, cells=0)
+    with pytest.raises(LayerError, match=r"(?s)attention.window: layer 3.*try: deltanet.implied_row\(run, layer=3\)"):
+        attention.window(run, layer=3, heads=0)
+    with pytest.raises(InputError, match=r"(?s)token out of range.*\[30\].*0 to 29"):
+        attention.window(run, layer=4, heads=0, rows=range(31))
+    with pytest.raises(InputError, match=r"(?s)sources of a window follow one another.*\[5, 7\].*range\(64, 128\)"):
+        attention.window(run, layer=4, heads=0, sources=[5, 7])
+    with pytest.raises(InputError, match="(?s)at least one cell.*cells=0"):
+        attention.window(run, layer=4, heads=0, cells=0)

@@ -15,7 +15,7 @@ from transformers.cache_utils import Cache, DynamicCache
 
 import labkit as lk
 from labkit import attention, deltanet, edit, spec, stats, stream, yarn
-from labkit.errors import BackendError, BudgetError, InputError, LayerError
+from labkit.errors import BackendError, BudgetError, InputError
 from labkit.rotary import Scaling
 from labkit.trace import cache_parameter
 from labkit.yarn import counterfactual, losses, margins
@@ -155,19 +155,6 @@ def test_a_cache_belongs_to_one_scaling(lab, tmp_path):
     lab.stream(IDS, probes=[deltanet.gates()], chunk=64, checkpoint=tmp_path)
     with yarn.scaled(lab, 2), pytest.raises(InputError, match="(?s)another request.*different scaling"):
         lab.stream(IDS, probes=[deltanet.gates()], chunk=64, checkpoint=tmp_path)
-
-
-def test_the_attention_factor_multiplies_the_rotary_part_alone(lab):
-    """m² on the rotated channels at every distance, 0 included; the others keep their logits."""
-    run = lab.trace(IDS)
-    with yarn.scaled(lab, 4, kind="none", attention_factor=1.2):
-        grown = lab.trace(IDS)
-    plain, more = (attention.bands(one, layer=2) for one in (run, grown))
-    free = plain.part.sel(band="position-free")
-    assert abs(more.part.sel(band="position-free") - free).max() == 0
-    rotary = plain.logit - free
-    assert abs(more.logit - (1.44 * rotary + free)).max() < 2e-5 * abs(plain.logit).max()
-    assert float(abs(rotary.where(plain.distance == 0)).max()) > 0.1
 
 
 def test_positions_of_a_run(lab):
@@ -517,9 +504,6 @@ def test_a_dynamic_scaling_without_its_window_takes_the_models(lab):
             InputError,
             "a list of prompts and position_ids",
         ),
-        (lambda lab: attention.bands(lab.trace(IDS), layer=0), LayerError, "deltanet.implied_row"),
-        (lambda lab: attention.bands(lab.trace(IDS), layer=2, by="octave"), InputError, "(?s)no such bands.*'pair'"),
-        (lambda lab: yarn.predicted(lab.trace(IDS), layer=2), InputError, "(?s)one scaling to predict.*either"),
         (lambda lab: yarn.grid(lab, seeds=3), InputError, "(?s)too few questions.*at least 8"),
         (lambda lab: yarn.question(lab, "needle", length=90, depth=0, seed=0), InputError, "no tokenizer"),
     ],
@@ -536,115 +520,6 @@ def test_keys_and_values_that_would_not_fit_are_refused_before_a_stream(lab, mon
     monkeypatch.setattr(card, "budget", lambda device: (100_000, "a small machine"))
     with pytest.raises(BudgetError, match="(?s)keys and values of 300 tokens would not fit.*a small machine"):
         lab.stream(tiny.ids(300), probes=[deltanet.gates()], chunk=64)
-
-
-# ----------------------------------------------------------------------------------------------------------- bands
-
-
-@pytest.mark.parametrize("layer", [2, 4])
-@pytest.mark.parametrize("by", ["class", "pair"])
-def test_the_bands_of_a_logit_sum_to_it(lab, layer, by):
-    run = lab.trace(IDS)
-    ds = yarn.bands(run, layer=layer, by=by, heads=[4, 1], rows=[7, 149, 0])
-    whole = attention.pattern(run, layer=layer, heads=[4, 1], rows=[7, 149, 0], logits=True).logit
-    seen = np.isfinite(whole.values)
-    assert np.abs(ds.part.sum("band").values - whole.values)[seen].max() < 1e-4 * np.abs(whole.values[seen]).max()
-    assert np.isnan(ds.logit.values[~seen]).all() and ds.attrs["parity"] < 1e-5
-    assert ds.band.values[-1] == "position-free" and ds.sizes["band"] == (5 if by == "pair" else 4)
-    assert (ds.distance == ds.token - ds.source).all()
-
-
-def test_bands_under_a_scaling_and_at_chosen_places(lab):
-    for options in (dict(factor=4), dict(factor=3, kind="linear"), dict(factor=4, ramp="paper", attention_factor=1)):
-        with yarn.scaled(lab, **options):
-            run = lab.trace(IDS, position_ids=torch.arange(150) * 5)
-        ds = yarn.bands(run, layer=4)
-        whole = attention.pattern(run, layer=4, logits=True).logit.where(ds.logit.notnull())
-        assert float(abs(ds.logit - whole).max()) < 1e-4 * float(abs(whole).max())
-        assert int(ds.distance[10, 4]) == 30
-
-
-def test_predictions_are_exact_where_no_scaling_reaches_the_inputs(lab):
-    run = lab.trace(IDS)
-    with yarn.scaled(lab, 4):
-        again = lab.trace(IDS)
-    first = yarn.predicted(run, layer=2, factor=4), yarn.bands(again, layer=2)
-    assert float(abs(first[0].logit - first[1].logit).max()) < 1e-6 and first[0].attrs["scaling"] == "yarn 4"
-    later = yarn.predicted(run, layer=4, factor=4).logit - yarn.bands(again, layer=4).logit
-    moved = yarn.bands(run, layer=4).logit - yarn.bands(again, layer=4).logit
-    assert 1e-3 < float((later**2).mean()) < float((moved**2).mean()), "closer than no prediction, not exact"
-    same = yarn.predicted(run, layer=4, scaling=run.scaling)
-    assert float(abs(same.logit - yarn.bands(run, layer=4).logit).max()) == 0
-
-
-def test_bands_by_distance_are_means_of_bands(lab):
-    run = lab.trace(IDS)
-    whole, ds = yarn.bands(run, layer=4, heads=[5, 2]), yarn.by_distance(run, layer=4, heads=[5, 2])
-    whole = whole.assign(part=whole.part - whole.part.mean("source"))  # from the row's mean
-    bins = np.floor(np.log2(np.maximum(whole.distance.values, 0) + 1)).astype(int)
-    seen = whole.distance.values >= 0
-    assert ds.sizes["bin"] == 8 and int(ds["count"].sum()) == 150 * 151 // 2
-    for n in range(8):
-        part = whole.part.values[:, :, seen & (bins == n)]
-        assert np.abs(ds.part.isel(bin=n).values - part.mean(-1).T).max() < 1e-5
-        assert np.abs(ds.spread.isel(bin=n).values - part.std(-1).T).max() < 1e-4
-    assert ds.bin_text.values[3] == "7 to 14" and ds.attrs["parity"] < 1e-5
-    free = ds.part.sel(band="position-free") * 0 + 1
-    assert free.notnull().all()
-
-
-def test_bands_of_a_warm_run_are_those_of_the_cold_one(lab):
-    for factor in (1, 4):
-        with yarn.scaled(lab, factor):
-            cache = lab.cache()
-            lab.trace(IDS[:90], cache=cache)
-            warm = yarn.bands(lab.trace(IDS[90:], cache=cache), layer=4, rows=[0, 59])
-            cold = yarn.bands(lab.trace(IDS), layer=4, rows=[90, 149])
-        assert warm.sizes["source"] == 150 and (warm.token == cold.token).all()
-        assert np.nanmax(np.abs(warm.part.values - cold.part.values)) < 1e-3
-        assert (np.isnan(warm.logit) == np.isnan(cold.logit)).all() and (warm.distance == cold.distance).all()
-    far = lab.cache()
-    lab.trace(IDS[:90], cache=far, position_ids=torch.arange(90) * 2)
-    for cache in (far, lab.restore(lab.snapshot(far))):
-        with pytest.raises(InputError, match="(?s)stand at chosen positions.*position_ids="):
-            lab.trace(IDS[90:], cache=cache)
-        rest = lab.trace(IDS[90:], cache=cache, position_ids=torch.arange(180, 240))
-        with pytest.raises(InputError, match="(?s)positions of their own.*position_ids="):
-            yarn.bands(rest, layer=4)
-    with pytest.raises(InputError, match="(?s)snapshot's tokens stand at chosen positions.*position_ids="):
-        lab.resume(lab.snapshot(far), IDS)
-
-
-def test_bands_in_a_stream_are_those_of_the_same_rows(lab, tmp_path):
-    probe = lambda: [yarn.watch(layers=[4], block=32, rows=2, heads=[5, 2])]  # noqa: E731
-    with yarn.scaled(lab, 4):
-        ds = lab.stream(IDS, probes=probe(), chunk=64)
-        run = lab.trace(IDS)
-        rows = [a + n for a in range(0, 150, 32) for n in (8, 24) if a + n < 150]
-        whole = yarn.by_distance(run, layer=4, heads=[5, 2], rows=rows)
-    assert ds.part.dims == ("layer", "query_head", "bin", "band") and int(ds["count"].sum()) == sum(r + 1 for r in rows)
-    assert np.nanmax(np.abs(ds.part[0].values - whole.part.values)) < 1e-4
-    assert np.nanmax(np.abs(ds.spread[0].values - whole.spread.values)) < 1e-3
-    assert ds.attrs["scaling"] == "yarn 4" and ds.attrs["rows"] == "2 rows a block, evenly spaced"
-    with yarn.scaled(lab, 4):
-        for _ in range(2):  # the second time nothing is left to read
-            again = lab.stream(IDS, probes=probe(), chunk=64, checkpoint=tmp_path / "stream")
-        xarray.testing.assert_identical(again, ds)
-    with pytest.raises(LayerError, match="(?s)watches gated attention.*deltanet.norms"):
-        lab.stream(IDS, probes=[yarn.watch(layers=[0])], chunk=64)
-    with pytest.raises(InputError, match="(?s)rows per block out of range.*1 to 64"):
-        yarn.watch(rows=65)
-
-
-def test_bands_that_would_not_fit(lab, monkeypatch):
-    from labkit.plan import card
-
-    run = lab.trace(IDS)
-    monkeypatch.setattr(card, "budget", lambda device: (50_000, "a small machine"))
-    with pytest.raises(
-        BudgetError, match=r"(?s)yarn.bands of 150 tokens would not fit.*small machine.*try: .*(16 rows|heads=\[0\])"
-    ):
-        yarn.bands(run, layer=2, by="pair")
 
 
 # ------------------------------------------------------------------------------------------------------- questions

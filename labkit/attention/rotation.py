@@ -171,21 +171,23 @@ def binned(total: torch.Tensor, count: torch.Tensor, heads: Sequence[int], names
     return variables, {"query_head": list(heads), **bin_axis(bins), "band": list(names)}
 
 
+def _unrotated_cost(request, scratch, result):
+    """Queries and keys in float32 beside the scratch; each logit is head_dim products."""
+    spec, cell = request.spec, request.heads * request.rows * request.sources
+    unrotated = (request.tokens * spec.query_heads + request.sources * spec.kv_heads) * spec.head_dim
+    return Cost(result, scratch + 4 * unrotated, 2.0 * cell * spec.head_dim)
+
+
 def _bands_cost(request: Request) -> Cost:
     _, names = bands_of(request.spec, request.options.get("by", "class"))
-    cell, spec = request.rows * request.sources, request.spec
-    result = 4 * cell * (request.heads * (len(names) + 1) + 2)
-    scratch = result + 4 * (request.tokens * spec.query_heads + request.sources * spec.kv_heads) * spec.head_dim
-    return Cost(result, scratch, 4.0 * request.heads * cell * spec.head_dim)
+    cell = 4 * request.rows * request.sources
+    return _unrotated_cost(request, cell * len(names), cell * (request.heads * (len(names) + 1) + 2))
 
 
 def _binned_cost(request: Request) -> Cost:
     _, names = bands_of(request.spec, request.options.get("by", "class"))
-    spec, result = request.spec, 8 * BINS * request.heads * len(names)
-    scratch = (
-        3 * 8 * ELEMENTS + 4 * (request.tokens * spec.query_heads + request.sources * spec.kv_heads) * spec.head_dim
-    )
-    return Cost(result, scratch, 2.0 * request.heads * request.rows * request.sources * spec.head_dim)
+    parts = min(request.rows * request.sources * len(names), ELEMENTS)
+    return _unrotated_cost(request, 3 * 8 * parts, 8 * BINS * request.heads * len(names))
 
 
 @reading(
@@ -223,7 +225,9 @@ def bands(
     """
     heads, rows = select(heads, run.spec.query_heads, "query_head"), select(rows, len(run), "token")
     (band, names), unrotated, own = bands_of(run.spec, by), Unrotated.of(run, layer), scaling or run.scaling
-    part = torch.stack([unrotated.parts(own, band, rows, head).transpose(0, 1) for head in heads])
+    part = unrotated.q.new_empty(len(heads), len(rows), len(names), len(unrotated.k))
+    for n, head in enumerate(heads):
+        part[n] = unrotated.parts(own, band, rows, head).transpose(0, 1)
     logit, unread = part.sum(2), unrotated.unread(rows).to(part.device)
     part.masked_fill_(unread[:, None], torch.nan)
     variables = {
