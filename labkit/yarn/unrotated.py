@@ -109,23 +109,6 @@ class UnrotatedLayer(DynamicLayer):
         self.position_ids = position_ids
         return given, self.values
 
-    def crop(self, tokens_to_remove):
-        """As transformers'; positions go with their keys."""
-        super().crop(tokens_to_remove)
-        self.position_ids = None if self.position_ids is None else self.position_ids[..., : self.get_seq_length()]
-
-    def batch_repeat_interleave(self, repeats):
-        """As transformers'; positions go with their rows."""
-        super().batch_repeat_interleave(repeats)
-        if self.get_seq_length():
-            self.position_ids = self.position_ids.repeat_interleave(repeats, 1)
-
-    def batch_select_indices(self, indices):
-        """As transformers'; positions go with their rows."""
-        super().batch_select_indices(indices)
-        if self.get_seq_length():
-            self.position_ids = self.position_ids[:, indices]
-
     def reorder_cache(self, beam_idx):
         """As transformers'; positions go with their rows."""
         super().reorder_cache(beam_idx)
