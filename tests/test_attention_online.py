@@ -8,6 +8,7 @@ import xarray
 from labkit import attention, yarn
 from labkit.errors import InputError, LayerError
 from labkit.stream import capture
+from labkit.trace import Run
 
 IDS = tiny.ids(150)
 
@@ -98,3 +99,22 @@ def test_bands_in_a_stream_are_those_of_the_same_rows(lab, tmp_path):
         lab.stream(IDS, probes=[attention.watch_bands(layers=[0])], chunk=64)
     with pytest.raises(InputError, match="(?s)samples per block out of range.*1 to 64"):
         attention.watch_bands(samples=65)
+
+
+def test_the_worst_parity_is_told(lab, monkeypatch):
+    """Of all prompts of the scores, and of all chunks and layers of a stream."""
+    errors, check = [], Run.check_parity
+
+    def noted(run, *args):
+        parity = check(run, *args)
+        errors.append(parity["parity"])
+        return parity
+
+    monkeypatch.setattr(Run, "check_parity", noted)
+    calls = [lambda: attention.scores(lab, pool=range(2, 90), length=20, samples=3, facts=[(IDS, -1, 12)])]
+    for probe in (attention.watch(block=32), attention.watch_bands(block=32)):
+        calls.append(lambda probe=probe: lab.stream(IDS, probes=[probe], chunk=64))
+    for call in calls:
+        errors.clear()
+        parity = call().attrs["parity"]
+        assert parity == max(errors) > min(errors) and len(errors) > 5
