@@ -80,7 +80,7 @@ def test_a_quantised_model_computes_with_its_packed_weights(quantize, package, f
 @pytest.mark.parametrize(("quantize", "package"), [("nf4", "bitsandbytes"), ("int8", "torchao")])
 def test_experts_router_and_shared_gate_stay_as_they_are(quantize, package, tmp_path):
     """Quantisers of transformers pack linear layers: the mixers and the shared expert."""
-    pytest.importorskip(package, exc_type=ImportError, reason="pip install labkit[quant]")
+    pytest.importorskip(package, exc_type=ImportError, reason=install_hint("quant"))
     mixed = tiny.model(experts=True, **EXPERTS)
     lab = lk.load(checkpoints.text_only(tmp_path / "mixed", mixed), device="cpu", quantize=quantize)
     weights = unpacked(lab, quantize)
@@ -266,7 +266,7 @@ def test_a_gguf_file_equals_the_model_it_was_made_from(packed, wide):
 
 
 def test_a_gguf_file_with_experts_equals_the_model_it_was_made_from(tmp_path):
-    pytest.importorskip("gguf", reason="pip install labkit[quant]")
+    pytest.importorskip("gguf", reason=install_hint("quant"))
     mixed = tiny.model(experts=True, **EXPERTS)
     lab = lk.load(checkpoints.write_gguf(tmp_path / "mixed.gguf", mixed), device="cpu")
     for name, weight in lab.model.named_parameters():
