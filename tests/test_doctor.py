@@ -266,9 +266,15 @@ def test_an_edit_dropped_in_chunks_fails(sample, monkeypatch):
 
 
 def test_an_edit_without_effect_fails(sample, monkeypatch):
-    nothing = edits.edit.scale("gated", layer=0, factor=1, tokens=[40])
+    """Both ways alike is not enough: here they are alike because nothing happens."""
+    from labkit.lab import Lab
+
+    trace, nothing = Lab.trace, edits.edit.scale("gated", layer=0, factor=1, tokens=[40])
     monkeypatch.setattr(edits.edit, "scale", lambda *args, **options: nothing)
-    assert edits.chunked_edits(sample).status == "fail"
+    monkeypatch.setattr(Lab, "trace", lambda lab, ids, chunk=None: trace(lab, ids))
+    verdict = edits.chunked_edits(sample)
+    assert verdict.status == "fail"
+    assert "but for 0e+00 of it" in verdict.detail
 
 
 def test_dropout_is_noticed(sample):

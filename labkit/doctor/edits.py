@@ -38,7 +38,7 @@ def chunked_edits(sample):
             with lab.edit(change):
                 whole, parts = lab.trace(ids).logits[0], lab.trace(ids, chunk=CHUNK).logits[0]
             moved.append(far(whole, patient.logits[0, -1]))
-            apart = max(apart, far(whole, parts) / moved[-1])
+            apart = max(apart, far(whole, parts) / max(moved[-1], 1e-9))
     text = f"{len(moved)} edits at token {TOKEN} move logits by {min(moved):.0e} to {max(moved):.0e}"
     status = "ok" if min(moved) > 1e-3 and apart < 0.05 else "fail"
     return Verdict("chunked edits", status, f"{text}; in chunks of {CHUNK} by as much, but for {apart:.0e} of it")
