@@ -14,6 +14,7 @@ SHAPES = {
     "states": dict(linear_key_head_dim=64, linear_value_head_dim=48),
     "wide": dict(hidden_size=160, intermediate_size=480, vocab_size=997),
     "heads": dict(linear_num_value_heads=18, linear_key_head_dim=24, linear_value_head_dim=20, head_dim=32),
+    "experts": dict(experts=True),
     "attention": dict(num_attention_heads=12, num_key_value_heads=4, head_dim=64, max_position_embeddings=2048),
 }
 
@@ -42,13 +43,13 @@ def test_trace(shaped, tokens, seams):
 
 
 def test_a_graph_is_planned(shaped):
-    """Autograd keeps more than the seams; how much depends on the kernels, so the estimate is a bound below 3x."""
+    """Autograd keeps more than the seams; how much depends on the kernels, so the estimate is a bound below 1.6x."""
     ids = tiny.ids(512)
     shaped.trace(ids[:3], grad=True)
     peak, kept, _ = measure.peak(lambda: shaped.trace(ids, grad=True))
     planned = shaped.plan(tokens=512, grad=True)
     assert planned.parts["graph"] > 0 == shaped.plan(tokens=512).parts["graph"]
-    assert peak < planned.peak < 3 * peak, f"planned {planned.peak:,}, counted {peak:,}"
+    assert peak < planned.peak < 1.6 * peak, f"planned {planned.peak:,}, counted {peak:,}"
 
 
 @pytest.mark.parametrize("chunk", [128, 512])
@@ -112,10 +113,8 @@ def test_a_map_of_a_run_above_the_budget_is_refused_before_it_is_made(lab, monke
 
     run = lab.trace(tiny.ids(300))
     monkeypatch.setattr(plan.card, "budget", lambda device: (500_000, "host memory"))
-    made = lambda *_, **__: pytest.fail("the map was begun")  # noqa: E731
-    monkeypatch.setattr(attention.readings, "weights", made)
-    monkeypatch.setattr(attention.heads, "weights", made)
-    monkeypatch.setattr(deltanet.readings, "implied", made)
+    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda *_: pytest.fail("the map was begun"))
+    monkeypatch.setattr(torch, "einsum", lambda *_: pytest.fail("the map was begun"))
     said = r"would not fit.*got: .*at most 488.28 KiB \(host memory\).*try: "
     with pytest.raises(BudgetError, match="(?s)attention.pattern of 300 tokens " + said + r".*rows=range\(-64, 0\)"):
         attention.pattern(run, layer=4)

@@ -111,7 +111,7 @@ def _walk(lab, tokens, wanted, at_once):
         loose = sum(inside[name] for name in inside if name in LOOSE and name not in names)
         moments = [(kept + before, loose + _mixer_scratch(spec, kind, at_once, each))]
         loose = sum(inside[name] for name in ("resid_pre", "mixer_in") if name not in names)
-        moments.append((kept + sum(owned.values()), loose + 3 * at_once * spec.intermediate * each))
+        moments.append((kept + sum(owned.values()), loose + _mlp_scratch(spec, at_once, each)))
         top = max(top, *moments, key=sum)
         kept += sum(owned.values())
     return kept, top
@@ -126,11 +126,18 @@ def _mixer_scratch(spec, kind, tokens, each):
     return tokens * each * (5 * spec.query_heads + spec.kv_heads) * spec.head_dim
 
 
+def _mlp_scratch(spec, tokens, each):
+    """Gate, up and their product; with experts also every chosen expert's input and output."""
+    widths = 3 * spec.intermediate
+    if spec.experts:
+        widths = spec.active_experts * (2 * spec.hidden + 3 * spec.intermediate) + 3 * spec.shared_intermediate
+    return tokens * each * widths
+
+
 def _graph_bytes(spec, tokens, each):
-    """What autograd keeps of every layer: the mixer's scratch, the MLP's three widths, norms and residuals."""
-    mixers = sum(_mixer_scratch(spec, spec.kind(layer), tokens, each) for layer in range(spec.layers))
-    width = spec.active_experts * spec.intermediate + spec.shared_intermediate if spec.experts else spec.intermediate
-    return mixers + spec.layers * tokens * (4 * width * each + 8 * spec.hidden * 4)
+    """What autograd keeps of every layer, an upper bound on seven shapes: scratch of mixers and MLPs, norms, residuals."""
+    mixers = 1.5 * sum(_mixer_scratch(spec, spec.kind(layer), tokens, each) for layer in range(spec.layers))
+    return mixers + spec.layers * (_mlp_scratch(spec, tokens, 4 * each / 3) + 8 * tokens * spec.hidden * 4)
 
 
 def _trace(lab, tokens, wanted, chunk, logits, *, offload=False, grad=False):
@@ -143,7 +150,7 @@ def _trace(lab, tokens, wanted, chunk, logits, *, offload=False, grad=False):
     if offload:
         alive, kept, joined = 0, 0, 0
     held, scratch = max((alive, scratch), (kept + joined, 0), key=sum)
-    graph = _graph_bytes(spec, tokens, each) if grad else 0
+    graph = int(_graph_bytes(spec, tokens, each)) if grad else 0
     parts = {
         "seams": held,
         "graph": graph,
