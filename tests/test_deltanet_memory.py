@@ -158,6 +158,8 @@ def test_the_card_adds_up_to_what_the_state_says(run):
     ds = deltanet.recall(run, layer=3, source=[5, 60, -1])
     assert ds.contribution.dims == ("head", "step", "source") and ds.attrs["rebuilt"] < 1e-5
     assert ds.stored_text.values.tolist()[0] == run.tokens[5]
+    early = deltanet.recall(run, layer=1, source=[0, 3], token=4)  # what a warm start says is still loud here
+    assert early.attrs["rebuilt"] < 1e-5
 
 
 def test_crosstalk_is_of_the_other_tokens_alone(run):
@@ -236,6 +238,9 @@ def test_equal_prompts_do_not_differ_and_others_do(lab):
     assert float(same.difference.max()) == 0 and float(same.readout.max()) == 0 and float(same.angle.max()) < 0.1
     assert other["head"].values.tolist() == [4, 1] and float(other.difference.min()) > 1e-4
     assert (other.angle.diff("mode") >= -1e-3).all()
+    alone = [deltanet.spectrum(each, layer=3, tokens=-1).attrs["parity"] for each in (a, b)]
+    pairs = [deltanet.state_difference(*pair, layer=3).attrs["parity"] for pair in ((a, b), (b, a))]
+    assert alone[0] != alone[1] and pairs == [max(alone)] * 2, "the worse of both"
     states = [deltanet.memory(each, layer=3, heads=[4, 1]).state.values for each in (a, b)]
     import numpy as np
 
