@@ -135,7 +135,7 @@ def _mlp_scratch(spec, tokens, each):
 
 
 def _graph_bytes(spec, tokens, each):
-    """What autograd keeps of every layer, an upper bound on seven shapes: scratch of mixers and MLPs, norms, residuals."""
+    """What autograd keeps of every layer, an upper bound on seven shapes: mixers, MLPs, norms, residuals."""
     mixers = 1.5 * sum(_mixer_scratch(spec, spec.kind(layer), tokens, each) for layer in range(spec.layers))
     return mixers + spec.layers * (_mlp_scratch(spec, tokens, 4 * each / 3) + 8 * tokens * spec.hidden * 4)
 
