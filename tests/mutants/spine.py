@@ -13,7 +13,7 @@ OWN = "tests/test_cache.py::test_snapshots_share_keys_and_own_states"
 RESUMED = "tests/test_cache.py::test_resumed_equals_cold"
 
 MUTANTS = [
-    Mutant(ROTARY, "0.1 * math.log(self.at().factor) + 1.0", "0.1 * math.log2(self.at().factor) + 1.0", FREQUENCIES),
+    Mutant(ROTARY, "0.1 * math.log(self.factor) + 1.0", "0.1 * math.log2(self.factor) + 1.0", FREQUENCIES),
     Mutant(ROTARY, "max(math.floor(at[0]), 0)", "max(math.ceil(at[0]), 0)", FREQUENCIES),
     Mutant(ROTARY, "(width / (width - 2))", "(width / (width + 2))", FREQUENCIES),
     Mutant(
