@@ -29,7 +29,13 @@ def data(lab):
     ds = left.rename(weight="implied", value_norm="held_norm")
     ds = ds.assign(gated=gated, gate=right.gate, value_norm=right.value_norm)
     ds = ds.transpose("token", "head", "query_head", "source")
-    return ds.assign_attrs(model=lab.name, reading="deltanet.implied_attention and attention.pattern")
+    facts = {name: max(left.attrs[name], right.attrs[name]) for name in ("parity", "tolerance")}
+    ds.attrs = {
+        "model": lab.name,
+        "reading": "deltanet.implied_attention and attention.pattern",
+        "form": "value",
+    } | facts
+    return ds
 
 
 def _joined(ds, dim):
