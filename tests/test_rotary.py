@@ -71,6 +71,7 @@ def test_a_scaling_with_its_own_window_counts_turns_in_that(kind, ramp):
     own = Scaling(kind, 4, ramp, original=8192, length=20_000)
     taken, other = (rotary.frequencies(own, **shape, window=window) for window in (8192, 262_144))
     assert torch.equal(taken, other)
+    assert torch.equal(*(rotary.ramp(own, **shape, window=window) for window in (8192, 262_144)))
     rest = rotary.frequencies(Scaling(kind, 4, ramp, length=20_000), **shape, window=262_144)
     assert not torch.equal(other, rest)
 
