@@ -65,6 +65,17 @@ def test_the_paper_ramp_is_linear_in_turns():
     assert (ramp[turns < 1] == 1).all() and (ramp[turns > 32] == 0).all()
 
 
+@pytest.mark.parametrize(("kind", "ramp"), [("yarn", "index"), ("yarn", "paper"), ("dynamic", "index")])
+def test_a_scaling_with_its_own_window_counts_turns_in_that(kind, ramp):
+    shape = dict(theta=1e7, width=62)
+    own = Scaling(kind, 4, ramp, original=8192, length=20_000)
+    taken, other = (rotary.frequencies(own, **shape, window=window) for window in (8192, 262_144))
+    assert torch.equal(taken, other)
+    assert torch.equal(*(rotary.ramp(own, **shape, window=window) for window in (8192, 262_144)))
+    rest = rotary.frequencies(Scaling(kind, 4, ramp, length=20_000), **shape, window=262_144)
+    assert not torch.equal(other, rest)
+
+
 def test_the_attention_factor():
     assert Scaling("yarn", 4).attention_factor == pytest.approx(1.138629, abs=1e-6) and Scaling(
         "yarn", 2
