@@ -15,6 +15,7 @@ from labkit import plan as _plan
 from labkit import stream as _stream
 from labkit.errors import InputError
 from labkit.families import FAMILIES
+from labkit.notation import is_index
 from labkit.rotary import scaling_of
 from labkit.scopes import Scopes
 from labkit.trace import Recorder, Run, Seams, decoder, parameters_of, texts, wanted_seams
@@ -128,7 +129,7 @@ class Lab:
             BudgetError: it would not fit; raised before the model runs.
             SeamError: a seam never fired.
         """
-        batch = isinstance(prompt, list | tuple) and prompt and not isinstance(prompt[0], int)
+        batch = isinstance(prompt, list | tuple) and bool(prompt) and not is_index(prompt[0])
         rows = [self.encode(row) for row in prompt] if batch else [self.encode(prompt)]
         prompts.check_start(batch, grad, cache=cache, position_ids=position_ids, chunk=chunk, cuts=self.scopes.cuts)
         runs = self._trace(rows, layers, seams, logits, chunk, cache, device, position_ids, grad)
@@ -281,6 +282,9 @@ class Lab:
         Raises:
             InputError: as for `trace`.
         """
+        if getattr(ids, "ndim", 0) != 2:
+            hint = "lab.logits(run.ids[None])"
+            raise InputError("ids of one or more rows", got=type(ids).__name__, expected="[batch, T]", hint=hint)
         self.check_room(ids.shape[1] + (0 if cache is None else cache.get_seq_length()))
         return passes.feed(self, ids, cache=cache, columns=[ids.shape[1] - 1])[:, 0]
 

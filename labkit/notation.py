@@ -175,17 +175,34 @@ def is_index(value) -> bool:
     return hasattr(value, "__index__") and not isinstance(value, bool) and getattr(value, "ndim", 0) == 0
 
 
-def select(values, count, axis):
+def whole_numbers(values, axis: str) -> list[int]:
+    """An index, or several, as a list of ints.
+
+    Raises:
+        InputError: truth values (a mask), fractions, texts, or something that holds no numbers.
+    """
+    if isinstance(values, range):
+        return list(values)
+    entries = [values] if is_index(values) else values
+    try:
+        entries = entries.tolist() if hasattr(entries, "tolist") else list(entries)
+    except TypeError:
+        raise InputError(f"{axis} is no selection", got=repr(values), expected="an int, or several") from None
+    if wrong := [entry for entry in entries if not is_index(entry)]:
+        hint = "np.flatnonzero(mask)" if any(isinstance(entry, bool) for entry in wrong) else None
+        raise InputError(f"{axis} must be whole numbers", got=wrong[:4], expected="an int, or several", hint=hint)
+    return [int(entry) for entry in entries]
+
+
+def select(values, count: int, axis: str) -> list[int]:
     """Indices along an axis as a list; None is all, an int is one, negative counts from the end.
 
     Raises:
-        InputError: out of range, or none chosen.
+        InputError: out of range, none chosen, or no whole numbers.
     """
     if values is None:
         return list(range(count))
-    if isinstance(values, slice):
-        values = range(*values.indices(count))
-    chosen = [int(values)] if is_index(values) else [int(value) for value in values]
+    chosen = whole_numbers(range(*values.indices(count)) if isinstance(values, slice) else values, axis)
     if not chosen:
         raise InputError(f"no {axis} chosen", expected=f"{axis} 0 to {count - 1}, or None for all")
     if outside := [value for value in chosen if not -count <= value < count]:

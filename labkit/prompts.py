@@ -3,6 +3,7 @@
 import torch
 
 from labkit.errors import InputError
+from labkit.notation import whole_numbers
 
 
 def encode(prompt, tokenizer, vocab: int) -> torch.Tensor:
@@ -44,7 +45,7 @@ def kept_positions(rows: list[torch.Tensor], logits) -> list[torch.Tensor]:
         if logits not in ("last", "all"):
             raise InputError("unknown choice of logits", got=logits, expected="'last', 'all' or positions")
         return [torch.arange(len(r)) if logits == "all" else torch.tensor([len(r) - 1]) for r in rows]
-    wanted = torch.as_tensor([logits] if isinstance(logits, int) else list(logits), dtype=torch.long)
+    wanted = torch.as_tensor(whole_numbers(logits, "logits"), dtype=torch.long)
     for row in rows:
         if (outside := wanted[(wanted < -len(row)) | (wanted >= len(row))]).numel():
             raise InputError("logits of tokens that do not exist", got=outside.tolist(), expected=f"{len(row)} tokens")

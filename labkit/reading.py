@@ -11,17 +11,18 @@ The function reads one layer and returns a Dataset whose attributes hold `parity
 import dataclasses
 import functools
 import inspect
+import itertools
 from collections.abc import Callable, Mapping
 
 import torch
 
 from labkit import plan
-from labkit.errors import InputError, LayerError
+from labkit.errors import InputError
 from labkit.notation import is_index, select
-from labkit.trace import Run
+from labkit.trace import Run, layers_of
 
-TITLES = {"deltanet": "Gated DeltaNet", "attention": "gated attention"}
 PLAIN = bool | int | float | str | list | tuple | range  # options that a hint can repeat
+LOST = {"str": "a text", "Lab": "a lab"}  # what people give where a run belongs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,17 +95,13 @@ def reading(kind: str, *, seams: tuple, instead: str, cost: Callable, cheaper: t
 
         @functools.wraps(function)
         def read(run, *more, layer, **chosen):
-            check_run(run, name, *more, allowed={"Lab"} if "lab" in options else set(), layer=layer, **chosen)
-            if is_index(layer):
-                return one_layer(run, more, int(layer), chosen)
-            layers = [int(index) for index in layer]
-            if not layers:
-                raise InputError(f"{name}: no layer chosen", expected=f"an int or a list, of {fits(run.spec, kind)}")
-            return stacked([one_layer(run, more, index, chosen) for index in layers])
+            check_run(run, name, *more, takes=options, layer=layer, **chosen)
+            layers = layers_of(run.spec, [] if layer is None else layer, kind, name, instead)
+            results = [one_layer(run, more, index, chosen) for index in layers]
+            return results[0] if is_index(layer) else stacked(results)
 
         @torch.no_grad()
         def one_layer(run, more, layer, chosen):
-            require(run, layer, kind, name, instead)
             sizes = {key: chosen[key] for key in ("heads", "rows", "samples") if chosen.get(key) is not None}
             admit(run, layer, read.needs, sizes, {key: value for key, value in chosen.items() if key not in sizes})
             data = function(run, *more, layer=layer, **chosen)
@@ -119,50 +116,32 @@ def reading(kind: str, *, seams: tuple, instead: str, cost: Callable, cheaper: t
     return decorate
 
 
-def check_run(run, name: str, *more, allowed=frozenset(), **chosen) -> None:
-    """Refuse what is no run, and name the call that makes one.
+def check_run(run, name: str, *more, takes: tuple = ("run",), **chosen) -> None:
+    """Refuse a text, a lab or anything else where a run belongs, and name the call that is right.
 
     Args:
-        name: of the call. more, chosen: what else it was given, repeated in the hint; no text or lab among them,
-            but for the types that are `allowed`.
+        name: of the call. more, chosen: what else it was given, repeated in the hint.
+        takes: names of the call's arguments; "lab" takes a lab, others no text and no lab.
 
     Raises:
         InputError: a text, a lab, a dataset, ...
     """
-    named = {"str": "a text", "Lab": "a lab"}
-    kinds = [type(value).__name__ for value in (run, *more)]
-    if isinstance(run, Run) and not named.keys() & (set(kinds) - allowed):
-        return
-    wrong = kinds[0] if not isinstance(run, Run) else next(kind for kind in kinds if kind in named)
-    subjects = []
-    for place, (value, kind) in enumerate(zip((run, *more), kinds, strict=True)):
-        if kind in named or (place == 0 and kind != "Run"):
-            subjects.append(f"lab.trace({value[:40] if kind == 'str' else 'red fox'!r})")
-        else:
+    given, subjects, wrong = (run, *more), [], []
+    for value, argument in itertools.zip_longest(given, takes[: len(given)], fillvalue="more"):
+        kind = type(value).__name__
+        good = kind == "Lab" if argument == "lab" else isinstance(value, Run) if argument == "run" else kind not in LOST
+        wrong += [] if good else [kind]
+        if argument == "lab":
+            subjects.append("lab")
+        elif good:
             subjects.append(repr(value) if isinstance(value, PLAIN) else "run")
-    options = [f"{key}={value!r}" for key, value in chosen.items() if isinstance(value, PLAIN)]
-    hint = f"{name}({', '.join(subjects + options)})"
-    expected = "what lab.trace or lab.generate returns"
-    raise InputError(f"{name} reads a run", got=named.get(wrong, wrong), expected=expected, hint=hint)
-
-
-def require(run, layer: int, kind: str, name: str, instead: str) -> None:
-    """Refuse a layer of the other kind.
-
-    Raises:
-        InputError: no such layer. LayerError: the other kind; names the call that fits.
-    """
-    if run.spec.kind(layer) != kind:
-        raise LayerError(
-            f"{name}: layer {layer} is a {TITLES[run.spec.kind(layer)]} layer",
-            expected=f"a {TITLES[kind]} layer: {', '.join(map(str, fits(run.spec, kind)))}",
-            hint=instead.format(layer=layer),
-        )
-
-
-def fits(spec, kind: str) -> tuple[int, ...]:
-    """The layers of a kind."""
-    return spec.deltanet_layers if kind == "deltanet" else spec.attention_layers
+        else:
+            subjects.append(f"lab.trace({value[:40] if kind == 'str' else 'red fox'!r})")
+    if wrong:
+        options = [f"{key}={value!r}" for key, value in chosen.items() if isinstance(value, PLAIN)]
+        hint = f"{name}({', '.join(subjects + options)})"
+        expected = "what lab.trace or lab.generate returns"
+        raise InputError(f"{name} reads a run", got=LOST.get(wrong[0], wrong[0]), expected=expected, hint=hint)
 
 
 def admit(run, layer: int, needs: Needs, chosen: dict, options: dict) -> None:

@@ -225,7 +225,7 @@ def test_exchanging_everything_gives_the_clean_prompt(lab):
 
 
 def test_misuse_of_patching(lab):
-    with pytest.raises(LayerError, match="(?s)only Gated DeltaNet layers.*\\[2\\].*edit.patch"):
+    with pytest.raises(LayerError, match="(?s)patch_states: layer 2 is a gated attention.*edit.patch"):
         deltanet.patch_states(lab, CLEAN, OTHER, SUFFIX, score=(5, 9), layers=[2])
     with pytest.raises(InputError, match="the same token"):
         deltanet.patch_states(lab, CLEAN, OTHER, SUFFIX, score=(5, 5))

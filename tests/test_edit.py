@@ -5,7 +5,7 @@ import tiny
 import torch
 from tiny import hooks
 
-from labkit import deltanet, edit
+from labkit import attention, deltanet, edit
 from labkit.errors import InputError, LayerError
 from labkit.trace import cache_parameter
 
@@ -229,3 +229,63 @@ def test_silenced_layers_add_nothing(lab):
         assert float(abs(silent.seams[layer, "mixer_out"]).max()) == 0 < float(abs(run.seams[layer, "mixer_out"]).max())
     assert float(abs(silent.seams[1, "mixer_out"]).max()) > 0
     assert [str(one) for one in edit.ablate(3)] == [str(edit.scale("mixer_out", layer=3, factor=0))]
+
+
+# ------------------------------------------------------------------------------------------- edits that find no place
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        edit.scale("gated", layer=1, factor=0.0, tokens=[99]),
+        edit.state(torch.zeros_like, layer=1, at=60),
+    ],
+    ids=repr,
+)
+def test_an_edit_that_found_no_place_is_an_error_when_its_block_ends(lab, change):
+    missed = pytest.raises(InputError, match="(?s)an edit found no place.*layer=1.*passes read up to 47 tokens")
+    with missed, lab.edit(change, edit.scale("gated", layer=0, factor=0.5)):
+        lab.trace(IDS)
+    assert hooks(lab.model) == [] and lab.scopes.edits == []
+    with lab.edit(change):  # no pass, nothing missed
+        pass
+    with pytest.raises(KeyError), lab.edit(change):  # what went wrong in the block is said, not this
+        lab.trace(IDS)
+        raise KeyError("mine")
+
+
+def test_selections_are_whole_numbers_and_not_empty(lab):
+    for wrong in ([], range(0), slice(3, 3)):
+        with pytest.raises(InputError, match="an edit of no (tokens|heads) changes nothing"):
+            edit.scale("gated", layer=1, factor=0.0, tokens=wrong)
+    mask = torch.tensor([False, False, True, False, True, False])
+    for mine in (mask, mask.tolist(), mask.numpy()):
+        with pytest.raises(InputError, match="(?s)heads must be whole numbers.*np.flatnonzero\\(mask\\)"):
+            edit.scale("gated", layer=2, factor=0.0, heads=mine)
+        with pytest.raises(InputError, match="(?s)query_head must be whole numbers.*np.flatnonzero"):
+            attention.pattern(lab.trace(IDS), layer=2, heads=mine)
+    with pytest.raises(InputError, match="(?s)heads must be whole numbers.*4.7"):
+        edit.scale("gated", layer=2, factor=0.0, heads=[4.7])
+    several = pytest.raises(InputError, match="(?s)of one layer.*got: layer=\\[0, 1\\].*for layer in \\[0, 1\\]")
+    with several, lab.edit(edit.scale("gated", layer=[0, 1], factor=0.0)):
+        pass
+
+
+def test_heads_count_from_the_end_as_in_readings(lab):
+    for layer, last in ((1, 8), (2, 5)):
+        runs = []
+        for head in (last, -1):
+            with lab.edit(edit.scale("gated", layer=layer, heads=head, factor=0.0)):
+                runs.append(logits(lab))
+        assert torch.equal(*runs)
+
+
+def test_patching_many_positions_takes_each_its_own_source(lab):
+    donor = lab.trace(tiny.ids(60, seed=3))
+    with lab.edit(edit.patch("mlp_out", layer=1, run=donor, tokens=[40, 7, 22], source=[1, -1, 30])):
+        changed = lab.trace(IDS, layers=[1]).seams[1, "mlp_out"]
+    values = donor.seams[1, "mlp_out"]
+    for token, source in ((40, 1), (7, 59), (22, 30)):
+        assert torch.equal(changed[token], values[source])
+    with pytest.raises(InputError, match="(?s)taken from a run.*got: Lab.*run=lab.trace"):
+        edit.patch("v", layer=2, run=lab)

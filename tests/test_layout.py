@@ -10,7 +10,8 @@ PACKAGE = ROOT / "labkit"
 # A module may import modules of lower rank only; those of one rank are siblings, unless they lie in one folder.
 RANKS = [
     ("errors",),
-    ("notation", "progress", "prompts", "rotary", "stats", "tables"),
+    ("notation",),
+    ("progress", "prompts", "rotary", "stats", "tables"),
     ("families",),
     ("nano",),
     ("spec", "thinking"),

@@ -106,12 +106,14 @@ def test_greedy_generation_is_what_the_model_itself_generates(pair):
 
 def test_a_longer_run_crosses_tiles(model):
     """More tokens than one tile of the chunk form, with pads in the last chunk."""
-    from labkit.deltanet import readings as module
+    from labkit.deltanet import recompute
+    from labkit.deltanet.equation import tiled
 
     lab = make_lab(model)
     run = lab.trace(IDS)
-    x = module.inputs(run, 3)
-    parts = [part.flat(part.out, n) for _, n, part in module.tiles(x, tile=64)]
-    whole = [part.flat(part.out, n) for _, n, part in module.tiles(x)]
+    x = recompute.inputs(run, 3)
+    walk = lambda tile: tiled(x.q, x.k, x.v, g=x.g, beta=x.beta, tile=tile)  # noqa: E731
+    parts = [part.flat(part.out, count) for _, count, part in walk(64)]
+    whole = [part.flat(part.out, count) for _, count, part in walk(512)]
     assert len(parts) == 2 and len(whole) == 1
     assert torch.allclose(torch.cat(parts), whole[0], atol=1e-6)

@@ -1,13 +1,14 @@
 """The estimate against counted bytes, within 15 %; refusal before anything runs, with a cheaper way."""
 
 import measure
+import numpy
 import pytest
 import tiny
 import torch
 from tiny import make_lab
 
 from labkit import attention, deltanet, plan
-from labkit.errors import BudgetError, InputError
+from labkit.errors import BudgetError, InputError, LayerError
 
 SHAPES = {
     "tiny": {},
@@ -152,7 +153,22 @@ def test_the_27b_at_its_window_needs_rows_not_maps():
 def test_misuse(lab):
     with pytest.raises(InputError, match="(?s)unknown request.*maps.*attention.pattern"):
         lab.plan(tokens=5, want="maps")
-    with pytest.raises(InputError, match="(?s)does not fit these layers.*\\[1\\].*\\[2, 4\\]"):
+    with pytest.raises(LayerError, match="(?s)attention.pattern: layer 1 is a Gated DeltaNet layer.*2, 4"):
         lab.plan(tokens=5, want="attention.pattern", layers=[1])
+    with pytest.raises(InputError, match="(?s)deltanet.memory has no such options.*'rows'.*layers, chunk, .*heads"):
+        lab.plan(tokens=5, want="deltanet.memory", rows=[0])
+    with pytest.raises(InputError, match="(?s)trace has no such options.*'keep'.*seams, grad, logits"):
+        lab.plan(tokens=5, keep=None)
     with pytest.raises(InputError, match="at least one token"):
         lab.plan(tokens=0)
+
+
+def test_options_of_a_reading_count(lab):
+    """An int is one layer; rows by number, logits and several layers change the bytes as they change the result."""
+    plan = lambda **options: lab.plan(tokens=90, want="attention.pattern", **options)  # noqa: E731
+    assert plan(layers=2).peak == plan(layers=[2]).peak and lab.plan(tokens=90, layers=numpy.int64(2)).fits
+    one, both, logits = plan(layers=2), plan(layers=[2, 4]), plan(layers=2, logits=True)
+    maps = 4 * lab.spec.query_heads * 90 * 90
+    assert logits.kept - one.kept == maps and both.kept - one.kept > maps
+    assert lab.plan(tokens=90, want="stream", layers=1).peak < lab.plan(tokens=90, want="stream").peak
+    assert lab.plan(tokens=90, want="attention.summary", samples=16).fits

@@ -193,8 +193,8 @@ def test_a_checkpoint_of_another_request_is_refused(lab, tmp_path):
         ([], {}, InputError, "(?s)nothing to watch.*deltanet.gates"),
         ([deltanet.gates(block=48)], dict(chunk=64), InputError, "(?s)whole blocks.*chunk 64"),
         ([deltanet.gates(), deltanet.norms(block=32)], {}, InputError, "share their block"),
-        ([deltanet.gates(layers=[2])], {}, LayerError, "(?s)Gated DeltaNet layers.*\\[2\\].*stream.capture"),
-        ([deltanet.rows(tokens=[3], layers=[4])], {}, LayerError, "(?s)Gated DeltaNet layers.*\\[4\\]"),
+        ([deltanet.gates(layers=[2])], {}, LayerError, "(?s)layer 2 is a gated attention layer.*stream.capture"),
+        ([deltanet.rows(tokens=[3], layers=[4])], {}, LayerError, "(?s)layer 4 is a gated attention layer.*0, 1, 3"),
         ([deltanet.rows(tokens=[3, 300])], {}, InputError, "(?s)that the prompt does not have.*300.*below 300"),
         ([stream.capture("k", tokens=[1], layers=[1])], {}, InputError, "(?s)no seam 'k'.*\\[1\\]"),
         ([stream.capture("scores", tokens=[1])], {}, InputError, "(?s)unknown seam.*scores.*resid_post"),
@@ -233,14 +233,10 @@ def test_seams_of_both_kinds_are_captured_in_one_stream_and_say_what_they_are(la
         stream.capture("gate", tokens=[5]),
     ]
     ds, run = lab.stream(ids, probes=probes, chunk=16), lab.trace(ids)
-    assert ds.read.dims == ("layer", "token", "head", "value") and ds.q.dims == (
-        "layer",
-        "token",
-        "query_head",
-        "head_dim",
-    )
+    assert ds.read.dims == ("layer", "head", "token", "value")
+    assert ds.q.dims == ("layer", "query_head", "token", "head_dim")
     for layer in (1, 3):
-        expected = run.seams[layer, "read"][[3, 70]].numpy()
+        expected = run.seams[layer, "read"][[3, 70]].transpose(0, 1).numpy()
         assert abs(ds.read.sel(layer=layer, token=[3, 70]).values - expected).max() < 1e-5
     gate = ds.gate.sel(layer=4, token=5)
     assert gate.attrs["long_name"].startswith("input of the output gate") and gate.attrs["scale"] == "signed"

@@ -26,8 +26,8 @@ from labkit.deltanet.equation import delta_rule, grouped, left_of_keys
 from labkit.deltanet.recompute import SEAMS, inputs, one_token, places, walk
 from labkit.errors import InputError
 from labkit.notation import is_index, label, select
-from labkit.reading import axis, check_run, reading, require
-from labkit.trace import Run
+from labkit.reading import axis, check_run, reading
+from labkit.trace import Run, layers_of
 
 SHUT = -1e4  # softplus and sigmoid of it are exactly 0
 
@@ -46,6 +46,7 @@ def never_write(
     return edit.function(_full(SHUT), seam="b", layer=layer, heads=heads, tokens=tokens, name="never_write")
 
 
+@torch.no_grad()
 def clamp_keep(
     run: Run,
     *,
@@ -110,9 +111,10 @@ def replace_state(
     """
     blend = lambda old: old + share * (torch.as_tensor(state).to(old) - old)  # noqa: E731
     taps = None if window is None else lambda old: torch.as_tensor(window).to(old).expand_as(old)
-    return edit.StateEdit(layer, at, blend, edit.indices(heads), taps, "replace_state")
+    return edit.StateEdit(layer, at, blend, edit.indices(heads, "heads"), taps, "replace_state")
 
 
+@torch.no_grad()
 def associate(
     run: Run,
     *,
@@ -144,9 +146,10 @@ def associate(
         recalled = torch.einsum("bhkv,hk->bhv", old, direction)
         return old + torch.einsum("hk,bhv->bhkv", direction, wanted - recalled)
 
-    return edit.StateEdit(layer, int(run.positions[t]), change, edit.indices(heads), None, "associate")
+    return edit.StateEdit(layer, int(run.positions[t]), change, edit.indices(heads, "heads"), None, "associate")
 
 
+@torch.no_grad()
 def forget(
     run: Run,
     *,
@@ -183,7 +186,7 @@ def forget(
     written = x.beta[j, :, None] * x.v[j] if sense == "value" else walked.writes[j]
     gone = torch.einsum("hk,hv->hkv", left, written)[heads]
     return edit.StateEdit(
-        layer, int(run.positions[t]), lambda old: old - gone.to(old), edit.indices(heads), None, "forget"
+        layer, int(run.positions[t]), lambda old: old - gone.to(old), edit.indices(heads, "heads"), None, "forget"
     )
 
 
@@ -286,7 +289,7 @@ def measured(
 
 def _require(run, layer, name, instead, **options):
     check_run(run, name, layer=layer, **options)
-    require(run, layer, "deltanet", name, instead)
+    layers_of(run.spec, layer, "deltanet", name, instead)
 
 
 def _full(value):

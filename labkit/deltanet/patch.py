@@ -15,10 +15,10 @@ import torch
 
 from labkit.deltanet.equation import delta_rule
 from labkit.deltanet.recompute import SEAMS, inputs
-from labkit.errors import InputError, LayerError
+from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import Quantity, is_index, label, select
-from labkit.trace import texts
+from labkit.trace import layers_of, texts
 
 SCORE = Quantity("s", "score of the answer", "1", "signed", "arXiv 2404.15255")
 EFFECT = Quantity("Δ", "share of the way from the other prompt to the clean one", "1", "signed", "arXiv 2404.15255")
@@ -64,14 +64,8 @@ def patch_states(
         ParityError: a state that the rule does not give.
     """
     spec = lab.spec
-    layers = list(spec.deltanet_layers) if layers is None else select(layers, spec.layers, "layer")
-    if wrong := [layer for layer in layers if spec.kind(layer) != "deltanet"]:
-        raise LayerError(
-            "only Gated DeltaNet layers have a state",
-            got=wrong,
-            expected=list(spec.deltanet_layers),
-            hint=f'edit.patch("v", layer={wrong[0]}, run=run)',
-        )
+    instead = 'edit.patch("v", layer={layer}, run=run)'
+    layers = layers_of(spec, layers, "deltanet", "deltanet.patch_states", instead)
     heads = select(heads, spec.value_heads, "head")
     sets = [[(layer, head)] for layer in layers for head in heads]
     sweep = _Sweep(lab, clean, other, suffix, score, window, batch, layers[0])

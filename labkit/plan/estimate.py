@@ -5,12 +5,11 @@ import importlib
 import importlib.util
 
 from labkit.errors import InputError
-from labkit.notation import is_index
 from labkit.plan import card
 from labkit.plan.card import Plan
 from labkit.spec import prefill_flops
 from labkit.spec.memory import dtype_bytes
-from labkit.trace import wanted_seams
+from labkit.trace import layers_of, wanted_seams
 
 MECHANISMS = ("deltanet", "attention", "residual", "attribution", "yarn")  # folders whose readings can be planned
 STREAMED = "deltanet.memory"  # what the probes of a stream are taken to need
@@ -18,51 +17,53 @@ STREAMED = "deltanet.memory"  # what the probes of a stream are taken to need
 
 def readings() -> dict:
     """`{name: labkit.reading.Needs}` of every reading."""
-    found = {}
+    named = {}
     for package in MECHANISMS:
-        if importlib.util.find_spec(f"labkit.{package}") is None:
-            continue
-        module = importlib.import_module(f"labkit.{package}")
-        needs = [getattr(getattr(module, name), "needs", None) for name in module.__all__]
-        found |= {each.name: each for each in needs if each is not None and hasattr(each, "cost")}
-    return found
+        if importlib.util.find_spec(f"labkit.{package}") is not None:
+            module = importlib.import_module(f"labkit.{package}")
+            functions = [getattr(module, name) for name in module.__all__]
+            named |= {each.needs.name: each.needs for each in functions if hasattr(each, "needs")}
+    return named
 
 
-def make(
-    lab, *, tokens, want="trace", layers=None, seams=None, heads=None, rows=None, chunk=None, logits=1, grad=False
-):
+def make(lab, *, tokens, want="trace", layers=None, chunk=None, **options):
     """Plan a request without running it.
 
     Args:
         tokens: length of the prompt.
         want: "trace", "stream", or a reading: its name ("attention.pattern") or the function itself.
-        layers: layers to watch; for a reading, the layers read one after another.
-        seams: of a trace; None for all.
-        heads, rows: of a reading, as it takes them; None for all.
+        layers: layers to watch, an int or several; for a reading, the layers read one after another.
         chunk: tokens per forward pass; None for one pass (a stream takes 2,048).
-        logits: number of positions whose logits are kept. grad: whether a trace keeps its graph.
+        options: of a trace `seams`, `grad` and `logits` (how many positions keep theirs); of a reading its own, as it
+            takes them: `heads`, `rows`, `samples`, ...
 
     Returns:
         `Plan`; `plan.refuse()` raises when it does not fit.
 
     Raises:
-        InputError: an unknown request, a reading on layers of the other kind, no tokens.
+        InputError: an unknown request or option, no tokens. LayerError: a reading on layers of the other kind.
     """
-    needs = getattr(want, "needs", None) or readings().get(want)
+    known = readings()
+    needs = getattr(want, "needs", None) or known.get(want)
     if needs is None and want not in ("trace", "stream"):
-        raise InputError("unknown request", got=want, expected=", ".join(("trace", "stream", *readings())))
+        raise InputError("unknown request", got=want, expected=", ".join(("trace", "stream", *known)))
     if tokens < 1:
         raise InputError("a prompt holds at least one token", got=tokens)
-    cheaper = ()
+    own = {"trace": ("seams", "grad", "logits"), "stream": ()}.get(want) if needs is None else needs.options[2:]
+    if unknown := sorted(set(options) - set(own)):
+        raise InputError(f"{want} has no such options", got=unknown, expected=f"layers, chunk, {', '.join(own)}")
     if needs is not None:
-        plan = _reading(lab, needs, tokens, layers, heads, rows, chunk)
-        cheaper = _cheaper_reading(lab, needs, tokens, layers, heads, rows)
+        layers = layers_of(lab.spec, layers, needs.kind, needs.name)
+        plan = _reading(lab, needs, tokens, layers, chunk, options)
+        cheaper = _cheaper_reading(lab, needs, tokens, layers, options)
     elif want == "stream":
+        layers = layers_of(lab.spec, layers, "deltanet", "lab.stream with probes of states")
         plan = _stream(lab, tokens, layers, chunk or 2048)
         cheaper = ((f"chunk={c}", _stream(lab, tokens, layers, c).peak) for c in (1024, 512, 256))
     else:
-        plan = _trace(lab, tokens, wanted_seams(lab.spec, layers, seams), chunk, logits, grad=grad)
-        cheaper = _cheaper_trace(lab, tokens, layers, grad)
+        grad, wanted = options.get("grad", False), wanted_seams(lab.spec, layers, options.get("seams"))
+        plan = _trace(lab, tokens, wanted, chunk, options.get("logits", 1), grad=grad)
+        cheaper = _cheaper_trace(lab, tokens, list(wanted), grad)
     smaller = sorted({way: cost for way, cost in cheaper if cost < plan.peak}.items(), key=lambda item: -item[1])
     return dataclasses.replace(plan, cheaper=tuple(smaller))
 
@@ -173,7 +174,7 @@ def _trace(lab, tokens, wanted, chunk, logits, *, offload=False, grad=False):
 def _stream(lab, tokens, layers, chunk):
     spec, each = lab.spec, dtype_bytes(lab.dtype)
     needs = readings()[STREAMED]
-    wanted = dict.fromkeys(layers or spec.deltanet_layers, needs.seams)
+    wanted = dict.fromkeys(layers, needs.seams)
     at_once = min(chunk, tokens)
     kept, (alive, scratch) = _walk(lab, at_once, wanted, at_once)
     cached = tokens * len(spec.attention_layers) * 2 * spec.kv_heads * spec.head_dim * each
@@ -193,43 +194,38 @@ def _stream(lab, tokens, layers, chunk):
     return Plan("stream", tokens, parts, 0, free, where, prefill_flops(spec, tokens)["total"])
 
 
-def _reading(lab, needs, tokens, layers, heads, rows, chunk):
-    spec = lab.spec
-    known = spec.attention_layers if needs.kind == "attention" else spec.deltanet_layers
-    layers = list(known if layers is None else [layers] if is_index(layers) else layers)
-    if wrong := [layer for layer in layers if spec.kind(layer) != needs.kind]:
-        raise InputError(f"{needs.name} does not fit these layers", got=wrong, expected=list(known))
+def _reading(lab, needs, tokens, layers, chunk, options):
+    spec, width = lab.spec, dtype_bytes(lab.dtype)
     run = _trace(lab, tokens, dict.fromkeys(layers, needs.seams), chunk, 1)
-    cost = needs.cost(needs.request(spec, tokens, heads=heads, rows=rows, width=dtype_bytes(lab.dtype)))
+    sizes = {name: value for name, value in options.items() if name in ("heads", "rows", "samples")}
+    others = {name: value for name, value in options.items() if name not in sizes}
+    cost = needs.cost(needs.request(spec, tokens, **sizes, width=width, options=others))
     result = cost.result * len(layers)
     reading = {"seams": run.kept, "result": result, "scratch of the reading": cost.scratch}
     parts = reading if sum(reading.values()) > run.peak else run.parts
-    flops = run.flops + cost.flops * len(layers)
-    want = f"{needs.name} of layers {layers}"
+    flops, want = run.flops + cost.flops * len(layers), f"{needs.name} of layers {layers}"
     return Plan(want, tokens, parts, run.kept + result, run.budget, run.where, flops)
 
 
 def _cheaper_trace(lab, tokens, layers, grad=False):
-    first = (list(range(lab.spec.layers)) if layers is None else list(layers))[:1]
+    first = layers[:1]
     yield f"layers={first}", _trace(lab, tokens, wanted_seams(lab.spec, first, None), None, 1, grad=grad).peak
     light = wanted_seams(lab.spec, layers, ["resid_post"])
     yield "seams=['resid_post']", _trace(lab, tokens, light, None, 1, grad=grad).peak
     if not grad:
         yield "chunk=2048, seams=['resid_post']", _trace(lab, tokens, light, 2048, 1).peak
-        yield "lab.stream(ids, probes=[...], chunk=1024)", _stream(lab, tokens, None, 1024).peak
+        yield "lab.stream(ids, probes=[...], chunk=1024)", _stream(lab, tokens, lab.spec.deltanet_layers, 1024).peak
 
 
-def _cheaper_reading(lab, needs, tokens, layers, heads, rows):
-    known = lab.spec.attention_layers if needs.kind == "attention" else lab.spec.deltanet_layers
-    one = list(known if layers is None else [layers] if is_index(layers) else layers)[:1]
-    yield f"layers={one}", _reading(lab, needs, tokens, one, heads, rows, None).peak
-    yield f"layers={one}, chunk=2048", _reading(lab, needs, tokens, one, heads, rows, 2048).peak
-    if "heads" in needs.options:
-        yield f"layers={one}, heads=[0], chunk=2048", _reading(lab, needs, tokens, one, [0], rows, 2048).peak
-    if "rows" in needs.options:
-        last = range(-min(256, tokens), 0)
-        way = f"layers={one}, rows=range({last.start}, 0), chunk=2048"
-        yield way, _reading(lab, needs, tokens, one, heads, last, 2048).peak
+def _cheaper_reading(lab, needs, tokens, layers, options):
+    layers = layers[:1]
+    smaller = {"heads": [0], "rows": range(-min(256, tokens), 0)}
+    yield f"layers={layers}", _reading(lab, needs, tokens, layers, None, options).peak
+    yield f"layers={layers}, chunk=2048", _reading(lab, needs, tokens, layers, 2048, options).peak
+    for name, value in smaller.items():
+        if name in needs.options and "samples" not in options:
+            peak = _reading(lab, needs, tokens, layers, 2048, options | {name: value}).peak
+            yield f"layers={layers}, {name}={value}, chunk=2048", peak
     for name in needs.cheaper:
-        yield f"{name}, chunk=2048", _reading(lab, readings()[name], tokens, one, None, None, 2048).peak
-    yield "lab.stream(ids, probes=[...], chunk=1024)", _stream(lab, tokens, None, 1024).peak
+        yield f"{name}, chunk=2048", _reading(lab, readings()[name], tokens, layers, 2048, {}).peak
+    yield "lab.stream(ids, probes=[...], chunk=1024)", _stream(lab, tokens, lab.spec.deltanet_layers, 1024).peak

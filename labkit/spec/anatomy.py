@@ -114,6 +114,10 @@ class Spec(Table):
         """Number of layers in the stack."""
         return len(self.kinds)
 
+    def layers_of(self, kind: str) -> tuple[int, ...]:
+        """Indices of the layers of a kind."""
+        return tuple(layer for layer, own in enumerate(self.kinds) if own == kind)
+
     @property
     def seams(self) -> Mapping[str, Mapping[str, Seam]]:
         """`{kind: {name: labkit.families.Seam}}` of this model's layers."""
@@ -135,12 +139,12 @@ class Spec(Table):
     @property
     def deltanet_layers(self) -> tuple[int, ...]:
         """Indices of the Gated DeltaNet layers."""
-        return tuple(layer for layer, kind in enumerate(self.kinds) if kind == DELTANET)
+        return self.layers_of(DELTANET)
 
     @property
     def attention_layers(self) -> tuple[int, ...]:
         """Indices of the gated attention layers."""
-        return tuple(layer for layer, kind in enumerate(self.kinds) if kind == ATTENTION)
+        return self.layers_of(ATTENTION)
 
     @property
     def conv_channels(self) -> int:

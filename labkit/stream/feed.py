@@ -10,6 +10,7 @@ from labkit.notation import label
 from labkit.progress import counter
 from labkit.rotary import Scaling
 from labkit.spec.memory import kv_bytes_per_token
+from labkit.stream.probe import Probe
 from labkit.stream.store import Store
 from labkit.trace import Recorder, Run, Seams, Start, parameters_of
 
@@ -45,6 +46,7 @@ def run(lab, ids, *, probes, chunk=2048, progress=False, checkpoint=None, every=
         BudgetError: keys and values of so many tokens would not fit.
         Interrupted: on Ctrl-C; carries the dataset of the finished chunks.
     """
+    probes = [probes] if isinstance(probes, Probe) else list(probes)
     if not probes:
         raise InputError("nothing to watch", got="no probes", hint="probes=[deltanet.gates()]")
     if bad := [probe.block for probe in probes if chunk % probe.block]:
@@ -75,7 +77,7 @@ def run(lab, ids, *, probes, chunk=2048, progress=False, checkpoint=None, every=
                 part = ids[a : a + chunk]
                 start = _cache.start_of(cache, wanted) if a else Start()
                 last = a + len(part) == len(ids)
-                found = passes.feed(lab, part[None], cache=cache, columns=[len(part) - 1] if last else [])
+                fed = passes.feed(lab, part[None], cache=cache, columns=[len(part) - 1] if last else [])
                 seams, rotary = seen.joined(len(part))
                 seen.clear()
                 shown = Run(
@@ -101,7 +103,7 @@ def run(lab, ids, *, probes, chunk=2048, progress=False, checkpoint=None, every=
                         probe.rows = {name: rows[: size[name]] for name, rows in probe.rows.items() if name in size}
                     raise
                 del shown, seams, rotary, start  # not to be held through the next forward pass
-                logits = found[0, 0] if last else logits
+                logits = fed[0, 0] if last else logits
                 done, held = a + len(part), _states(cache)
                 bar.update(len(part))
                 if store is not None and ((a // chunk + 1) % every == 0 or last):
@@ -159,16 +161,16 @@ def _merged(lab, probes, logits, done):
     import xarray
 
     results = [probe.result(lab.name) for probe in probes]  # NaN where a probe does not watch a layer
-    found = xarray.merge(results, combine_attrs="drop_conflicts", compat="no_conflicts", join="outer")
-    found.attrs |= {"model": lab.name, "reading": "lab.stream", "tokens": done}
+    merged = xarray.merge(results, combine_attrs="drop_conflicts", compat="no_conflicts", join="outer")
+    merged.attrs |= {"model": lab.name, "reading": "lab.stream", "tokens": done}
     for fact in ("parity", "tolerance"):  # the worst of the probes
         if values := [result.attrs[fact] for result in results if fact in result.attrs]:
-            found.attrs[fact] = max(values)
+            merged.attrs[fact] = max(values)
     if lab.scaling != Scaling():
-        found.attrs["scaling"] = str(lab.scaling)
+        merged.attrs["scaling"] = str(lab.scaling)
     if logits is not None:
-        found = found.merge(label({"logits": (("vocab",), logits, "vocab_logit")}))
-    return found
+        merged = merged.merge(label({"logits": (("vocab",), logits, "vocab_logit")}))
+    return merged
 
 
 def _states(cache):

@@ -1,9 +1,12 @@
 """Online probes: they are shown one chunk at a time and keep small rows."""
 
+from collections.abc import Sequence
+
 import torch
 
-from labkit.errors import InputError, LayerError
+from labkit.errors import InputError
 from labkit.notation import label, select
+from labkit.trace import layers_of
 
 
 class Probe:
@@ -65,21 +68,9 @@ class Probe:
         return torch.stack(parts)
 
 
-def of_kind(layers, spec, kind, instead):
-    """The layers of a kind among these; None is all of them.
-
-    Args:
-        kind: "deltanet" or "attention". instead: what watches the others.
-
-    Raises:
-        LayerError: one of the other kind.
-    """
-    fits = [layer for layer in range(spec.layers) if spec.kind(layer) == kind]
-    chosen = fits if layers is None else select(layers, spec.layers, "layer")
-    if wrong := [layer for layer in chosen if layer not in fits]:
-        what = {"deltanet": "Gated DeltaNet", "attention": "gated attention"}[kind]
-        raise LayerError(f"this probe watches {what} layers", got=f"layers {wrong}", expected=fits, hint=instead)
-    return tuple(chosen)
+def of_kind(layers, spec, kind: str, instead: str) -> tuple[int, ...]:
+    """The layers of a kind among these, for a probe; None is all of them. Raises as `trace.layers_of`."""
+    return tuple(layers_of(spec, layers, kind, "this probe", instead))
 
 
 class Capture(Probe):
@@ -87,7 +78,7 @@ class Capture(Probe):
 
     def __init__(self, seam, *, tokens, layers=None):
         super().__init__(layers=layers, block=1)
-        self.seam, self.tokens = seam, tokens
+        self.seam, self.asked_tokens, self.tokens = seam, tokens, []
 
     def needs(self, spec):
         fits = [at for at in range(spec.layers) if self.seam in spec.seams[spec.kind(at)]]
@@ -105,6 +96,9 @@ class Capture(Probe):
         self.place = places[self.layers[0]]
         return dict.fromkeys(self.layers, (self.seam,))
 
+    def check(self, tokens):
+        self.tokens = sorted(set(select(self.asked_tokens, tokens, "token")))
+
     def outputs(self, spec):
         sizes = {axis: spec.axis_sizes.get(axis, self.place.width(spec)) for axis in self.place.dims}
         return {self.seam: {"token": None, "layer": None} | sizes}
@@ -113,24 +107,26 @@ class Capture(Probe):
         return [*super().signature(), self.seam, list(self.tokens)]
 
     def eat(self, run):
-        here = [t - run.start.length for t in self.tokens if 0 <= t - run.start.length < len(run)]
-        if here:
-            self.add("at", run.positions[here])
-            self.add("kept", torch.stack([run.seams[layer, self.seam][here] for layer in self.layers], 1))
+        rows = [token - run.start.length for token in self.tokens if 0 <= token - run.start.length < len(run)]
+        self.add("at", run.positions[rows])
+        self.add("values", torch.stack([run.seams[layer, self.seam][rows] for layer in self.layers], 1))
 
     def result(self, model):
+        heads = self.place.dims[:1] if self.place.dims != ("channel",) else ()
+        dims = ("layer", *heads, "token", *self.place.dims[len(heads) :])
+        values = self.column("values").transpose(0, 1)  # [layer, token, *dims]
+        values = values.transpose(1, 2) if heads else values
         coords = {"token": self.column("at"), "layer": list(self.layers)}
         facts = {"model": model, "reading": f"stream.capture {self.seam}"}
-        values = (("layer", "token", *self.place.dims), self.column("kept").transpose(0, 1), self.place.quantity)
-        return label({self.seam: values}, coords=coords, attrs=facts)
+        return label({self.seam: (dims, values, self.place.quantity)}, coords=coords, attrs=facts)
 
 
-def capture(seam, *, tokens, layers=None):
-    """A probe that keeps one seam, whole, at chosen absolute token positions: (layer, token, ...).
+def capture(seam: str, *, tokens: int | Sequence[int], layers: int | Sequence[int] | None = None) -> Capture:
+    """A probe that keeps one seam, whole, at chosen tokens: (layer, head, token, ...), or (layer, token, channel).
 
     Args:
         seam: name from `lab.spec.seams`.
-        tokens: absolute positions.
+        tokens: of the prompt, negative from its end.
         layers: layers that have this seam; None for all of them.
     """
-    return Capture(seam, tokens=[int(t) for t in tokens], layers=layers)
+    return Capture(seam, tokens=tokens, layers=layers)

@@ -7,7 +7,7 @@ seams by `labkit.deltanet` and `labkit.attention`.
 
 from labkit.trace.record import Recorder
 from labkit.trace.run import TOLERANCE, Run, Seams, Start, open_run, texts
-from labkit.trace.seams import Pass, arguments, cache_parameter, decoder, parameters_of, wanted_seams
+from labkit.trace.seams import Pass, arguments, cache_parameter, decoder, layers_of, parameters_of, wanted_seams
 
 __all__ = [
     "TOLERANCE",
@@ -19,6 +19,7 @@ __all__ = [
     "arguments",
     "cache_parameter",
     "decoder",
+    "layers_of",
     "open_run",
     "parameters_of",
     "texts",

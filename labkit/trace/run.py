@@ -158,8 +158,8 @@ class Run:
             ParityError: above the tolerance for the seam's dtype, or not a number.
         """
         tolerance = TOLERANCE[seam.dtype]
-        scale = seam.abs().max().float().clamp(min=1e-30)
-        error = float((recomputed.to(seam.device).float() - seam.float()).abs().max() / scale)
+        scale = seam.detach().abs().max().float().clamp(min=1e-30)
+        error = float((recomputed.detach().to(seam.device).float() - seam.detach().float()).abs().max() / scale)
         self.parity[layer, reading] = error
         if not error <= tolerance:
             raise ParityError(

@@ -10,9 +10,11 @@ import inspect
 import torch
 from transformers.cache_utils import Cache
 
-from labkit.errors import BackendError, InputError
+from labkit.errors import BackendError, InputError, LayerError
 from labkit.families import FAMILIES
+from labkit.notation import whole_numbers
 
+TITLES = {"deltanet": "Gated DeltaNet", "attention": "gated attention"}
 CACHE_NAMES = ("cache", "past_key_values")  # of the parameter, newest first: transformers 5.24 renamed it
 
 
@@ -95,7 +97,7 @@ def wanted_seams(spec, layers=None, seams=None) -> dict[int, list[str]]:
     Raises:
         InputError: a layer out of range, or a seam that exists in none of the chosen layers.
     """
-    layers = range(spec.layers) if layers is None else [layers] if isinstance(layers, int) else list(layers)
+    layers = range(spec.layers) if layers is None else whole_numbers(layers, "layers")
     seams = [seams] if isinstance(seams, str) else seams
     known = {name for layer in layers for name in spec.seams[spec.kind(layer)]}
     if seams is not None and (unknown := set(seams) - known):
@@ -104,6 +106,29 @@ def wanted_seams(spec, layers=None, seams=None) -> dict[int, list[str]]:
         layer: [name for name in spec.seams[spec.kind(layer)] if seams is None or name in seams]
         for layer in sorted(layers)
     }
+
+
+def layers_of(spec, layers, kind: str, name: str, instead: str | None = None) -> list[int]:
+    """The layers of a kind among these; None is all of them.
+
+    Args:
+        name: of the call that asks. instead: the call for the first layer of the other kind, with `{layer}`.
+
+    Raises:
+        InputError: no such layer, or none. LayerError: one of the other kind; names the call that fits.
+    """
+    fitting = spec.layers_of(kind)
+    chosen = list(fitting) if layers is None else whole_numbers(layers, "layers")
+    if not chosen:
+        raise InputError(f"{name}: no layer chosen", expected=f"an int or several, of {list(fitting)}")
+    for layer in chosen:
+        if spec.kind(layer) != kind:
+            raise LayerError(
+                f"{name}: layer {layer} is a {TITLES[spec.kind(layer)]} layer",
+                expected=f"a {TITLES[kind]} layer: {', '.join(map(str, fitting))}",
+                hint=None if instead is None else instead.format(layer=layer),
+            )
+    return chosen
 
 
 def parameters_of(model, spec, layers) -> dict[tuple[int, str], torch.Tensor]:

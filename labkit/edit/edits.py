@@ -1,23 +1,18 @@
-"""Interventions: change a tensor at a seam, or a cached state at a token, for as long as a `with` block lasts.
+"""What an edit is: a function on a seam or on a state, and where it acts.
 
-    with lab.edit(edit.scale("gated", layer=2, heads=[1], factor=0.0)):
-        changed = lab.trace(prompt)
-
-A seam edit sees [selected tokens, *dims] and returns the same shape. Token positions are absolute and count from the
-first real token of each row, in prefill, in chunks and in decode alike. A state edit happens between two forward
-passes: `Lab` splits the prompt there, and whatever else runs the model is stopped if it steps over the place.
+A function on a seam sees the whole pass, [batch, token, *dims] of the chosen heads, and the absolute positions
+[batch, token]; what it returns is taken at the chosen tokens alone. Token positions count from the first real token of
+each row, in prefill, in chunks and in decode alike.
 """
 
-import contextlib
 import dataclasses
 from collections.abc import Callable
 
 import torch
 
-from labkit.cache import is_linear
 from labkit.errors import InputError, LayerError
-from labkit.notation import is_index, select
-from labkit.trace import Pass, decoder
+from labkit.notation import is_index, select, whole_numbers
+from labkit.trace import Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,19 +64,27 @@ class StateEdit:
         return f"{self.name}(layer={self.layer}, at={self.at}{where})"
 
 
-def indices(values):
+def indices(values, axis: str) -> tuple[int, ...] | None:
+    """Heads or absolute positions of an edit; None is all.
+
+    Raises:
+        InputError: none chosen, an open slice, or entries that are no whole numbers.
+    """
     if values is None:
         return None
     if isinstance(values, slice):
         if values.stop is None:
             raise InputError("an open slice has no end", got=values, expected="slice(start, stop)")
-        return tuple(range(values.start or 0, values.stop, values.step or 1))
-    return (int(values),) if is_index(values) else tuple(int(value) for value in values)
+        values = range(values.start or 0, values.stop, values.step or 1)
+    chosen = tuple(whole_numbers(values, axis))
+    if not chosen:
+        raise InputError(f"an edit of no {axis} changes nothing", got=f"no {axis} chosen", expected="None for all")
+    return chosen
 
 
 def function(change, *, seam, layer, heads=None, tokens=None, name="function"):
     """Any function `(values, positions) -> values` at a seam; see `SeamEdit`."""
-    return SeamEdit(seam, layer, change, indices(heads), indices(tokens), name)
+    return SeamEdit(seam, layer, change, indices(heads, "heads"), indices(tokens, "tokens"), name)
 
 
 def set(seam, *, layer, value, heads=None, tokens=None):
@@ -113,8 +116,11 @@ def patch(seam, *, layer, run, heads=None, tokens=None, source=None):
     Raises:
         InputError: tokens that `run` does not have, or lists of different lengths.
     """
+    if not isinstance(run, Run):
+        hint = f'edit.patch({seam!r}, layer={layer!r}, run=lab.trace("red fox"))'
+        raise InputError("values are taken from a run", got=type(run).__name__, expected="a Run", hint=hint)
     values, first = run.seams[layer, seam], run.start.length
-    tokens = tuple(range(first, first + len(run))) if tokens is None else indices(tokens)
+    tokens = tuple(range(first, first + len(run))) if tokens is None else indices(tokens, "tokens")
     if source is None:
         if outside := [token for token in tokens if not first <= token < first + len(run)]:
             expected = f"{first} to {first + len(run) - 1}"
@@ -123,11 +129,10 @@ def patch(seam, *, layer, run, heads=None, tokens=None, source=None):
     source = select(source, len(run), "source")
     if len(source) != len(tokens):
         raise InputError("one source per patched token", got=f"{len(source)} sources", expected=len(tokens))
-    row = dict(zip(tokens, source, strict=True))
-    chosen = indices(heads)
+    chosen, (where, row) = indices(heads, "heads"), torch.tensor(sorted(zip(tokens, source, strict=True))).T
 
     def change(x, positions):
-        rows = torch.tensor([[row.get(int(p), 0) for p in line] for line in positions])
+        rows = row[torch.searchsorted(where.contiguous(), positions.contiguous()).clamp(max=len(row) - 1)]
         new = values[rows.to(values.device)]
         new = new if chosen is None else new[:, :, list(chosen)]
         return new.to(x)
@@ -137,12 +142,12 @@ def patch(seam, *, layer, run, heads=None, tokens=None, source=None):
 
 def state(change=None, *, layer, at, heads=None, window=None):
     """Change the recurrent state (and, by `window`, the convolution window) of a DeltaNet layer after token `at`."""
-    return StateEdit(layer, at, change, indices(heads), window)
+    return StateEdit(layer, at, change, indices(heads, "heads"), window)
 
 
 def ablate(layers):
     """Edits that take the mixers of layers away, of either kind: `lab.edit(*edit.ablate([3, 7]))`."""
-    return [scale("mixer_out", layer=layer, factor=0) for layer in indices(layers)]
+    return [scale("mixer_out", layer=layer, factor=0) for layer in indices(layers, "layers")]
 
 
 def patch_state(snap, *, layer, at, heads=None, window=True):
@@ -152,7 +157,7 @@ def patch_state(snap, *, layer, at, heads=None, window=True):
         snap: `labkit.cache.Snapshot` with this layer.
         window: also replace the convolution window; the window is shared by all heads.
     """
-    chosen = indices(heads)
+    chosen = indices(heads, "heads")
     if layer not in snap.state:
         raise LayerError("the snapshot holds no state of this layer", got=layer, expected=sorted(snap.state))
     new = snap.state[layer] if chosen is None else snap.state[layer][:, list(chosen)]
@@ -167,9 +172,13 @@ def checked(edits, spec):
         InputError: not an edit, a layer, head or token out of range, an unknown seam.
         LayerError: a seam of the other layer kind, heads at a seam without heads, a state edit on attention.
     """
+    fitting = []
     for item in edits:
         if not isinstance(item, SeamEdit | StateEdit):
             raise InputError("not an edit", got=type(item).__name__, hint='edit.scale("gated", layer=0, factor=0.0)')
+        if not is_index(item.layer):
+            hint = f"[{item.name}(..., layer=layer) for layer in {item.layer!r}]"
+            raise InputError("an edit is of one layer", got=f"layer={item.layer!r}", expected="an int", hint=hint)
         kind = spec.kind(item.layer)
         if isinstance(item, StateEdit):
             if kind != "deltanet":
@@ -194,104 +203,9 @@ def checked(edits, spec):
                     hint=f'edit.scale("gated", layer={item.layer}, heads={list(item.heads)}, factor=0.0)',
                 )
             count = spec.axis_sizes[axis]
-            if outside := [h for h in item.heads if not 0 <= h < count]:
-                raise InputError(f"{axis} out of range", got=outside, expected=f"0 to {count - 1}")
+            item = dataclasses.replace(item, heads=tuple(select(item.heads, count, axis)))
         places = [item.at] if isinstance(item, StateEdit) else item.tokens or ()
         if negative := [p for p in places if p < 0]:
             raise InputError("token positions count from 0", got=negative, hint="len(run) - 1 for the last one")
-    return tuple(edits)
-
-
-@contextlib.contextmanager
-def applied(model, spec, edits):
-    """Hooks for these edits, for as long as the block lasts; removed also after an exception or an interrupt."""
-    stack = decoder(model)
-    place = {}  # filled at the start of each forward pass of the stack
-
-    def enter(module, args, kwargs):
-        current = Pass.of(module, args, kwargs)
-        seen, tokens = current.before, current.tokens
-        pads = torch.zeros(current.batch, dtype=torch.long)
-        if current.mask is not None:
-            pads = (current.mask == 0).sum(1).cpu()
-        positions = torch.arange(tokens) + seen - pads[:, None]
-        place.update(shape=(current.batch, tokens), positions=positions, cache=current.cache)
-        for item in surgery:
-            if seen <= item.at < seen + tokens - 1 or (current.cache is None and item.at < tokens):
-                raise InputError(
-                    f"{item!r} lies inside this forward pass",
-                    got=f"tokens {seen} to {seen + tokens - 1} in one pass"
-                    + (", no cache" if current.cache is None else ""),
-                    expected=f"a pass that ends with token {item.at}",
-                    hint="lab.trace, lab.generate and lab.stream split there by themselves",
-                )
-
-    def leave(module, args, output):
-        cache = place["cache"]
-        seen = 0 if cache is None else cache.get_seq_length()
-        for item in surgery:
-            if item.at == seen - 1:
-                _operate(cache.layers[item.layer], item)
-
-    surgery = [item for item in edits if isinstance(item, StateEdit)]
-    with contextlib.ExitStack() as scope:
-        scope.callback(stack.register_forward_pre_hook(enter, with_kwargs=True).remove)
-        if surgery:
-            scope.callback(stack.register_forward_hook(leave).remove)
-        for item in edits:
-            if isinstance(item, SeamEdit):
-                scope.callback(_attach(stack, spec, item, place).remove)
-        yield
-
-
-def _operate(layer, item):
-    if not is_linear(layer):
-        raise LayerError("no recurrent state in the cache here", got=type(layer).__name__)
-    held, window = layer.recurrent_states[0], layer.conv_states[0]
-    if item.change is not None:
-        chosen = slice(None) if item.heads is None else list(item.heads)
-        new = item.change(held[:, chosen].clone())
-        if tuple(new.shape) != tuple(held[:, chosen].shape):
-            raise InputError(f"{item!r} changed the shape", got=tuple(new.shape), expected=tuple(held[:, chosen].shape))
-        held[:, chosen] = new.to(held)
-    if item.window is not None:
-        window.copy_(item.window(window.clone()))
-
-
-def _attach(stack, spec, item, place):
-    seam = spec.seams[spec.kind(item.layer)][item.seam]
-    module = stack.layers[item.layer].get_submodule(seam.path)
-
-    def changed(tensor):
-        positions = place["positions"]
-        rows = positions >= 0
-        if item.tokens is not None:
-            rows = rows & torch.isin(positions, torch.tensor(item.tokens))
-        if not rows.any():
-            return None
-        whole = tensor.clone(memory_format=torch.contiguous_format)
-        values = seam.read(whole, spec, *place["shape"])
-        heads = slice(None) if item.heads is None else list(item.heads)
-        old = values[:, :, heads]
-        new = item.change(old.clone(), positions)
-        if tuple(new.shape) != tuple(old.shape):
-            raise InputError(f"{item!r} changed the shape", got=tuple(new.shape), expected=tuple(old.shape))
-        chosen = rows.to(values.device).view(*rows.shape, *[1] * (old.ndim - 2))
-        values[:, :, heads] = torch.where(chosen, new.to(old), old)
-        seam.write(whole, values, spec, *place["shape"])
-        return whole
-
-    if seam.side == "in":
-
-        def before(module, args):
-            new = changed(args[0])
-            return None if new is None else (new, *args[1:])
-
-        return module.register_forward_pre_hook(before)
-
-    def after(module, args, output):
-        first, *rest = output if isinstance(output, tuple) else (output,)
-        new = changed(first)
-        return None if new is None else (new, *rest) if isinstance(output, tuple) else new
-
-    return module.register_forward_hook(after)
+        fitting.append(item)
+    return tuple(fitting)

@@ -1,0 +1,43 @@
+"""Interventions: change a tensor at a seam, or a cached state at a token, for as long as a `with` block lasts.
+
+    with lab.edit(edit.scale("gated", layer=2, heads=[1], factor=0.0)):
+        changed = lab.trace(prompt)
+
+Token positions of an edit are absolute: it holds for any prompt. A state edit happens between two forward passes: `Lab`
+splits the prompt there, and whatever else runs the model is stopped if it steps over the place. An edit that found no
+place in the passes of its block is an error when the block ends.
+
+In this folder: `edits` (what an edit is), `hooks` (how it is held on the model).
+"""
+
+from labkit.edit.edits import (
+    SeamEdit,
+    StateEdit,
+    ablate,
+    add,
+    checked,
+    function,
+    indices,
+    patch,
+    patch_state,
+    scale,
+    set,
+    state,
+)
+from labkit.edit.hooks import applied
+
+__all__ = [
+    "SeamEdit",
+    "StateEdit",
+    "ablate",
+    "add",
+    "applied",
+    "checked",
+    "function",
+    "indices",
+    "patch",
+    "patch_state",
+    "scale",
+    "set",
+    "state",
+]
