@@ -64,8 +64,8 @@ class Exam:
         right, batch = 0, max(1, self.batch * WINDOW // room)
         for first in range(0, self.samples, batch):
             asked = [question(draw, room, size, **options) for _ in range(min(batch, self.samples - first))]
-            found = self._next([encode(prompt).ids for prompt, _ in asked])
-            right += sum(int(one) == encode(value).ids[0] for one, (_, value) in zip(found, asked, strict=True))
+            answers = self._next([encode(prompt).ids for prompt, _ in asked])
+            right += sum(int(token) == encode(value).ids[0] for token, (_, value) in zip(answers, asked, strict=True))
         return Result(name, right, self.samples, chance)
 
     @torch.no_grad()
@@ -82,8 +82,8 @@ class Exam:
         for first in range(0, self.samples, batch):
             asked = [questions.decided(draw, preserve) for _ in range(min(batch, self.samples - first))]
             texts = [tasks.bare(self.deck.render(m, preserve, add_generation_prompt=True)) for m, _, _ in asked]
-            for said, (_, key, value) in zip(self._continue([encode(t).ids for t in texts]), asked, strict=True):
-                right += f"the {key} is {value}." in said.partition("</think>")[2]
+            for answer, (_, key, value) in zip(self._continue([encode(t).ids for t in texts]), asked, strict=True):
+                right += f"the {key} is {value}." in answer.partition("</think>")[2]
         return Result(name, right, self.samples, chance)
 
     @torch.no_grad()
@@ -187,14 +187,14 @@ def examine(exam, parts=PARTS, done=(), say=lambda part, result: None):
         parts: which; rows named in `done`, (part, name), are left out.
         say: told (part, result) as each comes.
     """
-    found = {}
+    results = {}
     for part in parts:
         for name, ask in _rows(exam, part):
             if (part, name) not in done:
                 result = ask()
-                found.setdefault(part, []).append(result)
+                results.setdefault(part, []).append(result)
                 say(part, result)
-    return found
+    return results
 
 
 def _rows(exam, part):
