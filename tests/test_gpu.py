@@ -97,10 +97,10 @@ def test_scalings_bands_and_dynamic_keys(pair):
         with yarn.scaled(lab, factor):
             run = lab.trace(IDS)
             for layer in lab.spec.attention_layers:
-                yarn.bands(run, layer=layer, rows=[0, 150])
-                yarn.by_distance(run, layer=layer)
+                attention.bands(run, layer=layer, rows=[0, 150])
+                attention.bands_by_distance(run, layer=layer)
             assert torch.equal(run.logits, plain) == (factor == 1)
-            lab.stream(IDS, probes=[yarn.watch(block=32)], chunk=64, progress=False)
+            lab.stream(IDS, probes=[attention.watch_bands(block=32)], chunk=64, progress=False)
     with yarn.dynamic(lab):
         cache = lab.cache()
         lab.trace(IDS[:128], cache=cache)

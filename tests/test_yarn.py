@@ -578,7 +578,7 @@ def test_a_margin_is_the_log_probability_of_answer_minus_foil(nano):
 GRID = dict(tasks=("keys",), lengths=[150, 600], depths=2, scalings=[Scaling(), Scaling("yarn", 2, original=512)])
 
 
-def test_a_probe_goes_on_where_it_was_stopped(nano, tmp_path, monkeypatch):
+def test_a_grid_goes_on_where_it_was_stopped(nano, tmp_path, monkeypatch):
     whole = yarn.grid(nano, **GRID)
     assert whole.margin.dims == ("task", "scaling", "length", "depth", "sample") and whole.margin.shape == (
         1,
@@ -677,8 +677,8 @@ def test_each_counterfactual_changes_one_thing(nano):
             if name == "states":
                 kept = {part: {i: t[:, :, :n] for i, t in getattr(made, part).items()} for part in ("keys", "values")}
                 made = dataclasses.replace(made, length=n, **kept)
-            places = made.length + here
-            found = nano.trace(last, cache=nano.restore(made), position_ids=places).logits[-1].log_softmax(-1)
+            position_ids = made.length + here
+            found = nano.trace(last, cache=nano.restore(made), position_ids=position_ids).logits[-1].log_softmax(-1)
             expected = float(found[asked.answer[0]] - found[asked.foil[0]])
             assert case.ask(name, 300)[0] == pytest.approx(expected, abs=1e-3), name
         values = [case.ask(name, 300)[0] for name in ("short", "gap", "dilution", "states", "all")]
@@ -703,7 +703,7 @@ def test_the_null_control_moves_nothing_and_a_gap_does(nano):
     assert nano.scaling == Scaling()
 
 
-def test_causes_misuse_and_interrupt(nano, monkeypatch):
+def test_counterfactuals_misuse_and_interrupt(nano, monkeypatch):
     with pytest.raises(InputError, match="(?s)no such cause.*boredom.*dilution"):
         yarn.counterfactuals(nano, causes=("boredom",))
     with pytest.raises(InputError, match="(?s)no room for filler.*500 tokens.*below 496"):
@@ -722,7 +722,7 @@ def test_causes_misuse_and_interrupt(nano, monkeypatch):
     assert int(caught.value.dataset.margin.notnull().sum()) == 3 and nano.scaling == Scaling()
 
 
-def test_the_tax_is_two_by_two_and_zero_in_its_first_cell(nano):
+def test_the_cost_of_short_texts_is_two_by_two_and_zero_in_its_first_cell(nano):
     ds = yarn.short_context_cost(nano, samples=4, length=100)
     assert ds.loss.dims == ("frequencies", "attention_factor", "sample") and ds.loss.shape == (2, 2, 4)
     ids = yarn.filler_ids(nano, 100, seed=2)

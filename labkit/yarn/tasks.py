@@ -80,7 +80,7 @@ def question(lab, task, *, length, depth, seed):
         pieces += filler[n : n + 1]
     text = "".join(pieces)
     ids, tail = lab.encode(text), lab.encode(asked)
-    answers = [lab.encode(f" {one}") for one in (value, foil)]
+    answers = [lab.encode(f" {name}") for name in (value, foil)]
     begin = len(lab.encode("".join(pieces[:at]))) if at else 0
     return Question(torch.cat([ids, tail]), len(tail), *answers, begin)
 
@@ -100,10 +100,10 @@ def filler_ids(lab, length, *, seed):
 
 
 def _filler(draw, room, sizes):
-    found = []
+    sentences = []
     while (room := room - sizes(more := sentence(draw))) >= 0:
-        found.append(more)
-    return found
+        sentences.append(more)
+    return sentences
 
 
 def _needle(draw):
@@ -127,11 +127,11 @@ def _latest(draw):
 def _variable(draw):
     """Two chains of three names; the middle link of the one that is asked for stands at the depth."""
     names, (value, foil) = draw.sample(KEYS, 6), draw.sample(VALUES, 2)
-    (first, link, last), (one, two, three) = (
-        [FACT.format(chain[0], start), FACT.format(chain[1], chain[0]), FACT.format(chain[2], chain[1])]
-        for chain, start in ((names[:3], value), (names[3:], foil))
+    chain, other = (
+        [FACT.format(a, start), FACT.format(b, a), FACT.format(c, b)]
+        for (a, b, c), start in ((names[:3], value), (names[3:], foil))
     )
-    return [one, first], link, [two, last, three], names[2], value, foil
+    return [other[0], chain[0]], chain[1], [other[1], chain[2], other[2]], names[2], value, foil
 
 
 FACTS = {"needle": _needle, "keys": _keys, "latest": _latest, "variable": _variable}
