@@ -2,7 +2,12 @@
 
 from tests.mutants import Mutant
 
-ROTARY, CACHE, EDIT, STREAM = "labkit/rotary.py", "labkit/cache.py", "labkit/edit.py", "labkit/stream/feed.py"
+ROTARY, CACHE, EDIT, STREAM = (
+    "labkit/rotary.py",
+    "labkit/cache/snapshots.py",
+    "labkit/edit/hooks.py",
+    "labkit/stream/feed.py",
+)
 FREQUENCIES = "tests/test_rotary.py::test_frequencies_are_those_of_transformers"
 LENGTH = "tests/test_rotary.py::test_dynamic_yarn_follows_the_length"
 CADENCE = "tests/test_stream.py::test_a_checkpoint_lies_after_every_so_many_chunks"

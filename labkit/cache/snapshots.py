@@ -1,64 +1,13 @@
-"""The hybrid cache: snapshot, restore, fork. There is no crop.
-
-Keys and values of token j depend on tokens up to j alone, so attention layers can be cut anywhere. A recurrent state
-folds every token into one matrix and cannot be cut: cutting only the keys and values gives a cache that is silently
-wrong. Going back therefore means to keep a snapshot at the place to go back to.
-
-`transformers.DynamicCache` grows keys and values by concatenation, so old tensors stay valid and snapshots share
-them; convolution windows and recurrent states are updated in place, so snapshots clone them.
-"""
+"""Snapshots: keep what a cache holds, continue from it, and what a warm cache contributes to a run."""
 
 import dataclasses
-import weakref
 
 import torch
-from transformers.cache_utils import DynamicCache
 
+from labkit.cache.book import book_of, check_whole, is_linear, is_unrotated
 from labkit.errors import InputError
 from labkit.rotary import Scaling
 from labkit.trace import Start
-
-
-@dataclasses.dataclass
-class Book:
-    """What is known of a cache's contents beyond the tensors.
-
-    Attributes:
-        scaling: `rotary.Scaling` of the last pass, under which the keys were rotated; None where nobody has seen it.
-        placed: whether some keys stand at positions that were chosen.
-        torn: whether a pass into the cache did not end, so that its layers have read different tokens.
-        ids: [length] the tokens that a lab fed; shorter than the cache if others fed more.
-    """
-
-    scaling: Scaling | None = None
-    placed: bool = False
-    torn: bool = False
-    ids: torch.Tensor = dataclasses.field(default_factory=lambda: torch.empty(0, dtype=torch.long))
-
-
-class HybridCache(DynamicCache):
-    """transformers' cache of a hybrid with a `Book`, which copies of it carry along; made by `lab.cache()`."""
-
-    def __init__(self, config, lab, *, offloading: bool = False):
-        super().__init__(config=config, offloading=offloading, offload_only_non_sliding=False)
-        self.book, self.lab = Book(), weakref.ref(lab)
-
-    def update(self, key_states, value_states, layer_idx: int, *args, **kwargs):
-        """As transformers'; settled once a pass, also where the bare model runs outside of every scope."""
-        lab = self.lab()
-        if lab is not None and layer_idx == lab.spec.attention_layers[0]:
-            torn, self.book.torn = self.book.torn, True  # the layers before have read the tokens of this pass
-            settle(self, lab)
-            self.book.torn = torn
-        return super().update(key_states, value_states, layer_idx, *args, **kwargs)
-
-
-_FOREIGN = weakref.WeakKeyDictionary()  # books of caches that others made; a copy of such a cache begins a new one
-
-
-def book_of(cache) -> Book:
-    """The book of a cache, of the lab's own or anybody's."""
-    return cache.book if isinstance(cache, HybridCache) else _FOREIGN.setdefault(cache, Book())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,11 +65,6 @@ class Snapshot:
     def __repr__(self):
         shared, own = (self.nbytes[key] / 2**20 for key in ("shared", "own"))
         return f"Snapshot(after {self.length} tokens, {own:.2f} MiB of states, {shared:.2f} MiB of shared keys/values)"
-
-
-def is_linear(layer):
-    """Whether a layer of a cache holds a recurrent state."""
-    return hasattr(layer, "recurrent_states")
 
 
 def check(cache):
@@ -205,64 +149,6 @@ def restore(snap, cache):
     if snap.ids is not None:
         book.ids = snap.ids
     return cache
-
-
-CLOSED = "the scope that turns the keys of this cache is closed"
-GO_ON = "lab.restore(lab.snapshot(cache)) inside another yarn.dynamic scope goes on"
-
-
-def is_unrotated(cache):
-    """Whether a cache holds keys before rotation (`yarn.dynamic`)."""
-    return any(getattr(layer, "unrotated", False) for layer in cache.layers)
-
-
-def settle(cache, lab):
-    """Stamp a cache with the scaling of the pass that is about to fill it.
-
-    Args:
-        lab: whose scopes say what is in force; keys that nobody stamped were rotated as its configuration states.
-
-    Raises:
-        InputError: keys of two scalings would meet in one softmax, or rotated and unrotated ones; keys of a cache that
-            labkit has not seen, where they may be of any scaling.
-    """
-    facts = dict(got="keys before rotation" if is_unrotated(cache) else "keys that are rotated already")
-    facts |= dict(expected="a cache of lab.cache() inside yarn.dynamic, used there", hint=GO_ON)
-    if is_unrotated(cache) and not all(layer.rotator.open for layer in cache.layers if hasattr(layer, "rotator")):
-        raise InputError(CLOSED, **facts)
-    if is_unrotated(cache) != (lab.scopes.unrotated is not None):
-        hint = "lab.generate, or lab.cache() handed to lab.model.generate"
-        raise InputError("this cache was made outside the scope", **facts | {"hint": hint})
-    book, now = book_of(cache), lab.scaling
-    if not cache.get_seq_length():
-        book.ids, book.placed, book.scaling = book.ids[:0], False, now
-    if book.scaling is None and lab.scopes.rescaled and not isinstance(cache, HybridCache):
-        raise InputError(
-            "nobody knows which rotary scaling this cache was made under",
-            got=f"a {type(cache).__name__} that this lab has not seen, after scalings were opened",
-            expected="a cache of lab.cache(); copies of it know",
-            hint="read the prompt again into lab.cache()",
-        )
-    before = book.scaling or lab.native
-    if lab.scopes.unrotated is None and not before.same(now, lab.spec.window):
-        raise InputError(
-            "this cache was made under another rotary scaling",
-            got=f"keys rotated under {before}, now {now}",
-            expected="one scaling for all keys of a cache",
-            hint="read the prompt again inside the scope; yarn.dynamic keeps keys that can still be turned",
-        )
-    book.scaling = now
-
-
-def check_whole(cache):
-    """Refuse a cache that an interrupted pass left with layers of different lengths or states.
-
-    Raises:
-        InputError: a pass into it did not end.
-    """
-    if book_of(cache).torn:
-        got, hint = "layers that read different tokens", "lab.restore a snapshot from before, or read the prompt again"
-        raise InputError("a pass into this cache was interrupted", got=got, hint=hint)
 
 
 def check_begins(snap, ids):

@@ -1,0 +1,33 @@
+"""The hybrid cache: snapshot, restore, fork. There is no crop.
+
+Keys and values of token j depend on tokens up to j alone, so attention layers can be cut anywhere. A recurrent state
+folds every token into one matrix and cannot be cut: cutting only the keys and values gives a cache that is silently
+wrong. Going back therefore means to keep a snapshot at the place to go back to.
+
+`transformers.DynamicCache` grows keys and values by concatenation, so old tensors stay valid and snapshots share
+them; convolution windows and recurrent states are updated in place, so snapshots clone them.
+
+In this folder: `book` (the cache and what it knows of itself), `snapshots` (keep, continue, fork).
+"""
+
+from labkit.cache.book import CLOSED, GO_ON, Book, HybridCache, book_of, check_whole, is_linear, is_unrotated, settle
+from labkit.cache.snapshots import Snapshot, check, check_begins, position_ids_of, restore, snapshot, start_of
+
+__all__ = [
+    "CLOSED",
+    "GO_ON",
+    "Book",
+    "HybridCache",
+    "Snapshot",
+    "book_of",
+    "check",
+    "check_begins",
+    "check_whole",
+    "is_linear",
+    "is_unrotated",
+    "position_ids_of",
+    "restore",
+    "settle",
+    "snapshot",
+    "start_of",
+]
