@@ -1,7 +1,11 @@
 """The shape of the house: imports point one way, heavy packages stay out of start-up, modules stay small."""
 
 import ast
+import importlib
 import pathlib
+import pkgutil
+import re
+import types
 
 import pytest
 
@@ -75,6 +79,31 @@ def test_drawing_knows_labels_alone(path):
 def test_computing_draws_nothing(path):
     if part(path) != "doctor":  # the doctor looks at what plotly would put into a figure's toolbar
         assert not imported(path)[1] & {"plotly", "ipywidgets"}
+
+
+def test_no_name_hides_a_module():
+    """`labkit.deltanet.recall` is one thing: the function; no file of the folder has that name."""
+    for module in pkgutil.walk_packages([str(PACKAGE)], "labkit."):
+        if module.ispkg:
+            package = importlib.import_module(module.name)
+            files = {inner.name for inner in pkgutil.iter_modules(package.__path__)}
+            hidden = {name for name in files if not isinstance(getattr(package, name, package), types.ModuleType)}
+            assert not hidden, f"{module.name}: {hidden}"
+
+
+def test_nobody_reaches_into_anothers_private_names():
+    """Private attributes of labkit's own objects are used in the file that defines them alone."""
+    defined, used = {}, {}
+    for path in MODULES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and re.fullmatch("_[a-z]\\w*", node.attr):
+                own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+                (defined if own else used).setdefault(node.attr, set()).add(path)
+            elif isinstance(node, ast.FunctionDef) and re.fullmatch("_[a-z]\\w*", node.name):
+                defined.setdefault(node.name, set()).add(path)
+    reached = {name: paths - defined[name] for name, paths in used.items() if name in defined}
+    assert not {name: paths for name, paths in reached.items() if paths}
 
 
 def test_figures_and_notebooks_stand_on_top():

@@ -6,8 +6,8 @@ In this folder, from the rule upwards:
     recompute  the rule's inputs from a run's seams; the one walk over its tokens, proven
     readings   memory, implied_attention, implied_row
     remains    survival of stored keys, parts of a state, forgetting of one key, half-lives
-    recall     what the memory says when asked for a key, and who spoils it
-    spectrum   singular values and ranks; difference of two states
+    card       what the memory says when asked for a key, and who spoils it
+    singular   singular values and ranks; difference of two states
     operate    edits of gates and states, and the response they must have
     patch      which head's state carries an answer
     probes     the same online, for `lab.stream`
@@ -29,10 +29,10 @@ from labkit.deltanet.operate import (
 from labkit.deltanet.patch import patch_states, patch_together
 from labkit.deltanet.probes import gates, norms, rows, saturation, spectra, surprise, updates
 from labkit.deltanet.readings import implied_attention, implied_row, memory
-from labkit.deltanet.recall import recall
+from labkit.deltanet.card import recall
 from labkit.deltanet.recompute import inputs
 from labkit.deltanet.remains import forgetting, half_life, survival, written_by
-from labkit.deltanet.spectrum import ranks, spectrum, state_difference
+from labkit.deltanet.singular import ranks, spectrum, state_difference
 
 __all__ = [
     "associate",

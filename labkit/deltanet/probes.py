@@ -14,7 +14,7 @@ import torch
 
 from labkit.deltanet.equation import implied
 from labkit.deltanet.recompute import SEAMS, Walk, decay_and_write, walk
-from labkit.deltanet.spectrum import ranks
+from labkit.deltanet.singular import ranks
 from labkit.errors import InputError
 from labkit.notation import label
 from labkit.spec import Spec

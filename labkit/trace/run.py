@@ -37,6 +37,9 @@ class Seams(Mapping):
             )
         return self._tensors[key]
 
+    def __contains__(self, key):
+        return key in self._tensors
+
     def __iter__(self):
         return iter(self._tensors)
 

@@ -3,7 +3,7 @@
 from tests.mutants import Mutant
 
 REFERENCE, BACKWARD = "labkit/deltanet/equation/reference.py", "labkit/deltanet/equation/backward.py"
-READINGS, RECALL = "labkit/deltanet/readings.py", "labkit/deltanet/recall.py"
+READINGS, RECALL = "labkit/deltanet/readings.py", "labkit/deltanet/card.py"
 SPEC, SOFTMAX, KINDS = "labkit/spec/anatomy.py", "labkit/attention/softmax.py", "labkit/attention/kinds.py"
 STATISTICS, ROWS = "labkit/attention/statistics.py", "labkit/attention/readings.py"
 UNROTATED = "labkit/yarn/unrotated.py"
