@@ -102,8 +102,8 @@ class Softmax:
         self.mixed = self.x.q.new_full((len(self.rows), len(self.heads), run.spec.head_dim), torch.nan).float()
 
     def parts(self) -> list[slice]:
-        """Slices of the rows, of which the maps of all heads stay below `ELEMENTS` numbers."""
-        step = max(1, ELEMENTS // (len(self.heads) * len(self.x.k)))
+        """Slices of at most `TILE` rows, of which the maps of all heads stay below `ELEMENTS` numbers."""
+        step = max(1, min(TILE, ELEMENTS // (len(self.heads) * len(self.x.k))))
         return [slice(a, a + step) for a in range(0, len(self.rows), step)]
 
     def maps(self, part: slice = slice(None), *, logits: bool = False):
