@@ -160,7 +160,7 @@ def test_a_run_with_gradients_is_read(lab):
 
 def test_misuse(lab):
     with pytest.raises(
-        InputError, match=r"(?s)reads a run.*a text.*try: attention.pattern\(lab.trace\(' fox'\), \.\.\.\)"
+        InputError, match=r"(?s)reads a run.*a text.*try: attention.pattern\(lab.trace\(' fox'\), layer=2\)"
     ):
         attention.pattern(" fox", layer=2)
     with pytest.raises(InputError, match="(?s)query_head out of range.*\\[6\\].*0 to 5"):

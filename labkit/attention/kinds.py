@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from labkit.attention.softmax import SEAMS, TILE, Softmax, chosen, map_cost
+from labkit.attention.softmax import SEAMS, TILE, Softmax, chosen, parts_cost
 from labkit.errors import InputError, LayerError
 from labkit.notation import QUANTITIES, Quantity, label, select
 from labkit.plan import Cost
@@ -152,10 +152,8 @@ def _plain(lab):
 
 
 def _similarity_cost(request: Request) -> Cost:
-    maps = map_cost(dataclasses.replace(request, rows=min(request.rows, TILE)))
-    return Cost(
-        4 * request.heads**2, maps.scratch + 2 * maps.result, float(request.rows) * request.heads**2 * request.sources
-    )
+    cost = parts_cost(request, 4 * request.heads**2, 4)
+    return dataclasses.replace(cost, flops=cost.flops + float(request.rows) * request.heads**2 * request.sources)
 
 
 @reading("attention", seams=SEAMS, instead="deltanet.spectrum(run, layer={layer})", cost=_similarity_cost)

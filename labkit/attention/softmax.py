@@ -179,3 +179,13 @@ def map_cost(request: Request, maps: int = 1) -> Cost:
     mixed = rows * request.heads * spec.head_dim
     scratch = rotated + 4 * (mixed + max(tile + rows * group * spec.head_dim, 3 * mixed))
     return Cost(4 * maps * cell, scratch, 4.0 * cell * spec.head_dim)
+
+
+def parts_cost(request: Request, result: int, cell: int) -> Cost:
+    """Of a result that is made from parts of the map (`Softmax.parts`), `cell` bytes beside each number of a part."""
+    numbers = request.heads * request.sources
+    rows = max(1, min(request.rows, TILE, ELEMENTS // numbers))
+    part = map_cost(dataclasses.replace(request, rows=rows))
+    mixed = 12 * (request.rows - rows) * request.heads * request.spec.head_dim
+    flops = part.flops * request.rows / rows
+    return Cost(result, part.result + part.scratch + mixed + cell * rows * numbers, flops)

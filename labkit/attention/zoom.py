@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from labkit.attention.distances import stretch_text
-from labkit.attention.softmax import SEAMS, Softmax
+from labkit.attention.softmax import SEAMS, Softmax, parts_cost
 from labkit.errors import InputError
 from labkit.notation import Quantity, is_index, label, select
 from labkit.plan import Cost
@@ -24,9 +24,10 @@ LIFT = Quantity("log₂ lift", "mass over that of an even head", "1", "signed", 
 
 
 def _cost(request: Request) -> Cost:
-    cells = request.options.get("cells", 64)
-    rows = 4 * request.heads * request.sources
-    return Cost(8 * request.heads * cells**2, 2 * rows, float(request.rows) * rows)
+    cells, sources = request.options.get("cells", 64), request.options.get("sources")
+    wide = len(_readable(sources, request.sources - request.tokens, request.tokens))
+    result = 8 * request.heads * min(cells, request.rows) * min(cells, wide)
+    return parts_cost(request, result, 8 * wide // request.sources + 1)
 
 
 @reading("attention", seams=SEAMS, instead="deltanet.implied_row(run, layer={layer})", cost=_cost)
