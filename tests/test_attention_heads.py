@@ -44,7 +44,7 @@ def test_contributions_of_another_model_are_refused(lab):
 
 def test_contributions_through_other_weights_are_refused(lab):
     """A lab of the same shape and another seed: what its projection makes is not what the run added."""
-    run, other = lab.trace(IDS), tiny.make_lab(tiny.model(seed=7), "other")
+    run, other = lab.trace(IDS), tiny.make_lab(tiny.model(seed=7))
     said = (
         r"output projection of layer 2.*relative error.*at most 0.0001.*try: attention.contribution\(lab.trace\(run.ids"
     )

@@ -136,7 +136,7 @@ def _projected(run, lab, layer, rows):
     Raises:
         ParityError: the lab's projection is not the one that the run went through.
     """
-    if (layer, "mixer_out") not in run.seams:
+    if (layer, "mixer_out") not in set(run.seams):
         return {}
     opened = run.seams[layer, "gated"][rows].flatten(1).to(lab.device, lab.dtype)
     try:
