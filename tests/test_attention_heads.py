@@ -7,7 +7,7 @@ import xarray
 
 from labkit import attention, edit
 from labkit.attention import kinds
-from labkit.errors import InputError, LayerError
+from labkit.errors import InputError, LayerError, ParityError
 
 IDS = tiny.ids(70)
 
@@ -42,6 +42,23 @@ def test_contributions_of_another_model_are_refused(lab):
         attention.contribution(lab.trace(IDS), lab, layer=1)
 
 
+def test_contributions_through_other_weights_are_refused(lab):
+    """A lab of the same shape and another seed: what its projection makes is not what the run added."""
+    run, other = lab.trace(IDS), tiny.make_lab(tiny.model(seed=7))
+    said = (
+        r"output projection of layer 2.*relative error.*at most 0.0001.*try: attention.contribution\(lab.trace\(run.ids"
+    )
+    with pytest.raises(ParityError, match=f"(?s){said}") as caught:
+        attention.contribution(run, other, layer=2, heads=0, rows=-1)
+    assert eval(caught.value.hint, dict(attention=attention, lab=other, run=run)).attrs["parity"] < 1e-5
+    with lab.edit(edit.scale("mixer_out", layer=2, factor=1.01)), pytest.raises(ParityError):
+        attention.contribution(lab.trace(IDS), lab, layer=2)
+    ds = attention.contribution(run, lab, layer=2)
+    assert 0 < ds.attrs["parity"] == run.parity[2, "attention.contribution"] < 1e-5
+    bare = lab.trace(IDS, layers=[2], seams=attention.contribution.needs.seams)
+    assert (attention.contribution(bare, lab, layer=2).contribution_norm == ds.contribution_norm).all()
+
+
 def test_similarity_is_the_overlap_of_the_maps(lab):
     run = lab.trace(IDS)
     ds = attention.similarity(run, layer=2, rows=[5, 40, 69])
@@ -51,8 +68,10 @@ def test_similarity_is_the_overlap_of_the_maps(lab):
     assert abs(ds.similarity.values.diagonal() - 1).max() < 1e-5
     assert ds.kv_head.values.tolist() == [0, 0, 0, 1, 1, 1] and ds.attrs["rows"] == "3 of 70, chosen"
     assert ds.attrs["parity"] < 1e-5 < ds.attrs["tolerance"] and int(ds.layer) == 2
-    texts = [attention.similarity(run, layer=2, **options).attrs["rows"] for options in ({}, {"samples": None})]
-    assert texts == ["64 of 70, evenly spaced", "all 70"]
+    texts = [attention.similarity(run, layer=2, **options).attrs["rows"] for options in ({}, {"samples": 9})]
+    assert texts == ["64 of 70, evenly spaced", "9 of 70, evenly spaced"]
+    with pytest.raises(InputError, match="(?s)either rows or samples.*both.*positions, or a number"):
+        attention.similarity(run, layer=2, rows=[3], samples=2)
     with lab.edit(edit.set("q", layer=2, value=0.0)):
         flat = attention.similarity(lab.trace(IDS), layer=2)
     assert float(flat.similarity.min()) > 1 - 1e-5, "heads that ask for nothing attend alike"
@@ -124,8 +143,11 @@ def test_scores_of_other_samples_agree_within_their_spread(lab):
 
 
 def test_misuse(lab):
-    with pytest.raises(InputError, match="(?s)of attention layers.*\\[1\\]"):
-        attention.scores(lab, layers=[1])
+    with pytest.raises(LayerError, match=r"(?s)attention.scores: .*\[1\].*of \[2, 4\].*try: attention.scores\(lab\)"):
+        attention.scores(lab, layers=[1, 2])
+    for wrong in (lab.trace(IDS), "red fox"):
+        with pytest.raises(InputError, match=r"(?s)attention.scores asks a lab.*got: .*try: attention.scores\(lab\)"):
+            attention.scores(wrong)
     with pytest.raises(InputError, match="too few tokens"):
         attention.scores(lab, pool=[1, 2, 3])
     with pytest.raises(InputError, match="rows too short"):

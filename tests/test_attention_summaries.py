@@ -175,6 +175,21 @@ def test_equal_logits_spread_evenly():
     assert (torch.cat(seen.rows["entropy"], 1) - expected).abs().max() < 1e-5
 
 
+def test_a_tile_touches_the_pools_of_its_own_blocks_alone():
+    """However long the sequence: a row adds to one block of rows, and memory beside the pools is that of a tile."""
+    import measure
+
+    q, k, blocks = torch.randn(40, 6, 16), torch.randn(16_000, 2, 16), 2_000
+    seen = Statistics([4, 1], {1: [0], 0: [1]}, 16_000, block=8)
+    pools = seen.pooled.nbytes
+    peak, _, _ = measure.peak(lambda: seen.add(q, k, torch.arange(15_957, 15_997)))
+    assert pools == 8 * 2 * blocks**2 > 1.5 * peak
+    rows = seen.pooled.sum(-1)
+    assert rows.nonzero()[:, 1].unique().tolist() == list(range(1994, 2000))
+    assert (rows[:, 1994:] - torch.tensor([3.0, 8, 8, 8, 8, 5])).abs().max() < 1e-4
+    assert (seen.histogram.sum(-1) - rows).abs().max() < 1e-4
+
+
 def test_one_huge_key_takes_all():
     q, k = torch.randn(90, 6, 16).abs(), torch.zeros(90, 2, 16)
     k[20] = 1e4

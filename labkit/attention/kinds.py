@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from labkit.attention.softmax import SEAMS, Softmax, chosen
-from labkit.errors import InputError
+from labkit.attention.softmax import SEAMS, TILE, Softmax, chosen, parts_cost
+from labkit.errors import InputError, LayerError
 from labkit.notation import QUANTITIES, Quantity, label, select
 from labkit.plan import Cost
 from labkit.reading import Request, reading
@@ -72,12 +72,17 @@ def scores(
         `<name>_spread`; parity is the worst of all prompts.
 
     Raises:
-        InputError: rows that do not fit the window, a layer of the other kind. ParityError.
+        InputError: a run or a text in place of the lab, rows that do not fit the window. LayerError, ParityError.
     """
+    if not hasattr(lab, "trace"):
+        expected = "a lab: the prompts are made for the question"
+        raise InputError("attention.scores asks a lab", got=repr(lab), expected=expected, hint="attention.scores(lab)")
     spec = lab.spec
     layers = list(spec.attention_layers) if layers is None else select(layers, spec.layers, "layer")
     if wrong := [layer for layer in layers if spec.kind(layer) != "attention"]:
-        raise InputError("head classes are of attention layers", got=wrong, expected=list(spec.attention_layers))
+        known = spec.attention_layers
+        what, hint = "attention.scores: these are no gated attention layers", "attention.scores(lab)"
+        raise LayerError(what, got=wrong, expected=f"of {list(known)}", hint=hint)
     if length <= BEGIN or samples < 1:
         got = f"length={length}, samples={samples}"
         raise InputError("rows too short or none", got=got, expected=f"over {BEGIN}, 1")
@@ -147,18 +152,19 @@ def _plain(lab):
 
 
 def _similarity_cost(request: Request) -> Cost:
-    maps = 4 * min(request.rows, 64) * request.heads * request.sources
-    return Cost(4 * request.heads**2, 3 * maps, float(request.rows) * request.heads**2 * request.sources)
+    cost = parts_cost(request, 4 * request.heads**2, 4)
+    return dataclasses.replace(cost, flops=cost.flops + float(request.rows) * request.heads**2 * request.sources)
 
 
 @reading("attention", seams=SEAMS, instead="deltanet.spectrum(run, layer={layer})", cost=_similarity_cost)
 def similarity(
-    run, *, layer: int, rows: Sequence[int] | int | None = None, samples: int | None = 64
+    run, *, layer: int, rows: Sequence[int] | int | None = None, samples: int | None = None
 ) -> "xarray.Dataset":
     """How alike the query heads of a layer attend: overlap Σ_j min(p_j, p'_j), mean over rows; 1 is the same map.
 
     Args:
-        rows: reading tokens, instead of samples. samples: so many, evenly spaced; None for all.
+        rows: reading tokens, relative to the run's first; range(len(run)) for all. samples: instead, so many of them,
+            evenly spaced. Neither takes 64 samples.
 
     Returns:
         Dataset: `similarity` (query_head, other_head), with the kv head of each as coordinate `kv_head`.
@@ -166,7 +172,7 @@ def similarity(
     Raises:
         LayerError, SeamError, ParityError, InputError.
     """
-    rows, text = chosen(rows, None if rows is not None else samples, len(run))
+    rows, text = chosen(rows, TILE if rows is None and samples is None else samples, len(run))
     heads = range(run.spec.query_heads)
     softmax = Softmax(run, layer, heads=heads, rows=rows)
     total = torch.zeros(len(heads), len(heads), dtype=torch.float64, device=softmax.x.q.device)

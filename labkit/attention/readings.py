@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from labkit.attention.softmax import SEAMS, Softmax, map_cost
-from labkit.errors import InputError
+from labkit.errors import InputError, ParityError
 from labkit.notation import label, select
 from labkit.plan import Cost
 from labkit.reading import Request, axis, reading
@@ -93,7 +93,9 @@ def contribution(
 
     Args:
         run: `Run` with the seams q, k, v, gate and gated of this layer.
-        lab: the lab it came from, for the output projection.
+        lab: the lab it came from, for the output projection. Where the run kept the seam `mixer_out`, it is compared
+            with what the projection makes of the opened heads; without that seam nothing tells the weights of one lab
+            from those of another of the same shape.
         layer: attention layers. heads: query heads; None for all.
         rows: reading tokens, relative to the run's first; None for all.
 
@@ -101,12 +103,14 @@ def contribution(
         Dataset: `weight` p and `contribution_norm` ‖p W_O (σ(gate) ⊙ v)‖, both (query_head, token, source).
 
     Raises:
-        LayerError, SeamError, ParityError; InputError: a lab of another model; BudgetError: maps that would not fit.
+        LayerError, SeamError; ParityError, also for a lab of other weights; InputError: a lab of another shape;
+        BudgetError: maps that would not fit.
     """
     if lab.spec != run.spec:
         raise InputError("the run came from another model", got=run.model, expected=lab.name)
     spec = run.spec
     heads, rows = select(heads, spec.query_heads, "query_head"), select(rows, len(run), "token")
+    projected = _projected(run, lab, layer, rows)
     softmax = Softmax(run, layer, heads=heads, rows=rows)
     weight, x = softmax.maps(), softmax.x
     norms = torch.zeros_like(weight)
@@ -121,7 +125,27 @@ def contribution(
             opened = v[:seen] * x.gate[row, head].float()
             norms[i, n, :seen] = ((opened @ gram) * opened).sum(-1).clamp(min=0).sqrt() * weight[i, n, :seen]
     variables = {"weight": (MAP, weight, "pattern"), "contribution_norm": (MAP, norms, "contribution_norm")}
-    return label(variables, coords=_axes(run, heads, rows), attrs=softmax.proof("attention.contribution"))
+    worst = max(projected, softmax.proof("attention.contribution"), key=lambda facts: facts.get("parity", 0.0))
+    run.parity[layer, "attention.contribution"] = worst["parity"]
+    return label(variables, coords=_axes(run, heads, rows), attrs=worst)
+
+
+def _projected(run, lab, layer, rows):
+    """Parity of W_O over all opened heads with the seam `mixer_out` of these rows; {} where the run has none.
+
+    Raises:
+        ParityError: the lab's projection is not the one that the run went through.
+    """
+    if (layer, "mixer_out") not in set(run.seams):
+        return {}
+    opened = run.seams[layer, "gated"][rows].flatten(1).to(lab.device, lab.dtype)
+    try:
+        made = lab.projection(layer).forward(opened)
+        return run.check_parity(layer, "attention.contribution", made, run.seams[layer, "mixer_out"][rows])
+    except ParityError as error:
+        hint = "attention.contribution(lab.trace(run.ids), lab, layer={layer})"
+        what = f"attention.contribution: the output projection of layer {layer} in this lab is not that of the run"
+        raise ParityError(what, got=error.got, expected=error.expected, hint=hint.format(layer=layer)) from error
 
 
 def _axes(run, heads, rows):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from labkit import rotary
-from labkit.attention.distances import bin_axis, bin_of
+from labkit.attention.distances import bin_axis, bin_of, edges
 from labkit.attention.softmax import SEAMS, proof, values
 from labkit.errors import InputError
 from labkit.notation import Quantity, label, select
@@ -187,7 +187,8 @@ def _bands_cost(request: Request) -> Cost:
 def _binned_cost(request: Request) -> Cost:
     _, names = bands_of(request.spec, request.options.get("by", "class"))
     parts = min(request.rows * request.sources * len(names), ELEMENTS)
-    return _unrotated_cost(request, 3 * 8 * parts, 8 * BINS * request.heads * len(names))
+    bins = len(edges(request.sources)) - 1
+    return _unrotated_cost(request, 3 * 8 * parts, 8 * bins * (request.heads * len(names) + 1))
 
 
 @reading(

@@ -102,8 +102,8 @@ class Softmax:
         self.mixed = self.x.q.new_full((len(self.rows), len(self.heads), run.spec.head_dim), torch.nan).float()
 
     def parts(self) -> list[slice]:
-        """Slices of the rows, of which the maps of all heads stay below `ELEMENTS` numbers."""
-        step = max(1, ELEMENTS // (len(self.heads) * len(self.x.k)))
+        """Slices of at most `TILE` rows, of which the maps of all heads stay below `ELEMENTS` numbers."""
+        step = max(1, min(TILE, ELEMENTS // (len(self.heads) * len(self.x.k))))
         return [slice(a, a + step) for a in range(0, len(self.rows), step)]
 
     def maps(self, part: slice = slice(None), *, logits: bool = False):
@@ -179,3 +179,13 @@ def map_cost(request: Request, maps: int = 1) -> Cost:
     mixed = rows * request.heads * spec.head_dim
     scratch = rotated + 4 * (mixed + max(tile + rows * group * spec.head_dim, 3 * mixed))
     return Cost(4 * maps * cell, scratch, 4.0 * cell * spec.head_dim)
+
+
+def parts_cost(request: Request, result: int, cell: int) -> Cost:
+    """Of a result that is made from parts of the map (`Softmax.parts`), `cell` bytes beside each number of a part."""
+    numbers = request.heads * request.sources
+    rows = max(1, min(request.rows, TILE, ELEMENTS // numbers))
+    part = map_cost(dataclasses.replace(request, rows=rows))
+    mixed = 12 * (request.rows - rows) * request.heads * request.spec.head_dim
+    flops = part.flops * request.rows / rows
+    return Cost(result, part.result + part.scratch + mixed + cell * rows * numbers, flops)

@@ -89,11 +89,11 @@ class Statistics:
     def pool(self, places: Sequence[int], home: torch.Tensor, masses: torch.Tensor, nearer: torch.Tensor) -> None:
         """Add rows of the blocks `home`: mass of each block of sources, and mass below each edge, [head, row, ...]."""
         self.pooled, self.histogram = self.pooled.to(masses.device), self.histogram.to(masses.device)
-        heads, _, count = masses.shape
-        pooled = self.pooled.new_zeros(heads, self.blocks, count)
-        self.pooled[places, :, :count] += pooled.index_add_(1, home, masses.double())
-        histogram = self.histogram.new_zeros(heads, self.blocks, len(self.edges) - 1)
-        self.histogram[places] += histogram.index_add_(1, home, nearer.diff(dim=-1).clamp(min=0))
+        blocks, inside = home.unique(return_inverse=True)  # rows of a tile change one or two blocks of very many
+        heads, count = torch.tensor(places, device=blocks.device)[:, None], masses.shape[-1]
+        for whole, rows in ((self.pooled[..., :count], masses), (self.histogram, nearer.diff(dim=-1).clamp(min=0))):
+            part = whole.new_zeros(len(places), len(blocks), rows.shape[-1])
+            whole[heads, blocks] += part.index_add_(1, inside, rows.double())
 
     def _reduce(self, places, p, at):
         """Row statistics `{name: [head, row, ...]}` of p [head, row, source]; pools, distances and links on the way."""

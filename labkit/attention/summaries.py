@@ -7,7 +7,7 @@ import torch
 
 from labkit.attention import kernel
 from labkit.attention.distances import bin_axis, edges
-from labkit.attention.softmax import SEAMS, chosen, inputs, proven
+from labkit.attention.softmax import ELEMENTS, SEAMS, TILE, chosen, inputs, proven
 from labkit.attention.statistics import Statistics
 from labkit.errors import InputError
 from labkit.notation import label, select
@@ -33,11 +33,16 @@ BLOCKS = {
 
 
 def _cost(request: Request) -> Cost:
-    blocks = -(-request.sources // request.options.get("block", 64))
-    numbers = request.heads * blocks * (len(BLOCKS) - 2 + len(edges(request.sources)) - 1 + blocks)
-    rows = request.tokens * (2 * request.spec.query_heads + request.spec.kv_heads) * request.spec.head_dim
-    flops = 2.0 * request.heads * request.rows * request.sources * request.spec.head_dim
-    return Cost(4 * numbers, 16 * numbers + rows * request.width, flops)
+    spec, sources, heads, rows = request.spec, request.sources, request.heads, request.rows
+    blocks, links = -(-sources // request.options.get("block", 64)), request.options.get("links", 0)
+    segments = request.options.get("segments")
+    kinds = 0 if segments is None else len(set(map(str, segments)))
+    numbers = heads * blocks * (len(BLOCKS) - 2 + len(edges(sources)) - 1 + blocks + kinds)
+    tokens = request.tokens * (2 * spec.query_heads + spec.kv_heads) + 2 * rows * spec.query_heads
+    tile = min(min(heads, spec.query_heads // spec.kv_heads) * min(rows, TILE) * sources, ELEMENTS)
+    # Of a tile p, ln p and the float64 sums of p; of every row five numbers, and two in float64; pools in float64.
+    scratch = 28 * tile + 40 * heads * rows + 16 * numbers + tokens * spec.head_dim * request.width
+    return Cost(4 * numbers + 20 * heads * links, scratch, 2.0 * heads * rows * sources * spec.head_dim)
 
 
 @reading("attention", seams=SEAMS, instead="deltanet.memory(run, layer={layer})", cost=_cost)

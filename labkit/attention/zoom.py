@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from labkit.attention.distances import stretch_text
-from labkit.attention.softmax import SEAMS, Softmax
+from labkit.attention.softmax import SEAMS, Softmax, parts_cost
 from labkit.errors import InputError
-from labkit.notation import Quantity, label, select
+from labkit.notation import Quantity, is_index, label, select
 from labkit.plan import Cost
 from labkit.reading import Request, reading
 
@@ -24,9 +24,10 @@ LIFT = Quantity("log₂ lift", "mass over that of an even head", "1", "signed", 
 
 
 def _cost(request: Request) -> Cost:
-    cells = request.options.get("cells", 64)
-    rows = 4 * request.heads * request.sources
-    return Cost(8 * request.heads * cells**2, 2 * rows, float(request.rows) * rows)
+    cells, sources = request.options.get("cells", 64), request.options.get("sources")
+    wide = len(_readable(sources, request.sources - request.tokens, request.tokens))
+    result = 8 * request.heads * min(cells, request.rows) * min(cells, wide)
+    return parts_cost(request, result, 8 * wide // request.sources + 1)
 
 
 @reading("attention", seams=SEAMS, instead="deltanet.implied_row(run, layer={layer})", cost=_cost)
@@ -45,7 +46,8 @@ def window(
         run: `Run` with the seams q, k, v, gate and gated of this layer.
         layer: attention layers. heads: query heads; None for all.
         rows: consecutive reading tokens, relative to the run's first, for example range(64, 128); None for all.
-        sources: consecutive sources, counted from the first that can be read, in a warm cache too; None for all.
+        sources: consecutive sources, relative to the run's first token, negative from its end; what is further back
+            than the run reaches into the warm cache, where -len(run) - 1 is the last token. None for all, cached too.
         cells: most stretches each way; their lengths differ by one token at most.
 
     Returns:
@@ -60,7 +62,7 @@ def window(
     if cells < 1:
         raise InputError("at least one cell each way", got=f"cells={cells}", expected="1 or more")
     rows = _consecutive("rows", select(rows, len(run), "token"))
-    sources = _consecutive("sources", select(sources, known + len(run), "source"))
+    sources = _consecutive("sources", _readable(sources, known, len(run)))
     softmax = Softmax(run, layer, heads=heads, rows=rows)
     device, down, right = softmax.x.q.device, _edges(rows, cells), _edges(sources, cells)
     mass = torch.zeros(len(heads), len(down) - 1, len(right) - 1, dtype=torch.float64, device=device)
@@ -81,6 +83,25 @@ def window(
     coords |= {"token_text": ("token", _texts(down, texts)), "source_text": ("source", _texts(right, texts))}
     variables = {"mass": (dims, mass.float(), "mass"), "lift": (dims, lift.float(), LIFT)}
     return label(variables, coords=coords, attrs=softmax.proof("attention.window"))
+
+
+def _readable(sources, known, count):
+    """Absolute positions of sources that are given relative to the first of `count` tokens, after `known` cached ones.
+
+    Raises:
+        InputError: out of range, or none chosen.
+    """
+    if sources is None:
+        return list(range(known + count))
+    chosen = [int(sources)] if is_index(sources) else [int(source) for source in sources]
+    outside = [source for source in chosen if not -known - count <= source < count]
+    if outside or not chosen:
+        cached = f", of which those below {-count} are cached" if known else ""
+        expected = f"0 to {count - 1}, or {-known - count} to -1{cached}; None for all"
+        raise InputError(
+            "source out of range" if outside else "no source chosen", got=outside or None, expected=expected
+        )
+    return [source + known + (count if source < 0 else 0) for source in chosen]
 
 
 def _consecutive(name, places):

@@ -19,7 +19,7 @@ from labkit.reading import axis, reading
 from labkit.trace import Run
 
 
-@reading("deltanet", seams=SEAMS, instead="attention.pattern(run, layer={layer})", cost=costs.numbers)
+@reading("deltanet", seams=SEAMS, instead="attention.pattern(run, layer={layer})", cost=costs.recall)
 def recall(
     run: Run,
     *,

@@ -44,7 +44,7 @@ def walk_back(run: Run, layer: int, name: str, x: Inputs, see: Callable) -> tupl
     return start, run.check_parity(layer, name, read[None], run.seams[layer, "read"][len(x.v) - 1][None])
 
 
-@reading("deltanet", seams=SEAMS, instead="attention.pattern(run, layer={layer})", cost=costs.numbers)
+@reading("deltanet", seams=SEAMS, instead="attention.pattern(run, layer={layer})", cost=costs.survival)
 def survival(
     run: Run, *, layer: int | Sequence[int], token: int = -1, heads: int | Sequence[int] | None = None
 ) -> "xarray.Dataset":  # noqa: F821
@@ -82,7 +82,7 @@ def _survival(run, layer, token, heads, name):
     return label(values, coords=coords, attrs=parity)
 
 
-@reading("deltanet", seams=SEAMS, instead="attention.summary(run, layer={layer})", cost=costs.numbers)
+@reading("deltanet", seams=SEAMS, instead="attention.summary(run, layer={layer})", cost=costs.written_by)
 def written_by(
     run: Run,
     *,
@@ -132,7 +132,7 @@ def written_by(
     return label(values, coords={"head": heads, "segment": names, "token": run.positions[t]}, attrs=parity)
 
 
-@reading("deltanet", seams=SEAMS, instead="attention.pattern(run, layer={layer})", cost=costs.numbers)
+@reading("deltanet", seams=SEAMS, instead="attention.pattern(run, layer={layer})", cost=costs.forgetting)
 def forgetting(
     run: Run, *, layer: int | Sequence[int], source: int, heads: int | Sequence[int] | None = None
 ) -> "xarray.Dataset":  # noqa: F821
@@ -188,7 +188,7 @@ def forgetting(
     return label(variables, coords=coords, attrs=parity)
 
 
-@reading("deltanet", seams=SEAMS, instead="attention.summary(run, layer={layer})", cost=costs.numbers)
+@reading("deltanet", seams=SEAMS, instead="attention.summary(run, layer={layer})", cost=costs.half_life)
 def half_life(run: Run, *, layer: int | Sequence[int], heads: int | Sequence[int] | None = None) -> "xarray.Dataset":  # noqa: F821
     """After how many tokens half of a stored key is left: by decay alone, and with erasure counted.
 

@@ -33,7 +33,7 @@ def ranks(singular: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return (total / power[..., :1].clamp(min=1e-30))[..., 0], entropy.exp()
 
 
-@reading("deltanet", seams=SEAMS, instead="attention.pattern(run, layer={layer})", cost=costs.states)
+@reading("deltanet", seams=SEAMS, instead="attention.pattern(run, layer={layer})", cost=costs.spectrum)
 def spectrum(
     run: Run,
     *,
@@ -58,8 +58,7 @@ def spectrum(
         LayerError, SeamError, ParityError, InputError.
     """
     heads, count = select(heads, run.spec.value_heads, "head"), len(run)
-    spaced = range(count - 1, -1, -max(1, -(-count // costs.STATES)))
-    at = sorted(spaced) if tokens is None else select(tokens, count, "token")
+    at = costs.spaced(count) if tokens is None else select(tokens, count, "token")
     walked = walk(run, layer, "deltanet.spectrum", at=at, reads=False)
     singular = torch.linalg.svdvals(walked.states[:, heads]).transpose(0, 1)
     stable, effective = ranks(singular)
@@ -73,7 +72,7 @@ def spectrum(
     return label(values, coords=coords, attrs=walked.parity)
 
 
-@reading("deltanet", seams=SEAMS, instead="attention.pattern(run, layer={layer})", cost=costs.states)
+@reading("deltanet", seams=SEAMS, instead="attention.pattern(run, layer={layer})", cost=costs.state_difference)
 def state_difference(
     run: Run,
     other: Run,

@@ -1,0 +1,70 @@
+"""What a reading says that it costs, against counted bytes: the result within a quarter, with its scratch 0.7 to 3."""
+
+import measure
+import pytest
+import tiny
+
+from labkit import attention, deltanet, plan
+
+MODULES = {"attention": attention, "deltanet": deltanet}
+OPTIONS = {  # arguments that a reading cannot be called without
+    "deltanet.measured": {"at": 5},
+    "deltanet.response": {"at": 5},
+    "deltanet.forgetting": {"source": 3},
+    "deltanet.recall": {"source": [3, 9]},
+    "deltanet.written_by": {"segments": ["question", "thought", "answer"] * 300},
+}
+CHOICES = [  # requests of a part, or of more
+    ("attention.window", {"rows": range(2)}),
+    ("attention.window", {"sources": range(-10, 0)}),
+    ("attention.summary", {"samples": 7}),
+    ("attention.summary", {"links": 30, "segments": ["question", "thought", "answer"] * 100, "method": "tiles"}),
+    ("attention.summary", {"block": 8}),
+    ("attention.similarity", {"samples": 5}),
+    ("attention.similarity", {"rows": range(300)}),
+    ("attention.pattern", {"rows": range(40), "logits": True}),
+    ("attention.bands_by_distance", {"by": "pair"}),
+    ("deltanet.survival", {"token": 99}),
+    ("deltanet.forgetting", {"source": 200}),
+    ("deltanet.spectrum", {"tokens": range(0, 300, 7)}),
+    ("deltanet.state_difference", {"modes": 2}),
+    ("deltanet.memory", {"tokens": None}),
+]
+
+
+@pytest.fixture(scope="module", params=[{}, {"linear_key_head_dim": 40, "linear_value_head_dim": 56}], ids=["", "wide"])
+def asked(request):
+    lab = tiny.make_lab(tiny.model(max_position_embeddings=2048, **request.param))
+    return lab, {tokens: lab.trace(tiny.ids(tokens)) for tokens in (300, 900)}
+
+
+def check(lab, run, name, options):
+    needs = plan.readings()[name]
+    kind, function = name.split(".")
+    more = {"lab": lab, "other": run, "changed": run, "change": 0.1}
+    more = [more[option] for option in needs.options if option in more]
+    call = lambda: getattr(MODULES[kind], function)(run, *more, layer=2 if kind == "attention" else 1, **options)  # noqa: E731
+    call()
+    peak, _, data = measure.peak(call)
+    sizes = {option: options[option] for option in ("heads", "rows", "samples") if option in options}
+    rest = {option: value for option, value in options.items() if option not in sizes}
+    cost = needs.cost(needs.request(lab.spec, len(run), options=rest, **sizes))
+    result = sum(array.nbytes for array in data.data_vars.values())
+    assert abs(cost.result / result - 1) < 0.25, f"{name}: planned {cost.result:,}, counted {result:,}"
+    whole = cost.result + cost.scratch
+    assert 0.7 * peak < whole < 3 * peak, f"{name}: planned {whole:,}, counted {peak:,}"
+
+
+@pytest.mark.parametrize("heads", [None, [1, 4]], ids=["all", "heads"])
+@pytest.mark.parametrize("tokens", [300, 900])
+@pytest.mark.parametrize("name", sorted(plan.readings()))
+def test_a_cost_describes_the_reading(asked, name, tokens, heads):
+    lab, runs = asked
+    chosen = {"heads": heads} if heads and "heads" in plan.readings()[name].options else {}
+    check(lab, runs[tokens], name, OPTIONS.get(name, {}) | chosen)
+
+
+@pytest.mark.parametrize(("name", "options"), CHOICES, ids=[f"{name} {[*options]}" for name, options in CHOICES])
+def test_a_cost_knows_what_was_chosen(asked, name, options):
+    lab, runs = asked
+    check(lab, runs[300], name, options)
