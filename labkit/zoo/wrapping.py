@@ -44,7 +44,8 @@ def wrap(model, tokenizer=None, *, name: str | None = None):
 
 
 def _check_place(model):
-    devices = sorted({str(weight.device) for weight in decoder(model).parameters()})
+    parts = (decoder(model), model.get_output_embeddings())
+    devices = sorted({str(weight.device) for part in parts for weight in part.parameters()})
     if devices == ["meta"] or len(devices) > 1:
         raise BackendError(
             "labkit looks into a model whose weights are all on one device",
