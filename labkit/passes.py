@@ -161,9 +161,9 @@ def check_options(options, fixed):
     Raises:
         InputError: the first of them.
     """
-    for name in options.keys() & fixed.keys():
-        value, needed = options[name], fixed[name]
-        if value is None or (isinstance(value, bool | int | float) and value == needed):
+    for name, value in options.items():
+        needed = fixed.get(name)
+        if name not in fixed or value is None or (isinstance(value, bool | int | float) and value == needed):
             continue
         plain = isinstance(value, bool | int | float | str)
         raise InputError(

@@ -11,7 +11,7 @@ def wrap(model, tokenizer=None, *, name: str | None = None):
     """A lab around a transformers model of a family that labkit knows, text or image-text class.
 
     The model stays as it is: dtype, device, gradients (`requires_grad`), generation settings and stop ids are yours;
-    an image-text model reads text alone here. It must be in eval mode.
+    an image-text model reads text alone here, whatever images it saw before. It must be in eval mode, and stay so.
 
     Args:
         model: `labkit.families` names the classes. tokenizer: its tokenizer; None reads token ids alone.
