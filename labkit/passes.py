@@ -1,10 +1,32 @@
 """Forward passes: one prompt in one piece, in chunks, or split where an open state edit asks for it."""
 
+import contextlib
+
 import torch
 
 from labkit.cache import book_of, check_whole, settle
 from labkit.errors import InputError
-from labkit.trace import cache_parameter
+from labkit.families import FAMILIES
+from labkit.trace import cache_parameter, decoder
+from labkit.trace.seams import CACHE_NAMES
+
+# What the loop of `generate` fixes, whatever the model's generation settings say: one run, every token read once.
+LOOP = {
+    "use_cache": True,
+    "num_beams": 1,
+    "num_return_sequences": 1,
+    "return_dict_in_generate": False,
+    "guidance_scale": None,
+    "prompt_lookup_num_tokens": None,
+}
+# What it gives itself.
+GIVEN = ("inputs", "input_ids", "inputs_embeds", "attention_mask", "position_ids", "assistant_model", *CACHE_NAMES)
+INSTEAD = {
+    "num_beams": "lab.trace(lab.model.generate(lab.encode(prompt)[None], num_beams=2)[0])",
+    "num_return_sequences": "[lab.generate(prompt, temperature=1.0, seed=seed) for seed in range(3)]",
+    "do_sample": "lab.generate(prompt, temperature=1.0) samples; without temperature= it is greedy",
+    "position_ids": "lab.trace(prompt, position_ids=...)",
+}
 
 
 def feed(lab, ids, *, columns, cache=None, mask=None, position_ids=None, chunk=None, grad=False):
@@ -17,13 +39,15 @@ def feed(lab, ids, *, columns, cache=None, mask=None, position_ids=None, chunk=N
         logits [batch, len(columns), vocab] of these columns, or None without columns.
 
     Raises:
-        InputError: a chunk below 1, a torn cache, one of another scaling or at chosen positions.
+        InputError: training mode, a chunk below 1, a torn cache, one of another scaling or at unknown or chosen
+            positions.
     """
-    with torch.set_grad_enabled(grad):
-        return _feed(lab, ids, columns, cache, mask, position_ids, chunk)
+    check_eval(lab)
+    with torch.set_grad_enabled(grad), text_alone(lab) as shifted:
+        return _feed(lab, ids, columns, cache, mask, position_ids, chunk, shifted)
 
 
-def _feed(lab, ids, columns, cache, mask, position_ids, chunk):
+def _feed(lab, ids, columns, cache, mask, position_ids, chunk, shifted):
     length = ids.shape[1]
     first = 0 if cache is None else cache.get_seq_length()
     cuts = {cut - first for cut in lab.scopes.cuts if first < cut <= first + length}
@@ -42,6 +66,9 @@ def _feed(lab, ids, columns, cache, mask, position_ids, chunk):
         if book.placed and position_ids is None:
             got, hint = "no positions for the rest", "lab.trace(rest, cache=cache, position_ids=...)"
             raise InputError("this cache's tokens stand at chosen positions", got=got, hint=hint)
+        if shifted and position_ids is None and len(ids) == 1 and len(book.ids) < first:
+            got, hint = "tokens of others, after an image", "lab.trace(rest, cache=cache, position_ids=...)"
+            raise InputError("nobody knows the positions of this cache's tokens", got=got, hint=hint)
         book.torn = True  # until every layer has read every token
     edges = [0, *sorted(cuts - {length}), length]
     logits = []
@@ -72,13 +99,19 @@ def generate(lab, ids, max_new_tokens, temperature, seed, options):
 
     Returns:
         (ids [T] of prompt and continuation, logits [1, vocab] of what would come next).
+
+    Raises:
+        InputError: training mode, or an option that the loop fixes or gives itself.
     """
+    check_eval(lab)
+    check_options(options, LOOP | dict.fromkeys(GIVEN) | {"do_sample": temperature > 0})
+    options = options | LOOP
     if temperature > 0:
         options = options | {"do_sample": True, "temperature": temperature}
     else:
         options = options | {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     cache = lab.cache()
-    with torch.random.fork_rng([lab.device] if lab.device.type == "cuda" else []):
+    with text_alone(lab), torch.random.fork_rng([lab.device] if lab.device.type == "cuda" else []):
         torch.manual_seed(seed)
         if inside := [cut for cut in lab.scopes.cuts if cut < len(ids)]:
             feed(lab, ids[None, : inside[-1]], cache=cache, columns=[])
@@ -87,6 +120,58 @@ def generate(lab, ids, max_new_tokens, temperature, seed, options):
         whole = lab.model.generate(prompt, max_new_tokens=max_new_tokens, **options).cpu()
         logits = feed(lab, whole[:, -1:], cache=cache, columns=[0])
     return whole[0], logits[0]
+
+
+@contextlib.contextmanager
+def text_alone(lab):
+    """What the image-text model carries from a call to the next, set aside while the block lasts.
+
+    An image takes fewer rotary positions than tokens. The model keeps the difference and adds it wherever it continues
+    a cache, also one that never held the image.
+
+    Yields:
+        whether it carries any difference.
+    """
+    model = lab.model.model
+    carried = {name: getattr(model, name) for name in FAMILIES[lab.spec.family].carried if hasattr(model, name)}
+    try:
+        for name in carried:
+            setattr(model, name, None)
+        yield any(value is not None and bool(value.any()) for value in carried.values())
+    finally:
+        for name, value in carried.items():
+            setattr(model, name, value)
+
+
+def check_eval(lab):
+    """Refuse a model that was put into training mode after `labkit.wrap`: dropout would change every number.
+
+    Raises:
+        InputError: the stack or one of its layers is in training mode.
+    """
+    stack = decoder(lab.model)
+    if stack.training or any(layer.training for layer in stack.layers):
+        got, expected = "a model in training mode", "eval mode"
+        raise InputError("readings need a model in eval mode", got=got, expected=expected, hint="lab.model.eval()")
+
+
+def check_options(options, fixed):
+    """Refuse options of `model.generate` that say something else than the loop does; None says nothing.
+
+    Raises:
+        InputError: the first of them.
+    """
+    for name, value in options.items():
+        needed = fixed.get(name)
+        if name not in fixed or value is None or (isinstance(value, bool | int | float) and value == needed):
+            continue
+        plain = isinstance(value, bool | int | float | str)
+        raise InputError(
+            f"lab.generate decides on {name} itself",
+            got=f"{name}={value!r}" if plain else f"{name}= of type {type(value).__name__}",
+            expected=f"no {name}" if needed is None else f"{name}={needed}",
+            hint=INSTEAD.get(name, f"lab.generate(prompt), without {name}="),
+        )
 
 
 def logits_to_keep(columns, length, device):

@@ -1,6 +1,7 @@
 """Family records: what they say is there in transformers, seams may be permuted, and nothing else knows a family."""
 
 import ast
+import copy
 import dataclasses
 import pathlib
 import re
@@ -10,11 +11,11 @@ import tiny
 import torch
 
 import labkit as lk
-from labkit import edit, families
+from labkit import deltanet, edit, families, yarn
 from labkit.errors import BackendError, InputError
 from labkit.families import ATTENTION, DELTANET, FAMILIES, Seam
 from labkit.notation import AXES, QUANTITIES
-from labkit.trace import decoder
+from labkit.trace import cache_parameter, decoder
 
 NAMES = list(FAMILIES)
 PACKAGE = pathlib.Path(lk.__file__).parent
@@ -277,9 +278,72 @@ def test_state_edits_and_forks_of_a_wrapped_model(wrapped):
     assert not torch.allclose(wiped.logits, lab.trace(ids).logits, rtol=1e-3, atol=1e-3)
 
 
-def test_wrapping_changes_nothing(model):
-    import copy
+def look_at_an_image(model):
+    """The user's own image call, 12 image tokens on a grid of 2 x 6; it leaves the positions that the image saved."""
+    ids, image = tiny.ids(20)[None].clone(), slice(5, 17)
+    ids[0, image] = model.config.image_token_id = 3
+    types = torch.zeros_like(ids)
+    types[0, image] = 1
+    grid = torch.tensor([[1, 4, 12]])
+    pixels = torch.randn(48, 3 * 2 * 2 * 2, generator=torch.Generator().manual_seed(4))
+    options = dict(attention_mask=torch.ones_like(ids), max_new_tokens=2, return_dict_in_generate=True)
+    pictures = dict(pixel_values=pixels, image_grid_thw=grid, mm_token_type_ids=types)
+    return model.generate(ids, **pictures, **options).past_key_values
 
+
+def wipe(lab, ids, chunk):
+    with lab.edit(edit.state(lambda state: 0 * state, layer=1, at=14)):
+        return lab.trace(ids, chunk=chunk).logits, lab.generate(ids, max_new_tokens=3).logits
+
+
+def every_way(lab, ids):
+    """Logits of one prompt by every way that continues a cache, and of a padded batch."""
+    cache = lab.cache()
+    lab.trace(ids[:20], cache=cache)
+    stream = lab.stream(ids, probes=[deltanet.gates(block=5)], chunk=10)
+    chunk, resumed = lab.trace(ids, chunk=16, logits="all"), lab.resume(lab.snapshot(cache), ids)
+    generated = lab.generate(ids, max_new_tokens=4)
+    batch = lab.trace([ids[:9], ids], chunk=6)
+    with yarn.dynamic(lab):
+        dynamic = lab.trace(ids, chunk=16).logits
+    given = [chunk.logits, resumed.logits, generated.ids, generated.logits, torch.from_numpy(stream.logits.values)]
+    given += [dynamic, *(run.logits for run in batch), *wipe(lab, ids, None), *wipe(lab, ids, 8)]
+    rows = lab.cache()
+    lab.logits(ids[None, :20].expand(3, -1), cache=rows)
+    return [*given, lab.logits(ids[None, 20:].expand(3, -1), cache=rows)]
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_an_image_seen_before_moves_no_text(built, rows):
+    own = image_text(built[1])
+    lab, ids = lk.wrap(own), tiny.ids(37)
+    before = every_way(lab, ids)
+    assert own.model.rope_deltas is None
+    look_at_an_image(own)
+    assert own.model.rope_deltas.tolist() == [[-6]]
+    own.model.rope_deltas = left = own.model.rope_deltas.repeat(rows, 1)
+    for a, b in zip(before, every_way(lab, ids), strict=True):
+        assert torch.equal(a, b)
+    assert own.model.rope_deltas is left, "what the user's next image call finds is untouched"
+
+
+def test_a_cache_with_an_image_needs_positions(built):
+    """Twenty tokens with 6 positions saved, and one of the two new tokens: 21 tokens end at position 14."""
+    own = image_text(built[1])
+    lab, ids = lk.wrap(own), tiny.ids(5)
+    cache = look_at_an_image(own)
+    assert cache.get_seq_length() == 21
+    with pytest.raises(InputError, match=r"positions of this cache's tokens\n.*after an image\n.*position_ids="):
+        lab.trace(ids, cache=cache)
+    expected, placed = copy.deepcopy(cache), torch.arange(15, 20)
+    with torch.no_grad():
+        bare = own(ids[None], **{cache_parameter(own): expected}).logits[0, -1]
+    counted = lab.trace(ids, cache=copy.deepcopy(cache), position_ids=placed + 6).logits[0]
+    assert (counted - bare).abs().max() > 0.01
+    torch.testing.assert_close(lab.trace(ids, cache=cache, position_ids=placed).logits[0], bare, rtol=1e-5, atol=1e-5)
+
+
+def test_wrapping_changes_nothing(model):
     own = copy.deepcopy(model).requires_grad_(True)
     own.generation_config.eos_token_id = 7
     before = {name: weight.clone() for name, weight in own.state_dict().items()}
@@ -294,8 +358,6 @@ def test_wrapping_changes_nothing(model):
 
 
 def test_a_wrapped_model_has_its_own_name(model):
-    import copy
-
     own = copy.deepcopy(model)
     own.config._name_or_path = "someone/Small-Hybrid"
     assert lk.wrap(own).name == "Small-Hybrid"
@@ -320,8 +382,6 @@ def test_a_tokenizer_comes_along(model, tmp_path):
 
 
 def test_what_cannot_be_wrapped_is_refused(model):
-    import copy
-
     own = copy.deepcopy(model)
     own.model.layers[3].train()
     with pytest.raises(InputError, match=r"eval mode\n.*model.layers.3\n.*labkit.wrap\(model.eval\(\)\)"):
@@ -337,6 +397,20 @@ def test_what_cannot_be_wrapped_is_refused(model):
         lk.wrap(own)
     with pytest.raises(BackendError, match=r"on one device\n.*weights on meta\n"):
         lk.wrap(copy.deepcopy(model).to("meta"))
+    own = copy.deepcopy(model)
+    own.lm_head.to("meta")
+    with pytest.raises(BackendError, match=r"on one device\n.*weights on cpu and meta\n"):
+        lk.wrap(own)
+
+
+def test_an_adapted_model_names_the_call_that_works(model):
+    class Adapted(torch.nn.Module):
+        def get_base_model(self):
+            return model
+
+    with pytest.raises(InputError, match=r"labkit knows\n.*Adapted\n.*\n.*labkit.wrap\(model.get_base_model\(\)\)"):
+        lk.wrap(Adapted().eval())
+    assert lk.wrap(Adapted().get_base_model()).model is model
 
 
 def test_load_of_a_model_names_wrap(model):

@@ -52,9 +52,10 @@ def of_model(model) -> Family:
     for family in FAMILIES.values():
         if isinstance(model, (family.model_class(), family.model_class(images=True))):
             return family
+    adapted = callable(getattr(model, "get_base_model", None))  # an adapter of peft around a model
     raise InputError(
         "not a model of a family that labkit knows",
         got=f"{type(model).__module__}.{type(model).__qualname__}",
         expected=", ".join(name for family in FAMILIES.values() for name in (family.causal, family.conditional)),
-        hint='labkit.load("path/or/hub id") builds one',
+        hint="labkit.wrap(model.get_base_model())" if adapted else 'labkit.load("path/or/hub id") builds one',
     )

@@ -97,6 +97,7 @@ class Family:
         fused: `{name of a tensor of a layer: names of its pieces}`, `{}` standing for the expert, where checkpoints may
             store experts apart: row after row of each piece in this order, expert after expert.
         text_prefix: of text tensors in an image-text checkpoint. skipped: prefixes of tensors that are not loaded.
+        carried: attributes of the image-text model in which one call leaves rotary positions to the next.
         gguf: architecture in a .gguf file, or None.
     """
 
@@ -117,6 +118,7 @@ class Family:
     fused: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     text_prefix: str = "model.language_model."
     skipped: tuple[str, ...] = ("mtp.", "model.visual.", "visual.")
+    carried: tuple[str, ...] = ("rope_deltas",)
     gguf: str | None = None
 
     def module(self) -> ModuleType:

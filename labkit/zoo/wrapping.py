@@ -11,7 +11,7 @@ def wrap(model, tokenizer=None, *, name: str | None = None):
     """A lab around a transformers model of a family that labkit knows, text or image-text class.
 
     The model stays as it is: dtype, device, gradients (`requires_grad`), generation settings and stop ids are yours;
-    an image-text model reads text alone here. It must be in eval mode.
+    an image-text model reads text alone here, whatever images it saw before. It must be in eval mode, and stay so.
 
     Args:
         model: `labkit.families` names the classes. tokenizer: its tokenizer; None reads token ids alone.
@@ -44,7 +44,8 @@ def wrap(model, tokenizer=None, *, name: str | None = None):
 
 
 def _check_place(model):
-    devices = sorted({str(weight.device) for weight in decoder(model).parameters()})
+    parts = (decoder(model), model.get_output_embeddings())
+    devices = sorted({str(weight.device) for part in parts for weight in part.parameters()})
     if devices == ["meta"] or len(devices) > 1:
         raise BackendError(
             "labkit looks into a model whose weights are all on one device",
