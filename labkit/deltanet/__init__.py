@@ -14,6 +14,7 @@ In this folder, from the rule upwards:
     costs      what each reading needs, for `lab.plan`
 """
 
+from labkit.deltanet.card import recall
 from labkit.deltanet.equation import chunks, delta_rule, implied, scan, step, unit
 from labkit.deltanet.operate import (
     associate,
@@ -29,7 +30,6 @@ from labkit.deltanet.operate import (
 from labkit.deltanet.patch import patch_states, patch_together
 from labkit.deltanet.probes import gates, norms, rows, saturation, spectra, surprise, updates
 from labkit.deltanet.readings import implied_attention, implied_row, memory
-from labkit.deltanet.card import recall
 from labkit.deltanet.recompute import inputs
 from labkit.deltanet.remains import forgetting, half_life, survival, written_by
 from labkit.deltanet.singular import ranks, spectrum, state_difference
