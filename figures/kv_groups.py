@@ -25,7 +25,7 @@ def data(lab):
     size = lambda text: len(lab.encode(text))  # noqa: E731
     text = tasks.scattered(random.Random(0), TOKENS, size, facts=8)
     run = lab.trace(tasks.bare(text), seams=["q", "k", "v", "gate", "gated"])
-    ds = attention.similarity(run, layer=lab.spec.attention_layers, samples=None)
+    ds = attention.similarity(run, layer=lab.spec.attention_layers, rows=range(len(run)))
     group = ds.kv_head.values
     same, other = group[:, None] == group[None, :], ~np.eye(len(group), dtype=bool)
     mean = lambda mask: ("layer", ds.similarity.values[:, mask].mean(1))  # noqa: E731

@@ -65,7 +65,7 @@ def test_a_stopped_stream_goes_on_with_the_identical_summary(lab, tmp_path):
 
 
 def test_misuse_online(lab):
-    with pytest.raises(LayerError, match="(?s)gated attention layers.*\\[1\\].*deltanet.gates"):
+    with pytest.raises(LayerError, match="(?s)layer 1 is a Gated DeltaNet layer.*2, 4.*deltanet.gates"):
         lab.stream(IDS, probes=[attention.watch(layers=[1])])
     with pytest.raises(InputError, match="(?s)samples per block.*got: 65"):
         attention.watch(samples=65)
@@ -95,7 +95,7 @@ def test_bands_in_a_stream_are_those_of_the_same_rows(lab, tmp_path):
         for _ in range(2):  # the second time nothing is left to read
             again = lab.stream(IDS, probes=probe(), chunk=64, checkpoint=tmp_path / "stream")
         xarray.testing.assert_identical(again, ds)
-    with pytest.raises(LayerError, match="(?s)watches gated attention.*deltanet.norms"):
+    with pytest.raises(LayerError, match="(?s)layer 0 is a Gated DeltaNet layer.*deltanet.norms"):
         lab.stream(IDS, probes=[attention.watch_bands(layers=[0])], chunk=64)
     with pytest.raises(InputError, match="(?s)samples per block out of range.*1 to 64"):
         attention.watch_bands(samples=65)

@@ -431,7 +431,7 @@ def test_block_sums_and_means_are_of_their_own_tokens(lab):
 
 
 def test_probes_of_other_layers_are_refused(lab):
-    with pytest.raises(LayerError, match="(?s)Gated DeltaNet layers.*4"):
+    with pytest.raises(LayerError, match="(?s)layer 4 is a gated attention layer.*0, 1, 3"):
         lab.stream(IDS, probes=[deltanet.norms(layers=4)], chunk=64)
 
 

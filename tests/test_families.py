@@ -212,7 +212,9 @@ def image_text(model):
 
     family = families.of_model(model)
     kind = family.model_class(images=True)
-    made = kind(kind.config_class(text_config=model.config.to_dict(), vision_config=dict(checkpoints.VISION)))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # of the image tower
+        made = kind(kind.config_class(text_config=model.config.to_dict(), vision_config=dict(checkpoints.VISION)))
     made.model.language_model.load_state_dict(model.model.state_dict())
     made.lm_head.load_state_dict(model.lm_head.state_dict())
     return made.eval()
@@ -286,7 +288,8 @@ def look_at_an_image(model):
     types[0, image] = 1
     grid = torch.tensor([[1, 4, 12]])
     pixels = torch.randn(48, 3 * 2 * 2 * 2, generator=torch.Generator().manual_seed(4))
-    options = dict(attention_mask=torch.ones_like(ids), max_new_tokens=2, return_dict_in_generate=True)
+    options = dict(attention_mask=torch.ones_like(ids), max_new_tokens=2, min_new_tokens=2)
+    options |= dict(return_dict_in_generate=True)
     pictures = dict(pixel_values=pixels, image_grid_thw=grid, mm_token_type_ids=types)
     return model.generate(ids, **pictures, **options).past_key_values
 

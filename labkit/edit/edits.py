@@ -146,8 +146,8 @@ def state(change=None, *, layer, at, heads=None, window=None):
 
 
 def ablate(layers):
-    """Edits that take the mixers of layers away, of either kind: `lab.edit(*edit.ablate([3, 7]))`."""
-    return [scale("mixer_out", layer=layer, factor=0) for layer in indices(layers, "layers")]
+    """Edits that take the mixers of layers away, of either kind and of none: `lab.edit(*edit.ablate([3, 7]))`."""
+    return [scale("mixer_out", layer=layer, factor=0) for layer in whole_numbers(layers, "layers")]
 
 
 def patch_state(snap, *, layer, at, heads=None, window=True):

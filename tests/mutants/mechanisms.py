@@ -18,6 +18,7 @@ DENSE = "tests/test_attention_summaries.py::test_every_statistic_is_that_of_the_
 BUILT = "tests/test_attention_heads.py::test_every_score_of_heads_that_were_built"
 ADDED = "tests/test_attention_heads.py::test_a_contribution_is_the_norm_of_what_the_source_adds"
 TURNED = "tests/test_yarn.py::test_dynamic_scaling_keeps_keys_that_can_be_turned"
+NORM = "tests/test_yarn.py::test_dynamic_keeps_the_keys_of_the_norm_at_any_factor"
 
 MUTANTS = [
     Mutant(REFERENCE, "error = v - recalled", "error = v + recalled", LOOP),
@@ -63,7 +64,7 @@ MUTANTS = [
         "(q.float() * mean)",
         "tests/test_attention_summaries.py::test_stock_kernels_say_what_the_dense_map_says",
     ),
-    Mutant(UNROTATED, "rotated / (cos**2 + sin**2)", "rotated / (cos**2 + sin**2).sqrt()", TURNED),
+    Mutant(UNROTATED, "rotated / (cos**2 + sin**2)", "rotated / (cos**2 + sin**2).sqrt()", NORM),
     Mutant(UNROTATED, "rotary.rotate(keys.float(), cos, -sin)", "rotary.rotate(keys.float(), cos, sin)", TURNED),
     Mutant(UNROTATED, "[self.position_ids, position_ids], -1)", "[position_ids, self.position_ids], -1)", TURNED),
 ]
