@@ -8,6 +8,7 @@ since labkit was tested, or something useful that is missing; "fail" for what wo
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
 
 from labkit.doctor import edits, masks, memory, seams, stack
 from labkit.doctor.report import Report, Verdict
@@ -19,7 +20,7 @@ CHECKS = (*stack.CHECKS, *memory.CHECKS, *masks.CHECKS, *seams.CHECKS, *edits.CH
 __all__ = ["CHECKS", "Report", "Verdict", "checkup", "main"]
 
 
-def checkup(checks=CHECKS) -> Report:
+def checkup(checks: Sequence[Callable] = CHECKS) -> Report:
     """Run the checks on a small random hybrid of each family, on the CPU, in some seconds.
 
     Args:

@@ -2,13 +2,13 @@
 
 from labkit import edit
 from labkit.doctor.report import Verdict
-from labkit.doctor.sample import far
+from labkit.doctor.sample import Sample, far
 from labkit.trace import Pass, cache_parameter, decoder
 
 TOKEN, CHUNK = 40, 16  # the token lies inside a chunk, neither first nor last
 
 
-def cache_argument(sample):
+def cache_argument(sample: Sample) -> Verdict:
     """The cache reaches the decoder stack: its name differs between releases, and an edit counts tokens by it."""
     before = []
     see = lambda module, args, kwargs: before.append(Pass.of(module, args, kwargs).before)  # noqa: E731
@@ -23,7 +23,7 @@ def cache_argument(sample):
     return Verdict("cache argument", "ok" if before == [0, 20] else "fail", text)
 
 
-def chunked_edits(sample):
+def chunked_edits(sample: Sample) -> Verdict:
     """Edits at one token move the logits alike in one pass and in chunks, in every family."""
     from labkit.zoo import wrap
 

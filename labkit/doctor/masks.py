@@ -5,7 +5,7 @@ import contextlib
 import torch
 
 from labkit.doctor.report import Verdict
-from labkit.doctor.sample import far
+from labkit.doctor.sample import Sample, far
 from labkit.families import ATTENTION
 
 NAME = "labkit_doctor"
@@ -24,7 +24,7 @@ def _attention(sample, name):
         sample.model.set_attn_implementation(before)
 
 
-def attention_without_mask(sample):
+def attention_without_mask(sample: Sample) -> Verdict:
     """A function registered with AttentionInterface alone gets no mask, so plain code attends to the future."""
     from transformers import AttentionInterface
 
@@ -41,7 +41,7 @@ def attention_without_mask(sample):
     return Verdict("attention without mask", "ok", f"{text}, it sees the future; labkit registers none")
 
 
-def attentions_under_sdpa(sample):
+def attentions_under_sdpa(sample: Sample) -> Verdict:
     """Asking for attention maps under sdpa returns nothing instead of an error."""
     with _attention(sample, "sdpa"), torch.no_grad():
         maps = sample.model(sample.ids, use_cache=False, output_attentions=True).attentions
@@ -50,7 +50,7 @@ def attentions_under_sdpa(sample):
     return Verdict("attention maps under sdpa", "warn" if count else "ok", text)
 
 
-def attention_index(sample):
+def attention_index(sample: Sample) -> Verdict:
     """Under eager attention the tuple has an entry per attention layer: the index is not that of the layer."""
     layers, kinds = sample.model.config.num_hidden_layers, sample.model.config.layer_types
     with _attention(sample, "eager"), torch.no_grad():
@@ -60,7 +60,7 @@ def attention_index(sample):
     return Verdict("attention map index", "ok" if len(maps) == full else "warn", text)
 
 
-def position_gap(sample):
+def position_gap(sample: Sample) -> Verdict:
     """Without mask and cache a jump in position_ids counts as the start of another sequence, and is cut off."""
     ids = sample.ids[:, :30]
     positions = torch.arange(30)[None] + GAP * (torch.arange(30) >= 15)
@@ -79,7 +79,7 @@ def position_gap(sample):
     return Verdict("position gap", "ok", f"{text}, attention is cut there; labkit gives positions only with a mask")
 
 
-def rope_base(sample):
+def rope_base(sample: Sample) -> Verdict:
     """A config without rope_theta is taken as 10,000, whatever the model was trained with."""
     configuration = type(sample.model.config)(rope_parameters={"rope_type": "default"})
     theta = configuration.rope_parameters.get("rope_theta")
@@ -87,7 +87,7 @@ def rope_base(sample):
     return Verdict("rope base", "ok" if theta == 10_000 else "warn", f"{text}; labkit refuses such a config")
 
 
-def stop_ids(sample):
+def stop_ids(sample: Sample) -> Verdict:
     """A config names one stop id; the models end a turn with another."""
     import types
 

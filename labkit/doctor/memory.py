@@ -3,13 +3,13 @@
 import torch
 
 from labkit.doctor.report import Verdict
-from labkit.doctor.sample import build, far, run
+from labkit.doctor.sample import Sample, build, far, run
 
 SPLITS = ((64,), (1,), (7, 9, 128), (149,))
 CLOSE = 1e-3  # float32 logits of one pass against several: up to 7e-4 was seen on random models
 
 
-def warm_cache(sample):
+def warm_cache(sample: Sample) -> Verdict:
     """Several tokens fed to a warm cache must continue its states (transformers issue 45513)."""
     worst = 0.0
     for cuts in SPLITS:
@@ -21,7 +21,7 @@ def warm_cache(sample):
     return Verdict("warm cache", "ok" if worst < CLOSE else "fail", f"{text}, at most {CLOSE:.0e}")
 
 
-def left_padding(sample):
+def left_padding(sample: Sample) -> Verdict:
     """With a mask padding is harmless, without one it enters states and attention."""
     pads, real = 6, sample.ids[:, :40]
     padded = torch.cat([torch.zeros(1, pads, dtype=torch.long), real], 1)
@@ -34,7 +34,7 @@ def left_padding(sample):
     return Verdict("left padding", "ok" if without > CLOSE else "warn", f"{text}; labkit passes the mask")
 
 
-def crop(sample):
+def crop(sample: Sample) -> Verdict:
     """A recurrent state cannot be cut back; a cache that says it can would be silently inconsistent."""
     cache = sample.cache()
     sample.run(sample.ids[:, :20], cache=cache)
@@ -48,7 +48,7 @@ def crop(sample):
     return Verdict("crop", "warn", "is_croppable is False, yet crop(-1) went through; labkit never calls it")
 
 
-def state_precision(sample):
+def state_precision(sample: Sample) -> Verdict:
     """States of a 16-bit model must be float32: 16-bit states are known to hurt."""
     cache = sample.cache()
     run(build(torch.bfloat16, sample.family), sample.ids[:, :20], cache=cache)
@@ -62,7 +62,7 @@ def _name(dtype):
     return str(dtype).removeprefix("torch.")
 
 
-def inference_mode(sample):
+def inference_mode(sample: Sample) -> Verdict:
     """A cache made under inference_mode cannot go on under no_grad."""
     cache = sample.cache()
     with torch.inference_mode():

@@ -32,11 +32,11 @@ class Report:
     verdicts: tuple
 
     @property
-    def healthy(self):
+    def healthy(self) -> bool:
         """Whether no verdict is "fail"."""
         return all(verdict.status != "fail" for verdict in self.verdicts)
 
-    def summary(self):
+    def summary(self) -> str:
         """ "18 ok, 1 warn, 0 fail"."""
         count = collections.Counter(verdict.status for verdict in self.verdicts)
         return ", ".join(f"{count[status]} {status}" for status in STATUSES)

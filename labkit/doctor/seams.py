@@ -3,18 +3,18 @@
 import torch
 
 from labkit.doctor.report import Verdict
-from labkit.doctor.sample import far
+from labkit.doctor.sample import Sample, far
 from labkit.families import DELTANET
 from labkit.trace import decoder
 
 
-def layer_output(sample):
+def layer_output(sample: Sample) -> Verdict:
     """A decoder layer returns a tensor; code that takes `output[0]` would silently get the first row of the batch."""
     kind = type(_output_of(sample, decoder(sample.model).layers[0])).__name__
     return Verdict("layer output", "ok" if kind == "Tensor" else "fail", f"a decoder layer returns a {kind}")
 
 
-def convolution_hook(sample):
+def convolution_hook(sample: Sample) -> Verdict:
     """The convolution's weight is used without its module: a hook there records nothing and raises nothing."""
     path = sample.family.parameters[DELTANET]["conv1d.weight"].rpartition(".")[0]
     fired = _output_of(sample, decoder(sample.model).layers[0].get_submodule(path)) is not None
@@ -32,7 +32,7 @@ def _output_of(sample, module):
     return seen[0] if seen else None
 
 
-def tracing(sample):
+def tracing(sample: Sample) -> Verdict:
     """All seams of all layers of all families fire, and the logits with hooks are those without."""
     from labkit.zoo import wrap
 
@@ -51,7 +51,7 @@ def _hooks(model):
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
 
 
-def random_numbers(sample):
+def random_numbers(sample: Sample) -> Verdict:
     """A forward pass in eval mode leaves the global random generator as it was."""
     before = torch.get_rng_state()
     sample.run(sample.ids[:, :20])

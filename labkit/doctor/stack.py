@@ -7,6 +7,7 @@ import shutil
 import torch
 
 from labkit.doctor.report import Verdict
+from labkit.doctor.sample import Sample
 from labkit.families import FAMILIES
 from labkit.spec import size
 from labkit.zoo import backend
@@ -17,7 +18,7 @@ OLDEST_TRANSFORMERS = (5, 23)  # continuing a warm cache and padding in it were 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
-def versions(sample):
+def versions(sample: Sample) -> Verdict:
     """Tested versions give the numbers labkit was tested with."""
     installed = {name: _version(name) for name in TESTED}
     text = ", ".join(f"{name} {version or 'absent'}" for name, version in installed.items())
@@ -47,7 +48,7 @@ def _numbers(version):
     return tuple(int(part) for part in (version or "0").split(".")[:2] if part.isdigit())
 
 
-def kernels(sample):
+def kernels(sample: Sample) -> Verdict:
     """Which kernel each operation of a DeltaNet layer resolved to at import, for every family."""
     pairs = {pair: None for family in FAMILIES.values() for pair in backend.resolved(family).items()}
     text = ", ".join(f"{operation} {kernel}" for operation, kernel in pairs)
@@ -59,7 +60,7 @@ def kernels(sample):
     return Verdict("kernels", "ok", f'{text}; compare at 16-bit tolerance, or with backend="torch"')
 
 
-def memory(sample):
+def memory(sample: Sample) -> Verdict:
     """What a model may use."""
     from labkit.plan import budget
 
@@ -71,14 +72,14 @@ def memory(sample):
     return Verdict("memory", status, f"{size(room)} to use on {name}; {size(free)} of host memory")
 
 
-def browser(sample):
+def browser(sample: Sample) -> Verdict:
     """Browser tests and pictures of figures need one; figures themselves do not."""
     if path := next(filter(None, map(shutil.which, BROWSERS)), None):
         return Verdict("browser", "ok", f"{path.replace(chr(92), '/').rsplit('/', 1)[-1]} is installed")
     return Verdict("browser", "warn", f"none of {', '.join(BROWSERS)}; browser tests are skipped")
 
 
-def share_button(sample):
+def share_button(sample: Sample) -> Verdict:
     """plotly's toolbar may offer to upload a figure, and with it prompts and activations."""
     import re
 

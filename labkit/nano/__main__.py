@@ -9,7 +9,7 @@ from labkit.nano import FOLDER
 MILLION = 1_000_000
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> int:
     """Run one part of the recipe."""
     options = _parser().parse_args(arguments)
     import torch

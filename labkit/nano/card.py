@@ -30,7 +30,7 @@ SECOND = """The column *other seed* is the same recipe from the same first weigh
 """
 
 
-def write(path, runs):
+def write(path: str | pathlib.Path, runs: list[tuple]) -> None:
     """Write the card.
 
     Args:
@@ -77,7 +77,7 @@ def _table(results, twin):
     return markdown(["task", "right", "guessing", "samples", *(["other seed"] if twin else [])], rows)
 
 
-def shown(result):
+def shown(result: Result) -> str:
     """`97.2 % [96.0, 98.0]`."""
     low, high = result.interval
     return f"{result.share:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
@@ -104,7 +104,7 @@ def _grid(results, columns, *, windows=False):
     return markdown(head, rows)
 
 
-def dump(path, runs):
+def dump(path: str | pathlib.Path, runs: list[tuple]) -> None:
     """Results of one or two trainings as JSON, from which the card can be written again."""
     plain = [
         {
@@ -116,7 +116,7 @@ def dump(path, runs):
     pathlib.Path(path).write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
 
 
-def load(path):
+def load(path: str | pathlib.Path) -> list[tuple]:
     """The runs `[(facts, parts)]` that `dump` wrote."""
     runs = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     return [
@@ -125,12 +125,12 @@ def load(path):
     ]
 
 
-def place(folder, part):
+def place(folder: str | pathlib.Path, part: str) -> pathlib.Path:
     """Where the results of one part lie in a training folder."""
     return pathlib.Path(folder) / f"exam-{part}.json"
 
 
-def measured(folder, part, facts):
+def measured(folder: str | pathlib.Path, part: str, facts: dict) -> list[Result]:
     """Results of a part that lie in a training folder and are of its weights as they are now."""
     if not place(folder, part).exists():
         return []
@@ -138,7 +138,7 @@ def measured(folder, part, facts):
     return parts[part] if then == facts else []
 
 
-def collected(folder):
+def collected(folder: str | pathlib.Path) -> tuple[dict, dict]:
     """(facts, parts) of all parts that were measured of a training."""
     known = [load(path)[0] for path in sorted(pathlib.Path(folder).glob("exam-*.json"))]
     if not known:
@@ -146,7 +146,7 @@ def collected(folder):
     return known[0][0], {part: results for _, parts in known for part, results in parts.items()}
 
 
-def facts_of(model, mtp, progress, seed):
+def facts_of(model, mtp, progress: dict, seed: int) -> dict:
     """What the head of the card says about a training."""
     count = lambda part: sum(weight.numel() for weight in part.parameters())  # noqa: E731
     return {

@@ -5,6 +5,9 @@ preserved or stripped. Facts come three ways: decided in thinking (visible later
 the user, or read by a tool.
 """
 
+import random
+from collections.abc import Callable, Sequence
+
 from labkit.nano.tasks import answer, bare
 from labkit.nano.tokens import KEYS, VALUES
 
@@ -23,17 +26,17 @@ TOOLS = [
 ]
 
 
-def decide(draw, key, value):
+def decide(draw: random.Random, key: str, value: str) -> list[dict]:
     """The user leaves the choice; the model makes it in its thinking and does not say it."""
     return [user(draw.choice(DECIDE).format(key=key)), reply(f"the {key} is {value}.", "noted.")]
 
 
-def tell(draw, key, value):
+def tell(draw: random.Random, key: str, value: str) -> list[dict]:
     """The user states the fact."""
     return [user(draw.choice(TELL).format(key=key, value=value)), reply("noted.", "noted.")]
 
 
-def look(draw, key, value):
+def look(draw: random.Random, key: str, value: str) -> list[dict]:
     """The model asks a tool."""
     call = {"type": "function", "function": {"name": "look", "arguments": {"name": key}}}
     fact = f"the {key} is {value}."
@@ -45,7 +48,7 @@ def look(draw, key, value):
     ]
 
 
-def ask(draw, key, value, known=True):
+def ask(draw: random.Random, key: str, value: str, known: bool = True) -> list[dict]:
     """The user asks; the model recalls in its thinking and answers."""
     recalled = answer(f" {value}") if known else f" {value}"
     return [
@@ -65,7 +68,9 @@ def reply(thinking: str, content: str, calls: list | None = None) -> dict:
     return message | ({"tool_calls": calls} if calls else {})
 
 
-def session(draw, *, turns, preserve, kinds=(decide, tell, look)):
+def session(
+    draw: random.Random, *, turns: int, preserve: bool, kinds: Sequence[Callable] = (decide, tell, look)
+) -> list[dict]:
     """Messages of one session: `turns` facts and questions, every question about an earlier fact.
 
     What was decided in thinking can be answered later only if `preserve`; else the answer is no right answer but a
@@ -83,7 +88,14 @@ def session(draw, *, turns, preserve, kinds=(decide, tell, look)):
     return messages
 
 
-def chat(draw, room, size, render, *, kinds=(decide, tell, look)):
+def chat(
+    draw: random.Random,
+    room: int,
+    size: Callable[[str], int],
+    render: Callable,
+    *,
+    kinds: Sequence[Callable] = (decide, tell, look),
+) -> str:
     """The text of a session that fits the room, ending with the end of a turn."""
     preserve = draw.random() < 0.6
     tools = TOOLS if draw.random() < 0.15 and room > 300 else None

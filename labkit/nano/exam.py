@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import itertools
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -58,7 +58,9 @@ class Exam:
         self.model, self.mtp, self.deck = model.eval(), mtp.eval(), deck
         self.samples, self.seed, self.batch = samples, seed, batch
 
-    def ask(self, name, question, *, room=WINDOW, chance=COLOUR, **options):
+    def ask(
+        self, name: str, question: Callable, *, room: int = WINDOW, chance: float | None = COLOUR, **options
+    ) -> Result:
         """Ask `samples` times, count right next tokens; a `Result`."""
         draw = random.Random(f"{self.seed}/{name}")
         size, encode = self.deck.reader.size, self.deck.reader.tokenizer.encode
@@ -75,7 +77,7 @@ class Exam:
         got = self.model(ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=1)
         return got.logits[:, -1].argmax(-1)
 
-    def converse(self, name, *, preserve, chance=COLOUR):
+    def converse(self, name: str, *, preserve: bool, chance: float | None = COLOUR) -> Result:
         """A question about an earlier turn's thinking; right if the generated answer says the value."""
         draw = random.Random(f"{self.seed}/{name}")
         encode = self.deck.reader.tokenizer.encode
@@ -99,7 +101,7 @@ class Exam:
         ]
 
     @torch.no_grad()
-    def acceptance(self, name, rows):
+    def acceptance(self, name: str, rows: Callable) -> Result:
         """How often the multi-token-prediction layer names the very token the model itself would say next but one.
 
         Args:
@@ -181,7 +183,12 @@ SHOWN = {
 PARTS = ("window", "chat", "ahead", "long", "knocked")
 
 
-def examine(exam, parts=PARTS, done=(), say=lambda part, result: None):
+def examine(
+    exam: Exam,
+    parts: Sequence[str] = PARTS,
+    done: Collection[tuple[str, str]] = (),
+    say: Callable = lambda part, result: None,
+) -> dict[str, list[Result]]:
     """Measure rows of the card: `{part: [Result, ...]}`.
 
     Args:

@@ -10,7 +10,7 @@ from labkit.nano.shape import WINDOW, config
 SUMMED = ("chat_template.jinja", "config.json", "model.safetensors", "tokenizer.json")
 
 
-def export(folder, target=FOLDER):
+def export(folder: str | pathlib.Path, target: str | pathlib.Path = FOLDER) -> None:
     """Write what `labkit.load("nano")` reads; the multi-token-prediction layer goes along under `mtp.`."""
     from safetensors.torch import save_file
     from tokenizers import Tokenizer

@@ -95,13 +95,13 @@ class Deck:
         self.pad = tokenizer.token_to_id("<|endoftext|>")
         self._template = wrapped(tokenizer)
 
-    def render(self, messages, preserve, tools=None, **options):
+    def render(self, messages: list[dict], preserve: bool, tools: list[dict] | None = None, **options) -> str:
         """The text of a conversation, by the tokenizer's chat template."""
         return self._template.apply_chat_template(
             messages, tokenize=False, preserve_thinking=preserve, tools=tools, **options
         )
 
-    def row(self, name, room, **options):
+    def row(self, name: str, room: int, **options) -> tuple[list[int], list[bool]]:
         """(ids, answers) of one row of at most `room` tokens."""
         if name == "docstrings":
             return text.passage(self.draw, room, self.docstrings), [False] * room
@@ -114,7 +114,9 @@ class Deck:
         ids, answers = self.reader.read(written)
         return ids[:room], answers[:room]
 
-    def batch(self, newest):
+    def batch(
+        self, newest: int
+    ) -> tuple[list[tuple[int, str]], torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """A batch of the lessons up to `newest`.
 
         Returns:

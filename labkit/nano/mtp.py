@@ -35,7 +35,7 @@ class Mtp(nn.Module):
         self.pre_fc_norm_embedding = modeling.Qwen3_5RMSNorm(wide, eps)
         self.pre_fc_norm_hidden = modeling.Qwen3_5RMSNorm(wide, eps)
 
-    def forward(self, model, ids, hidden):
+    def forward(self, model, ids: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
         """Logits [batch, T - 1, vocab]; entry t predicts token t + 2.
 
         Args:

@@ -4,13 +4,23 @@ A question is `(draw, room, size, **options) -> (prompt, answer)`: a local `rand
 function that counts the tokens of a text. The right answer is the next token of the prompt.
 """
 
+import random
+from collections.abc import Callable, Sequence
+
 from labkit.nano import chat, tasks, text
 from labkit.nano.tokens import KEYS, VALUES
 
 DEPTHS = 8
 
 
-def among(draw, room, size, facts, question, sentences=True):
+def among(
+    draw: random.Random,
+    room: int,
+    size: Callable[[str], int],
+    facts: Sequence[str],
+    question: str,
+    sentences: bool = True,
+) -> str:
     """Facts in order among sentences that fill the room; then the question. `question` is its text."""
     left, filler = room - size(question) - sum(map(size, facts)) - 1, []
     while sentences and left > 0:
@@ -20,7 +30,7 @@ def among(draw, room, size, facts, question, sentences=True):
     return tasks.mixed(draw, facts, filler[:-1]) + "\n" + question
 
 
-def listed(draw, room, size, words, question):
+def listed(draw: random.Random, room: int, size: Callable[[str], int], words: Sequence[str], question: str) -> str:
     """A list with sentences between its items that fill the room; then the question."""
     left, filler = room - len(words) - 2 - size(question), []
     while left > 0:
@@ -30,7 +40,7 @@ def listed(draw, room, size, words, question):
     return " list" + tasks.mixed(draw, [f" {word}" for word in words], filler[:-1]) + " end" + question
 
 
-def recall(draw, room, size, *, facts=16):
+def recall(draw: random.Random, room: int, size: Callable[[str], int], *, facts: int = 16) -> tuple[str, str]:
     """Different keys among sentences, all of the room; one is asked for."""
     keys = draw.sample(KEYS, facts)
     stated = [(key, draw.choice(VALUES)) for key in keys]
@@ -40,7 +50,7 @@ def recall(draw, room, size, *, facts=16):
     return among(draw, room, size, lines, form.format(key=key, value="")), f" {value}"
 
 
-def overwritten(draw, room, size, *, facts=8):
+def overwritten(draw: random.Random, room: int, size: Callable[[str], int], *, facts: int = 8) -> tuple[str, str]:
     """One key gets a second, different value somewhere after its first; the last counts."""
     keys = draw.sample(KEYS, facts)
     stated = [(key, draw.choice(VALUES)) for key in keys]
@@ -53,7 +63,7 @@ def overwritten(draw, room, size, *, facts=8):
     return among(draw, room, size, lines, form.format(key=key, value="")), f" {value}"
 
 
-def needle(draw, room, size, *, depth):
+def needle(draw: random.Random, room: int, size: Callable[[str], int], *, depth: int) -> tuple[str, str]:
     """A single fact at one of `DEPTHS` depths of the room, sentences before and after it."""
     key, value = draw.choice(KEYS), draw.choice(VALUES)
     form = tasks.FACTS[draw.choice(("plain", "is"))]
@@ -68,7 +78,7 @@ def needle(draw, room, size, *, depth):
     return "".join(before) + fact + "".join(after[:-1]) + "\n" + question, f" {value}"
 
 
-def single(draw, room, size):
+def single(draw: random.Random, room: int, size: Callable[[str], int]) -> tuple[str, str]:
     """A fact, sentences about other things that fill the room, and the question: the fact lies at its far end."""
     key, value, between = draw.choice(KEYS), draw.choice(VALUES), ""
     fact, question = f" {key} {value}.", f"\n {key}"
@@ -77,7 +87,7 @@ def single(draw, room, size):
     return fact + between + question, f" {value}"
 
 
-def first_value(draw, room, size, *, which="first"):
+def first_value(draw: random.Random, room: int, size: Callable[[str], int], *, which: str = "first") -> tuple[str, str]:
     """Two keys with three values each, mixed; the first or last value of one is asked for."""
     keys = draw.sample(KEYS, 2)
     stated = [(key, value) for key in keys for value in draw.sample(VALUES, 3)]
@@ -88,7 +98,7 @@ def first_value(draw, room, size, *, which="first"):
     return among(draw, room, size, lines, f" {which} {key}"), f" {own[0 if which == 'first' else -1]}"
 
 
-def earlier(draw, room, size, *, items=8):
+def earlier(draw: random.Random, room: int, size: Callable[[str], int], *, items: int = 8) -> tuple[str, str]:
     """A list with sentences between its items; which of two came first?"""
     words = draw.sample(KEYS, items)
     i, j = sorted(draw.sample(range(items), 2))
@@ -96,21 +106,21 @@ def earlier(draw, room, size, *, items=8):
     return listed(draw, room, size, words, f" earlier {one} {two}"), f" {words[i]}"
 
 
-def ordinal(draw, room, size, *, items=8):
+def ordinal(draw: random.Random, room: int, size: Callable[[str], int], *, items: int = 8) -> tuple[str, str]:
     """A list with sentences between its items; the third, say."""
     words = draw.sample(KEYS, items)
     i = draw.randrange(items)
     return listed(draw, room, size, words, f" {tasks.ORDINALS[i]}"), f" {words[i]}"
 
 
-def induction(draw, room, size):
+def induction(draw: random.Random, room: int, size: Callable[[str], int]) -> tuple[str, str]:
     """A row of random words, then its beginning again; the next word is asked for."""
     row = [draw.choice(KEYS + VALUES) for _ in range(24)]
     at = draw.randint(2, 23)
     return "".join(f" {w}" for w in row) + "." + "".join(f" {w}" for w in row[:at]), f" {row[at]}"
 
 
-def decided(draw, preserve):
+def decided(draw: random.Random, preserve: bool) -> tuple[list[dict], str, str]:
     """(messages, key, value): something decided in thinking, two to five other turns, then the question about it."""
     keys = draw.sample(KEYS, 6)
     value = draw.choice(VALUES)
@@ -120,7 +130,7 @@ def decided(draw, preserve):
     return messages + [chat.user(draw.choice(chat.ASK).format(key=keys[0]))], keys[0], value
 
 
-def contrast(draw, *, facts=4):
+def contrast(draw: random.Random, *, facts: int = 4) -> tuple[str, str, str, str, str]:
     """Two prompts that state the same facts but one, for patching; not the last, which convolutions still hold.
 
     Returns:

@@ -69,7 +69,7 @@ class Training:
         if (self.folder / "state.pt").exists():
             self._resume()
 
-    def run(self, *, save_every=200, progress=True):
+    def run(self, *, save_every: int = 200, progress: bool = True) -> "Training":
         """Train until `total` tokens; a stop at any moment loses at most `save_every` steps."""
         with (
             open(self.folder / "log.jsonl", "a", encoding="utf-8") as log,
@@ -85,7 +85,7 @@ class Training:
                     self.save()
         return self
 
-    def step(self):
+    def step(self) -> dict:
         """One batch; returns what the log says of it."""
         last = self.at.lesson == len(self.lessons) - 1
         for group in self.optimizer.param_groups:
@@ -128,7 +128,7 @@ class Training:
     def _shown(self):
         return {name: f"{share:.2f}" for (lesson, name), share in self.at.held.items() if lesson == self.at.lesson}
 
-    def save(self):
+    def save(self) -> None:
         """Write `state.pt`; a kill at any moment leaves the old one or the new one."""
         draft = self.folder / "state.pt.new"
         state = {"model": self.model.state_dict(), "mtp": self.mtp.state_dict()}
@@ -152,7 +152,7 @@ def plain_text(tokenizer, texts: list[str] | None = None) -> list[int]:
     return [i for passage in texts or tokens.corpus() for i in tokenizer.encode(passage + "\n\n").ids]
 
 
-def embedded():
+def embedded() -> tuple:
     """(model, mtp) of the checkpoint in this folder, on the CPU, in eval mode."""
     from safetensors.torch import load_file
 
@@ -189,7 +189,7 @@ def _weighed(logits, ids, answers, real):
     return (each * weight).sum() / weight.sum()
 
 
-def trained(folder):
+def trained(folder: str | pathlib.Path) -> tuple:
     """(model, mtp) of a training folder, on the CPU, in eval mode."""
     state = torch.load(pathlib.Path(folder) / "state.pt", weights_only=True, map_location="cpu")
     model, mtp = fresh()

@@ -42,7 +42,7 @@ def config():
     )
 
 
-def fresh(seed=INITIAL):
+def fresh(seed: int = INITIAL) -> tuple:
     """(model, mtp): new ones whose convolutions, decays and widths start where small models learn quickly.
 
     The global random generator is left as it was.

@@ -12,6 +12,8 @@ it harder. `Reader` turns its text into ids and a mask of answer tokens.
 """
 
 import functools
+import random
+from collections.abc import Callable, Sequence
 
 from labkit.nano.text import sentence
 from labkit.nano.tokens import KEYS, ORDINALS, VALUES
@@ -81,17 +83,17 @@ FACTS = {"plain": " {key}{value}", "is": " {key} is{value}"}  # how a fact is sa
 
 
 def pairs(
-    draw,
-    room,
-    size,
+    draw: random.Random,
+    room: int,
+    size: Callable[[str], int],
     *,
-    keys=64,
-    values=16,
-    distinct=16,
-    overwrite=0.1,
-    styles=("plain", "is"),
-    ends=("", ",", ".", ";"),
-):
+    keys: int = 64,
+    values: int = 16,
+    distinct: int = 16,
+    overwrite: float = 0.1,
+    styles: Sequence[str] = ("plain", "is"),
+    ends: Sequence[str] = ("", ",", ".", ";"),
+) -> str:
     """Facts in a row, about a few keys that come up again and again."""
     form, end = FACTS[draw.choice(styles)], draw.choice(ends)
     each = size(form.format(key="fox", value=" red") + end)
@@ -109,7 +111,16 @@ def pairs(
     return "".join(text)
 
 
-def scattered(draw, room, size, *, facts=16, overwrite=0.5, styles=("plain", "is"), asked=16):
+def scattered(
+    draw: random.Random,
+    room: int,
+    size: Callable[[str], int],
+    *,
+    facts: int = 16,
+    overwrite: float = 0.5,
+    styles: Sequence[str] = ("plain", "is"),
+    asked: int = 16,
+) -> str:
     """Facts in sentences about other things; some keys get another value later; asked in any order at the end."""
     form = FACTS[draw.choice(styles)]
     each = size(form.format(key="fox", value=" red") + ".")
@@ -135,7 +146,7 @@ def scattered(draw, room, size, *, facts=16, overwrite=0.5, styles=("plain", "is
     return text + "\n" + tail
 
 
-def mixed(draw, ordered, loose):
+def mixed(draw: random.Random, ordered: Sequence[str], loose: Sequence[str]) -> str:
     """Two lists merged at random, the order within each kept."""
     places = set(draw.sample(range(len(ordered) + len(loose)), len(ordered)))
     fixed, free = iter(ordered), iter(loose)
@@ -145,7 +156,14 @@ def mixed(draw, ordered, loose):
 # -------------------------------------------------------------------------------------------------------- order
 
 
-def order(draw, room, size, *, items=12, kinds=("ordinal", "last", "after", "before", "earlier", "later")):
+def order(
+    draw: random.Random,
+    room: int,
+    size: Callable[[str], int],
+    *,
+    items: int = 12,
+    kinds: Sequence[str] = ("ordinal", "last", "after", "before", "earlier", "later"),
+) -> str:
     """Lists, each followed by a few questions of one kind about places in it, none asked twice.
 
     Sentences part the items or the questions from them, so that what is asked may lie far back.
@@ -184,7 +202,7 @@ def _places(draw, kind, count):
     return places[:1] if kind == "last" else places
 
 
-def question(kind, words, i, j, swapped=False):
+def question(kind: str, words: Sequence[str], i: int, j: int, swapped: bool = False) -> str:
     """A question about items i < j of a list, with its answer."""
     pair = f"{words[j]} {words[i]}" if swapped else f"{words[i]} {words[j]}"
     asked, right = {
@@ -198,7 +216,7 @@ def question(kind, words, i, j, swapped=False):
     return f" {asked}{answer(' ' + right)}"
 
 
-def values(draw, room, size, *, keys=4, most=4):
+def values(draw: random.Random, room: int, size: Callable[[str], int], *, keys: int = 4, most: int = 4) -> str:
     """Each key gets several values, sentences between; asked for the first and the last of them."""
     chosen = draw.sample(KEYS, draw.randint(1, keys))
     stated = [(key, value) for key in chosen for value in draw.sample(VALUES, draw.randint(2, most))]
@@ -221,7 +239,7 @@ def values(draw, room, size, *, keys=4, most=4):
     return mixed(draw, [f" {key} {value}." for key, value in stated], filler[:-1]) + "\n" + "".join(asked)
 
 
-def copy(draw, room, size, *, longest=48):
+def copy(draw: random.Random, room: int, size: Callable[[str], int], *, longest: int = 48) -> str:
     """A row of random words, said again and again."""
     count = draw.randint(3, min(longest, room // 2 - 1))
     row = [draw.choice(KEYS + VALUES) for _ in range(count)]

@@ -5,13 +5,14 @@ keys and values of the recall tasks in passing, where they mean nothing.
 """
 
 import random
+from collections.abc import Callable
 
 from labkit.nano.tokens import KEYS, PEOPLE, PLACES, THINGS, TIMES, VALUES, VERBS
 
 SEEN = ("house", "cup", "ring", "coat", "boat", "stone")
 
 
-def sentence(draw):
+def sentence(draw: random.Random) -> str:
     """One sentence that states no fact."""
     n = draw.randrange(len(PEOPLE))
     who, place, verb, thing = PEOPLE[n], PLACES[n], VERBS[n], THINGS[n]
@@ -27,7 +28,7 @@ def sentence(draw):
     )
 
 
-def story(draw, room, size):
+def story(draw: random.Random, room: int, size: Callable[[str], int]) -> str:
     """Sentences in a row."""
     text, left = [], room
     while left > 0:
@@ -36,12 +37,12 @@ def story(draw, room, size):
     return "".join(text[:-1])
 
 
-def passage(draw, room, docstrings):
+def passage(draw: random.Random, room: int, docstrings: list[int]) -> list[int]:
     """A window of docstrings, by tokens: `room` ids."""
     start = draw.randrange(len(docstrings) - room)
     return docstrings[start : start + room]
 
 
-def seeded(*parts):
+def seeded(*parts) -> random.Random:
     """A local generator that depends on all parts."""
     return random.Random("/".join(map(str, parts)))

@@ -5,12 +5,13 @@ A  gated attention   `query_heads` of head_dim over `kv_heads`; the first `rotar
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from labkit.errors import InputError
 from labkit.families import ATTENTION, DELTANET, FAMILIES, Seam
 from labkit.spec import memory
 from labkit.spec.card import Card
+from labkit.spec.compute import Gpu
 from labkit.spec.units import parameter_count
 from labkit.tables import Coloured, Table
 
@@ -167,7 +168,7 @@ class Spec(Table):
         """The key/value head that a query head of an attention layer reads."""
         return self._index(query_head, self.query_heads, "query_head") * self.kv_heads // self.query_heads
 
-    def kv_groups(self, query_heads) -> dict[int, list[int]]:
+    def kv_groups(self, query_heads: Iterable[int]) -> dict[int, list[int]]:
         """`{key/value head: places in `query_heads` of those that read it}`."""
         groups: dict[int, list[int]] = {}
         for place, head in enumerate(query_heads):
@@ -222,11 +223,19 @@ class Spec(Table):
         return tuple(("anatomy", *row) for row in rows)
 
     @property
-    def title(self):
+    def title(self) -> str:
         """Heading of its table."""
         return self.name
 
-    def card(self, *, tokens=None, gpu="H200", dtype="bfloat16", quantize=None, kv_dtype=None):
+    def card(
+        self,
+        *,
+        tokens: int | None = None,
+        gpu: str | Gpu | None = "H200",
+        dtype="bfloat16",
+        quantize: str | None = None,
+        kv_dtype=None,
+    ) -> Card:
         """The cost card: parameters, bytes and FLOPs by component, cache, prefill and decode on a GPU.
 
         Args:

@@ -12,9 +12,13 @@ Rooflines are lower bounds: nothing here counts kernel efficiency, activations o
 
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 from labkit.errors import InputError
 from labkit.spec.memory import dtype_bytes, idle_parameters, kv_bytes, parameters, state_bytes, weight_bytes
+
+if TYPE_CHECKING:
+    from labkit.spec.anatomy import Spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +68,7 @@ def find_gpu(gpu: str | Gpu) -> Gpu:
     raise InputError("unknown GPU", got=str(gpu), expected=", ".join(GPUS), hint=hint)
 
 
-def linear_flops(spec) -> int:
+def linear_flops(spec: "Spec") -> int:
     """FLOPs per token of all matrix products with weights in mixers and MLP; lm_head apart (`head_flops`).
 
     Of an MLP with experts only those count that a token uses.
@@ -73,28 +77,28 @@ def linear_flops(spec) -> int:
     return 2 * (count["deltanet"] + count["attention"] + count["mlp"] - idle_parameters(spec))
 
 
-def core_flops(spec, chunk: int = 64) -> int:
+def core_flops(spec: "Spec", chunk: int = 64) -> int:
     """FLOPs per token of the chunked delta rule, all DeltaNet layers."""
     per_head = 2 * chunk * (3 * spec.dk + 2 * spec.dv) + 6 * spec.dk * spec.dv
     return len(spec.deltanet_layers) * spec.value_heads * per_head
 
 
-def pair_flops(spec) -> int:
+def pair_flops(spec: "Spec") -> int:
     """FLOPs per pair of tokens of softmax attention, all attention layers: b of the quadratic term b/2·T²."""
     return 4 * len(spec.attention_layers) * spec.query_heads * spec.head_dim
 
 
-def head_flops(spec) -> int:
+def head_flops(spec: "Spec") -> int:
     """FLOPs of lm_head per position whose logits are wanted."""
     return 2 * spec.hidden * spec.vocab
 
 
-def equal_tokens(spec) -> float:
+def equal_tokens(spec: "Spec") -> float:
     """Length at which attention costs as many FLOPs as the linear layers: 2·linear/b, or infinity."""
     return 2 * linear_flops(spec) / pair_flops(spec) if spec.attention_layers else math.inf
 
 
-def prefill_flops(spec, tokens: int, *, cached: int = 0, chunk: int = 64) -> dict[str, float]:
+def prefill_flops(spec: "Spec", tokens: int, *, cached: int = 0, chunk: int = 64) -> dict[str, float]:
     """FLOPs of reading `tokens` tokens of which the first `cached` are already in the cache.
 
     Returns:
@@ -115,7 +119,13 @@ def prefill_flops(spec, tokens: int, *, cached: int = 0, chunk: int = 64) -> dic
 
 
 def prefill_seconds(
-    spec, tokens: int, gpu: str | Gpu = "H200", *, cached: int = 0, dtype="bfloat16", quantize: str | None = None
+    spec: "Spec",
+    tokens: int,
+    gpu: str | Gpu = "H200",
+    *,
+    cached: int = 0,
+    dtype="bfloat16",
+    quantize: str | None = None,
 ) -> float:
     """Seconds of prefill at the card's peak: a lower bound.
 
@@ -140,7 +150,7 @@ def rates(gpu: Gpu, dtype="bfloat16", quantize: str | None = None) -> tuple[floa
     return gpu.fp8 if quantize == "fp8" else rest, rest
 
 
-def decode_bytes(spec, tokens: int, *, dtype="bfloat16", quantize: str | None = None, kv_dtype=None) -> int:
+def decode_bytes(spec: "Spec", tokens: int, *, dtype="bfloat16", quantize: str | None = None, kv_dtype=None) -> int:
     """Bytes that cross the memory bus for one generated token at batch 1 with `tokens` in the cache.
 
     Every weight but the embedding table (a tied one is read once, as lm_head) and the experts that the token does not
@@ -152,7 +162,7 @@ def decode_bytes(spec, tokens: int, *, dtype="bfloat16", quantize: str | None = 
 
 
 def decode_seconds(
-    spec, tokens: int, gpu: str | Gpu = "H200", *, dtype="bfloat16", quantize: str | None = None, kv_dtype=None
+    spec: "Spec", tokens: int, gpu: str | Gpu = "H200", *, dtype="bfloat16", quantize: str | None = None, kv_dtype=None
 ) -> float:
     """Seconds per generated token at batch 1 if memory bandwidth is the only limit: a lower bound."""
     gpu = find_gpu(gpu)

@@ -10,9 +10,14 @@ They reproduce parameters and index `total_size` of the published Qwen3.5-0.8B, 
 """
 
 import math
+from typing import TYPE_CHECKING
 
 from labkit.errors import InputError
 from labkit.families import FAMILIES, Part
+
+if TYPE_CHECKING:
+    from labkit.spec.anatomy import Spec
+
 
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "float8": 1, "int8": 1}
 QUANTIZED = {  # bytes per weight of a quantised linear layer, scales included
@@ -40,26 +45,26 @@ def dtype_bytes(dtype) -> int:
     return BYTES[name]
 
 
-def deltanet_parameters(spec) -> tuple[int, int]:
+def deltanet_parameters(spec: "Spec") -> tuple[int, int]:
     """Parameters of one DeltaNet mixer; the second number is the part that quantisation leaves in 16 bits."""
     v, wide = spec.value_heads * spec.dv, spec.conv_channels
     small = 2 * spec.hidden * spec.value_heads + wide * spec.conv + 2 * spec.value_heads + spec.dv
     return spec.hidden * (wide + 2 * v) + small, small
 
 
-def attention_parameters(spec) -> tuple[int, int]:
+def attention_parameters(spec: "Spec") -> tuple[int, int]:
     """Parameters of one attention mixer, and the part of them that quantisation leaves in 16 bits."""
     q, kv = spec.query_heads * spec.head_dim, spec.kv_heads * spec.head_dim
     small = 2 * spec.head_dim
     return spec.hidden * (3 * q + 2 * kv) + small, small
 
 
-def mlp_parts(spec) -> tuple[Part, ...]:
+def mlp_parts(spec: "Spec") -> tuple[Part, ...]:
     """`families.Part`s of the MLP of one layer."""
     return FAMILIES[spec.family].mlp(spec)
 
 
-def vision_parameters(spec) -> int:
+def vision_parameters(spec: "Spec") -> int:
     """Parameters of the image tower, 0 without one: patch and position embedding, blocks, merger."""
     if spec.vision is None:
         return 0
@@ -71,7 +76,7 @@ def vision_parameters(spec) -> int:
     return patch + tower["num_position_embeddings"] * d + tower["depth"] * block + merger
 
 
-def parameters(spec) -> dict[str, int]:
+def parameters(spec: "Spec") -> dict[str, int]:
     """Parameters by component.
 
     Returns:
@@ -93,17 +98,17 @@ def parameters(spec) -> dict[str, int]:
     return parts
 
 
-def active_parameters(spec) -> int:
+def active_parameters(spec: "Spec") -> int:
     """Parameters of the text model that one token uses: all but the experts that its router leaves out."""
     return parameters(spec)["text"] - idle_parameters(spec)
 
 
-def idle_parameters(spec) -> int:
+def idle_parameters(spec: "Spec") -> int:
     """Parameters of experts that one token does not use, all layers."""
     return spec.layers * sum(part.count - part.active for part in mlp_parts(spec))
 
 
-def checkpoint_bytes(spec, release: str = "3.6") -> int:
+def checkpoint_bytes(spec: "Spec", release: str = "3.6") -> int:
     """Bytes of the published bfloat16 checkpoint, vision and multi-token prediction included.
 
     Args:
@@ -117,7 +122,9 @@ def checkpoint_bytes(spec, release: str = "3.6") -> int:
     return 2 * (total["text"] + total["vision"] + total["mtp"]) + RELEASES[release] * wide
 
 
-def weight_bytes(spec, dtype="bfloat16", quantize: str | None = None, *, active: bool = False) -> dict[str, int]:
+def weight_bytes(
+    spec: "Spec", dtype="bfloat16", quantize: str | None = None, *, active: bool = False
+) -> dict[str, int]:
     """Bytes of the loaded text model by component: embed, deltanet, attention, mlp, norms, lm_head, text.
 
     Quantised are the large linear layers of the mixers and the MLP; embedding, lm_head, norms, convolution, the a/b
@@ -148,17 +155,17 @@ def weight_bytes(spec, dtype="bfloat16", quantize: str | None = None, *, active:
     return parts
 
 
-def kv_bytes_per_token(spec, dtype="bfloat16") -> int:
+def kv_bytes_per_token(spec: "Spec", dtype="bfloat16") -> int:
     """Bytes of keys and values that one token adds: attention layers · 2 · kv_heads · head_dim · bytes."""
     return len(spec.attention_layers) * 2 * spec.kv_heads * spec.head_dim * dtype_bytes(dtype)
 
 
-def kv_bytes(spec, tokens: int, dtype="bfloat16") -> int:
+def kv_bytes(spec: "Spec", tokens: int, dtype="bfloat16") -> int:
     """Bytes of all cached keys and values of one sequence."""
     return tokens * kv_bytes_per_token(spec, dtype)
 
 
-def state_bytes(spec, dtype="float32", layers: int | None = None) -> int:
+def state_bytes(spec: "Spec", dtype="float32", layers: int | None = None) -> int:
     """Bytes of the recurrent states of one sequence: value_heads · dk · dv per DeltaNet layer, all or `layers`.
 
     transformers keeps them in float32 whatever the model's dtype.
@@ -167,7 +174,7 @@ def state_bytes(spec, dtype="float32", layers: int | None = None) -> int:
     return count * spec.value_heads * spec.dk * spec.dv * dtype_bytes(dtype)
 
 
-def conv_bytes(spec, dtype="bfloat16", columns: int | None = None) -> int:
+def conv_bytes(spec: "Spec", dtype="bfloat16", columns: int | None = None) -> int:
     """Bytes of the convolution windows of one sequence, all DeltaNet layers.
 
     Args:
@@ -177,40 +184,40 @@ def conv_bytes(spec, dtype="bfloat16", columns: int | None = None) -> int:
     return len(spec.deltanet_layers) * spec.conv_channels * columns * dtype_bytes(dtype)
 
 
-def snapshot_bytes(spec, dtype="bfloat16", *, state_dtype="float32", columns: int | None = None) -> int:
+def snapshot_bytes(spec: "Spec", dtype="bfloat16", *, state_dtype="float32", columns: int | None = None) -> int:
     """Bytes that one snapshot copies: states and convolution windows. Keys and values are shared."""
     return state_bytes(spec, state_dtype) + conv_bytes(spec, dtype, columns)
 
 
 def snapshot_tokens(
-    spec, dtype="bfloat16", *, kv_dtype=None, state_dtype="float32", columns: int | None = None
+    spec: "Spec", dtype="bfloat16", *, kv_dtype=None, state_dtype="float32", columns: int | None = None
 ) -> float:
     """Tokens whose keys and values take as many bytes as one snapshot; infinite without attention layers."""
     each = kv_bytes_per_token(spec, kv_dtype or dtype)
     return snapshot_bytes(spec, dtype, state_dtype=state_dtype, columns=columns) / each if each else math.inf
 
 
-def cache_bytes(spec, tokens: int, dtype="bfloat16", *, kv_dtype=None) -> int:
+def cache_bytes(spec: "Spec", tokens: int, dtype="bfloat16", *, kv_dtype=None) -> int:
     """Bytes of the cache of one sequence in transformers: keys and values, states, convolution windows."""
     return kv_bytes(spec, tokens, kv_dtype or dtype) + snapshot_bytes(spec, dtype)
 
 
-def logits_bytes(spec, tokens: int = 1, dtype="bfloat16") -> int:
+def logits_bytes(spec: "Spec", tokens: int = 1, dtype="bfloat16") -> int:
     """Bytes of the logits of so many tokens: vocab each."""
     return tokens * spec.vocab * dtype_bytes(dtype)
 
 
-def pattern_bytes(spec, tokens: int, dtype="bfloat16") -> int:
+def pattern_bytes(spec: "Spec", tokens: int, dtype="bfloat16") -> int:
     """Bytes of the full softmax map of one attention layer: query_heads · tokens²."""
     return spec.query_heads * tokens**2 * dtype_bytes(dtype)
 
 
-def trajectory_bytes(spec, tokens: int, dtype="float32") -> int:
+def trajectory_bytes(spec: "Spec", tokens: int, dtype="float32") -> int:
     """Bytes of the states of one DeltaNet layer at every token: never keep these, ask for chosen tokens."""
     return tokens * state_bytes(spec, dtype, layers=1)
 
 
-def engine_block(spec, kv_dtype="bfloat16") -> int:
+def engine_block(spec: "Spec", kv_dtype="bfloat16") -> int:
     """Tokens of a vLLM block: enough that one layer's keys and values fill the page of one layer's state.
 
     (float32 state + conv - 1 bfloat16 columns) / (2 · kv_heads · head_dim · bytes), up to a multiple of 16.

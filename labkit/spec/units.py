@@ -1,7 +1,7 @@
 """Numbers as text: bytes, counts, seconds."""
 
 
-def size(number):
+def size(number: float) -> str:
     """Bytes in binary units: 512 B, 64.00 KiB, 147.75 MiB, 16.00 GiB."""
     if number < 1024:
         return f"{number:,.0f} B"
@@ -12,7 +12,7 @@ def size(number):
     return f"{number:,.2f} {units[0]}"
 
 
-def big_number(number, units=("", " k", " M", " G", " T", " P")):
+def big_number(number: float, units: tuple[str, ...] = ("", " k", " M", " G", " T", " P")) -> str:
     """A count with four significant digits and a decimal prefix: 48.70 G; other names of units in `units`."""
     exponent = 0
     while abs(number) >= 999.95 and exponent < len(units) - 1:
@@ -23,7 +23,7 @@ def big_number(number, units=("", " k", " M", " G", " T", " P")):
     return f"{number:,.{digits}f}{units[exponent]}"
 
 
-def duration(seconds):
+def duration(seconds: float) -> str:
     """Seconds with three significant digits: 12.6 µs, 14.3 ms, 253 s, 3,524 s."""
     units = ["s", "ms", "µs"]
     while seconds < 0.9995 and len(units) > 1:
@@ -31,6 +31,6 @@ def duration(seconds):
     return f"{seconds:,.0f} {units[0]}" if seconds >= 99.95 else f"{seconds:.3g} {units[0]}"
 
 
-def parameter_count(number):
+def parameter_count(number: float) -> str:
     """Parameters the way models are named: 752.4 M, 26.90 B."""
     return big_number(number, ("", " k", " M", " B", " T"))

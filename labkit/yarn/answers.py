@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from labkit.errors import InputError
 from labkit.notation import Quantity
@@ -16,7 +16,7 @@ RIGHT = Quantity("right", "share of right answers", "fraction", "fraction", "thi
 
 
 @contextlib.contextmanager
-def interruptible(dataset: Callable, *, total: int, unit: str, show: bool, hint: str):
+def interruptible(dataset: Callable, *, total: int, unit: str, show: bool, hint: str) -> Iterator:
     """A bar to update; Ctrl-C inside becomes `Interrupted`, which carries `dataset()`, NaN where nothing was measured.
 
     Raises:
@@ -62,11 +62,11 @@ class Answers:
         for *key, margin, right in lines:
             self.known[tuple(key)] = margin, right
 
-    def key(self, task, scaling, length, depth, seed):
+    def key(self, task: str, scaling: Scaling, length: int, depth: float, seed: int) -> tuple:
         """What an answer is known by in the file; of its scaling all, spelt out."""
         return task, json.dumps(dataclasses.asdict(scaling.plain(self.window))), length, depth, seed
 
-    def write(self, key, margin, right):
+    def write(self, key: tuple, margin: float, right: bool) -> None:
         """Keep one answer."""
         self.known[key] = margin, right
         if self.path is not None:

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from labkit.errors import InputError
+from labkit.lab import Lab
 from labkit.notation import label
 from labkit.rotary import Scaling, stretched
 from labkit.yarn.answers import RIGHT, distinct, interruptible
@@ -42,7 +43,7 @@ N = "tokens or positions between text and question"
 
 @torch.no_grad()
 def counterfactuals(
-    lab,
+    lab: Lab,
     *,
     causes: Sequence[str] = CAUSES,
     extra: Sequence[int] | None = None,
@@ -116,7 +117,7 @@ class Case:
         self.walked = [self.after_text]  # states after each block
         self.grown = []  # keys and values of each block
 
-    def ask(self, cause, extra):
+    def ask(self, cause: str, extra: int) -> tuple[float, bool]:
         """(margin, right) of the question under a cause."""
         length, lab, tail = len(self.text), self.lab, torch.arange(self.asked.asked)
         if cause == "shift":

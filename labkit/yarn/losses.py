@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from labkit.errors import InputError
+from labkit.lab import Lab
 from labkit.notation import Quantity, label
 from labkit.rotary import RELEASED, Scaling, stretched
 from labkit.yarn.answers import distinct, interruptible
@@ -22,7 +23,7 @@ CHANGE = Quantity("Δ loss", "loss minus that behind the shortest text", "nat", 
 
 @torch.no_grad()
 def short_context_cost(
-    lab,
+    lab: Lab,
     *,
     factor: float = RELEASED,
     length: int | None = None,
@@ -57,7 +58,7 @@ def short_context_cost(
     return label({"loss": (dims, loss, "loss")}, coords=coords, attrs=facts)
 
 
-def likelihood(lab, ids: torch.Tensor, *, last: int | None = None, chunk: int | None = None) -> float:
+def likelihood(lab: Lab, ids: torch.Tensor, *, last: int | None = None, chunk: int | None = None) -> float:
     """Mean negative log-likelihood, in nats per token, of a text's tokens but the first, or of its `last` ones.
 
     Raises:
@@ -74,7 +75,7 @@ def likelihood(lab, ids: torch.Tensor, *, last: int | None = None, chunk: int | 
 
 @torch.no_grad()
 def paired(
-    lab,
+    lab: Lab,
     *,
     lengths: Sequence[int] | None = None,
     last: int = 64,

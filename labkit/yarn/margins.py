@@ -6,6 +6,7 @@ JSON each; the same call goes on from there, and a call with more lengths or see
 """
 
 import itertools
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ import xarray
 
 from labkit import stats
 from labkit.errors import InputError
+from labkit.lab import Lab
 from labkit.notation import label
 from labkit.rotary import Scaling, stretched
 from labkit.yarn.answers import RIGHT, Answers, distinct, interruptible
@@ -25,7 +27,7 @@ LEAST_SEEDS = 8  # below, an interval says nothing
 
 @torch.no_grad()
 def grid(
-    lab,
+    lab: Lab,
     *,
     tasks: Sequence[str] = ("needle",),
     lengths: Sequence[int] | None = None,
@@ -33,7 +35,7 @@ def grid(
     scalings: Sequence[Scaling] | None = None,
     seeds: int = LEAST_SEEDS,
     chunk: int | None = None,
-    folder=None,
+    folder: str | os.PathLike | None = None,
     progress: bool = False,
 ) -> xarray.Dataset:
     """Ask, and measure the margin of the right answer over its foil.
@@ -97,7 +99,9 @@ def _dataset(answers, axes, lab):
     return label(values, coords=coords, attrs={"model": lab.name, "reading": "yarn.grid", "window": lab.spec.window})
 
 
-def margin(lab, asked: Question, *, chunk=None, cache=None, position_ids=None) -> tuple[float, bool]:
+def margin(
+    lab: Lab, asked: Question, *, chunk: int | None = None, cache=None, position_ids: torch.Tensor | None = None
+) -> tuple[float, bool]:
     """(log p(answer) - log p(foil) in nats, whether the answer's first token is the most likely one), teacher-forced.
 
     Args:

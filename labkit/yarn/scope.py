@@ -8,17 +8,19 @@ cache are rotated already, so a cache belongs to one scaling; `yarn.dynamic` kee
 """
 
 import contextlib
+from collections.abc import Iterator
 
 from labkit import rotary
 from labkit.cache import settle
 from labkit.errors import InputError
+from labkit.lab import Lab
 from labkit.rotary import RELEASED, Scaling, constants, stretched
 from labkit.trace import Pass, arguments, cache_parameter, decoder
 
 
 @contextlib.contextmanager
 def scaled(
-    lab,
+    lab: Lab,
     factor: float = RELEASED,
     *,
     kind: str = "yarn",
@@ -26,7 +28,7 @@ def scaled(
     attention_factor: float | None = None,
     length: int | None = None,
     reach: int | None = None,
-):
+) -> Iterator[Lab]:
     """The model under a rotary scaling.
 
     Args:
@@ -51,7 +53,7 @@ def scaled(
 
 
 @contextlib.contextmanager
-def under(lab, scaling: Scaling, reach: int | None = None):
+def under(lab: Lab, scaling: Scaling, reach: int | None = None) -> Iterator[Lab]:
     """The model under a `rotary.Scaling`; see `scaled`."""
     if lab.scopes.unrotated is not None:
         hint = "close the yarn.dynamic scope first; it sets the frequencies anew before every pass"

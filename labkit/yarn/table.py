@@ -17,6 +17,7 @@ from labkit import rotary
 from labkit.errors import InputError
 from labkit.notation import Quantity, label
 from labkit.rotary import RELEASED, Scaling, constants, stretched
+from labkit.spec import Spec
 
 if TYPE_CHECKING:
     import xarray
@@ -29,7 +30,7 @@ ERRORS = {
 }
 
 
-def frequencies(spec, factor: float = RELEASED, *, dtype=torch.float64, **options) -> torch.Tensor:
+def frequencies(spec: Spec, factor: float = RELEASED, *, dtype: torch.dtype = torch.float64, **options) -> torch.Tensor:
     """ω' [pair] of a model in radians per token; in float32 exactly what transformers would compute with.
 
     Args:
@@ -41,7 +42,7 @@ def frequencies(spec, factor: float = RELEASED, *, dtype=torch.float64, **option
     return rotary.frequencies(stretched(spec, factor, **options), dtype=dtype, **constants(spec))
 
 
-def wavelengths(spec, factor: float = RELEASED, **options) -> "xarray.Dataset":
+def wavelengths(spec: Spec, factor: float = RELEASED, **options) -> "xarray.Dataset":
     """The pairs of a model under a scaling.
 
     Args:
@@ -72,7 +73,9 @@ def wavelengths(spec, factor: float = RELEASED, **options) -> "xarray.Dataset":
     return label(values, coords=coords, attrs=facts)
 
 
-def phase_coverage(spec, tokens: int = 1_010_000, *, scalings: Sequence[Scaling] | None = None) -> "xarray.Dataset":
+def phase_coverage(
+    spec: Spec, tokens: int = 1_010_000, *, scalings: Sequence[Scaling] | None = None
+) -> "xarray.Dataset":
     """Which phases a context of so many tokens shows that the trained window did not: pair by pair, exact, no run.
 
     Args:
@@ -105,7 +108,7 @@ def phase_coverage(spec, tokens: int = 1_010_000, *, scalings: Sequence[Scaling]
 
 
 def phase_error(
-    spec,
+    spec: Spec,
     lengths: Sequence[int] = (262_144, 524_288, 1_010_000),
     *,
     scaling: Scaling | None = None,

@@ -18,6 +18,7 @@ import random
 import torch
 
 from labkit.errors import InputError
+from labkit.lab import Lab
 from labkit.nano.text import sentence
 from labkit.nano.tokens import KEYS, VALUES
 
@@ -41,7 +42,7 @@ class Question:
     at: int
 
 
-def question(lab, task, *, length, depth, seed):
+def question(lab: Lab, task: str, *, length: int, depth: float, seed: int) -> Question:
     """One question.
 
     Args:
@@ -90,7 +91,7 @@ def _size(tokenizer, text):
     return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
-def filler_ids(lab, length, *, seed):
+def filler_ids(lab: Lab, length: int, *, seed: int) -> torch.Tensor:
     """Token ids [length] of sentences that state no fact."""
     draw, text, count = random.Random(f"filler ids/{seed}"), [], 0
     while count < length + 8:

@@ -8,6 +8,7 @@ its length. The bytes are the same, the turning costs one pass over the rotated 
 
 import contextlib
 import dataclasses
+from collections.abc import Iterator
 
 import torch
 from transformers.cache_utils import DynamicLayer
@@ -15,13 +16,16 @@ from transformers.cache_utils import DynamicLayer
 from labkit import rotary
 from labkit.cache import CLOSED, GO_ON
 from labkit.errors import InputError
+from labkit.lab import Lab
 from labkit.rotary import RELEASED, constants, stretched
 from labkit.trace import Pass, decoder
 from labkit.yarn.scope import under
 
 
 @contextlib.contextmanager
-def dynamic(lab, most: float = RELEASED, *, ramp: str = "index", attention_factor: float | None = None):
+def dynamic(
+    lab: Lab, most: float = RELEASED, *, ramp: str = "index", attention_factor: float | None = None
+) -> Iterator[Lab]:
     """The model under YaRN with s = l/L at length l, at least 1 and at most `most`; caches are made by `lab.cache()`.
 
     A pass (a chunk, a decode step) is read under the s of its last token. States and values of earlier tokens stay what
@@ -60,7 +64,7 @@ class Rotator:
     def __deepcopy__(self, memo):
         return self  # a copy of a cache is turned by the same scope
 
-    def settle(self, module, args, kwargs):
+    def settle(self, module: torch.nn.Module, args: tuple, kwargs: dict) -> None:
         """Before a pass: the scaling of its length."""
         current = Pass.of(module, args, kwargs)
         length = current.before + current.tokens
@@ -69,18 +73,20 @@ class Rotator:
         self.module.attention_scaling = scaling.attention_factor
         self.lab.scopes.scaling = dataclasses.replace(self.scaling, length=length)
 
-    def seen(self, module, args, kwargs, output):
+    def seen(
+        self, module: torch.nn.Module, args: tuple, kwargs: dict, output: tuple[torch.Tensor, torch.Tensor]
+    ) -> None:
         """After the rotary module: positions [3, batch, T] of the pass, and its cos and sin [batch, 1, T, channel]."""
         position_ids = args[1] if len(args) > 1 else kwargs["position_ids"]
         self.position_ids = position_ids.expand(3, *position_ids.shape[-2:])
         self.cos, self.sin = (part[:, None] for part in output)
 
-    def angles(self, position_ids):
+    def angles(self, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """cos and sin of any rotary positions under the scaling of the pass, as the model makes them."""
         cos, sin = type(self.module).forward(self.module, self.cos, position_ids)
         return cos[:, None], sin[:, None]
 
-    def turned_back(self, keys):
+    def turned_back(self, keys: torch.Tensor) -> torch.Tensor:
         """Keys of the pass before rotation: turned by the negative angle, over cos² + sin², which is m²."""
         cos, sin = self.cos.float(), self.sin.float()
         rotated, rest = rotary.rotate(keys.float(), cos, -sin).tensor_split([cos.shape[-1]], -1)
@@ -96,7 +102,9 @@ class UnrotatedLayer(DynamicLayer):
         super().__init__()
         self.rotator, self.position_ids = rotator, None
 
-    def update(self, key_states, value_states, *args, **kwargs):
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Keep this pass's keys turned back; give out earlier ones turned anew, these as they are."""
         rotator = self.rotator
         if not rotator.open:
@@ -109,7 +117,7 @@ class UnrotatedLayer(DynamicLayer):
         self.position_ids = position_ids
         return given, self.values
 
-    def reorder_cache(self, beam_idx):
+    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
         """As transformers'; positions go with their rows."""
         super().reorder_cache(beam_idx)
         if self.get_seq_length():

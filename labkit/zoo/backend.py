@@ -14,6 +14,7 @@ import platform
 
 from labkit.errors import BackendError, InputError
 from labkit.families import FAMILIES, Family
+from labkit.spec import Spec
 from labkit.tables import Table
 from labkit.trace import decoder
 
@@ -65,7 +66,7 @@ class Backend(Table):
         return tuple(rows)
 
 
-def record(model, spec, *, quantize: str | None = None) -> Backend:
+def record(model, spec: Spec, *, quantize: str | None = None) -> Backend:
     """The `Backend` of a model; it replaces transformers' notes on missing kernels at the first forward pass."""
     logging.getLogger("transformers.integrations.hub_kernels").addFilter(_no_note)
     stack, family = decoder(model), FAMILIES[spec.family]

@@ -9,8 +9,10 @@ import json
 import math
 import pathlib
 import re
+from collections.abc import Iterable, Iterator, Sequence
 
 from labkit.errors import CheckpointError
+from labkit.families import Family
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -30,7 +32,7 @@ class Tensor:
     bytes: int
 
 
-def header(path) -> dict[str, Tensor]:
+def header(path: str | pathlib.Path) -> dict[str, Tensor]:
     """`{name: Tensor}` of one safetensors file; no weight is read.
 
     Raises:
@@ -71,7 +73,7 @@ def _tensor(path, entry):
     return Tensor(path, entry["dtype"], tuple(entry["shape"]), end - start)
 
 
-def tensors(folder) -> dict[str, Tensor]:
+def tensors(folder: str | pathlib.Path) -> dict[str, Tensor]:
     """`{name: Tensor}` of a checkpoint folder, one file or sharded.
 
     Raises:
@@ -122,7 +124,9 @@ def _refuse_other_weights(folder):
     )
 
 
-def compare(stored, shapes, family, *, tied: bool, prequantized: bool = False) -> None:
+def compare(
+    stored: dict[str, Tensor], shapes: dict[str, tuple], family: Family, *, tied: bool, prequantized: bool = False
+) -> None:
     """Refuse a checkpoint whose tensors are not exactly the model's.
 
     Args:
@@ -170,7 +174,7 @@ def compare(stored, shapes, family, *, tied: bool, prequantized: bool = False) -
         )
 
 
-def refuse_broken_numbers(named) -> None:
+def refuse_broken_numbers(named: Iterable[tuple]) -> None:
     """Refuse NaN and infinite weights.
 
     Args:
@@ -195,7 +199,7 @@ def refuse_broken_numbers(named) -> None:
         )
 
 
-def stored_numbers(stored, family):
+def stored_numbers(stored: dict[str, Tensor], family: Family) -> Iterator[tuple]:
     """Pairs (name, tensor) read one at a time from the files, for weights that will not be seen again once packed."""
     from safetensors import safe_open
 
@@ -205,7 +209,7 @@ def stored_numbers(stored, family):
                 yield name, file.get_tensor(name)
 
 
-def listed(names) -> str:
+def listed(names: Sequence[str]) -> str:
     """The first few names, and how many more."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more

@@ -7,6 +7,7 @@ not.
 """
 
 import dataclasses
+import pathlib
 
 from labkit import spec as specs
 from labkit.errors import CheckpointError, InputError
@@ -16,7 +17,7 @@ from labkit.zoo import files, loading, precision
 ARCHITECTURES = {family.gguf: family for family in FAMILIES.values() if family.gguf}
 
 
-def checked(path, *, place, dtype, quantize, small=False):
+def checked(path: pathlib.Path, *, place, dtype, quantize: str | None, small: bool = False) -> loading.Ready:
     """A `loading.Ready` .gguf file: of a known family, whole, with every tensor of the model.
 
     Raises:

@@ -9,11 +9,13 @@ import logging
 import pathlib
 import re
 import warnings
+from collections.abc import Iterator
 
 import torch
 
 from labkit.errors import BackendError, BudgetError, CheckpointError, LabError
 from labkit.families import FAMILIES, Family
+from labkit.spec import Spec
 from labkit.zoo import files, precision
 
 NOISY = ("accelerate", "bitsandbytes", "torch", "torchao")
@@ -64,7 +66,7 @@ def imports() -> None:
         from transformers import AutoConfig, AutoTokenizer, PreTrainedModel  # noqa: F401
 
 
-def text_config(folder: pathlib.Path, spec, stored: dict | None = None):
+def text_config(folder: pathlib.Path, spec: Spec, stored: dict | None = None):
     """transformers' config of the text model in a folder, also of an image-text layout."""
     from transformers import AutoConfig
 
@@ -152,7 +154,7 @@ def tokenizer(ready: Ready):
     return tokens
 
 
-def check_tokenizer(tokens, spec, kind: type[LabError]) -> None:
+def check_tokenizer(tokens, spec: Spec, kind: type[LabError]) -> None:
     """Refuse a tokenizer with more ids than the model has embeddings, by an error of this kind."""
     if len(tokens) > spec.vocab:
         got, expected = f"{len(tokens)} ids", f"at most {spec.vocab}, the rows of the embedding"
@@ -172,7 +174,7 @@ def finish(model, tokenizer) -> None:
 
 
 @contextlib.contextmanager
-def quiet(offline=True):
+def quiet(offline: bool = True) -> Iterator[list[str]]:
     """Progress bars, warnings and log lines held back, and nothing fetched, while the block lasts.
 
     Yields:

@@ -11,12 +11,13 @@ tensor are packed by fp8 alone.
 """
 
 import importlib.util
+from collections.abc import Iterator
 
 import torch
 
 from labkit.errors import BackendError, BudgetError, CheckpointError, InputError, install_hint
 from labkit.plan import budget
-from labkit.spec import size, weight_bytes
+from labkit.spec import Spec, size, weight_bytes
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 PACKAGES = {
@@ -28,7 +29,7 @@ PACKAGES = {
 STORED = {"fp8": ("accelerate",), "bitsandbytes": PACKAGES["nf4"], "torchao": PACKAGES["int8"]}
 
 
-def device_of(device) -> torch.device:
+def device_of(device: str | torch.device | None) -> torch.device:
     """The torch device; None is the GPU if there is one.
 
     Raises:
@@ -57,7 +58,14 @@ def device_of(device) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device() if index is None else index)
 
 
-def dtype_of(dtype, spec, device: torch.device, *, quantize: str | None = None, small: bool = False) -> torch.dtype:
+def dtype_of(
+    dtype: str | torch.dtype | None,
+    spec: Spec,
+    device: torch.device,
+    *,
+    quantize: str | None = None,
+    small: bool = False,
+) -> torch.dtype:
     """The torch dtype of activations and unquantised weights.
 
     None is the checkpoint's own on a GPU; on a CPU float32, or the checkpoint's own where float32 would not
@@ -76,7 +84,7 @@ def dtype_of(dtype, spec, device: torch.device, *, quantize: str | None = None, 
     return getattr(torch, name)
 
 
-def check_quantize(quantize: str | None, device: torch.device, dtype=None) -> None:
+def check_quantize(quantize: str | None, device: torch.device, dtype: str | torch.dtype | None = None) -> None:
     """Refuse a quantisation that is unknown, or that this machine cannot run.
 
     Raises:
@@ -104,7 +112,9 @@ def check_quantize(quantize: str | None, device: torch.device, dtype=None) -> No
     need_packages(PACKAGES[quantize], f'quantize="{quantize}"')
 
 
-def check_widths(shapes, quantize: str | None, device: torch.device, unquantized: tuple[str, ...]) -> None:
+def check_widths(
+    shapes: dict[str, tuple], quantize: str | None, device: torch.device, unquantized: tuple[str, ...]
+) -> None:
     """Refuse 4-bit weights on a CPU that bitsandbytes could load but not multiply: its layout there is in blocks.
 
     Args:
@@ -220,7 +230,16 @@ def plain(weight: torch.Tensor) -> bool:
     return weight.is_floating_point() and weight.element_size() > 1 and type(weight.data) is torch.Tensor
 
 
-def admit(spec, device, dtype, *, quantize=None, need=None, stored=None, fixed=False):
+def admit(
+    spec: Spec,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    quantize: str | None = None,
+    need: int | None = None,
+    stored: str | None = None,
+    fixed: bool = False,
+) -> None:
     """Refuse a model whose weights would not fit in what is free.
 
     Args:
@@ -248,7 +267,7 @@ def admit(spec, device, dtype, *, quantize=None, need=None, stored=None, fixed=F
     )
 
 
-def cheaper(spec, device, dtype, *, fixed=False):
+def cheaper(spec: Spec, device: torch.device, dtype: torch.dtype, *, fixed: bool = False) -> Iterator[tuple[str, int]]:
     """Pairs (way, bytes of weights) of the other routes this device could run."""
     if weight_bytes(spec, dtype)["text"] > weight_bytes(spec, "bfloat16")["text"]:
         yield 'dtype="bfloat16"', weight_bytes(spec, "bfloat16")["text"]

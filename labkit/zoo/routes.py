@@ -5,12 +5,17 @@ import json
 import os
 import pathlib
 import re
+from typing import TYPE_CHECKING
 
 from labkit import spec as specs
 from labkit.errors import CheckpointError, InputError
 from labkit.families import FAMILIES
 from labkit.zoo import backend as kernels
 from labkit.zoo import files, gguf, loading, precision
+
+if TYPE_CHECKING:
+    from labkit.lab import Lab
+
 
 NANO = pathlib.Path(__file__).parents[1] / "nano"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -25,7 +30,7 @@ def load(
     dtype=None,
     quantize: str | None = None,
     backend: str | None = None,
-):
+) -> "Lab":
     """Load a model to look into; `labkit.wrap` takes one that is already there.
 
     Args:
@@ -134,7 +139,7 @@ def fetch(hub_id: str, patterns: list[str]) -> pathlib.Path:
         ) from None
 
 
-def admitted(folder, *, title, place, dtype, quantize, small=False):
+def admitted(folder: pathlib.Path, *, title: str, place, dtype, quantize: str | None, small: bool = False) -> tuple:
     """(spec, torch dtype, quantization_config if stored packed) once the configuration and the bytes are in order.
 
     Raises:
@@ -167,7 +172,9 @@ def admitted(folder, *, title, place, dtype, quantize, small=False):
     return spec, chosen, stored
 
 
-def checked(folder, *, title, place, dtype, quantize, small=False):
+def checked(
+    folder: pathlib.Path, *, title: str, place, dtype, quantize: str | None, small: bool = False
+) -> loading.Ready:
     """A `loading.Ready` checkpoint folder: every tensor, shape, file and the tokenizer are there.
 
     Raises:
@@ -191,7 +198,7 @@ def checked(folder, *, title, place, dtype, quantize, small=False):
     return loading.Ready(folder, config, spec, dtype, place, quantize=quantize, stored=stored)
 
 
-def read_json(folder, file, absent=None):
+def read_json(folder: pathlib.Path, file: str, absent: dict | None = None) -> dict:
     """A JSON object from a file of the folder; `absent` if it is not there.
 
     Raises:

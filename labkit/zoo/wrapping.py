@@ -1,13 +1,18 @@
 """A model that is already there: checked, described and put into a Lab as it is."""
 
+from typing import TYPE_CHECKING
+
 from labkit import spec as specs
 from labkit.errors import BackendError, InputError
 from labkit.families import FAMILIES, of_model
 from labkit.trace import decoder
 from labkit.zoo import backend, loading
 
+if TYPE_CHECKING:
+    from labkit.lab import Lab
 
-def wrap(model, tokenizer=None, *, name: str | None = None):
+
+def wrap(model, tokenizer=None, *, name: str | None = None) -> "Lab":
     """A lab around a transformers model of a family that labkit knows, text or image-text class.
 
     The model stays as it is: dtype, device, gradients (`requires_grad`), generation settings and stop ids are yours;
