@@ -5,6 +5,7 @@ toggles: the only state between calls is which scopes are open (`labkit.scopes`)
 """
 
 import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -16,7 +17,7 @@ from labkit import stream as _stream
 from labkit.errors import InputError
 from labkit.families import FAMILIES
 from labkit.notation import is_index
-from labkit.rotary import scaling_of
+from labkit.rotary import Scaling, scaling_of
 from labkit.scopes import Scopes
 from labkit.trace import Recorder, Run, Seams, decoder, parameters_of, texts, wanted_seams
 
@@ -41,17 +42,17 @@ class Lab:
         return f"Lab({self.name}, {self.spec.strip()}, {str(self.dtype).removeprefix('torch.')} on {self.device})"
 
     @property
-    def device(self):
+    def device(self) -> torch.device:
         """Where the embeddings live, hence where token ids must go."""
         return decoder(self.model).embed_tokens.weight.device
 
     @property
-    def dtype(self):
+    def dtype(self) -> torch.dtype:
         """Type of the activations."""
         return decoder(self.model).norm.weight.dtype
 
     @property
-    def window(self):
+    def window(self) -> int:
         """Positions the model accepts: the native window, or what an open `yarn.scaled` scope made of it."""
         allowed, own = decoder(self.model).config.max_position_embeddings, self.scaling
         if self.scopes.scaling is None and own.original:  # a configuration may leave the native window as it was
@@ -59,12 +60,12 @@ class Lab:
         return allowed
 
     @property
-    def scaling(self):
+    def scaling(self) -> Scaling:
         """The `rotary.Scaling` in force: the configuration's own, or that of an open `yarn.scaled` scope."""
         return self.scopes.scaling or self.native
 
     @property
-    def native(self):
+    def native(self) -> Scaling:
         """The `rotary.Scaling` that the checkpoint's configuration states."""
         return scaling_of(decoder(self.model).config)
 
@@ -85,7 +86,7 @@ class Lab:
 
     # ---------------------------------------------------------------------------------------------- reading
 
-    def encode(self, prompt):
+    def encode(self, prompt: str | Sequence[int] | torch.Tensor) -> torch.Tensor:
         """Token ids [T] of a text, or checked ids.
 
         Raises:
@@ -95,17 +96,17 @@ class Lab:
 
     def trace(
         self,
-        prompt,
+        prompt: str | Sequence | torch.Tensor,
         *,
-        layers=None,
-        seams=None,
-        logits="last",
-        chunk=None,
+        layers: int | Sequence[int] | None = None,
+        seams: Sequence[str] | None = None,
+        logits: str | Sequence[int] = "last",
+        chunk: int | None = None,
         cache=None,
-        device=None,
-        position_ids=None,
-        grad=False,
-    ):
+        device: torch.device | str | None = None,
+        position_ids: Sequence[int] | torch.Tensor | None = None,
+        grad: bool = False,
+    ) -> Run | list[Run]:
         """Run the model once and keep what crosses the seams.
 
         Args:
@@ -211,14 +212,14 @@ class Lab:
         options = dict(chunk=chunk, progress=progress, checkpoint=checkpoint, every=every, kv_device=kv_device)
         return _stream.run(self, self.encode(prompt), probes=probes, **options)
 
-    def plan(self, *, tokens, want="trace", layers=None, **options):
+    def plan(self, *, tokens: int, want="trace", layers: int | Sequence[int] | None = None, **options) -> _plan.Plan:
         """What a request will cost before it runs: bytes, peak, FLOPs and cheaper ways. See `labkit.plan`."""
         return _plan.make(self, tokens=tokens, want=want, layers=layers, **options)
 
     # --------------------------------------------------------------------------------------------- changing
 
     @contextlib.contextmanager
-    def edit(self, *edits):
+    def edit(self, *edits: _edit.SeamEdit | _edit.StateEdit) -> Iterator["Lab"]:
         """Hold interventions for as long as the block lasts; always undone, also after an exception.
 
         Args:
@@ -234,28 +235,28 @@ class Lab:
 
     # ------------------------------------------------------------------------------------------------ cache
 
-    def cache(self, *, offloading=False):
+    def cache(self, *, offloading: bool = False) -> _cache.HybridCache:
         """An empty hybrid cache for this model; with `offloading` keys and values rest in host memory."""
         cache = _cache.HybridCache(decoder(self.model).config, self, offloading=offloading)
         for layer in self.spec.attention_layers if self.scopes.unrotated else ():
             cache.layers[layer] = self.scopes.unrotated(layer)
         return cache
 
-    def snapshot(self, cache):
+    def snapshot(self, cache) -> _cache.Snapshot:
         """Keep what a cache holds now; see `labkit.cache.snapshot`."""
         return _cache.snapshot(cache)
 
-    def restore(self, snap):
+    def restore(self, snap: _cache.Snapshot) -> _cache.HybridCache:
         """A new cache that continues from a snapshot."""
         return _cache.restore(snap, self.cache())
 
-    def fork(self, snap, n):
+    def fork(self, snap: _cache.Snapshot, n: int) -> list[_cache.HybridCache]:
         """`n` independent caches that continue from one snapshot."""
         if n < 1:
             raise InputError("a fork needs at least one branch", got=n, expected="n >= 1")
         return [self.restore(snap) for _ in range(n)]
 
-    def resume(self, snap, prompt, **options):
+    def resume(self, snap: _cache.Snapshot, prompt: str | Sequence[int] | torch.Tensor, **options) -> Run:
         """Trace a whole prompt whose beginning a snapshot already holds: only the rest is computed.
 
         Args:
@@ -273,7 +274,7 @@ class Lab:
         _cache.check_begins(snap, ids)
         return self.trace(ids[snap.length :], cache=self.restore(snap), **options)
 
-    def logits(self, ids, *, cache=None):
+    def logits(self, ids: torch.Tensor, *, cache=None) -> torch.Tensor:
         """Logits [batch, vocab] after the last token of ids [batch, T]; nothing else is kept.
 
         Args:
@@ -288,7 +289,7 @@ class Lab:
         self.check_room(ids.shape[1] + (0 if cache is None else cache.get_seq_length()))
         return passes.feed(self, ids, cache=cache, columns=[ids.shape[1] - 1])[:, 0]
 
-    def check_room(self, tokens):
+    def check_room(self, tokens: int) -> None:
         """Refuse a length that the window does not hold.
 
         Raises:

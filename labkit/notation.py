@@ -21,6 +21,7 @@ Symbols follow Yang, Kautz and Hatamizadeh, "Gated Delta Networks" (arXiv 2412.0
 import dataclasses
 import difflib
 import unicodedata
+from collections.abc import Sequence
 
 from labkit.errors import InputError
 
@@ -170,12 +171,12 @@ def visible(text: str) -> str:
     return "".join(c if unicodedata.category(c)[0] != "C" else f"\\x{ord(c):02x}" for c in text)
 
 
-def is_index(value) -> bool:
+def is_index(value: object) -> bool:
     """Whether a selection is one index instead of several; numpy integers and tensors of one integer count."""
     return hasattr(value, "__index__") and not isinstance(value, bool) and getattr(value, "ndim", 0) == 0
 
 
-def whole_numbers(values, axis: str) -> list[int]:
+def whole_numbers(values: int | Sequence[int], axis: str) -> list[int]:
     """An index, or several, as a list of ints.
 
     Raises:
@@ -194,7 +195,7 @@ def whole_numbers(values, axis: str) -> list[int]:
     return [int(entry) for entry in entries]
 
 
-def select(values, count: int, axis: str) -> list[int]:
+def select(values: int | Sequence[int] | slice | None, count: int, axis: str) -> list[int]:
     """Indices along an axis as a list; None is all, an int is one, negative counts from the end.
 
     Raises:
@@ -210,7 +211,7 @@ def select(values, count: int, axis: str) -> list[int]:
     return [value % count for value in chosen]
 
 
-def label(variables, *, coords=None, attrs=None):
+def label(variables: dict, *, coords: dict | None = None, attrs: dict | None = None) -> "xarray.Dataset":  # noqa: F821
     """The one door from tensors to labelled data.
 
     Args:
@@ -244,7 +245,7 @@ def label(variables, *, coords=None, attrs=None):
     return xarray.Dataset(data, coords={k: _coord(v) for k, v in (coords or {}).items()}, attrs=attrs or {})
 
 
-def described(quantity) -> dict:
+def described(quantity: str | Quantity | None) -> dict:
     """Attributes of a variable from its quantity: a key of `QUANTITIES`, a `Quantity`, or None.
 
     Raises:
@@ -269,7 +270,7 @@ def _coord(values):
     return (axis, plain(numbers), {"long_name": long_name[0]} if long_name else {})
 
 
-def plain(array):
+def plain(array) -> "numpy.ndarray":  # noqa: F821
     """A numpy array from a torch tensor (bfloat16 and float16 become float32), a list or an array."""
     import numpy
 

@@ -1,6 +1,7 @@
 """Forward passes: one prompt in one piece, in chunks, or split where an open state edit asks for it."""
 
 import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -29,7 +30,17 @@ INSTEAD = {
 }
 
 
-def feed(lab, ids, *, columns, cache=None, mask=None, position_ids=None, chunk=None, grad=False):
+def feed(
+    lab,
+    ids: torch.Tensor,
+    *,
+    columns: Sequence[int],
+    cache=None,
+    mask: torch.Tensor | None = None,
+    position_ids: torch.Tensor | None = None,
+    chunk: int | None = None,
+    grad: bool = False,
+) -> torch.Tensor | None:
     """Forward passes over ids [batch, T], split where chunks or open state edits ask for it.
 
     Args:
@@ -94,7 +105,9 @@ def _feed(lab, ids, columns, cache, mask, position_ids, chunk, shifted):
 
 
 @torch.no_grad()
-def generate(lab, ids, max_new_tokens, temperature, seed, options):
+def generate(
+    lab, ids: torch.Tensor, max_new_tokens: int, temperature: float, seed: int, options: dict
+) -> tuple[torch.Tensor, torch.Tensor]:
     """`model.generate` on a fresh cache, and then a pass over the last token that was sampled.
 
     Returns:
@@ -123,7 +136,7 @@ def generate(lab, ids, max_new_tokens, temperature, seed, options):
 
 
 @contextlib.contextmanager
-def text_alone(lab):
+def text_alone(lab) -> Iterator[bool]:
     """What the image-text model carries from a call to the next, set aside while the block lasts.
 
     An image takes fewer rotary positions than tokens. The model keeps the difference and adds it wherever it continues
@@ -143,7 +156,7 @@ def text_alone(lab):
             setattr(model, name, value)
 
 
-def check_eval(lab):
+def check_eval(lab) -> None:
     """Refuse a model that was put into training mode after `labkit.wrap`: dropout would change every number.
 
     Raises:
@@ -155,7 +168,7 @@ def check_eval(lab):
         raise InputError("readings need a model in eval mode", got=got, expected=expected, hint="lab.model.eval()")
 
 
-def check_options(options, fixed):
+def check_options(options: dict, fixed: dict) -> None:
     """Refuse options of `model.generate` that say something else than the loop does; None says nothing.
 
     Raises:
@@ -174,7 +187,7 @@ def check_options(options, fixed):
         )
 
 
-def logits_to_keep(columns, length, device):
+def logits_to_keep(columns: Sequence[int], length: int, device: torch.device) -> int | torch.Tensor:
     """What transformers calls `logits_to_keep`, in its plainest form: 0 is all, 1 the last."""
     if len(columns) == length:
         return 0

@@ -1,7 +1,17 @@
 """The one progress bar: it counts, and is shown only where somebody asked for it."""
 
+from collections.abc import Iterable
 
-def counter(items=None, *, show: bool, unit: str, total: int | None = None, done: int = 0, title: str | None = None):
+
+def counter(
+    items: Iterable | None = None,
+    *,
+    show: bool,
+    unit: str,
+    total: int | None = None,
+    done: int = 0,
+    title: str | None = None,
+):
     """A tqdm bar over `items`, or one to `update` by hand; in a notebook it is a widget.
 
     Args:

@@ -1,12 +1,14 @@
 """Prompts: from what a user gives to checked token ids, padded batches and positions whose logits are kept."""
 
+from collections.abc import Sequence
+
 import torch
 
 from labkit.errors import InputError
 from labkit.notation import whole_numbers
 
 
-def encode(prompt, tokenizer, vocab: int) -> torch.Tensor:
+def encode(prompt: str | Sequence[int] | torch.Tensor, tokenizer, vocab: int) -> torch.Tensor:
     """Token ids [T] on the CPU, from a text or from ids; see `Lab.encode`."""
     if isinstance(prompt, str):
         if tokenizer is None:
@@ -39,7 +41,7 @@ def encode(prompt, tokenizer, vocab: int) -> torch.Tensor:
     return ids
 
 
-def kept_positions(rows: list[torch.Tensor], logits) -> list[torch.Tensor]:
+def kept_positions(rows: list[torch.Tensor], logits: str | Sequence[int]) -> list[torch.Tensor]:
     """Positions whose logits are kept, one tensor per row."""
     if isinstance(logits, str):
         if logits not in ("last", "all"):
@@ -52,7 +54,7 @@ def kept_positions(rows: list[torch.Tensor], logits) -> list[torch.Tensor]:
     return [torch.where(wanted < 0, wanted + len(row), wanted) for row in rows]
 
 
-def check_start(batch, grad, *, cache, position_ids, chunk, cuts):
+def check_start(batch: bool, grad: bool, *, cache, position_ids, chunk: int | None, cuts: list[int]) -> None:
     """Refuse a batch that does not start cold, and gradients through more than one pass.
 
     Raises:
@@ -78,7 +80,9 @@ def padded(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None,
     return ids, mask, (mask.cumsum(1) - 1).clamp(min=0)
 
 
-def placed(row, position_ids, before):
+def placed(
+    row: torch.Tensor, position_ids: Sequence[int] | torch.Tensor, before: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """ids, mask and rotary positions [1, T] of tokens at chosen rotary positions, after `before` cached ones.
 
     The mask is all ones: without one, transformers takes every step other than 1 for the border of a packed sequence
@@ -99,7 +103,7 @@ def placed(row, position_ids, before):
     return row[None], torch.ones(1, before + len(row), dtype=torch.long), position_ids.to("cpu", torch.long)[None]
 
 
-def check_passes(lab, rows, chunk, before):
+def check_passes(lab, rows: list[torch.Tensor], chunk: int | None, before: int) -> None:
     """Refuse a run whose rows would be read under different scalings, inside `yarn.dynamic`; `before` cached tokens."""
     longest = max(map(len, rows))
     if lab.scopes.unrotated is None or before + longest <= lab.spec.window:

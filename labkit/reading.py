@@ -12,13 +12,14 @@ import dataclasses
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
 from labkit import plan
 from labkit.errors import InputError
 from labkit.notation import is_index, select
+from labkit.spec import Spec
 from labkit.trace import Run, layers_of
 
 PLAIN = bool | int | float | str | list | tuple | range  # options that a hint can repeat
@@ -62,7 +63,16 @@ class Needs:
     cheaper: tuple[str, ...] = ()
 
     def request(
-        self, spec, tokens, *, sources=None, heads=None, rows=None, samples=None, width=4, options=None
+        self,
+        spec: Spec,
+        tokens: int,
+        *,
+        sources: int | None = None,
+        heads: int | Sequence[int] | None = None,
+        rows: int | Sequence[int] | None = None,
+        samples: int | None = None,
+        width: int = 4,
+        options: Mapping | None = None,
     ) -> Request:
         """A request of this reading; `heads`, `rows` and `options`, the others by name, as the reading takes them."""
         axis = "head" if self.kind == "deltanet" else "query_head"
@@ -76,7 +86,7 @@ class Needs:
         return Request(spec, tokens, tokens if sources is None else sources, many, lines, width, options or {})
 
 
-def reading(kind: str, *, seams: tuple, instead: str, cost: Callable, cheaper: tuple = ()):
+def reading(kind: str, *, seams: tuple, instead: str, cost: Callable, cheaper: tuple = ()) -> Callable:
     """Make a reading of a function `(run, *more, layer, **options) -> Dataset` that reads one layer.
 
     Args:
@@ -144,7 +154,7 @@ def check_run(run, name: str, *more, takes: tuple = ("run",), **chosen) -> None:
         raise InputError(f"{name} reads a run", got=LOST.get(wrong[0], wrong[0]), expected=expected, hint=hint)
 
 
-def admit(run, layer: int, needs: Needs, chosen: dict, options: dict) -> None:
+def admit(run: Run, layer: int, needs: Needs, chosen: dict, options: dict) -> None:
     """Refuse a reading whose result would not fit; before anything is allocated."""
     seam, sources = run.seams[layer, needs.seams[-1]], run.start.length + len(run)
 
@@ -163,7 +173,7 @@ def admit(run, layer: int, needs: Needs, chosen: dict, options: dict) -> None:
     plan.admit(needs.name, len(run), result(needs, **chosen), seam.device, ways)
 
 
-def axis(run, name: str, rows=None, *, cached: bool = False) -> dict:
+def axis(run: Run, name: str, rows: Sequence[int] | None = None, *, cached: bool = False) -> dict:
     """Coordinates of `token` or `source`: absolute positions, and readable texts as `token_text` or `source_text`.
 
     Args:
@@ -175,7 +185,7 @@ def axis(run, name: str, rows=None, *, cached: bool = False) -> dict:
     return {name: positions, f"{name}_text": (name, ["·"] * before + [run.tokens[t] for t in rows])}
 
 
-def stacked(layers: list):
+def stacked(layers: list) -> "xarray.Dataset":  # noqa: F821
     """Datasets of one layer each as one with a first axis `layer`; parity is the worst of them.
 
     An attribute that differs between the layers becomes the list of its values, in their order.

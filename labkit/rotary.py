@@ -20,6 +20,7 @@ import contextlib
 import dataclasses
 import math
 import numbers
+from collections.abc import Iterator
 
 from labkit.errors import InputError
 
@@ -114,7 +115,15 @@ def constants(spec) -> dict:
     return dict(theta=spec.rope_theta, width=spec.rotary_dim, window=spec.window)
 
 
-def stretched(spec, factor: float = RELEASED, *, kind="yarn", ramp="index", attention_factor=None, length=None):
+def stretched(
+    spec,
+    factor: float = RELEASED,
+    *,
+    kind: str = "yarn",
+    ramp: str = "index",
+    attention_factor: float | None = None,
+    length: int | None = None,
+) -> Scaling:
     """A `Scaling` of this model: its own window is the one that is stretched.
 
     Raises:
@@ -153,7 +162,7 @@ def scaling_of(config) -> Scaling:
     return Scaling(kind, factor, attention_factor=attention_factor, original=original)
 
 
-def frequencies(scaling, *, theta, width, window, dtype=None):
+def frequencies(scaling: Scaling, *, theta: float, width: int, window: int, dtype=None):
     """ω' [pair] in radians per token.
 
     In float32 the operations are those of transformers' own initialisers, in their order: equal bit for bit.
@@ -180,7 +189,7 @@ def frequencies(scaling, *, theta, width, window, dtype=None):
     return 1.0 / (scaling.factor * slow) * (1 - native) + 1.0 / slow * native
 
 
-def angles(position_ids, scaling, *, theta, width, window, dtype):
+def angles(position_ids, scaling: Scaling, *, theta: float, width: int, window: int, dtype) -> tuple:
     """(cos, sin), each [token, width], as the model's own rotary module gives them for text."""
     import torch
 
@@ -200,7 +209,7 @@ def rotate(x, cos, sin):
     return torch.cat([turned * cos + torch.cat([-b, a], -1) * sin, rest], -1)
 
 
-def ramp(scaling, *, theta, width, window):
+def ramp(scaling: Scaling, *, theta: float, width: int, window: int):
     """How far each pair is interpolated by YaRN, [pair] from 0 (left alone) to 1 (turned s times slower)."""
     import torch
 
@@ -219,7 +228,7 @@ def pair_classes(ramp) -> list[str]:
 
 
 @contextlib.contextmanager
-def switched(stack, scaling, *, theta, width, window, reach):
+def switched(stack, scaling: Scaling, *, theta: float, width: int, window: int, reach: int) -> Iterator[None]:
     """The rotary module of a stack of decoder layers under a scaling, while the block lasts; then exactly as before.
 
     Args:

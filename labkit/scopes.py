@@ -5,7 +5,7 @@ These few fields are all the state that a lab has between calls.
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from labkit.edit import StateEdit
 from labkit.rotary import Scaling
@@ -34,7 +34,7 @@ class Scopes:
         return sorted({item.at + 1 for item in self.edits if isinstance(item, StateEdit)})
 
     @contextlib.contextmanager
-    def opened(self, **fields):
+    def opened(self, **fields) -> Iterator["Scopes"]:
         """Fields with these values while the block lasts; then exactly as before, also after an exception."""
         before = {name: getattr(self, name) for name in fields}
         try:

@@ -107,7 +107,7 @@ def _each(function, values, dim, *, ends=1):
     return xarray.apply_ufunc(known, values, **options)
 
 
-def holm(p):
+def holm(p: np.ndarray | xarray.DataArray) -> np.ndarray | xarray.DataArray:
     """p values adjusted so that any false rejection among all of them is as rare as the level says.
 
     Args:
@@ -124,7 +124,7 @@ def holm(p):
     return _adjusted(adjust, p)
 
 
-def benjamini_hochberg(p):
+def benjamini_hochberg(p: np.ndarray | xarray.DataArray) -> np.ndarray | xarray.DataArray:
     """p values adjusted so that the expected share of false ones among the rejected is what the level says.
 
     Args:

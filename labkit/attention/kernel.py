@@ -13,6 +13,7 @@ kernels round, entropy by 0.001 to 0.03 nat on average, so there the tiles are t
 
 import torch
 
+from labkit.attention.statistics import Statistics
 from labkit.errors import InputError
 
 CALLS = 5  # kernel calls that cost as much as the tiles, measured on two CPU cores
@@ -34,7 +35,7 @@ def check(method: str | None, whole: bool, links: int = 0) -> None:
         raise InputError("kernels take all rows and name no links", got=got, expected=expected)
 
 
-def serves(method: str | None, statistics, q: torch.Tensor, k: torch.Tensor, whole: bool) -> bool:
+def serves(method: str | None, statistics: Statistics, q: torch.Tensor, k: torch.Tensor, whole: bool) -> bool:
     """Whether kernels fill this `Statistics`: as asked, or, of themselves, where they are exact and cheaper.
 
     Raises:
@@ -50,7 +51,7 @@ def serves(method: str | None, statistics, q: torch.Tensor, k: torch.Tensor, who
     return method == "kernel" or (method is None and able and whole and not statistics.links and cheap and exact)
 
 
-def add(statistics, q: torch.Tensor, k: torch.Tensor, first: int, gate: torch.Tensor | None = None) -> None:
+def add(statistics: Statistics, q: torch.Tensor, k: torch.Tensor, first: int, gate: torch.Tensor | None = None) -> None:
     """Rows first, first + 1, ... of all heads; fills a `Statistics` like its own `add`.
 
     Args:

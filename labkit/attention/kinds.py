@@ -23,9 +23,11 @@ import torch
 
 from labkit.attention.softmax import SEAMS, TILE, Softmax, chosen, parts_cost
 from labkit.errors import InputError, LayerError
+from labkit.lab import Lab
 from labkit.notation import QUANTITIES, Quantity, label, select
 from labkit.plan import Cost
 from labkit.reading import Request, reading
+from labkit.trace import Run
 
 if TYPE_CHECKING:
     import xarray
@@ -47,7 +49,7 @@ NAMES = tuple(SCORES)
 
 
 def scores(
-    lab,
+    lab: Lab,
     *,
     layers: Sequence[int] | int | None = None,
     length: int = 64,
@@ -158,7 +160,7 @@ def _similarity_cost(request: Request) -> Cost:
 
 @reading("attention", seams=SEAMS, instead="deltanet.spectrum(run, layer={layer})", cost=_similarity_cost)
 def similarity(
-    run, *, layer: int, rows: Sequence[int] | int | None = None, samples: int | None = None
+    run: Run, *, layer: int, rows: Sequence[int] | int | None = None, samples: int | None = None
 ) -> "xarray.Dataset":
     """How alike the query heads of a layer attend: overlap Σ_j min(p_j, p'_j), mean over rows; 1 is the same map.
 

@@ -17,7 +17,9 @@ from labkit.attention.statistics import Statistics
 from labkit.attention.summaries import BLOCKS, block_axes
 from labkit.errors import InputError
 from labkit.notation import label, select
+from labkit.spec import Spec
 from labkit.stream import Probe, of_kind
+from labkit.trace import Run
 
 BINS = 40  # more than any length has
 INSTEAD = "lab.stream(run.ids, probes=[deltanet.gates(), deltanet.norms()])"
@@ -32,11 +34,11 @@ class AttentionProbe(Probe):
             raise InputError("samples per block out of range", got=samples, expected=f"1 to {block}")
         self.samples = samples
 
-    def needs(self, spec):
+    def needs(self, spec: Spec) -> dict[int, Sequence[str]]:
         self.layers = of_kind(self.asked, spec, "attention", INSTEAD)
         return dict.fromkeys(self.layers, SEAMS)
 
-    def signature(self):
+    def signature(self) -> list:
         return [*super().signature(), self.samples]
 
     def sampled(self, tokens: int) -> list[int]:
@@ -67,10 +69,10 @@ class SummaryProbe(AttentionProbe):
         super().__init__(samples, layers=layers, block=block)
         self.method = method
 
-    def outputs(self, spec):
+    def outputs(self, spec: Spec) -> dict[str, dict[str, int | None]]:
         return {name: dict.fromkeys(("layer", "query_head", "block", *axes)) for name, (_, axes) in BLOCKS.items()}
 
-    def eat(self, run):
+    def eat(self, run: Run) -> None:
         spec, first = run.spec, run.start.length
         heads, rows = list(range(spec.query_heads)), self.sampled(len(run))
         at, begin, end = torch.tensor(rows) + first, first // self.block, -(-(first + len(run)) // self.block)
@@ -95,7 +97,7 @@ class SummaryProbe(AttentionProbe):
         self.add("first", run.positions[:: self.block])
         self.add("taken", statistics.counts[begin:end].int())
 
-    def result(self, model):
+    def result(self, model: str) -> "xarray.Dataset":  # noqa: F821
         first = self.column("first")
         blocks, bins = len(first), len(edges(int(first[-1]) + self.block)) - 1
         layers, heads = self.column("entropy").shape[1:]
@@ -122,19 +124,19 @@ class BandsProbe(AttentionProbe):
         super().__init__(samples, layers=layers, block=block)
         self.heads_asked, self.by = heads, by
 
-    def needs(self, spec):
+    def needs(self, spec: Spec) -> dict[int, Sequence[str]]:
         self.heads = select(self.heads_asked, spec.query_heads, "query_head")
         self.bands, self.names = bands_of(spec, self.by)
         return super().needs(spec)
 
-    def outputs(self, spec):
+    def outputs(self, spec: Spec) -> dict[str, dict[str, int | None]]:
         dims = dict.fromkeys(("layer", "query_head", "bin", "band"))
         return {"part": dims, "spread": dims, "count": {"bin": None}}
 
-    def signature(self):
+    def signature(self) -> list:
         return [*super().signature(), list(self.heads), self.by]
 
-    def eat(self, run):
+    def eat(self, run: Run) -> None:
         rows, sums = self.sampled(len(run)), []
         for layer in self.layers:
             unrotated = Unrotated.of(run, layer)
@@ -144,7 +146,7 @@ class BandsProbe(AttentionProbe):
         self.add("sums", torch.stack(sums, 1)[None])
         self.add("count", count[None])
 
-    def result(self, model):
+    def result(self, model: str) -> "xarray.Dataset":  # noqa: F821
         total, count = self.column("sums").sum(0), self.column("count").sum(0)
         variables, coords = binned(total, count, self.heads, self.names)
         attrs = self.attrs(model, "attention.watch_bands")

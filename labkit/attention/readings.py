@@ -11,9 +11,11 @@ import torch
 
 from labkit.attention.softmax import SEAMS, Softmax, map_cost
 from labkit.errors import InputError, ParityError
+from labkit.lab import Lab
 from labkit.notation import label, select
 from labkit.plan import Cost
 from labkit.reading import Request, axis, reading
+from labkit.trace import Run
 
 if TYPE_CHECKING:
     import xarray
@@ -37,7 +39,7 @@ def _contribution_cost(request: Request) -> Cost:
     cheaper=("attention.summary",),
 )
 def pattern(
-    run,
+    run: Run,
     *,
     layer: int,
     heads: Sequence[int] | int | None = None,
@@ -82,8 +84,8 @@ def pattern(
     cheaper=("attention.summary",),
 )
 def contribution(
-    run,
-    lab,
+    run: Run,
+    lab: Lab,
     *,
     layer: int,
     heads: Sequence[int] | int | None = None,

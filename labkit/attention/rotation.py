@@ -24,6 +24,8 @@ from labkit.notation import Quantity, label, select
 from labkit.plan import Cost
 from labkit.reading import Request, axis, reading
 from labkit.rotary import Scaling
+from labkit.spec import Spec
+from labkit.trace import Run
 
 if TYPE_CHECKING:
     import xarray
@@ -33,7 +35,7 @@ ELEMENTS = 2**22  # parts of one head at once
 SPREAD = Quantity("sd(s_b)", "standard deviation of the part", "1", "positive", "arXiv 2104.09864")
 
 
-def bands_of(spec, by: str) -> tuple[torch.Tensor, list[str]]:
+def bands_of(spec: Spec, by: str) -> tuple[torch.Tensor, list[str]]:
     """(band of each rotary pair, names of the bands, the position-free one last); by "class" or "pair".
 
     Raises:
@@ -64,7 +66,7 @@ class Unrotated:
     position_ids: torch.Tensor
 
     @classmethod
-    def of(cls, run, layer: int) -> "Unrotated":
+    def of(cls, run: Run, layer: int) -> "Unrotated":
         """Of a run. Keys of a warm cache lie there rotated, by positions that count from 0; they are turned back.
 
         Raises:
@@ -126,7 +128,9 @@ class Unrotated:
         """[row, source]: rotary positions between them, on the CPU."""
         return self.position_ids[torch.as_tensor(rows) + len(self.k) - len(self.q)][:, None] - self.position_ids[None]
 
-    def sums(self, scaling: Scaling, bands: torch.Tensor, rows: Sequence[int], heads: Sequence[int]):
+    def sums(
+        self, scaling: Scaling, bands: torch.Tensor, rows: Sequence[int], heads: Sequence[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """(sums [2, query_head, bin, band] of parts and of their squares, pairs of tokens [bin]), float64.
 
         Each part is measured from its mean over the row.
@@ -149,7 +153,7 @@ class Unrotated:
         return total, count
 
 
-def phases(spec, scaling: Scaling, position_ids: torch.Tensor, device) -> torch.Tensor:
+def phases(spec: Spec, scaling: Scaling, position_ids: torch.Tensor, device: torch.device | str) -> torch.Tensor:
     """e^{iωp} [token, pair]; float32 loses phases at far positions, so angles are reduced to one turn in float64."""
     omega = rotary.frequencies(scaling, dtype=torch.float64, **rotary.constants(spec)).to(device)
     angle = (position_ids.to(device)[:, None].double() * omega) % (2 * torch.pi)
@@ -199,7 +203,7 @@ def _binned_cost(request: Request) -> Cost:
     cheaper=("attention.bands_by_distance",),
 )
 def bands(
-    run,
+    run: Run,
     *,
     layer: int,
     heads: Sequence[int] | int | None = None,
@@ -243,7 +247,7 @@ def bands(
 
 @reading("attention", seams=SEAMS, instead="deltanet.implied_row(run, layer={layer})", cost=_binned_cost)
 def bands_by_distance(
-    run,
+    run: Run,
     *,
     layer: int,
     heads: Sequence[int] | int | None = None,

@@ -19,6 +19,7 @@ from labkit.notation import select
 from labkit.plan import Cost
 from labkit.reading import Request
 from labkit.rotary import rotate
+from labkit.trace import Run
 
 SEAMS = ("q", "k", "v", "gate", "gated")
 TILE, ELEMENTS = 64, 2**24  # rows at once; logits at once
@@ -40,7 +41,7 @@ class Inputs:
     gate: torch.Tensor
 
 
-def inputs(run, layer: int) -> Inputs:
+def inputs(run: Run, layer: int) -> Inputs:
     """Rotated queries and keys, values and opened gates of a layer; needs the seams q, k, v and gate.
 
     Raises:
@@ -62,7 +63,7 @@ def inputs(run, layer: int) -> Inputs:
     return Inputs(q, k, values(run, layer), run.seams[layer, "gate"].sigmoid())
 
 
-def values(run, layer: int) -> torch.Tensor:
+def values(run: Run, layer: int) -> torch.Tensor:
     """v [source, kv_head, head_dim], those of a warm cache first."""
     v, start = run.seams[layer, "v"], run.start
     return torch.cat([start.values[layer].transpose(0, 1).to(v), v]) if start.length else v
@@ -106,7 +107,9 @@ class Softmax:
         step = max(1, min(TILE, ELEMENTS // (len(self.heads) * len(self.x.k))))
         return [slice(a, a + step) for a in range(0, len(self.rows), step)]
 
-    def maps(self, part: slice = slice(None), *, logits: bool = False):
+    def maps(
+        self, part: slice = slice(None), *, logits: bool = False
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """P [query_head, row, source] of a part of the rows; with `logits` also s, -inf after the row."""
         x, rows, mixed = self.x, self.rows[part], self.mixed[part]
         shape = (len(self.heads), len(rows), len(x.k))
@@ -128,7 +131,9 @@ class Softmax:
         return proof(self.run, self.layer, name, self.heads, self.rows, self.mixed)
 
 
-def proof(run, layer: int, name: str, heads, rows, mixed: torch.Tensor) -> dict[str, float]:
+def proof(
+    run: Run, layer: int, name: str, heads: Sequence[int], rows: Sequence[int], mixed: torch.Tensor
+) -> dict[str, float]:
     """Parity of σ(gate) ⊙ Σ P v with the model's own seam `gated`; mixed: Σ P v [row, query_head, head_dim].
 
     Raises:
@@ -138,7 +143,16 @@ def proof(run, layer: int, name: str, heads, rows, mixed: torch.Tensor) -> dict[
     return run.check_parity(layer, name, mixed * gate.sigmoid().float(), gated)
 
 
-def proven(run, layer: int, name: str, *, heads, rows, x: Inputs | None = None, most: int = 64) -> dict[str, float]:
+def proven(
+    run: Run,
+    layer: int,
+    name: str,
+    *,
+    heads: Sequence[int],
+    rows: Sequence[int],
+    x: Inputs | None = None,
+    most: int = 64,
+) -> dict[str, float]:
     """Parity of at most so many of the rows, evenly spaced, for readings that form no map."""
     rows = list(rows)
     softmax = Softmax(run, layer, heads=heads, rows=rows[:: -(-len(rows) // most)], x=x)
@@ -152,7 +166,7 @@ def spaced(count: int, length: int) -> list[int]:
     return [length - 1 - i * length // count for i in range(count)][::-1]
 
 
-def chosen(rows, samples: int | None, length: int) -> tuple[list[int], str]:
+def chosen(rows: int | Sequence[int] | None, samples: int | None, length: int) -> tuple[list[int], str]:
     """(indices of rows in ascending order, what to say about them): `rows`, else so many `samples`, else all.
 
     Raises:

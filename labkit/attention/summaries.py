@@ -13,6 +13,7 @@ from labkit.errors import InputError
 from labkit.notation import label, select
 from labkit.plan import Cost
 from labkit.reading import Request, reading
+from labkit.trace import Run
 
 if TYPE_CHECKING:
     import xarray
@@ -47,7 +48,7 @@ def _cost(request: Request) -> Cost:
 
 @reading("attention", seams=SEAMS, instead="deltanet.memory(run, layer={layer})", cost=_cost)
 def summary(
-    run,
+    run: Run,
     *,
     layer: int,
     heads: Sequence[int] | int | None = None,

@@ -15,6 +15,7 @@ from labkit.errors import InputError
 from labkit.notation import Quantity, is_index, label, select
 from labkit.plan import Cost
 from labkit.reading import Request, reading
+from labkit.trace import Run
 
 if TYPE_CHECKING:
     import xarray
@@ -32,7 +33,7 @@ def _cost(request: Request) -> Cost:
 
 @reading("attention", seams=SEAMS, instead="deltanet.implied_row(run, layer={layer})", cost=_cost)
 def window(
-    run,
+    run: Run,
     *,
     layer: int,
     heads: Sequence[int] | int | None = None,

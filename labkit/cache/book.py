@@ -34,7 +34,9 @@ class HybridCache(DynamicCache):
         super().__init__(config=config, offloading=offloading, offload_only_non_sliding=False)
         self.book, self.lab = Book(), weakref.ref(lab)
 
-    def update(self, key_states, value_states, layer_idx: int, *args, **kwargs):
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """As transformers'; settled once a pass, also where the bare model runs outside of every scope."""
         lab = self.lab()
         if lab is not None and layer_idx == lab.spec.attention_layers[0]:
@@ -47,12 +49,12 @@ class HybridCache(DynamicCache):
 _FOREIGN = weakref.WeakKeyDictionary()  # books of caches that others made; a copy of such a cache begins a new one
 
 
-def book_of(cache) -> Book:
+def book_of(cache: DynamicCache) -> Book:
     """The book of a cache, of the lab's own or anybody's."""
     return cache.book if isinstance(cache, HybridCache) else _FOREIGN.setdefault(cache, Book())
 
 
-def is_linear(layer):
+def is_linear(layer) -> bool:
     """Whether a layer of a cache holds a recurrent state."""
     return hasattr(layer, "recurrent_states")
 
@@ -61,12 +63,12 @@ CLOSED = "the scope that turns the keys of this cache is closed"
 GO_ON = "lab.restore(lab.snapshot(cache)) inside another yarn.dynamic scope goes on"
 
 
-def is_unrotated(cache):
+def is_unrotated(cache: DynamicCache) -> bool:
     """Whether a cache holds keys before rotation (`yarn.dynamic`)."""
     return any(getattr(layer, "unrotated", False) for layer in cache.layers)
 
 
-def settle(cache, lab):
+def settle(cache: DynamicCache, lab) -> None:
     """Stamp a cache with the scaling of the pass that is about to fill it.
 
     Args:
@@ -104,7 +106,7 @@ def settle(cache, lab):
     book.scaling = now
 
 
-def check_whole(cache):
+def check_whole(cache: DynamicCache) -> None:
     """Refuse a cache that an interrupted pass left with layers of different lengths or states.
 
     Raises:

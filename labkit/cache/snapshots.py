@@ -1,8 +1,10 @@
 """Snapshots: keep what a cache holds, continue from it, and what a warm cache contributes to a run."""
 
 import dataclasses
+from collections.abc import Iterable
 
 import torch
+from transformers.cache_utils import DynamicCache
 
 from labkit.cache.book import book_of, check_whole, is_linear, is_unrotated
 from labkit.errors import InputError
@@ -36,12 +38,12 @@ class Snapshot:
     position_ids: torch.Tensor | None = None
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> dict[str, int]:
         """`{"shared": bytes of keys and values, "own": bytes of windows and states}`."""
         size = lambda part: sum(t.numel() * t.element_size() for t in part.values())  # noqa: E731
         return {"shared": size(self.keys) + size(self.values), "own": size(self.conv) + size(self.state)}
 
-    def stacked(self, n):
+    def stacked(self, n: int) -> "Snapshot":
         """A snapshot of `n` equal rows, for branches that run as one batch: keys and values are views, states copies.
 
         Raises:
@@ -67,7 +69,7 @@ class Snapshot:
         return f"Snapshot(after {self.length} tokens, {own:.2f} MiB of states, {shared:.2f} MiB of shared keys/values)"
 
 
-def check(cache):
+def check(cache: DynamicCache) -> DynamicCache:
     """A cache that labkit can snapshot.
 
     Raises:
@@ -83,7 +85,7 @@ def check(cache):
     return cache
 
 
-def snapshot(cache, *, ids=None):
+def snapshot(cache: DynamicCache, *, ids: torch.Tensor | None = None) -> Snapshot:
     """Keep what a cache holds now: keys and values by reference, windows and states by copy.
 
     Args:
@@ -113,7 +115,7 @@ def snapshot(cache, *, ids=None):
     return Snapshot(length, ids=ids, **facts, **parts)
 
 
-def restore(snap, cache):
+def restore(snap: Snapshot, cache: DynamicCache) -> DynamicCache:
     """Fill an empty cache so that it continues where the snapshot was taken; the snapshot can be restored again.
 
     Args:
@@ -151,7 +153,7 @@ def restore(snap, cache):
     return cache
 
 
-def check_begins(snap, ids):
+def check_begins(snap: Snapshot, ids: torch.Tensor) -> None:
     """Refuse a prompt that a snapshot is not a true beginning of.
 
     Raises:
@@ -175,13 +177,13 @@ def check_begins(snap, ids):
         raise InputError("nothing is left to compute", got=f"{len(ids)} tokens, all in the snapshot")
 
 
-def position_ids_of(cache):
+def position_ids_of(cache: DynamicCache) -> torch.Tensor | None:
     """[3, batch, length] rotary positions of keys before rotation; None for a cache of rotated keys."""
     kept = (layer.position_ids for layer in cache.layers if getattr(layer, "unrotated", False))
     return next((position_ids for position_ids in kept if position_ids is not None), None)
 
 
-def start_of(cache, layers, row=0):
+def start_of(cache: DynamicCache | None, layers: Iterable[int], row: int = 0) -> Start:
     """What a warm cache contributes to a run that starts from it, for the traced layers of one batch row."""
     if cache is None or cache.get_seq_length() == 0:
         return Start()

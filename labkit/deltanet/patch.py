@@ -129,7 +129,7 @@ class _Sweep:
         ends = [float(self.judge(self._branches(snap, self.suffix, 1, ()))[0]) for snap in self.whole]
         self.ends = dict(zip(("clean", "other"), ends, strict=True))
 
-    def scores(self, sets, after):
+    def scores(self, sets: Sequence, after: int | None) -> torch.Tensor:
         """Score of every set [branch], its states exchanged after a token; None means where each prefix ends."""
         if after is None:
             (source, snap), rest = self.whole, self.suffix
@@ -143,7 +143,7 @@ class _Sweep:
             scores.append(self.judge(self._branches(snap, rest, len(chosen), exchanged, source)).float().cpu())
         return torch.cat(scores)
 
-    def labelled(self, name, dims, score, coords):
+    def labelled(self, name: str, dims: Sequence[str], score: torch.Tensor, coords: dict) -> "xarray.Dataset":  # noqa: F821
         """Score and effect: the share of the way from the other prompt (0) to the clean one (1); NaN if both agree."""
         clean, other = self.ends["clean"], self.ends["other"]
         effect = (score - other) / (clean - other) if clean != other else score * float("nan")

@@ -68,16 +68,16 @@ class BlockProbe(DeltaNetProbe):
         super().__init__(name, layers=layers, block=block)
         self.names, self.how = tuple(names), how
 
-    def needs(self, spec):
+    def needs(self, spec: Spec) -> dict[int, Sequence[str]]:
         return dict.fromkeys(super().needs(spec), SEAMS if set(self.names) - {"keep", "write"} else ("a", "b"))
 
-    def outputs(self, spec):
+    def outputs(self, spec: Spec) -> dict[str, dict[str, int | None]]:
         return {name: {"layer": None, "head": spec.value_heads, "block": None} for name in self.names}
 
-    def signature(self):
+    def signature(self) -> list:
         return [*super().signature(), list(self.names), self.how]
 
-    def eat(self, run):
+    def eat(self, run: Run) -> None:
         layers = [self._columns(run, layer) for layer in self.layers]
         for name in self.names:
             self.add(name, torch.stack([self.reduced(columns[name], self.how) for columns in layers], 1))
@@ -90,7 +90,7 @@ class BlockProbe(DeltaNetProbe):
         walked = self.walk(run, layer, updates=True)
         return walked.terms | {"out": walked.reads.norm(dim=-1)}
 
-    def result(self, model):
+    def result(self, model: str) -> "xarray.Dataset":  # noqa: F821
         first = self.column("first")
         values = {name: (("block",), self.column(name), name) for name in self.names}
         coords = {"block": range(len(first)), "block_start": ("block", first)}
@@ -102,10 +102,10 @@ class SpectrumProbe(DeltaNetProbe):
 
     names = {"stable_rank": "stable_rank", "effective_rank": "effective_rank", "end_norm": "state_norm"}
 
-    def outputs(self, spec):
+    def outputs(self, spec: Spec) -> dict[str, dict[str, int | None]]:
         return {name: {"layer": None, "head": spec.value_heads, "step": None} for name in self.names}
 
-    def eat(self, run):
+    def eat(self, run: Run) -> None:
         singular = torch.stack([torch.linalg.svdvals(self.walk(run, layer).end) for layer in self.layers])
         stable, effective = ranks(singular)
         self.add("stable_rank", stable[None])
@@ -113,7 +113,7 @@ class SpectrumProbe(DeltaNetProbe):
         self.add("end_norm", singular.square().sum(-1).sqrt()[None])
         self.add("last", run.positions[-1:])
 
-    def result(self, model):
+    def result(self, model: str) -> "xarray.Dataset":  # noqa: F821
         last = self.column("last")
         values = {name: (("step",), self.column(name), quantity) for name, quantity in self.names.items()}
         return self.labelled(values, {"step": range(len(last)), "step_token": ("step", last)}, model)
@@ -128,19 +128,19 @@ class RowProbe(DeltaNetProbe):
         if not self.tokens or self.tokens[0] < 0:
             raise InputError("rows of which tokens?", got=self.tokens, expected="absolute positions, 0 and above")
 
-    def outputs(self, spec):
+    def outputs(self, spec: Spec) -> dict[str, dict[str, int | None]]:
         return {"weight": {"layer": None, "head": spec.value_heads, "token": None, "source": None}}
 
-    def check(self, tokens):
+    def check(self, tokens: int) -> None:
         if self.tokens[-1] >= tokens:
             raise InputError(
                 "rows of tokens that the prompt does not have", got=self.tokens[-1], expected=f"below {tokens}"
             )
 
-    def signature(self):
+    def signature(self) -> list:
         return [*super().signature(), list(self.tokens)]
 
-    def eat(self, run):
+    def eat(self, run: Run) -> None:
         first = run.start.length
         inside = [t - first for t in self.tokens if first <= t < first + len(run)]
         sources = max(0, min(len(run), self.tokens[-1] + 1 - first))
@@ -151,7 +151,7 @@ class RowProbe(DeltaNetProbe):
             self.add(f"{layer}.q", x.q[inside])
         self.add("at", run.positions[inside])
 
-    def result(self, model):
+    def result(self, model: str) -> "xarray.Dataset":  # noqa: F821
         at, rows = self.column("at"), []
         for layer in self.layers:
             k, g, beta, q = (self.column(f"{layer}.{name}") for name in ("k", "g", "beta", "q"))

@@ -8,6 +8,7 @@ import hashlib
 import html
 import json
 import pathlib
+from collections.abc import Sequence
 
 from labkit.draw.theme import CONFIG
 from labkit.errors import InputError
@@ -50,7 +51,7 @@ for (const plot of document.querySelectorAll('.plot')) {
 """
 
 
-def page(path, figures, *, title, text=""):
+def page(path: str | pathlib.Path, figures: Sequence, *, title: str, text: str = "") -> pathlib.Path:
     """Write figures and words into one HTML file of some five megabytes that any browser opens without a network.
 
     Args:

@@ -53,15 +53,15 @@ TEMPLATE = {
 class Figure(go.Figure):
     """A plotly figure that shows itself with the quiet toolbar: in JupyterLab, in a page, and when written to one."""
 
-    def show(self, *args, **kwargs):
+    def show(self, *args, **kwargs) -> None:
         """As plotly's, with `CONFIG`, and standing still at the first frame, unless told otherwise."""
         return super().show(*args, **STILL | kwargs)
 
-    def to_html(self, *args, **kwargs):
+    def to_html(self, *args, **kwargs) -> str:
         """As plotly's, with `CONFIG`, and standing still at the first frame, unless told otherwise."""
         return super().to_html(*args, **STILL | kwargs)
 
-    def write_html(self, *args, **kwargs):
+    def write_html(self, *args, **kwargs) -> None:
         """As plotly's, with `CONFIG`, and standing still at the first frame, unless told otherwise."""
         return super().write_html(*args, **STILL | kwargs)
 

@@ -16,7 +16,7 @@ LIMIT = 1_000_000  # values of one figure: a browser stays fluent below
 NAMED = 20_000  # positions of one axis whose text is kept for the hover
 
 
-def escape(text) -> str:
+def escape(text: object) -> str:
     """Text made inert and readable in plotly, which understands a subset of HTML, and TeX between dollar signs."""
     return html.escape(str(text), quote=False).replace("$", "&#36;")
 
@@ -84,7 +84,7 @@ def words(array: xarray.DataArray, dim: str, width: int | None = None) -> list[s
     return [escape(short(text, width)) for text in texts]
 
 
-def short(text, width: int) -> str:
+def short(text: str, width: int) -> str:
     """Text cut to `width` signs."""
     text = str(text)
     return text if len(text) <= width else text[: width - 1] + "…"

@@ -6,12 +6,14 @@ each row, in prefill, in chunks and in decode alike.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
+from labkit.cache import Snapshot
 from labkit.errors import InputError, LayerError
 from labkit.notation import is_index, select, whole_numbers
+from labkit.spec import Spec
 from labkit.trace import Run
 
 
@@ -64,7 +66,7 @@ class StateEdit:
         return f"{self.name}(layer={self.layer}, at={self.at}{where})"
 
 
-def indices(values, axis: str) -> tuple[int, ...] | None:
+def indices(values: int | Sequence[int] | slice | None, axis: str) -> tuple[int, ...] | None:
     """Heads or absolute positions of an edit; None is all.
 
     Raises:
@@ -82,29 +84,66 @@ def indices(values, axis: str) -> tuple[int, ...] | None:
     return chosen
 
 
-def function(change, *, seam, layer, heads=None, tokens=None, name="function"):
+def function(
+    change: Callable,
+    *,
+    seam: str,
+    layer: int,
+    heads: int | Sequence[int] | None = None,
+    tokens: int | Sequence[int] | None = None,
+    name: str = "function",
+) -> SeamEdit:
     """Any function `(values, positions) -> values` at a seam; see `SeamEdit`."""
     return SeamEdit(seam, layer, change, indices(heads, "heads"), indices(tokens, "tokens"), name)
 
 
-def set(seam, *, layer, value, heads=None, tokens=None):
+def set(
+    seam: str,
+    *,
+    layer: int,
+    value: float | torch.Tensor,
+    heads: int | Sequence[int] | None = None,
+    tokens: int | Sequence[int] | None = None,
+) -> SeamEdit:
     """Set a seam to a number or to a tensor that broadcasts over [batch, token, head, ...]."""
     write = lambda x, at: torch.as_tensor(value, dtype=x.dtype, device=x.device).expand_as(x)  # noqa: E731
     return function(write, seam=seam, layer=layer, heads=heads, tokens=tokens, name="set")
 
 
-def scale(seam, *, layer, factor, heads=None, tokens=None):
+def scale(
+    seam: str,
+    *,
+    layer: int,
+    factor: float,
+    heads: int | Sequence[int] | None = None,
+    tokens: int | Sequence[int] | None = None,
+) -> SeamEdit:
     """Multiply a seam by a number; 0 removes it, 1 changes nothing."""
     return function(lambda x, at: x * factor, seam=seam, layer=layer, heads=heads, tokens=tokens, name="scale")
 
 
-def add(seam, *, layer, vector, heads=None, tokens=None):
+def add(
+    seam: str,
+    *,
+    layer: int,
+    vector: float | torch.Tensor,
+    heads: int | Sequence[int] | None = None,
+    tokens: int | Sequence[int] | None = None,
+) -> SeamEdit:
     """Add a number or a tensor that broadcasts over [batch, token, head, ...]: steering."""
     plus = lambda x, at: x + torch.as_tensor(vector, dtype=x.dtype, device=x.device)  # noqa: E731
     return function(plus, seam=seam, layer=layer, heads=heads, tokens=tokens, name="add")
 
 
-def patch(seam, *, layer, run, heads=None, tokens=None, source=None):
+def patch(
+    seam: str,
+    *,
+    layer: int,
+    run: Run,
+    heads: int | Sequence[int] | None = None,
+    tokens: int | Sequence[int] | None = None,
+    source: int | Sequence[int] | None = None,
+) -> SeamEdit:
     """Take the values that the same seam had in another run: activation patching.
 
     Args:
@@ -140,17 +179,26 @@ def patch(seam, *, layer, run, heads=None, tokens=None, source=None):
     return SeamEdit(seam, layer, change, chosen, tokens, "patch")
 
 
-def state(change=None, *, layer, at, heads=None, window=None):
+def state(
+    change: Callable | None = None,
+    *,
+    layer: int,
+    at: int,
+    heads: int | Sequence[int] | None = None,
+    window: Callable | None = None,
+) -> StateEdit:
     """Change the recurrent state (and, by `window`, the convolution window) of a DeltaNet layer after token `at`."""
     return StateEdit(layer, at, change, indices(heads, "heads"), window)
 
 
-def ablate(layers):
+def ablate(layers: int | Sequence[int]) -> list[SeamEdit]:
     """Edits that take the mixers of layers away, of either kind and of none: `lab.edit(*edit.ablate([3, 7]))`."""
     return [scale("mixer_out", layer=layer, factor=0) for layer in whole_numbers(layers, "layers")]
 
 
-def patch_state(snap, *, layer, at, heads=None, window=True):
+def patch_state(
+    snap: Snapshot, *, layer: int, at: int, heads: int | Sequence[int] | None = None, window: bool = True
+) -> StateEdit:
     """Put a snapshot's state (and convolution window) of this layer in place after token `at`.
 
     Args:
@@ -165,7 +213,7 @@ def patch_state(snap, *, layer, at, heads=None, window=True):
     return StateEdit(layer, at, lambda old: new.to(old), chosen, replace, "patch_state")
 
 
-def checked(edits, spec):
+def checked(edits: Iterable[SeamEdit | StateEdit], spec: Spec) -> tuple[SeamEdit | StateEdit, ...]:
     """The edits, if each fits the model.
 
     Raises:

@@ -1,17 +1,19 @@
 """Edits held on a model: hooks for as long as a block lasts, and what is done to a state between two passes."""
 
 import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from labkit.cache import is_linear
 from labkit.edit.edits import SeamEdit, StateEdit
 from labkit.errors import InputError, LayerError
+from labkit.spec import Spec
 from labkit.trace import Pass, decoder
 
 
 @contextlib.contextmanager
-def applied(model, spec, edits):
+def applied(model, spec: Spec, edits: Sequence[SeamEdit | StateEdit]) -> Iterator[None]:
     """Hooks for these edits, for as long as the block lasts; removed also after an exception or an interrupt.
 
     Raises:

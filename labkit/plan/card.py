@@ -1,6 +1,7 @@
 """The Plan: what a request costs, whether it fits, and the error when it does not."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from labkit.errors import BudgetError
 from labkit.spec import size
@@ -33,23 +34,23 @@ class Plan(Table):
     cheaper: tuple = ()
 
     @property
-    def peak(self):
+    def peak(self) -> int:
         """Bytes alive at the highest moment, above the loaded model."""
         return sum(self.parts.values())
 
     bytes = peak
 
     @property
-    def fits(self):
+    def fits(self) -> bool:
         """Whether the peak is within the budget."""
         return self.peak <= self.budget
 
     @property
-    def title(self):
+    def title(self) -> str:
         """The request."""
         return f"{self.want}, {self.tokens:,} tokens"
 
-    def facts(self):
+    def facts(self) -> list[tuple[str, str, str]]:
         """Rows (group, name, value) that both representations show."""
         rows = [("bytes at the peak", name, size(count)) for name, count in self.parts.items() if count]
         verdict = f"{size(self.budget)} of {self.where}: {'fits' if self.fits else 'refused'}"
@@ -57,7 +58,7 @@ class Plan(Table):
         rows += [("all", "budget", verdict), ("all", "forward passes", f"{self.flops / 1e12:.3g} TFLOP")]
         return rows + [("all", "cheaper", f"{way}: {size(count)}") for way, count in self.cheaper]
 
-    def refuse(self):
+    def refuse(self) -> "Plan":
         """Raise if it does not fit.
 
         Raises:
@@ -75,7 +76,7 @@ class Plan(Table):
         )
 
 
-def budget(device):
+def budget(device) -> tuple[int, str]:
     """(bytes free, where) on the device that runs the model."""
     if device.type == "cuda":
         import torch
@@ -97,7 +98,7 @@ class Cost:
     flops: float = 0.0
 
 
-def admit(want, tokens, count, device, cheaper):
+def admit(want: str, tokens: int, count: int, device, cheaper: Sequence[tuple[str, int]]) -> None:
     """Refuse a reading whose result alone would not fit; for calls on a run, before they allocate.
 
     Args:

@@ -3,11 +3,12 @@
 import dataclasses
 import importlib
 import importlib.util
+from collections.abc import Callable, Sequence
 
 from labkit.errors import InputError
 from labkit.plan import card
 from labkit.plan.card import Plan
-from labkit.spec import prefill_flops
+from labkit.spec import Spec, prefill_flops
 from labkit.spec.memory import dtype_bytes
 from labkit.trace import layers_of, wanted_seams
 
@@ -26,7 +27,15 @@ def readings() -> dict:
     return named
 
 
-def make(lab, *, tokens, want="trace", layers=None, chunk=None, **options):
+def make(
+    lab,
+    *,
+    tokens: int,
+    want: str | Callable = "trace",
+    layers: int | Sequence[int] | None = None,
+    chunk: int | None = None,
+    **options,
+) -> Plan:
     """Plan a request without running it.
 
     Args:
@@ -68,7 +77,9 @@ def make(lab, *, tokens, want="trace", layers=None, chunk=None, **options):
     return dataclasses.replace(plan, cheaper=tuple(smaller))
 
 
-def admit_trace(lab, *, tokens, wanted, logits, device, chunk=None, grad=False):
+def admit_trace(
+    lab, *, tokens: int, wanted: dict[int, list[str]], logits: int, device, chunk: int | None = None, grad: bool = False
+) -> None:
     """Refuse a trace that would not fit, before the model runs; see `Lab.trace`."""
     plan = _trace(lab, tokens, wanted, chunk, logits, offload=device is not None, grad=grad)
     if not plan.fits:
@@ -77,7 +88,7 @@ def admit_trace(lab, *, tokens, wanted, logits, device, chunk=None, grad=False):
         dataclasses.replace(plan, cheaper=tuple(cheaper)).refuse()
 
 
-def seam_bytes(spec, layer, name, tokens, width):
+def seam_bytes(spec: Spec, layer: int, name: str, tokens: int, width: int) -> int:
     """Bytes of one seam of so many tokens, `width` bytes a number; a part keeps its whole tensor alive."""
     return tokens * width * spec.seams[spec.kind(layer)][name].width(spec)
 

@@ -196,14 +196,14 @@ class _Cost:
         self.options = dict(dtype=dtype, quantize=quantize)
         self.kv = memory.kv_bytes_per_token(spec, self.kv_dtype)
 
-    def of(self, call):
+    def of(self, call: Call) -> dict[str, float]:
         """Decode time of the generated tokens, each read with everything before it; share of the window."""
         begin, count = len(call.prompt), len(call.generated)
         middle = begin + (count - 1) / 2  # bytes are linear in the length
         seconds = count * compute.decode_seconds(self.spec, middle, self.gpu, kv_dtype=self.kv_dtype, **self.options)
         return {"decode_seconds": seconds, "window_share": (begin + count) / self.spec.window}
 
-    def prefill(self, tokens, cached):
+    def prefill(self, tokens: np.ndarray, cached: np.ndarray) -> dict[str, np.ndarray]:
         """FLOPs and seconds of reading prompts of which a part is cached."""
         pairs = list(zip(tokens.tolist(), cached.tolist(), strict=True))
         flops = [compute.prefill_flops(self.spec, n, cached=c)["total"] for n, c in pairs]

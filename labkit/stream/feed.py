@@ -1,5 +1,8 @@
 """The loop: feed a chunk, show it to the probes, forget it."""
 
+import pathlib
+from collections.abc import Sequence
+
 import torch
 
 from labkit import cache as _cache
@@ -9,6 +12,7 @@ from labkit.errors import InputError, LabError
 from labkit.notation import label
 from labkit.progress import counter
 from labkit.rotary import Scaling
+from labkit.spec import Spec
 from labkit.spec.memory import kv_bytes_per_token
 from labkit.stream.probe import Probe
 from labkit.stream.store import Store
@@ -23,7 +27,17 @@ class Interrupted(LabError, KeyboardInterrupt):
         self.dataset = dataset
 
 
-def run(lab, ids, *, probes, chunk=2048, progress=False, checkpoint=None, every=16, kv_device=None):
+def run(
+    lab,
+    ids: torch.Tensor,
+    *,
+    probes: Probe | Sequence[Probe],
+    chunk: int = 2048,
+    progress: bool = False,
+    checkpoint: str | pathlib.Path | None = None,
+    every: int = 16,
+    kv_device: torch.device | str | None = None,
+) -> "xarray.Dataset":  # noqa: F821
     """Feed a prompt chunk by chunk to the model and to the probes.
 
     Args:
@@ -137,7 +151,7 @@ def _admit_keys(lab, tokens, kv_device):
     _plan.admit("lab.stream: keys and values", tokens, tokens * each, where, ways)
 
 
-def check_merge(probes, spec):
+def check_merge(probes: Sequence[Probe], spec: Spec) -> None:
     """Refuse probes whose datasets could not be merged, before anything runs.
 
     Raises:

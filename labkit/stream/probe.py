@@ -6,7 +6,8 @@ import torch
 
 from labkit.errors import InputError
 from labkit.notation import label, select
-from labkit.trace import layers_of
+from labkit.spec import Spec
+from labkit.trace import Run, layers_of
 
 
 class Probe:
@@ -29,46 +30,46 @@ class Probe:
         self.layers: tuple[int, ...] = ()
         self.rows: dict[str, list[torch.Tensor]] = {}
 
-    def needs(self, spec):
+    def needs(self, spec: Spec) -> dict[int, Sequence[str]]:
         """Settle `self.layers` for this model; returns `{layer: seam names}`."""
         raise NotImplementedError
 
-    def outputs(self, spec):
+    def outputs(self, spec: Spec) -> dict[str, dict[str, int | None]]:
         """`{variable: {axis: size, or None where a coordinate aligns it}}` of the dataset; after `needs`."""
         return {}
 
-    def check(self, tokens):
+    def check(self, tokens: int) -> None:
         """Refuse a prompt of so many tokens that does not hold what is asked for; before anything runs."""
 
-    def eat(self, run):
+    def eat(self, run: Run) -> None:
         """Look at one chunk."""
         raise NotImplementedError
 
-    def result(self, model):
+    def result(self, model: str) -> "xarray.Dataset":  # noqa: F821
         """The dataset of everything eaten so far."""
         raise NotImplementedError
 
-    def signature(self):
+    def signature(self) -> list:
         """What must be equal for a checkpoint to be continued."""
         return [type(self).__name__, list(self.layers), self.block]
 
-    def add(self, name, value):
+    def add(self, name: str, value: torch.Tensor) -> None:
         """Append a row; it moves to the CPU."""
         self.rows.setdefault(name, []).append(value.detach().cpu())
 
-    def column(self, name):
+    def column(self, name: str) -> torch.Tensor:
         """All rows of a name, joined."""
         joined = torch.cat(self.rows[name])
         self.rows[name] = [joined]
         return joined
 
-    def reduced(self, x, how):
+    def reduced(self, x: torch.Tensor, how: str) -> torch.Tensor:
         """[token, ...] -> [block, ...] by "mean" or "sum"; the last block may be shorter."""
         parts = [getattr(part, how)(0) for part in x.split(self.block)]
         return torch.stack(parts)
 
 
-def of_kind(layers, spec, kind: str, instead: str) -> tuple[int, ...]:
+def of_kind(layers: int | Sequence[int] | None, spec: Spec, kind: str, instead: str) -> tuple[int, ...]:
     """The layers of a kind among these, for a probe; None is all of them. Raises as `trace.layers_of`."""
     return tuple(layers_of(spec, layers, kind, "this probe", instead))
 
@@ -80,7 +81,7 @@ class Capture(Probe):
         super().__init__(layers=layers, block=1)
         self.seam, self.asked_tokens, self.tokens = seam, tokens, []
 
-    def needs(self, spec):
+    def needs(self, spec: Spec) -> dict[int, Sequence[str]]:
         fits = [at for at in range(spec.layers) if self.seam in spec.seams[spec.kind(at)]]
         if not fits:
             known = sorted({name for seams in spec.seams.values() for name in seams})
@@ -96,22 +97,22 @@ class Capture(Probe):
         self.place = places[self.layers[0]]
         return dict.fromkeys(self.layers, (self.seam,))
 
-    def check(self, tokens):
+    def check(self, tokens: int) -> None:
         self.tokens = sorted(set(select(self.asked_tokens, tokens, "token")))
 
-    def outputs(self, spec):
+    def outputs(self, spec: Spec) -> dict[str, dict[str, int | None]]:
         sizes = {axis: spec.axis_sizes.get(axis, self.place.width(spec)) for axis in self.place.dims}
         return {self.seam: {"token": None, "layer": None} | sizes}
 
-    def signature(self):
+    def signature(self) -> list:
         return [*super().signature(), self.seam, list(self.tokens)]
 
-    def eat(self, run):
+    def eat(self, run: Run) -> None:
         rows = [token - run.start.length for token in self.tokens if 0 <= token - run.start.length < len(run)]
         self.add("at", run.positions[rows])
         self.add("values", torch.stack([run.seams[layer, self.seam][rows] for layer in self.layers], 1))
 
-    def result(self, model):
+    def result(self, model: str) -> "xarray.Dataset":  # noqa: F821
         heads = self.place.dims[:1] if self.place.dims != ("channel",) else ()
         dims = ("layer", *heads, "token", *self.place.dims[len(heads) :])
         values = self.column("values").transpose(0, 1)  # [layer, token, *dims]

@@ -28,7 +28,7 @@ class Store:
         self.written, self.pieces, self.logits = 0, [], None
         self.rows = {}  # (probe, name) -> rows that are written
 
-    def resume(self, cache):
+    def resume(self, cache: _cache.HybridCache) -> tuple[_cache.HybridCache, int]:
         """(cache, tokens done): the empty cache that is given, filled as the last checkpoint left it.
 
         Raises:
@@ -72,7 +72,13 @@ class Store:
         snap = _cache.Snapshot(self.written, **parts, **facts)
         return _cache.restore(snap, cache), self.written
 
-    def write(self, cache, held, done, logits):
+    def write(
+        self,
+        cache: _cache.HybridCache,
+        held: dict[int, tuple[torch.Tensor, torch.Tensor]],
+        done: int,
+        logits: torch.Tensor | None,
+    ) -> None:
         """Write what is finished; the book is replaced last, so a kill at any moment leaves a usable folder."""
         from safetensors.torch import save_file
 

@@ -261,6 +261,6 @@ def _effort(variant, enable_thinking, effort):
     return EFFORTS[effort or "xhigh"]
 
 
-def as_json(value) -> str:
+def as_json(value: object) -> str:
     """JSON as the templates write it: keys in their order, letters unescaped."""
     return json.dumps(value, ensure_ascii=False)

@@ -40,11 +40,11 @@ class Recorder:
     def __exit__(self, *error):
         self._scope.close()
 
-    def clear(self):
+    def clear(self) -> None:
         """Forget what was recorded; the hooks stay."""
         self.pieces, self.rotary = {}, []
 
-    def joined(self, tokens):
+    def joined(self, tokens: int) -> tuple[dict[tuple[int, str], torch.Tensor], tuple[torch.Tensor, ...]]:
         """`{(layer, name): [batch, tokens, *dims]}` and rotary (cos, sin), each [batch, tokens, rotary].
 
         Raises:

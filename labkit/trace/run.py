@@ -47,7 +47,7 @@ class Seams(Mapping):
         return len(self._tensors)
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> int:
         """Bytes held by all seams."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self._tensors.values())
 
@@ -76,7 +76,7 @@ class Start:
     placed: bool = False
     position_ids: torch.Tensor | None = None
 
-    def angles(self, scaling, spec, like):
+    def angles(self, scaling: Scaling, spec: Spec, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(cos, sin), each [length, rotary channels], that turn keys before rotation under a scaling.
 
         Raises:
@@ -132,12 +132,12 @@ class Run:
         return len(self.ids)
 
     @property
-    def layers(self):
+    def layers(self) -> tuple[int, ...]:
         """The layers that were traced."""
         return tuple(sorted({layer for layer, _ in self.seams}))
 
     @property
-    def positions(self):
+    def positions(self) -> torch.Tensor:
         """Absolute positions of the run's tokens, [token]; they start at `start.length`."""
         return torch.arange(len(self.ids)) + self.start.length
 
@@ -147,7 +147,7 @@ class Run:
         warm = f" after {self.start.length} cached tokens" if self.start.length else ""
         return f"Run({len(self)} tokens{grown}{warm}, layers {list(self.layers)}, {self.seams!r})"
 
-    def check_parity(self, layer, reading, recomputed, seam):
+    def check_parity(self, layer: int, reading: str, recomputed: torch.Tensor, seam: torch.Tensor) -> dict[str, float]:
         """Compare what was recomputed with the model's own next seam and note the error in `parity`.
 
         Args:
@@ -196,7 +196,7 @@ class Run:
         place = self.spec.seams[self.spec.kind(layer)][seam]
         return place.read(slope, self.spec, 1, len(self))[0].view_as(values)
 
-    def save(self, folder):
+    def save(self, folder: str | pathlib.Path) -> None:
         """Write the run as `run.safetensors` and `run.json` into a new or empty folder; no pickle.
 
         Raises:
@@ -231,7 +231,7 @@ class Run:
         (folder / "run.json").write_text(json.dumps(facts, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
-def open_run(folder):
+def open_run(folder: str | pathlib.Path) -> Run:
     """Read back what `Run.save` wrote; no model is needed.
 
     Raises:
@@ -277,7 +277,7 @@ def open_run(folder):
     )
 
 
-def texts(tokenizer, ids):
+def texts(tokenizer, ids: torch.Tensor) -> tuple[str, ...]:
     """Readable text of each token, one string per id."""
     if tokenizer is None:
         return tuple(f"[{i}]" for i in ids.tolist())

@@ -6,6 +6,7 @@ A seam is a tensor that crosses a module boundary inside one decoder layer; the 
 
 import dataclasses
 import inspect
+from collections.abc import Iterable, Sequence
 
 import torch
 from transformers.cache_utils import Cache
@@ -13,18 +14,19 @@ from transformers.cache_utils import Cache
 from labkit.errors import BackendError, InputError, LayerError
 from labkit.families import FAMILIES
 from labkit.notation import whole_numbers
+from labkit.spec import Spec
 
 TITLES = {"deltanet": "Gated DeltaNet", "attention": "gated attention"}
 CACHE_NAMES = ("cache", "past_key_values")  # of the parameter, newest first: transformers 5.24 renamed it
 
 
-def decoder(model):
+def decoder(model) -> torch.nn.Module:
     """The stack of decoder layers: `model.model`, or `model.model.language_model` in the image-text class."""
     inner = model.model
     return getattr(inner, "language_model", inner)
 
 
-def cache_parameter(module) -> str:
+def cache_parameter(module: torch.nn.Module) -> str:
     """The name under which a module's forward takes its cache.
 
     Raises:
@@ -42,7 +44,7 @@ def cache_parameter(module) -> str:
     )
 
 
-def arguments(module, args, kwargs) -> dict:
+def arguments(module: torch.nn.Module, args: tuple, kwargs: dict) -> dict:
     """A call's arguments by their names, as a hook sees it, however they were handed over."""
     given = inspect.signature(type(module).forward).bind(None, *args, **kwargs).arguments
     given = dict(list(given.items())[1:])  # without self
@@ -65,7 +67,7 @@ class Pass:
     mask: torch.Tensor | None
 
     @classmethod
-    def of(cls, module, args, kwargs) -> "Pass":
+    def of(cls, module: torch.nn.Module, args: tuple, kwargs: dict) -> "Pass":
         """From a hook's arguments; the cache is found by its type, whatever its parameter is called.
 
         Raises:
@@ -91,7 +93,9 @@ class Pass:
         return cls(*source.shape[:2], cache, 0 if cache is None else cache.get_seq_length(), mask)
 
 
-def wanted_seams(spec, layers=None, seams=None) -> dict[int, list[str]]:
+def wanted_seams(
+    spec: Spec, layers: int | Sequence[int] | None = None, seams: Sequence[str] | None = None
+) -> dict[int, list[str]]:
     """`{layer: names}` from the arguments of `Lab.trace`; None means all.
 
     Raises:
@@ -108,7 +112,9 @@ def wanted_seams(spec, layers=None, seams=None) -> dict[int, list[str]]:
     }
 
 
-def layers_of(spec, layers, kind: str, name: str, instead: str | None = None) -> list[int]:
+def layers_of(
+    spec: Spec, layers: int | Sequence[int] | None, kind: str, name: str, instead: str | None = None
+) -> list[int]:
     """The layers of a kind among these; None is all of them.
 
     Args:
@@ -131,7 +137,7 @@ def layers_of(spec, layers, kind: str, name: str, instead: str | None = None) ->
     return chosen
 
 
-def parameters_of(model, spec, layers) -> dict[tuple[int, str], torch.Tensor]:
+def parameters_of(model, spec: Spec, layers: Iterable[int]) -> dict[tuple[int, str], torch.Tensor]:
     """Copies of the small weights that the readings of these layers need, by (layer, name)."""
     stack, paths = decoder(model), FAMILIES[spec.family].parameters
     return {
