@@ -180,7 +180,7 @@ def chosen(rows: int | Sequence[int] | None, samples: int | None, length: int) -
         at = spaced(min(samples, length), length)
         return at, f"{len(at):,} of {length:,}, evenly spaced"
     at = sorted(set(select(rows, length, "token")))
-    return at, f"all {length:,}" if rows is None else f"{len(at):,} of {length:,}, chosen"
+    return at, f"all {length:,}" if len(at) == length else f"{len(at):,} of {length:,}, chosen"
 
 
 def map_cost(request: Request, maps: int = 1) -> Cost:
