@@ -11,7 +11,7 @@ PYTHON ?= $(shell for name in python3.11 python3 python3.12 python3.13 python3.1
 PY := .venv/bin/python
 READY := .venv/.ok
 # Two processes; a file stays in one, since its fixtures are shared and a notebook's cells follow each other.
-BOTH := -n 2 --dist loadfile
+BOTH := -n 2 --dist loadfile --no-loadscope-reorder
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20

@@ -19,6 +19,9 @@ VOLATILE = {"uid", "template"}
 UID = re.compile(r"(?<='uid': ')[0-9a-f-]+")
 NUMBER = re.compile(r"[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?")
 SHOWN = 8
+# Of two processes neither should begin one of these when the other is done.
+LONGEST = ("test_figures.py", "test_yarn.py", "07_stretch_the_context.ipynb", "test_browser.py", "test_nano.py")
+LONGEST += ("03_operate_on_memory.ipynb", "05_share_the_work.ipynb", "01_remember.ipynb", "test_notebooks.py")
 
 
 class Text(str):
@@ -126,7 +129,9 @@ def pytest_assertrepr_compare(op, left, right):
 
 
 def pytest_collection_modifyitems(items):
-    """Give nbval's cells tolerant outputs and time enough on a busy machine."""
+    """Begin with the longest files; give nbval's cells tolerant outputs and time enough on a busy machine."""
+    last = len(LONGEST)
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else last)
     for item in items:
         if type(item).__name__ == "IPyNbCell":
             item.output_timeout = OUTPUT_TIMEOUT
