@@ -7,6 +7,7 @@ import torch
 from labkit import deltanet, edit
 from labkit.deltanet import equation as eq
 from labkit.errors import InputError, LayerError
+from labkit.trace import cache_parameter
 
 IDS = tiny.ids(90)
 LAYER, HEADS, AT = 1, [7, 2], 40
@@ -219,7 +220,7 @@ def test_exchanging_everything_gives_the_clean_prompt(lab):
     cold = lab.trace(torch.cat([CLEAN, SUFFIX])).logits
     stacked = snap.stacked(3)
     with torch.no_grad():
-        out = lab.model(SUFFIX[None].expand(3, -1), past_key_values=lab.restore(stacked)).logits[:, -1]
+        out = lab.model(SUFFIX[None].expand(3, -1), **{cache_parameter(lab.model): lab.restore(stacked)}).logits[:, -1]
     assert (out - cold).abs().max() < 2e-4 * cold.abs().max()
     assert snap.state[0].shape[0] == 1, "the snapshot is as it was"
 

@@ -108,8 +108,9 @@ def contribution(
         LayerError, SeamError; ParityError, also for a lab of other weights; InputError: a lab of another shape;
         BudgetError: maps that would not fit.
     """
-    if lab.spec != run.spec:
-        raise InputError("the run came from another model", got=run.model, expected=lab.name)
+    if differing := [name for name, value in vars(run.spec).items() if value != getattr(lab.spec, name)]:
+        got, expected = f"{run.model}, other {', '.join(differing)}", lab.name
+        raise InputError("the run came from another model", got=got, expected=expected)
     spec = run.spec
     heads, rows = select(heads, spec.query_heads, "query_head"), select(rows, len(run), "token")
     projected = _projected(run, lab, layer, rows)

@@ -67,9 +67,10 @@ def period(tokens, device, *, samples, chunk=8192, block=4096):
     import torch
 
     from labkit import attention, deltanet, spec
+    from labkit.families import FAMILIES
 
     real = spec.read("Qwen3.6-27B")
-    sizes = {theirs: getattr(real, ours) for ours, theirs in spec.config.SIZES.items()}
+    sizes = {theirs: getattr(real, ours) for ours, theirs in FAMILIES[real.family].sizes.items()}
     sizes |= dict(num_hidden_layers=4, layer_types=None, vocab_size=4096, max_position_embeddings=1_010_000)
     rope = dict(rope_type="default", rope_theta=real.rope_theta, partial_rotary_factor=0.25)
     lab = tiny.make_lab(tiny.model(dtype=torch.bfloat16, **sizes, rope_parameters=rope).to(device), "one period of 27B")

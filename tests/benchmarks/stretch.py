@@ -27,20 +27,21 @@ def on_card():
 def seeded(device, **changes):
     """A lab around random weights of the 27B's text model, made where they live; `changes` of sizes for a dry run."""
     import torch
-    from transformers import Qwen3_5ForCausalLM, Qwen3_5TextConfig
 
+    import labkit
     from labkit import spec
-    from labkit.lab import Lab
+    from labkit.families import FAMILIES
 
     real = spec.read("Qwen3.6-27B")
-    sizes = {theirs: getattr(real, ours) for ours, theirs in spec.config.SIZES.items()} | {"layer_types": None}
+    family = FAMILIES[real.family]
+    sizes = {theirs: getattr(real, ours) for ours, theirs in family.sizes.items()} | {"layer_types": None}
     rope = dict(rope_type="default", rope_theta=real.rope_theta, partial_rotary_factor=0.25)
-    config = Qwen3_5TextConfig(**sizes | {"num_hidden_layers": real.layers} | changes, rope_parameters=rope)
+    config = family.configuration(**sizes | {"num_hidden_layers": real.layers} | changes, rope_parameters=rope)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:
         with torch.device(device):
-            model = Qwen3_5ForCausalLM(config).eval().requires_grad_(False)
+            model = family.model_class()(config).eval().requires_grad_(False)
     finally:
         torch.set_default_dtype(before)
     stack, window = model.model, config.max_position_embeddings
@@ -53,7 +54,7 @@ def seeded(device, **changes):
         elif name.endswith("A_log"):
             weight.uniform_(-3, 0, generator=generator)
     assert window == real.window
-    return Lab(model, None, spec.read(config), None, "seeded 27B")
+    return labkit.wrap(model, name="seeded 27B")
 
 
 def prefilled(lab, tokens, factor, *, chunk=8192, block=4096):
