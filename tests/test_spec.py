@@ -730,3 +730,9 @@ def test_the_window_of_a_stretched_checkpoint_is_the_one_that_was_trained(stated
         changed(max_position_embeddings=stated, rope_parameters=rope | {"original_max_position_embeddings": 262_144})
     )
     assert found.window == 262_144
+
+
+def test_models_of_one_shape_do_not_differ_by_name_or_stated_dtype():
+    own = spec.read(tiny.config(), name="mine")
+    assert own.differing(dataclasses.replace(own, name="yours", dtype="bfloat16")) == []
+    assert own.differing(dataclasses.replace(own, dv=15, vocab=77)) == ["vocab", "dv"]

@@ -260,3 +260,9 @@ def test_probes_that_cannot_be_merged_are_refused_before_anything_runs(lab, monk
     monkeypatch.setattr(stream.feed.passes, "feed", lambda *_, **__: pytest.fail("the stream ran"))
     with pytest.raises(InputError, match=message):
         lab.stream(tiny.ids(40), probes=probes(), chunk=16)
+
+
+def test_a_layer_that_is_named_twice_is_watched_once(lab):
+    probes = lambda layers: [deltanet.norms(layers=layers, block=16), stream.capture("q", tokens=[7], layers=[2, 2])]  # noqa: E731
+    twice, once = (lab.stream(tiny.ids(40), probes=probes(layers), chunk=16) for layers in ([1, 3, 1], [1, 3]))
+    xarray.testing.assert_identical(twice, once)

@@ -108,7 +108,7 @@ def contribution(
         LayerError, SeamError; ParityError, also for a lab of other weights; InputError: a lab of another shape;
         BudgetError: maps that would not fit.
     """
-    if differing := [name for name, value in vars(run.spec).items() if value != getattr(lab.spec, name)]:
+    if differing := run.spec.differing(lab.spec):
         got, expected = f"{run.model}, other {', '.join(differing)}", lab.name
         raise InputError("the run came from another model", got=got, expected=expected)
     spec = run.spec

@@ -98,8 +98,9 @@ def state_difference(
     Raises:
         LayerError, SeamError, ParityError; InputError: runs of models of different shape.
     """
-    if run.spec != other.spec:
-        raise InputError("two runs of different models", got=f"{run.model} and {other.model}", expected="one model")
+    if differing := run.spec.differing(other.spec):
+        got = f"{run.model} and {other.model}, other {', '.join(differing)}"
+        raise InputError("two runs of different models", got=got, expected="one shape")
     heads = select(heads, run.spec.value_heads, "head")
     hint = f"deltanet.state_difference(run, run, layer={layer}, token=-1)"
     places = [one_token(each, token, hint) for each in (run, other)]

@@ -119,6 +119,14 @@ class Spec(Table):
         """Indices of the layers of a kind."""
         return tuple(layer for layer, own in enumerate(self.kinds) if own == kind)
 
+    def differing(self, other: "Spec") -> list[str]:
+        """Fields of two models that differ, but for their names and the dtype that their configurations state."""
+        return [
+            name
+            for name, value in vars(self).items()
+            if name not in ("name", "dtype") and value != getattr(other, name)
+        ]
+
     @property
     def seams(self) -> Mapping[str, Mapping[str, Seam]]:
         """`{kind: {name: labkit.families.Seam}}` of this model's layers."""

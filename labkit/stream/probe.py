@@ -71,7 +71,7 @@ class Probe:
 
 def of_kind(layers: int | Sequence[int] | None, spec: Spec, kind: str, instead: str) -> tuple[int, ...]:
     """The layers of a kind among these, for a probe; None is all of them. Raises as `trace.layers_of`."""
-    return tuple(layers_of(spec, layers, kind, "this probe", instead))
+    return tuple(dict.fromkeys(layers_of(spec, layers, kind, "this probe", instead)))
 
 
 class Capture(Probe):
@@ -86,7 +86,7 @@ class Capture(Probe):
         if not fits:
             known = sorted({name for seams in spec.seams.values() for name in seams})
             raise InputError("unknown seam", got=self.seam, expected=known)
-        self.layers = tuple(fits if self.asked is None else select(self.asked, spec.layers, "layer"))
+        self.layers = tuple(dict.fromkeys(fits if self.asked is None else select(self.asked, spec.layers, "layer")))
         if wrong := sorted(set(self.layers) - set(fits)):
             raise InputError(f"these layers have no seam {self.seam!r}", got=wrong, expected=fits)
         places = {layer: spec.seams[spec.kind(layer)][self.seam] for layer in self.layers}
