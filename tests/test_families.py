@@ -11,7 +11,7 @@ import tiny
 import torch
 
 import labkit as lk
-from labkit import deltanet, edit, families, yarn
+from labkit import attention, deltanet, edit, families, yarn
 from labkit.errors import BackendError, InputError
 from labkit.families import ATTENTION, DELTANET, FAMILIES, Seam
 from labkit.notation import AXES, QUANTITIES
@@ -421,3 +421,15 @@ def test_load_of_a_model_names_wrap(model):
         InputError, match=r"a model, not the name of one\n.*Qwen3_5ForCausalLM\n.*\n.*labkit.wrap\(model,"
     ):
         lk.load(model)
+
+
+def test_readings_of_every_family_agree_with_the_model(built):
+    """All layers of a kind in one call, cold and behind a warm cache."""
+    lab, ids = lk.wrap(built[1]), tiny.ids(70)
+    cache = lab.cache()
+    lab.trace(ids[:40], cache=cache)
+    for run in (lab.trace(ids), lab.trace(ids[40:], cache=cache)):
+        for reading in (deltanet.memory, deltanet.implied_attention, deltanet.survival, deltanet.spectrum):
+            assert 0 < reading(run, layer=lab.spec.deltanet_layers).attrs["parity"] < 1e-5, reading
+        for reading in (attention.pattern, attention.summary, attention.bands):
+            assert 0 < reading(run, layer=lab.spec.attention_layers).attrs["parity"] < 1e-5, reading
