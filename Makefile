@@ -2,7 +2,7 @@
 # ARGS go to the command: `make figures ARGS="--only decay_and_write"`, `make test ARGS="-m gpu -n 0"`.
 
 .DEFAULT_GOAL := help
-.PHONY: help env figures notebooks test lint lab bench mutants doctor clean
+.PHONY: help env figures notebooks test lint lab bench mutants attack doctor clean
 
 # The first Python that is new enough and can make environments; `make PYTHON=... env` names another.
 ABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
@@ -39,6 +39,9 @@ bench: $(READY) ## measure speed and memory as ratios
 
 mutants: $(READY) ## plant small bugs, one at a time, and see that the tests find them
 	$(PY) -m tests.mutants $(ARGS)
+
+attack: $(READY) ## attack the lab with damaged files, interrupts and threads, and count
+	$(PY) -m tests.attacks $(ARGS)
 
 doctor: $(READY) ## check the installed packages for known traps
 	$(PY) -m labkit doctor $(ARGS)
