@@ -51,7 +51,7 @@ clean: ## remove the environment, caches and built pages
 	find labkit figures notebooks tests .ci -name __pycache__ -prune -exec rm -rf {} +
 
 # Tiny models: more threads only wait for each other, and one thread repeats its numbers.
-figures notebooks test: export OMP_NUM_THREADS := 1
+figures notebooks test attack: export OMP_NUM_THREADS := 1
 
 $(READY): environment.yml pyproject.toml constraints.txt .ci/install.py
 	@test -n "$(PYTHON)" || { echo "labkit needs Python 3.11 or newer with venv and ensurepip (Debian: apt install python3-venv)"; exit 1; }
