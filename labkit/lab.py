@@ -4,22 +4,23 @@ Reading is a call that returns a value; changing is a `with` block that cleans u
 toggles: the only state between calls is which scopes are open (`labkit.scopes`).
 """
 
-import contextlib
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Sequence
 
 import torch
 
 from labkit import cache as _cache
+from labkit import calls, passes, prompts
 from labkit import edit as _edit
-from labkit import passes, prompts
 from labkit import plan as _plan
 from labkit import stream as _stream
 from labkit.errors import InputError
 from labkit.families import FAMILIES
+from labkit.identity import Identity, digest
 from labkit.notation import is_index
-from labkit.rotary import Scaling, scaling_of
-from labkit.scopes import Scopes
-from labkit.trace import Recorder, Run, Seams, decoder, parameters_of, texts, wanted_seams
+from labkit.rotary import Scaling, constants, scaling_of
+from labkit.scopes import Scope, scopes_of
+from labkit.trace import Run, decoder
 
 
 class Lab:
@@ -30,13 +31,13 @@ class Lab:
         tokenizer: its tokenizer, or None (then prompts are token ids).
         spec: anatomy and cost card, `labkit.spec.Spec`.
         backend: which kernel each operation resolved to, dtype, device, versions.
-        scopes: edits and scalings that are open now.
+        scopes: edits and scalings that are open now; shared by all labs around one model.
     """
 
     def __init__(self, model, tokenizer, spec, backend=None, name=""):
         self.model, self.tokenizer, self.spec, self.backend = model, tokenizer, spec, backend
         self.name = name or spec.name
-        self.scopes = Scopes()
+        self.scopes = scopes_of(model, decoder(model), FAMILIES[spec.family], constants(spec))
 
     def __repr__(self):
         return f"Lab({self.name}, {self.spec.strip()}, {str(self.dtype).removeprefix('torch.')} on {self.device})"
@@ -54,10 +55,11 @@ class Lab:
     @property
     def window(self) -> int:
         """Positions the model accepts: the native window, or what an open `yarn.scaled` scope made of it."""
-        allowed, own = decoder(self.model).config.max_position_embeddings, self.scaling
-        if self.scopes.scaling is None and own.original:  # a configuration may leave the native window as it was
-            return max(allowed, int(own.factor * own.original))
-        return allowed
+        if (scope := self.scopes.scaled) is not None:
+            return scope.reach
+        allowed, own = self.scopes.rotation.allowed, self.native
+        # A configuration may leave the native window as it was.
+        return max(allowed, int(own.factor * own.original)) if own.original else allowed
 
     @property
     def scaling(self) -> Scaling:
@@ -83,6 +85,26 @@ class Lab:
         """The linear layer from a mixer's heads to the residual stream, [hidden, heads * channels]."""
         path = FAMILIES[self.spec.family].projections[self.spec.kind(layer)]
         return decoder(self.model).layers[layer].get_submodule(path)
+
+    @property
+    def seen(self) -> Identity:
+        """The model as of the last pass, without edits and scaling."""
+        if self.scopes.seen is None:
+            self.scopes.seen = self.scopes.watched.identity(self.name, self.dtype)
+        return self.scopes.seen
+
+    def identity(self, *, full: bool = False) -> Identity:
+        """What computes now: weights, adapters, dtype, kernels, scaling, open edits with what they do, versions.
+
+        Runs and snapshots carry it, checkpoint folders are compared by it.
+
+        Args:
+            full: also a digest of every byte of the weights.
+        """
+        self.scopes.watched.look()
+        self.scopes.seen = None
+        facts = dict(scaling=str(self.scaling.plain(self.spec.window)), edits=tuple(e.text for e in self.scopes.edits))
+        return dataclasses.replace(self.seen, **facts, digest=digest(self.model) if full else None)
 
     # ---------------------------------------------------------------------------------------------- reading
 
@@ -133,41 +155,9 @@ class Lab:
         batch = isinstance(prompt, list | tuple) and bool(prompt) and not is_index(prompt[0])
         rows = [self.encode(row) for row in prompt] if batch else [self.encode(prompt)]
         prompts.check_start(batch, grad, cache=cache, position_ids=position_ids, chunk=chunk, cuts=self.scopes.cuts)
-        runs = self._trace(rows, layers, seams, logits, chunk, cache, device, position_ids, grad)
+        with self.scopes.lock, self.scopes.alone():
+            runs = calls.trace(self, rows, layers, seams, logits, chunk, cache, device, position_ids, grad)
         return runs if batch else runs[0]
-
-    def _trace(self, rows, layers, seams, logits, chunk, cache, device, position_ids, grad):
-        wanted = wanted_seams(self.spec, layers, seams)
-        length, before = max(len(row) for row in rows), 0 if cache is None else cache.get_seq_length()
-        asked = prompts.kept_positions(rows, logits)
-        prompts.check_passes(self, rows, chunk, before)
-        self.check_room(length + before)
-        options = dict(logits=sum(map(len, asked)), device=device, chunk=chunk, grad=grad)
-        _plan.admit_trace(self, tokens=length * len(rows), wanted=wanted, **options)
-        start = [_cache.start_of(cache, wanted, row) for row in range(len(rows))]
-        chosen = position_ids is not None
-        ids, mask, position_ids = prompts.placed(rows[0], position_ids, before) if chosen else prompts.padded(rows)
-        columns = sorted({length - len(row) + int(t) for row, at in zip(rows, asked, strict=True) for t in at})
-        passing = dict(mask=mask, position_ids=position_ids, chunk=chunk, cache=cache, columns=columns, grad=grad)
-        with Recorder(self.model, self.spec, wanted, device=device, grad=grad) as recorder:
-            given = passes.feed(self, ids, **passing)
-            recorded, rotary = recorder.joined(length)
-        shared = dict(parameters=parameters_of(self.model, self.spec, wanted))
-        shared |= dict(position_ids=position_ids[0] if chosen else None, graph=recorder.crossed if grad else None)
-        place = {column: i for i, column in enumerate(columns)}
-        runs = []
-        for i, row in enumerate(rows):
-            pad = length - len(row)
-            own = dict(logits=given[i, [place[pad + int(t)] for t in asked[i]]], logit_tokens=asked[i])
-            own |= dict(seams=Seams({key: value[i, pad:] for key, value in recorded.items()}), start=start[i])
-            own |= dict(rotary=tuple(part[i if len(part) > 1 else 0, pad:] for part in rotary))
-            runs.append(self._run(row, **own, **shared))
-        return runs
-
-    def _run(self, ids, **parts):
-        """A `Run` of these ids with what is the same for all runs of this lab."""
-        facts = dict(spec=self.spec, model=self.name, scaling=self.scaling, prompt_length=len(ids)) | parts
-        return Run(ids=ids, tokens=texts(self.tokenizer, ids), **facts)
 
     def generate(self, prompt, *, max_new_tokens=32, temperature=0.0, seed=0, layers=None, seams=None, **options):
         """Continue a prompt and record the same seams in prefill and in every decode step.
@@ -191,21 +181,8 @@ class Lab:
         if max_new_tokens < 1:
             raise InputError("nothing to generate", got=f"max_new_tokens={max_new_tokens}", expected="at least 1")
         self.check_room(len(ids) + max_new_tokens)
-        wanted = wanted_seams(self.spec, layers, seams)
-        _plan.admit_trace(self, tokens=len(ids) + max_new_tokens, wanted=wanted, logits=1, device=None)
-        with Recorder(self.model, self.spec, wanted) as recorder:
-            whole, last = passes.generate(self, ids, max_new_tokens, temperature, seed, options)
-            recorded, rotary = recorder.joined(len(whole))
-        return self._run(
-            whole,
-            prompt_length=len(ids),
-            logits=last,
-            logit_tokens=torch.tensor([len(whole) - 1]),
-            seams=Seams({key: value[0] for key, value in recorded.items()}),
-            rotary=tuple(part[0] for part in rotary),
-            parameters=parameters_of(self.model, self.spec, wanted),
-            start=_cache.start_of(None, wanted),
-        )
+        with self.scopes.lock, self.scopes.alone():
+            return calls.generate(self, ids, layers, seams, max_new_tokens, temperature, seed, options)
 
     def stream(self, prompt, *, probes, chunk=2048, progress=False, checkpoint=None, every=16, kv_device=None):
         """Prefill a long prompt in chunks; online probes eat each chunk, nothing else is kept. See `labkit.stream`."""
@@ -218,20 +195,24 @@ class Lab:
 
     # --------------------------------------------------------------------------------------------- changing
 
-    @contextlib.contextmanager
-    def edit(self, *edits: _edit.SeamEdit | _edit.StateEdit) -> Iterator["Lab"]:
-        """Hold interventions for as long as the block lasts; always undone, also after an exception.
+    def edit(self, *edits: _edit.SeamEdit | _edit.StateEdit) -> Scope:
+        """Hold interventions for as long as a `with` block lasts; always undone, also after an exception.
+
+        They act for the thread or task that opened the block, whichever lab of this model it uses.
 
         Args:
             edits: from `labkit.edit` or ready ones such as `deltanet.never_forget(layer=2, heads=1)`.
 
+        Returns:
+            `Scope`, which hands this lab to the block.
+
         Raises:
-            InputError, LayerError: an edit that does not fit this model.
+            InputError, LayerError: an edit that does not fit this model; in the block, one whose tokens were read and
+                that did not act; when it ends, one whose tokens never came.
         """
         edits = _edit.checked(edits, self.spec)
-        open_now = [*self.scopes.edits, *edits]
-        with _edit.applied(self.model, self.spec, edits), self.scopes.opened(edits=open_now):
-            yield self
+        held = _edit.Interventions(self, edits)
+        return Scope(self.scopes, self, edits=edits, places=held.places, check=held.check)
 
     # ------------------------------------------------------------------------------------------------ cache
 
@@ -247,7 +228,13 @@ class Lab:
         return _cache.snapshot(cache)
 
     def restore(self, snap: _cache.Snapshot) -> _cache.HybridCache:
-        """A new cache that continues from a snapshot."""
+        """A new cache that continues from a snapshot.
+
+        Raises:
+            InputError: a snapshot of other weights, adapters or dtype, or as `labkit.cache.restore`.
+        """
+        if snap.identity is not None:
+            self.identity().check(snap.identity, "this snapshot was made")
         return _cache.restore(snap, self.cache())
 
     def fork(self, snap: _cache.Snapshot, n: int) -> list[_cache.HybridCache]:
@@ -287,7 +274,8 @@ class Lab:
             hint = "lab.logits(run.ids[None])"
             raise InputError("ids of one or more rows", got=type(ids).__name__, expected="[batch, T]", hint=hint)
         self.check_room(ids.shape[1] + (0 if cache is None else cache.get_seq_length()))
-        return passes.feed(self, ids, cache=cache, columns=[ids.shape[1] - 1])[:, 0]
+        with self.scopes.lock, self.scopes.alone():
+            return passes.feed(self, ids, cache=cache, columns=[ids.shape[1] - 1])[:, 0]
 
     def check_room(self, tokens: int) -> None:
         """Refuse a length that the window does not hold.

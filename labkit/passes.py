@@ -1,6 +1,7 @@
 """Forward passes: one prompt in one piece, in chunks, or split where an open state edit asks for it."""
 
 import contextlib
+import sys
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -8,7 +9,7 @@ import torch
 from labkit.cache import book_of, check_whole, settle
 from labkit.errors import InputError
 from labkit.families import FAMILIES
-from labkit.trace import cache_parameter, decoder
+from labkit.trace import cache_parameter
 from labkit.trace.seams import CACHE_NAMES
 
 # What the loop of `generate` fixes, whatever the model's generation settings say: one run, every token read once.
@@ -50,10 +51,10 @@ def feed(
         logits [batch, len(columns), vocab] of these columns, or None without columns.
 
     Raises:
-        InputError: training mode, a chunk below 1, a torn cache, one of another scaling or at unknown or chosen
-            positions.
+        InputError: as `check_mode`; a chunk below 1, a torn cache, one of another scaling, model or edits, or at
+            unknown or chosen positions.
     """
-    check_eval(lab)
+    check_mode(lab)
     with torch.set_grad_enabled(grad), text_alone(lab) as shifted:
         return _feed(lab, ids, columns, cache, mask, position_ids, chunk, shifted)
 
@@ -114,9 +115,9 @@ def generate(
         (ids [T] of prompt and continuation, logits [1, vocab] of what would come next).
 
     Raises:
-        InputError: training mode, or an option that the loop fixes or gives itself.
+        InputError: as `check_mode`, or an option that the loop fixes or gives itself.
     """
-    check_eval(lab)
+    check_mode(lab)
     check_options(options, LOOP | dict.fromkeys(GIVEN) | {"do_sample": temperature > 0})
     options = options | LOOP
     if temperature > 0:
@@ -145,27 +146,55 @@ def text_alone(lab) -> Iterator[bool]:
     Yields:
         whether it carries any difference.
     """
-    model = lab.model.model
-    carried = {name: getattr(model, name) for name in FAMILIES[lab.spec.family].carried if hasattr(model, name)}
+    names = FAMILIES[lab.spec.family].carried
+    if lab.scopes.aside is not None or not any(hasattr(lab.model.model, name) for name in names):
+        yield False
+        return
+    clean = lab.scopes.clean
     try:
-        for name in carried:
-            setattr(model, name, None)
+        carried = lab.scopes.set_aside(lab.model.model, names)
         yield any(value is not None and bool(value.any()) for value in carried.values())
     finally:
-        for name, value in carried.items():
-            setattr(model, name, value)
+        lab.scopes.put_back()
+        lab.scopes.clean = clean
 
 
-def check_eval(lab) -> None:
-    """Refuse a model that was put into training mode after `labkit.wrap`: dropout would change every number.
+def check_mode(lab) -> None:
+    """Refuse a model, or a place to call it from, in which the numbers would be others or the record would be wrong.
 
     Raises:
-        InputError: the stack or one of its layers is in training mode.
+        InputError: training mode (dropout, and gradient checkpointing that drops the cache), weights that are not in
+            memory, compiled modules, autocast, a default dtype other than float32.
     """
-    stack = decoder(lab.model)
-    if stack.training or any(layer.training for layer in stack.layers):
-        got, expected = "a model in training mode", "eval mode"
+    lab.scopes.watched.look()
+    lab.scopes.seen = lab.scopes.watched.identity(lab.name, lab.dtype)
+    lab.scopes.turn()
+    modules = lab.scopes.watched.modules
+    if training := [path for path, module in modules.items() if module.training]:
+        got, expected = f"training mode in {_listed(training)}", "eval mode"
         raise InputError("readings need a model in eval mode", got=got, expected=expected, hint="lab.model.eval()")
+    compiled = [path for path, each in modules.items() if each._compiled_call_impl is not None or _wraps(each)]
+    if compiled:
+        hint = "load the model again and leave it as it is: compiled modules do not call hooks"
+        raise InputError("labkit looks into plain modules", got=f"compiled: {_listed(compiled)}", hint=hint)
+    if lab.scopes.watched.absent:
+        got, hint = f"on the meta device: {_listed(lab.scopes.watched.absent)}", "load the checkpoint's weights first"
+        raise InputError("some weights are not in memory", got=got, hint=hint)
+    if torch.is_autocast_enabled(lab.device.type):
+        got, expected = f"torch.autocast({lab.device.type!r})", "the model's own dtypes"
+        raise InputError("no readings under autocast", got=got, expected=expected, hint="leave the autocast block")
+    if torch.get_default_dtype() != torch.float32:
+        got, hint = str(torch.get_default_dtype()), "torch.set_default_dtype(torch.float32)"
+        raise InputError("the default dtype of PyTorch is changed", got=got, expected="torch.float32", hint=hint)
+
+
+def _wraps(module):
+    return isinstance(module, torch._dynamo.OptimizedModule) if "torch._dynamo" in sys.modules else False
+
+
+def _listed(paths, shown=3):
+    named = [path or "the model" for path in paths]
+    return ", ".join(named[:shown]) + (f" and {len(named) - shown} more" if len(named) > shown else "")
 
 
 def check_options(options: dict, fixed: dict) -> None:

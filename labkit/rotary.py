@@ -227,37 +227,72 @@ def pair_classes(ramp) -> list[str]:
     return [CLASSES[int(share > 0) + int(share >= 1)] for share in ramp.tolist()]
 
 
-@contextlib.contextmanager
-def switched(stack, scaling: Scaling, *, theta: float, width: int, window: int, reach: int) -> Iterator[None]:
-    """The rotary module of a stack of decoder layers under a scaling, while the block lasts; then exactly as before.
+class Rotation:
+    """The rotary module of a stack of decoder layers, turned to a scaling and back to exactly what it was.
 
-    Args:
-        stack: `labkit.trace.decoder(model)`. reach: positions that the configuration shall allow meanwhile.
-
-    Raises:
-        InputError: frequencies that are held in 16 bits.
+    Its tensors are exchanged, never written into, and what it was is noted before; so the next `turn` makes it right
+    after an interrupt at any line. `stack` are the decoder layers, `constants` those of `constants(spec)`.
     """
+
+    def __init__(self, stack, constants: dict):
+        self.stack, self.constants = stack, constants
+        self.native = self.now = None  # what it was; what it is turned to
+
+    @property
+    def allowed(self) -> int:
+        """Positions that the configuration allows by itself."""
+        return self.stack.config.max_position_embeddings if self.native is None else self.native["reach"]
+
+    def turn(self, scaling: Scaling | None, reach: int | None = None) -> None:
+        """Turn it; None is back. `reach` are the positions that the configuration allows meanwhile.
+
+        Raises:
+            InputError: frequencies that are held in 16 bits.
+        """
+        if self.native is None and scaling is None:
+            return
+        if scaling is not None and self.now == (scaling, reach):
+            return
+        module, config = self.stack.rotary_emb, self.stack.config
+        if self.native is None:
+            _check_precision(module)
+            fields = {name: getattr(module, name) for name in ("inv_freq", "attention_scaling", "rope_type")}
+            self.native = fields | {"reach": config.max_position_embeddings}
+        self.now, device = None, module.inv_freq.device
+        if scaling is None:
+            module.inv_freq = self.native["inv_freq"].to(device)  # the same tensor, unless the model has moved
+            module.attention_scaling, module.rope_type = self.native["attention_scaling"], self.native["rope_type"]
+            config.max_position_embeddings = self.native["reach"]
+            self.native = None
+            return
+        module.inv_freq = frequencies(scaling, **self.constants).to(device)
+        module.attention_scaling = scaling.at(window=self.constants["window"]).attention_factor
+        module.rope_type = "default"  # "dynamic" would recompute by itself
+        config.max_position_embeddings = reach
+        self.now = scaling, reach
+
+
+def _check_precision(module):
     import torch
 
-    module = stack.rotary_emb
     if module.inv_freq.dtype != torch.float32:
         raise InputError(
             "the rotary frequencies are not in float32",
             got=str(module.inv_freq.dtype).removeprefix("torch."),
             hint="16-bit angles are wrong after a few hundred tokens; load with dtype=..., model.to(dtype) casts them",
         )
-    inv_freq, native = module.inv_freq, module.inv_freq.clone()
-    fields = {name: getattr(module, name) for name in ("attention_scaling", "rope_type")}
-    allowed = stack.config.max_position_embeddings
+
+
+@contextlib.contextmanager
+def switched(stack, scaling: Scaling, *, theta: float, width: int, window: int, reach: int) -> Iterator[None]:
+    """The rotary module of a model without a lab under a scaling, while the block lasts; then exactly as before.
+
+    Raises:
+        InputError: as `Rotation.turn`.
+    """
+    rotation = Rotation(stack, dict(theta=theta, width=width, window=window))
     try:
-        module.inv_freq.copy_(frequencies(scaling, theta=theta, width=width, window=window))
-        module.attention_scaling = scaling.at(window=window).attention_factor
-        module.rope_type = "default"  # "dynamic" would recompute by itself
-        stack.config.max_position_embeddings = reach
+        rotation.turn(scaling, reach)
         yield
     finally:
-        module.inv_freq = inv_freq
-        inv_freq.copy_(native)
-        for name, value in fields.items():
-            setattr(module, name, value)
-        stack.config.max_position_embeddings = allowed
+        rotation.turn(None)

@@ -10,7 +10,18 @@ them; convolution windows and recurrent states are updated in place, so snapshot
 In this folder: `book` (the cache and what it knows of itself), `snapshots` (keep, continue, fork).
 """
 
-from labkit.cache.book import CLOSED, GO_ON, Book, HybridCache, book_of, check_whole, is_linear, is_unrotated, settle
+from labkit.cache.book import (
+    CLOSED,
+    GO_ON,
+    Book,
+    HybridCache,
+    book_of,
+    check_whole,
+    is_linear,
+    is_unrotated,
+    settle,
+    with_book,
+)
 from labkit.cache.snapshots import Snapshot, check, check_begins, position_ids_of, restore, snapshot, start_of
 
 __all__ = [
@@ -30,4 +41,5 @@ __all__ = [
     "settle",
     "snapshot",
     "start_of",
+    "with_book",
 ]

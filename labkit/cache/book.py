@@ -2,12 +2,15 @@
 
 import dataclasses
 import weakref
+from collections.abc import Sequence
 
 import torch
 from transformers.cache_utils import DynamicCache
 
 from labkit.errors import InputError
+from labkit.identity import Identity
 from labkit.rotary import Scaling
+from labkit.trace import Pass, arguments, cache_parameter
 
 
 @dataclasses.dataclass
@@ -19,12 +22,31 @@ class Book:
         placed: whether some keys stand at positions that were chosen.
         torn: whether a pass into the cache did not end, so that its layers have read different tokens.
         ids: [length] the tokens that a lab fed; shorter than the cache if others fed more.
+        identity: what made it, where a lab has seen that.
+        edits: `((first, edits), ...)`: those that were open while the tokens from `first` on were read.
     """
 
     scaling: Scaling | None = None
     placed: bool = False
     torn: bool = False
     ids: torch.Tensor = dataclasses.field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+    identity: Identity | None = None
+    edits: tuple[tuple[int, tuple], ...] = ()
+
+    def acted(self, length: int, edits: Sequence | None = None) -> list[tuple]:
+        """What edits did to the first tokens, as `(first, last, key, tokens)` in their order.
+
+        Args:
+            edits: as if these had been open all the time; None takes those that were.
+        """
+        ends = [*(first for first, _ in self.edits[1:]), length]
+        did = []
+        for (first, were), last in zip(self.edits, ends, strict=True):
+            for item in were if edits is None else edits:
+                tokens = item.acts_on(first, min(last, length))
+                if tokens != () and first < length:
+                    did.append((first, min(last, length), item.key, tokens))
+        return did
 
 
 class HybridCache(DynamicCache):
@@ -86,8 +108,10 @@ def settle(cache: DynamicCache, lab) -> None:
         hint = "lab.generate, or lab.cache() handed to lab.model.generate"
         raise InputError("this cache was made outside the scope", **facts | {"hint": hint})
     book, now = book_of(cache), lab.scaling
-    if not cache.get_seq_length():
+    length, edits = cache.get_seq_length(), tuple(lab.scopes.edits)
+    if not length:
         book.ids, book.placed, book.scaling = book.ids[:0], False, now
+        book.identity, book.edits = lab.seen, ()
     if book.scaling is None and lab.scopes.rescaled and not isinstance(cache, HybridCache):
         raise InputError(
             "nobody knows which rotary scaling this cache was made under",
@@ -103,7 +127,52 @@ def settle(cache: DynamicCache, lab) -> None:
             expected="one scaling for all keys of a cache",
             hint="read the prompt again inside the scope; yarn.dynamic keeps keys that can still be turned",
         )
-    book.scaling = now
+    _check_made(book, length, edits, lab)
+    book.scaling, book.identity = now, lab.seen
+    if not book.edits or not _same(book.edits[-1][1], edits):
+        book.edits = (*(part for part in book.edits if part[0] < length), (length, edits))
+
+
+def _same(some, others):
+    return len(some) == len(others) and all(a is b for a, b in zip(some, others, strict=True))
+
+
+def _check_made(book, length, edits, lab):
+    """Refuse to continue with other weights, or with edits that should have acted on what is there already."""
+    if book.identity is not None and book.identity is not lab.seen:
+        hint = "read the prompt again into lab.cache()"
+        lab.seen.check(book.identity, "this cache was made", hint=hint)
+    if not length or all(_same(were, edits) for _, were in book.edits):
+        return
+    book = book if book.edits else dataclasses.replace(book, edits=((0, ()),))
+    did, would = book.acted(length), book.acted(length, edits)
+    if did != would:
+        texts = {item.key: repr(item) for item in (*edits, *(item for _, were in book.edits for item in were))}
+        name = lambda acts: ", ".join(f"{texts[key]} on tokens {a} to {b - 1}" for a, b, key, _ in acts) or "no edit"
+        raise InputError(
+            "these first tokens were read under other edits",
+            got=f"{length} tokens that were read with {name(did)}",
+            expected=f"as now: {name(would)}",
+            hint=f"read them again inside this block; tokens=range({length}, ...) makes it an edit of later ones alone",
+        )
+
+
+def with_book(lab, module: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+    """Before a pass of the bare model inside a scope: settle its cache, or give it one that knows how it is filled.
+
+    Returns:
+        new (args, kwargs) of a hook, or None.
+    """
+    cache = Pass.of(module, args, kwargs).cache
+    if cache is not None:
+        return settle(cache, lab)
+    given = arguments(module, args, kwargs)
+    use_cache = given.get("use_cache")
+    if not (module.config.use_cache if use_cache is None else use_cache):
+        return None
+    cache = lab.cache()
+    settle(cache, lab)
+    return (), given | {cache_parameter(module): cache}
 
 
 def check_whole(cache: DynamicCache) -> None:

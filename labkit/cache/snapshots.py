@@ -8,6 +8,7 @@ from transformers.cache_utils import DynamicCache
 
 from labkit.cache.book import book_of, check_whole, is_linear, is_unrotated
 from labkit.errors import InputError
+from labkit.identity import Identity
 from labkit.rotary import Scaling
 from labkit.trace import Start
 
@@ -25,6 +26,7 @@ class Snapshot:
         scaling: `rotary.Scaling` that the keys were rotated under, where known.
         placed: whether some keys stand at chosen positions.
         position_ids: [3, batch, length] rotary positions of keys before rotation (`yarn.dynamic`), else None.
+        identity, edits: what made it, as in `Book`.
     """
 
     length: int
@@ -36,6 +38,8 @@ class Snapshot:
     scaling: Scaling | None = None
     placed: bool = False
     position_ids: torch.Tensor | None = None
+    identity: Identity | None = None
+    edits: tuple[tuple[int, tuple], ...] = ()
 
     @property
     def nbytes(self) -> dict[str, int]:
@@ -61,7 +65,9 @@ class Snapshot:
             for name in ("conv", "state")
         }
         at = None if self.position_ids is None else self.position_ids.expand(-1, n, -1)
-        facts = dict(scaling=self.scaling, placed=self.placed, position_ids=at)
+        facts = dict(
+            scaling=self.scaling, placed=self.placed, position_ids=at, identity=self.identity, edits=self.edits
+        )
         return Snapshot(self.length, **views, **copies, **facts)
 
     def __repr__(self):
@@ -112,6 +118,7 @@ def snapshot(cache: DynamicCache, *, ids: torch.Tensor | None = None) -> Snapsho
             parts["keys"][index], parts["values"][index] = layer.keys, layer.values
     ids = None if ids is None else torch.as_tensor(ids).cpu().clone()
     facts = dict(scaling=book.scaling, placed=book.placed, position_ids=position_ids_of(cache))
+    facts |= dict(identity=book.identity, edits=book.edits)
     return Snapshot(length, ids=ids, **facts, **parts)
 
 
@@ -148,6 +155,7 @@ def restore(snap: Snapshot, cache: DynamicCache) -> DynamicCache:
                 layer.position_ids = snap.position_ids
     book = book_of(cache)
     book.scaling, book.placed = snap.scaling, snap.placed
+    book.identity, book.edits = snap.identity, snap.edits
     if snap.ids is not None:
         book.ids = snap.ids
     return cache

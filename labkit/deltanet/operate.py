@@ -109,7 +109,8 @@ def replace_state(
         share: 1 replaces, 0 changes nothing.
         window: [channel, taps], to replace the convolution window as well; None leaves it.
     """
-    blend = lambda old: old + share * (torch.as_tensor(state).to(old) - old)  # noqa: E731
+    state, window = edit.frozen(state), edit.frozen(window)
+    blend = lambda old: old + share * (torch.as_tensor(state).to(old) - old)
     taps = None if window is None else lambda old: torch.as_tensor(window).to(old).expand_as(old)
     return edit.StateEdit(layer, at, blend, edit.indices(heads, "heads"), taps, "replace_state")
 

@@ -7,15 +7,13 @@ Token positions of an edit are absolute: it holds for any prompt. A state edit h
 splits the prompt there, and whatever else runs the model is stopped if it steps over the place. An edit that found no
 place in the passes of its block is an error when the block ends.
 
-In this folder: `edits` (what an edit is), `hooks` (how it is held on the model).
+In this folder: `kinds` (what an edit is), `edits` (ready ones), `hooks` (how it is held on the model).
 """
 
 from labkit.edit.edits import (
-    SeamEdit,
-    StateEdit,
     ablate,
     add,
-    checked,
+    frozen,
     function,
     indices,
     patch,
@@ -24,15 +22,18 @@ from labkit.edit.edits import (
     set,
     state,
 )
-from labkit.edit.hooks import applied
+from labkit.edit.hooks import Interventions
+from labkit.edit.kinds import Edit, SeamEdit, StateEdit, checked
 
 __all__ = [
+    "Edit",
+    "Interventions",
     "SeamEdit",
     "StateEdit",
     "ablate",
     "add",
-    "applied",
     "checked",
+    "frozen",
     "function",
     "indices",
     "patch",

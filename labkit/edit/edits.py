@@ -1,69 +1,14 @@
-"""What an edit is: a function on a seam or on a state, and where it acts.
+"""Ready edits: set, scale, add, patch, ablate on a seam, and functions on a state."""
 
-A function on a seam sees the whole pass, [batch, token, *dims] of the chosen heads, and the absolute positions
-[batch, token]; what it returns is taken at the chosen tokens alone. Token positions count from the first real token of
-each row, in prefill, in chunks and in decode alike.
-"""
-
-import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 from labkit.cache import Snapshot
+from labkit.edit.kinds import SeamEdit, StateEdit
 from labkit.errors import InputError, LayerError
-from labkit.notation import is_index, select, whole_numbers
-from labkit.spec import Spec
+from labkit.notation import select, whole_numbers
 from labkit.trace import Run
-
-
-@dataclasses.dataclass(frozen=True)
-class SeamEdit:
-    """A function on a seam.
-
-    Attributes:
-        seam: name from `spec.seams` of the layer's kind.
-        layer: index in the stack.
-        change: `(values [batch, token, head, ...], positions [batch, token]) -> values`, for the chosen heads.
-        heads: indices, or None for all.
-        tokens: absolute positions, or None for all.
-    """
-
-    seam: str
-    layer: int
-    change: Callable
-    heads: tuple[int, ...] | None = None
-    tokens: tuple[int, ...] | None = None
-    name: str = "edit"
-
-    def __repr__(self):
-        where = "" if self.heads is None else f", heads={list(self.heads)}"
-        where += "" if self.tokens is None else f", tokens={list(self.tokens)}"
-        return f"{self.name}({self.seam!r}, layer={self.layer}{where})"
-
-
-@dataclasses.dataclass(frozen=True)
-class StateEdit:
-    """A function on what a DeltaNet layer carries, applied once token `at` has been absorbed.
-
-    Attributes:
-        layer: index in the stack.
-        at: absolute position of the last token absorbed before the change.
-        change: `[batch, head, key, value] -> same shape` on the recurrent state, for the chosen heads; or None.
-        heads: indices, or None for all.
-        window: `[batch, channel, taps] -> same shape` on the convolution window; or None.
-    """
-
-    layer: int
-    at: int
-    change: Callable | None = None
-    heads: tuple[int, ...] | None = None
-    window: Callable | None = None
-    name: str = "state"
-
-    def __repr__(self):
-        where = "" if self.heads is None else f", heads={list(self.heads)}"
-        return f"{self.name}(layer={self.layer}, at={self.at}{where})"
 
 
 def indices(values: int | Sequence[int] | slice | None, axis: str) -> tuple[int, ...] | None:
@@ -82,6 +27,11 @@ def indices(values: int | Sequence[int] | slice | None, axis: str) -> tuple[int,
     if not chosen:
         raise InputError(f"an edit of no {axis} changes nothing", got=f"no {axis} chosen", expected="None for all")
     return chosen
+
+
+def frozen(value: float | torch.Tensor) -> float | torch.Tensor:
+    """A number, or a copy of a tensor: an edit stays what it was when it was made."""
+    return value.detach().clone() if isinstance(value, torch.Tensor) else value
 
 
 def function(
@@ -106,7 +56,8 @@ def set(
     tokens: int | Sequence[int] | None = None,
 ) -> SeamEdit:
     """Set a seam to a number or to a tensor that broadcasts over [batch, token, head, ...]."""
-    write = lambda x, at: torch.as_tensor(value, dtype=x.dtype, device=x.device).expand_as(x)  # noqa: E731
+    value = frozen(value)
+    write = lambda x, at: torch.as_tensor(value, dtype=x.dtype, device=x.device).expand_as(x)
     return function(write, seam=seam, layer=layer, heads=heads, tokens=tokens, name="set")
 
 
@@ -131,7 +82,8 @@ def add(
     tokens: int | Sequence[int] | None = None,
 ) -> SeamEdit:
     """Add a number or a tensor that broadcasts over [batch, token, head, ...]: steering."""
-    plus = lambda x, at: x + torch.as_tensor(vector, dtype=x.dtype, device=x.device)  # noqa: E731
+    vector = frozen(vector)
+    plus = lambda x, at: x + torch.as_tensor(vector, dtype=x.dtype, device=x.device)
     return function(plus, seam=seam, layer=layer, heads=heads, tokens=tokens, name="add")
 
 
@@ -209,51 +161,6 @@ def patch_state(
     if layer not in snap.state:
         raise LayerError("the snapshot holds no state of this layer", got=layer, expected=sorted(snap.state))
     new = snap.state[layer] if chosen is None else snap.state[layer][:, list(chosen)]
-    replace = (lambda old: snap.conv[layer].to(old)) if window else None
+    taps = snap.conv[layer]
+    replace = (lambda old: taps.to(old)) if window else None
     return StateEdit(layer, at, lambda old: new.to(old), chosen, replace, "patch_state")
-
-
-def checked(edits: Iterable[SeamEdit | StateEdit], spec: Spec) -> tuple[SeamEdit | StateEdit, ...]:
-    """The edits, if each fits the model.
-
-    Raises:
-        InputError: not an edit, a layer, head or token out of range, an unknown seam.
-        LayerError: a seam of the other layer kind, heads at a seam without heads, a state edit on attention.
-    """
-    fitting = []
-    for item in edits:
-        if not isinstance(item, SeamEdit | StateEdit):
-            raise InputError("not an edit", got=type(item).__name__, hint='edit.scale("gated", layer=0, factor=0.0)')
-        if not is_index(item.layer):
-            hint = f"[{item.name}(..., layer=layer) for layer in {item.layer!r}]"
-            raise InputError("an edit is of one layer", got=f"layer={item.layer!r}", expected="an int", hint=hint)
-        kind = spec.kind(item.layer)
-        if isinstance(item, StateEdit):
-            if kind != "deltanet":
-                raise LayerError(
-                    f"layer {item.layer} is a gated attention layer and carries no recurrent state",
-                    expected=f"a DeltaNet layer: {list(spec.deltanet_layers)}",
-                    hint=f'edit.scale("v", layer={item.layer}, factor=0.0)',
-                )
-            axis = "head"
-        else:
-            if item.seam not in spec.seams[kind]:
-                raise LayerError(
-                    f"layer {item.layer} is a {kind} layer and has no seam {item.seam!r}",
-                    expected=", ".join(spec.seams[kind]),
-                )
-            axis = spec.seams[kind][item.seam].dims[0]
-        if item.heads is not None:
-            if axis == "channel":
-                raise LayerError(
-                    f"seam {item.seam!r} has no head axis",
-                    got=f"heads={list(item.heads)}",
-                    hint=f'edit.scale("gated", layer={item.layer}, heads={list(item.heads)}, factor=0.0)',
-                )
-            count = spec.axis_sizes[axis]
-            item = dataclasses.replace(item, heads=tuple(select(item.heads, count, axis)))
-        places = [item.at] if isinstance(item, StateEdit) else item.tokens or ()
-        if negative := [p for p in places if p < 0]:
-            raise InputError("token positions count from 0", got=negative, hint="len(run) - 1 for the last one")
-        fitting.append(item)
-    return tuple(fitting)

@@ -1,37 +1,54 @@
 """Edits held on a model: hooks for as long as a block lasts, and what is done to a state between two passes."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 
-from labkit.cache import is_linear
-from labkit.edit.edits import SeamEdit, StateEdit
+from labkit.cache import is_linear, with_book
+from labkit.edit.kinds import SeamEdit, StateEdit
 from labkit.errors import InputError, LayerError
-from labkit.spec import Spec
+from labkit.scopes import Place
 from labkit.trace import Pass, decoder
 
 
-@contextlib.contextmanager
-def applied(model, spec: Spec, edits: Sequence[SeamEdit | StateEdit]) -> Iterator[None]:
-    """Hooks for these edits, for as long as the block lasts; removed also after an exception or an interrupt.
+class Interventions:
+    """The hooks of some edits, and what they have done: every edit must act wherever the passes have its tokens.
 
-    Raises:
-        InputError: when the block ends, an edit that found no place in any of the passes made in it.
+    Attributes:
+        places: hooks, for a `Scope`.
     """
-    stack = decoder(model)
-    place, idle, reached = {}, list(edits), [0]  # the pass that is running; edits that did nothing yet; tokens read
 
-    def enter(module, args, kwargs):
+    def __init__(self, lab, edits: Sequence[SeamEdit | StateEdit]):
+        self.lab, self.stack, self.spec, self.edits = lab, decoder(lab.model), lab.spec, tuple(edits)
+        self.states = [item for item in edits if isinstance(item, StateEdit)]
+        self.seams = [item for item in edits if isinstance(item, SeamEdit)]
+        self.done, self.reached = set(), 0  # ids of the edits that ever acted; tokens read
+        self.current, self.acted = None, set()  # the pass that is running, and ids of the edits that acted in it
+        self.places = [Place(self.stack, "before", self._enter, kwargs=True), Place(self.stack, "after", self._leave)]
+        self.places += [self._place(item) for item in self.seams]
+
+    def check(self) -> None:
+        """Refuse edits that found no place in any pass, once there was one.
+
+        Raises:
+            InputError: names them.
+        """
+        idle = [repr(item) for item in self.edits if id(item) not in self.done]
+        if idle and self.reached:
+            got = f"{', '.join(idle)}; passes read up to {self.reached} tokens"
+            raise InputError(
+                "an edit found no place", got=got, expected="tokens that the prompts have, layers that run"
+            )
+
+    def _enter(self, module, args, kwargs):
         current = Pass.of(module, args, kwargs)
         seen, tokens = current.before, current.tokens
         pads = torch.zeros(current.batch, dtype=torch.long)
         if current.mask is not None:
             pads = (current.mask == 0).sum(1).cpu()
-        positions = torch.arange(tokens) + seen - pads[:, None]
-        place.update(shape=(current.batch, tokens), positions=positions, cache=current.cache)
-        place.update(end=seen + tokens)
-        for item in surgery:
+        self.current, self.acted = current, set()
+        self.positions = torch.arange(tokens) + seen - pads[:, None]
+        for item in self.states:
             if seen <= item.at < seen + tokens - 1 or (current.cache is None and item.at < tokens):
                 raise InputError(
                     f"{item!r} lies inside this forward pass",
@@ -40,31 +57,72 @@ def applied(model, spec: Spec, edits: Sequence[SeamEdit | StateEdit]) -> Iterato
                     expected=f"a pass that ends with token {item.at}",
                     hint="lab.trace, lab.generate and lab.stream split there by themselves",
                 )
+        return with_book(self.lab, module, args, kwargs)
 
-    def leave(module, args, output):
-        cache = place["cache"]
+    def _leave(self, module, args, output):
+        cache = self.current.cache
         seen = 0 if cache is None else cache.get_seq_length()
-        for item in surgery:
+        for item in self.states:
             if item.at == seen - 1:
                 _operate(cache.layers[item.layer], item)
-                _done(idle, item)
-        reached.append(place["end"])
+                self._act(item)
+        self.reached = max(self.reached, self.current.before + self.current.tokens)
+        missed = [item for item in self.seams if id(item) not in self.acted and self._rows(item).any()]
+        if missed:
+            raise InputError(
+                "an edit did not act, though its tokens were read",
+                got=", ".join(map(repr, missed)),
+                expected="layers that run as the lab found them",
+                hint="no compiled or exchanged layers: open the edit anew on a model of plain modules",
+            )
+        self.current = None
 
-    surgery = [item for item in edits if isinstance(item, StateEdit)]
-    with contextlib.ExitStack() as scope:
-        scope.callback(stack.register_forward_pre_hook(enter, with_kwargs=True).remove)
-        scope.callback(stack.register_forward_hook(leave).remove)
-        for item in edits:
-            if isinstance(item, SeamEdit):
-                scope.callback(_attach(stack, spec, item, place, idle).remove)
-        yield
-    if idle and max(reached):
-        got = f"{', '.join(map(repr, idle))}; passes read up to {max(reached)} tokens"
-        raise InputError("an edit found no place", got=got, expected="tokens that the prompts have, layers that run")
+    def _act(self, item):
+        self.acted.add(id(item))
+        self.done.add(id(item))
 
+    def _rows(self, item):
+        """[batch, token] where a seam edit acts in the running pass."""
+        rows = self.positions >= 0
+        return rows if item.tokens is None else rows & torch.isin(self.positions, torch.tensor(item.tokens))
 
-def _done(idle, item):
-    idle[:] = [other for other in idle if other is not item]
+    def _place(self, item):
+        seam = self.spec.seams[self.spec.kind(item.layer)][item.seam]
+        module = self.stack.layers[item.layer].get_submodule(seam.path)
+
+        def changed(tensor):
+            if self.current is None:
+                raise InputError(f"{item!r} acts in a pass of the whole stack", got="a call of one of its layers")
+            rows, shape = self._rows(item), (self.current.batch, self.current.tokens)
+            if not rows.any():
+                return None
+            self._act(item)
+            whole = tensor.clone(memory_format=torch.contiguous_format)
+            values = seam.read(whole, self.spec, *shape)
+            heads = slice(None) if item.heads is None else list(item.heads)
+            old = values[:, :, heads]
+            new = item.change(old.clone(), self.positions)
+            if tuple(new.shape) != tuple(old.shape):
+                raise InputError(f"{item!r} changed the shape", got=tuple(new.shape), expected=tuple(old.shape))
+            chosen = rows.to(values.device).view(*rows.shape, *[1] * (old.ndim - 2))
+            values[:, :, heads] = torch.where(chosen, new.to(old), old)
+            seam.write(whole, values, self.spec, *shape)
+            return whole
+
+        if seam.side == "in":
+
+            def before(module, args):
+                new = changed(args[0])
+                return None if new is None else (new, *args[1:])
+
+            return Place(module, "before", before)
+
+        def after(module, args, output):
+            first, *rest = output if isinstance(output, tuple) else (output,)
+            new = changed(first)
+            return None if new is None else (new, *rest) if isinstance(output, tuple) else new
+
+        return Place(module, "after", after)
 
 
 def _operate(layer, item):
@@ -79,43 +137,3 @@ def _operate(layer, item):
         held[:, chosen] = new.to(held)
     if item.window is not None:
         window.copy_(item.window(window.clone()))
-
-
-def _attach(stack, spec, item, place, idle):
-    seam = spec.seams[spec.kind(item.layer)][item.seam]
-    module = stack.layers[item.layer].get_submodule(seam.path)
-
-    def changed(tensor):
-        positions = place["positions"]
-        rows = positions >= 0
-        if item.tokens is not None:
-            rows = rows & torch.isin(positions, torch.tensor(item.tokens))
-        if not rows.any():
-            return None
-        _done(idle, item)
-        whole = tensor.clone(memory_format=torch.contiguous_format)
-        values = seam.read(whole, spec, *place["shape"])
-        heads = slice(None) if item.heads is None else list(item.heads)
-        old = values[:, :, heads]
-        new = item.change(old.clone(), positions)
-        if tuple(new.shape) != tuple(old.shape):
-            raise InputError(f"{item!r} changed the shape", got=tuple(new.shape), expected=tuple(old.shape))
-        chosen = rows.to(values.device).view(*rows.shape, *[1] * (old.ndim - 2))
-        values[:, :, heads] = torch.where(chosen, new.to(old), old)
-        seam.write(whole, values, spec, *place["shape"])
-        return whole
-
-    if seam.side == "in":
-
-        def before(module, args):
-            new = changed(args[0])
-            return None if new is None else (new, *args[1:])
-
-        return module.register_forward_pre_hook(before)
-
-    def after(module, args, output):
-        first, *rest = output if isinstance(output, tuple) else (output,)
-        new = changed(first)
-        return None if new is None else (new, *rest) if isinstance(output, tuple) else new
-
-    return module.register_forward_hook(after)

@@ -84,9 +84,9 @@ def run(
     parameters = parameters_of(lab.model, lab.spec, wanted)
     bar = counter(total=len(ids), done=done, unit="tok", show=progress, title="stream")
     logits = None if store is None else store.logits
-    held = _states(cache)
+    held, identity = _states(cache), lab.identity()
     try:
-        with Recorder(lab.model, lab.spec, wanted) as seen:
+        with lab.scopes.lock, lab.scopes.alone(), Recorder(lab.scopes, lab.model, lab.spec, wanted) as seen:
             for a in range(done, len(ids), chunk):
                 part = ids[a : a + chunk]
                 start = _cache.start_of(cache, wanted) if a else Start()
@@ -107,6 +107,7 @@ def run(
                     prompt_length=len(part),
                     model=lab.name,
                     scaling=lab.scaling,
+                    identity=identity,
                 )
                 sizes = [{name: len(rows) for name, rows in probe.rows.items()} for probe in probes]
                 try:

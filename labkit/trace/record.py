@@ -1,58 +1,84 @@
-"""Hooks as a scope: placed when it opens, gone when it closes, whatever happens in between."""
+"""Hooks for one call: placed when it begins, gone when it ends, whatever happens in between."""
 
-import contextlib
+import threading
 
 import torch
 
-from labkit.errors import SeamError
+from labkit.errors import InputError, SeamError
+from labkit.identity import named
+from labkit.scopes import Hook, Place, Scopes
 from labkit.trace.seams import Pass, decoder
+
+HINT = "lab.edit(edit.function(change, seam=..., layer=...)) makes the same change, and the run knows of it"
 
 
 class Recorder:
-    """Hooks as a scope: open it, run the model any number of times, read `pieces`.
+    """Hooks as a scope, inside `with scopes.lock, scopes.alone()`: run the model any number of times, read `pieces`.
 
-    Tensors are kept by reference (nothing in the forward pass changes them afterwards); `device` moves each to another
-    device at once, which frees accelerator memory on long prompts. With `grad` the embeddings are where gradients
-    begin, nothing is detached, and `crossed` holds what went through each boundary, for one pass.
+    Tensors are kept by reference (nothing in the forward pass changes them afterwards, or `joined` tells); `device`
+    moves each to another device at once, which frees accelerator memory on long prompts. With `grad` the embeddings are
+    where gradients begin, nothing is detached, and `crossed` holds what went through each boundary, for one pass.
     """
 
-    def __init__(self, model, spec, wanted, *, device=None, grad=False):
-        self.stack = decoder(model)
+    def __init__(self, scopes: Scopes, model, spec, wanted, *, device=None, grad=False):
+        self.scopes, self.stack = scopes, decoder(model)
         self.spec, self.wanted, self.device, self.grad = spec, wanted, device, grad
         self.pieces: dict[tuple[int, str], list[torch.Tensor]] = {}
+        self.versions: dict[tuple[int, str], list[int]] = {}
         self.rotary: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.crossed: dict[tuple[int, str], torch.Tensor] = {}
+        self.handles, self.thread = [], threading.get_ident()
         self._shape = (1, 0)
 
+    @property
+    def over(self) -> bool:
+        """Whether its call has ended, in order or not."""
+        return self.scopes.recorder is not self
+
+    @property
+    def acts(self) -> bool:
+        """Whether its call is running in this thread."""
+        return self.scopes.calling.locked() and self.thread == threading.get_ident()
+
     def __enter__(self):
-        with contextlib.ExitStack() as scope:
-            scope.callback(self.stack.register_forward_pre_hook(self._enter, with_kwargs=True).remove)
-            scope.callback(self.stack.rotary_emb.register_forward_hook(self._rotary).remove)
-            if self.grad:
-                begin = lambda module, args, output: output.detach().requires_grad_()  # noqa: E731
-                scope.callback(self.stack.embed_tokens.register_forward_hook(begin).remove)
-            for layer, names in self.wanted.items():
-                for name in names:
-                    scope.callback(self._attach(layer, name).remove)
-            self._scope = scope.pop_all()
+        self._clean = self.scopes.clean
+        self.scopes.recorder = self
+        places = [Place(self.stack, "before", self._enter, kwargs=True)]
+        places.append(Place(self.stack.rotary_emb, "after", self._rotary))
+        if self.grad:
+            begin = lambda module, args, output: output.detach().requires_grad_()
+            places.append(Place(self.stack.embed_tokens, "after", begin))
+        for layer, names in self.wanted.items():
+            for name in names:
+                places += self._places(layer, name)
+        try:
+            self.scopes.place(self, places)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *error):
-        self._scope.close()
+        for handle in self.handles:
+            handle.remove()
+        self.scopes.recorder = None
+        self.scopes.clean = self._clean
 
     def clear(self) -> None:
         """Forget what was recorded; the hooks stay."""
-        self.pieces, self.rotary = {}, []
+        self.pieces, self.versions, self.rotary = {}, {}, []
 
     def joined(self, tokens: int) -> tuple[dict[tuple[int, str], torch.Tensor], tuple[torch.Tensor, ...]]:
         """`{(layer, name): [batch, tokens, *dims]}` and rotary (cos, sin), each [batch, tokens, rotary].
 
         Raises:
-            SeamError: a seam never fired, or fired for fewer tokens than were fed.
+            SeamError: a seam never fired, or fired for fewer or more tokens than were fed; or something wrote into what
+                it had carried.
         """
         for layer, names in self.wanted.items():
             for name in names:
-                seen = sum(piece.shape[1] for piece in self.pieces.get((layer, name), ()))
+                pieces = self.pieces.get((layer, name), ())
+                seen = sum(piece.shape[1] for piece in pieces)
                 if seen != tokens:
                     raise SeamError(
                         f"seam {name!r} of layer {layer} did not fire for every token",
@@ -60,9 +86,16 @@ class Recorder:
                         expected="one firing per forward pass",
                         hint="lab.backend shows fused kernels; load with backend='torch' to run the plain modules",
                     )
-        join = lambda parts: parts[0] if len(parts) == 1 else torch.cat(parts, 1)  # noqa: E731
+                if [_version(piece) for piece in pieces] != self.versions.get((layer, name), []):
+                    got = f"seam {name!r} of layer {layer}, written into after it was recorded"
+                    raise SeamError("something changed a tensor in place", got=got, hint=self._others() or HINT)
+        join = lambda parts: parts[0] if len(parts) == 1 else torch.cat(parts, 1)
         rotary = tuple(join(list(parts)) for parts in zip(*self.rotary, strict=True))
         return {key: join(parts) for key, parts in self.pieces.items()}, rotary
+
+    def _others(self):
+        hooks = self.scopes.watched.hooks()
+        return f"remove the hook {hooks[0]}" if hooks else None
 
     def _enter(self, module, args, kwargs):
         current = Pass.of(module, args, kwargs)
@@ -75,17 +108,36 @@ class Recorder:
         tensor = tensor if self.grad else tensor.detach()
         return tensor if self.device is None else tensor.to(self.device, non_blocking=True)
 
-    def _attach(self, layer, name):
+    def _places(self, layer, name):
+        """The hook that keeps a seam; where others have hooks on its module, also one that comes before theirs."""
         seam = self.spec.seams[self.spec.kind(layer)][name]
         module, place = self.stack.layers[layer].get_submodule(seam.path), (layer, name)
+        side = "before" if seam.side == "in" else "after"
+        mine = module._forward_pre_hooks if side == "before" else module._forward_hooks
+        others = [hook for hook in mine.values() if not isinstance(hook, Hook)]
+        came = []  # what crossed the boundary before the hooks of others
 
         def keep(tensor):
+            if others and came.pop() != (id(tensor), _version(tensor)):
+                got = f"{named(others[0])} at layer {layer}, seam {name!r}"
+                raise InputError("a hook that is not labkit's changes what is watched", got=got, hint=HINT)
+            piece = self._moved(seam.read(tensor, self.spec, *self._shape))
             if self.grad:
                 self.crossed[place] = tensor
-            self.pieces.setdefault(place, []).append(self._moved(seam.read(tensor, self.spec, *self._shape)))
+            self.versions.setdefault(place, []).append(_version(piece))
+            self.pieces.setdefault(place, []).append(piece)
 
-        if seam.side == "in":
-            return module.register_forward_pre_hook(lambda module, args: keep(args[0]))
-        return module.register_forward_hook(
-            lambda module, args, output: keep(output[0] if isinstance(output, tuple) else output)
-        )
+        def see(tensor):
+            came[:] = [(id(tensor), _version(tensor))]
+
+        def hook(function):
+            if side == "before":
+                return lambda module, args: function(args[0])
+            return lambda module, args, output: function(output[0] if isinstance(output, tuple) else output)
+
+        first = [Place(module, side, hook(see), first=True)] if others else []
+        return [*first, Place(module, side, hook(keep))]
+
+
+def _version(tensor):
+    return 0 if tensor.is_inference() else tensor._version

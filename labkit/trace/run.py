@@ -10,6 +10,7 @@ import torch
 
 from labkit import rotary
 from labkit.errors import InputError, ParityError, SeamError
+from labkit.identity import Identity
 from labkit.notation import visible
 from labkit.rotary import Scaling
 from labkit.spec import Spec
@@ -109,6 +110,7 @@ class Run:
         prompt_length: number of tokens that were given; the rest was generated.
         scaling: `rotary.Scaling` in force while the run was made.
         position_ids: [token] rotary positions, if they were chosen; None where they count on.
+        identity: what computed it, `labkit.identity.Identity`: weights, edits, kernels and more.
         graph: `{(layer, name): what crossed the boundary}` of a trace with gradients, else None; see `gradient`.
     """
 
@@ -126,6 +128,7 @@ class Run:
     parity: dict = dataclasses.field(default_factory=dict)
     scaling: Scaling = Scaling()
     position_ids: torch.Tensor | None = None
+    identity: Identity = Identity()
     graph: dict | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def __len__(self):

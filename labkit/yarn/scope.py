@@ -7,18 +7,16 @@ Only the attention layers rotate anything, and of their channels only a part; De
 cache are rotated already, so a cache belongs to one scaling; `yarn.dynamic` keeps keys that can be turned anew.
 """
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable
 
-from labkit import rotary
-from labkit.cache import settle
+from labkit.cache import with_book
 from labkit.errors import InputError
 from labkit.lab import Lab
-from labkit.rotary import RELEASED, Scaling, constants, stretched
-from labkit.trace import Pass, arguments, cache_parameter, decoder
+from labkit.rotary import RELEASED, Scaling, stretched
+from labkit.scopes import Place, Scope
+from labkit.trace import decoder
 
 
-@contextlib.contextmanager
 def scaled(
     lab: Lab,
     factor: float = RELEASED,
@@ -28,8 +26,8 @@ def scaled(
     attention_factor: float | None = None,
     length: int | None = None,
     reach: int | None = None,
-) -> Iterator[Lab]:
-    """The model under a rotary scaling.
+) -> Scope:
+    """The model under a rotary scaling, in a `with` block.
 
     Args:
         lab: `Lab`. factor: s; 1 is the native frequencies, bit for bit.
@@ -40,21 +38,19 @@ def scaled(
         reach: positions allowed meanwhile; None is factor times the native window. More than the scaling is made for
             is how one looks at a model beyond its window: `scaled(lab, 1, kind="none", reach=...)`.
 
-    Yields:
-        the lab.
+    Returns:
+        `Scope`, which hands the lab to the block.
 
     Raises:
         InputError: a factor below 1, an unknown kind or ramp, a reach below the native window or beyond what float32
             positions tell apart, frequencies held in 16 bits.
     """
     scaling = stretched(lab.spec, factor, kind=kind, ramp=ramp, attention_factor=attention_factor, length=length)
-    with under(lab, scaling, reach):
-        yield lab
+    return under(lab, scaling, reach)
 
 
-@contextlib.contextmanager
-def under(lab: Lab, scaling: Scaling, reach: int | None = None) -> Iterator[Lab]:
-    """The model under a `rotary.Scaling`; see `scaled`."""
+def under(lab: Lab, scaling: Scaling, reach: int | None = None, *, unrotated: Callable | None = None) -> Scope:
+    """The model under a `rotary.Scaling`; see `scaled`. `unrotated` as in `Scope`."""
     if lab.scopes.unrotated is not None:
         hint = "close the yarn.dynamic scope first; it sets the frequencies anew before every pass"
         raise InputError("no other scaling inside yarn.dynamic", got=str(scaling), hint=hint)
@@ -66,24 +62,7 @@ def under(lab: Lab, scaling: Scaling, reach: int | None = None) -> Iterator[Lab]
     if not window <= reach <= 2**24:
         got, expected = f"{reach:,} positions", f"{window:,} to {2**24:,}"
         raise InputError("a reach that cannot be opened", got=got, expected=expected)
-    stack = decoder(lab.model)
-
-    def enter(module, args, kwargs):
-        """Also when the model is called without the lab: check its cache, or give one that knows its scaling."""
-        cache = Pass.of(module, args, kwargs).cache
-        if cache is not None:
-            return settle(cache, lab)
-        given = arguments(module, args, kwargs)
-        use_cache = given.get("use_cache")
-        if not (module.config.use_cache if use_cache is None else use_cache):
-            return None
-        cache = lab.cache()
-        settle(cache, lab)
-        return (), given | {cache_parameter(module): cache}
-
-    with contextlib.ExitStack() as scope:
-        scope.enter_context(rotary.switched(stack, scaling, reach=reach, **constants(lab.spec)))
-        scope.callback(stack.register_forward_pre_hook(enter, with_kwargs=True).remove)
-        scope.enter_context(lab.scopes.opened(scaling=scaling))
-        lab.scopes.rescaled |= not scaling.same(lab.native, window)
-        yield lab
+    enter = lambda module, args, kwargs: with_book(lab, module, args, kwargs)
+    places = [Place(decoder(lab.model), "before", enter, kwargs=True)]
+    lab.scopes.rescaled |= not scaling.same(lab.native, window)
+    return Scope(lab.scopes, lab, scaling=scaling, reach=reach, unrotated=unrotated, places=places)

@@ -6,9 +6,7 @@ attention layers' part of the cache holds keys as they leave the key norm; every
 its length. The bytes are the same, the turning costs one pass over the rotated channels.
 """
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator
 
 import torch
 from transformers.cache_utils import DynamicLayer
@@ -17,16 +15,14 @@ from labkit import rotary
 from labkit.cache import CLOSED, GO_ON
 from labkit.errors import InputError
 from labkit.lab import Lab
-from labkit.rotary import RELEASED, constants, stretched
+from labkit.rotary import RELEASED, stretched
+from labkit.scopes import Place, Scope
 from labkit.trace import Pass, decoder
 from labkit.yarn.scope import under
 
 
-@contextlib.contextmanager
-def dynamic(
-    lab: Lab, most: float = RELEASED, *, ramp: str = "index", attention_factor: float | None = None
-) -> Iterator[Lab]:
-    """The model under YaRN with s = l/L at length l, at least 1 and at most `most`; caches are made by `lab.cache()`.
+def dynamic(lab: Lab, most: float = RELEASED, *, ramp: str = "index", attention_factor: float | None = None) -> Scope:
+    """The model under YaRN with s = l/L at length l, at least 1, at most `most`; caches are made by `lab.cache()`.
 
     A pass (a chunk, a decode step) is read under the s of its last token. States and values of earlier tokens stay what
     they were when they were read.
@@ -35,31 +31,33 @@ def dynamic(
         lab: `Lab`. most: the largest s; positions up to `most` windows are allowed meanwhile.
         ramp, attention_factor: as in `scaled`.
 
-    Yields:
-        the lab.
+    Returns:
+        `Scope`, which hands the lab to the block.
 
     Raises:
         InputError: as `scaled`; continuing a cache of another scope.
     """
     scaling = stretched(lab.spec, most, kind="dynamic-yarn", ramp=ramp, attention_factor=attention_factor)
     stack = decoder(lab.model)
-    rotator = Rotator(lab, scaling, stack.rotary_emb)
-    with contextlib.ExitStack() as scope:
-        scope.enter_context(under(lab, dataclasses.replace(scaling, length=lab.spec.window)))
-        scope.callback(stack.register_forward_pre_hook(rotator.settle, with_kwargs=True).remove)
-        scope.callback(stack.rotary_emb.register_forward_hook(rotator.seen, with_kwargs=True).remove)
-        scope.enter_context(lab.scopes.opened(unrotated=lambda layer: UnrotatedLayer(rotator)))
-        scope.callback(setattr, rotator, "open", False)
-        yield lab
+    rotator = Rotator(scaling, stack.rotary_emb)
+    first = dataclasses.replace(scaling, length=lab.spec.window)
+    rotator.scope = scope = under(lab, first, unrotated=lambda layer: UnrotatedLayer(rotator))
+    scope.places += [Place(stack, "before", rotator.settle, kwargs=True)]
+    scope.places += [Place(stack.rotary_emb, "after", rotator.seen, kwargs=True)]
+    return scope
 
 
 class Rotator:
     """The scaling of the pass that is running, and the angles that its tokens were rotated by."""
 
-    def __init__(self, lab, scaling, module):
-        self.lab, self.scaling, self.module, self.constants = lab, scaling, module, constants(lab.spec)
-        self.open = True
+    def __init__(self, scaling, module):
+        self.scaling, self.module, self.scope = scaling, module, None
         self.position_ids = self.cos = self.sin = None
+
+    @property
+    def open(self) -> bool:
+        """Whether its scope acts."""
+        return self.scope.acts
 
     def __deepcopy__(self, memo):
         return self  # a copy of a cache is turned by the same scope
@@ -68,10 +66,8 @@ class Rotator:
         """Before a pass: the scaling of its length."""
         current = Pass.of(module, args, kwargs)
         length = current.before + current.tokens
-        scaling = self.scaling.at(length)
-        self.module.inv_freq.copy_(rotary.frequencies(scaling, **self.constants))
-        self.module.attention_scaling = scaling.attention_factor
-        self.lab.scopes.scaling = dataclasses.replace(self.scaling, length=length)
+        self.scope.scaling = dataclasses.replace(self.scaling, length=length)
+        self.scope.scopes.turn()
 
     def seen(
         self, module: torch.nn.Module, args: tuple, kwargs: dict, output: tuple[torch.Tensor, torch.Tensor]

@@ -14,6 +14,7 @@ import platform
 
 from labkit.errors import BackendError, InputError
 from labkit.families import FAMILIES, Family
+from labkit.families.kernels import behind, resolved
 from labkit.spec import Spec
 from labkit.tables import Table
 from labkit.trace import decoder
@@ -109,43 +110,6 @@ def device_name(device) -> str:
     return f"{device} {torch.cuda.get_device_name(device)}"
 
 
-def resolved(family: Family) -> dict[str, str]:
-    """`{operation: package that computes it}` as a model of the family would use it now.
-
-    Raises:
-        BackendError: its modeling file has no such global.
-    """
-    return {operation: _package(family, name) for operation, name in family.kernels.items()}
-
-
-def _package(family, name):
-    """ "torch" for the reference, else the top package of what is behind the decorator."""
-    function = getattr(family.module(), name, None)
-    if function is None:
-        raise BackendError(
-            "this transformers has other kernels than labkit knows",
-            got=f"no {name} in {family.modeling}",
-            expected=", ".join(family.kernels.values()),
-            hint="install the tested versions; `labkit doctor` names them",
-        )
-    behind = _behind(function)
-    real = function if behind is None else behind["implementation"]
-    if behind is not None and real is behind["torch_function"]:
-        return "torch"
-    top = (getattr(real, "__module__", None) or type(real).__module__).split(".")[0]
-    return "torch" if top in ("transformers", "labkit") else top
-
-
-def _behind(function):
-    """The decorator's variables `implementation` and `torch_function`, however often it is wrapped; or None."""
-    while function is not None:
-        inner = inspect.getclosurevars(function).nonlocals if inspect.isfunction(function) else {}
-        if {"implementation", "torch_function"} <= set(inner):
-            return inner
-        function = getattr(function, "__wrapped__", None)
-    return None
-
-
 def check(backend: str | None) -> None:
     """Refuse an unknown choice of kernels.
 
@@ -181,8 +145,8 @@ def choose(backend: str | None, family: Family) -> None:
 
 def _reference(function):
     """The pure PyTorch function behind a decorated one, taking and dropping arguments only kernels know."""
-    behind = _behind(function)
-    reference = behind["torch_function"] if behind else inspect.unwrap(function)
+    variables = behind(function)
+    reference = variables["torch_function"] if variables else inspect.unwrap(function)
     known = tuple(inspect.signature(reference).parameters)
 
     @functools.wraps(reference)

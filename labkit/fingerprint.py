@@ -1,0 +1,121 @@
+"""What a function does, as a number: its code and constants, and the values it closes over and names.
+
+Edits are told apart by it, also in another process. A function whose behaviour can depend on what is not seen here (an
+object with state of its own, a class of a notebook) has no fingerprint.
+"""
+
+import dataclasses
+import dis
+import functools
+import hashlib
+import sys
+import types
+
+import torch
+
+# Packages whose versions `Identity` tells.
+KNOWN = {"torch", "numpy", "transformers", "labkit", "builtins"} | sys.stdlib_module_names
+NUMBERS = (type(None), bool, int, float, complex, str, bytes, type(...), slice, range)
+PLAIN = (*NUMBERS, torch.dtype, torch.device, torch.Size)
+
+
+class Opaque(TypeError):
+    """A value that has no fingerprint; says which."""
+
+
+def fingerprint(value: object) -> str:
+    """16 hexadecimal digits, equal for values and functions that are equal.
+
+    Raises:
+        Opaque: an object with state of its own, or a function that uses one.
+    """
+    hashed = hashlib.sha256()
+    _feed(hashed, value, set())
+    return hashed.hexdigest()[:16]
+
+
+def _feed(hashed, value, above):
+    """Feed a value; `above` holds the ids of the functions it lies in, so that recursion ends."""
+    tell = lambda *parts: hashed.update("\x1f".join(map(str, parts)).encode("utf-8", "surrogatepass") + b"\x1e")  # noqa: E731
+    kind = type(value)
+    if isinstance(value, PLAIN):
+        tell(kind.__name__, repr(value))
+    elif isinstance(value, list | tuple):
+        tell(kind.__name__, len(value))
+        for each in value:
+            _feed(hashed, each, above)
+    elif isinstance(value, set | frozenset):
+        tell(kind.__name__, sorted(fingerprint(each) for each in value))
+    elif isinstance(value, dict | types.MappingProxyType):
+        tell("dict", len(value))
+        for key, each in value.items():
+            _feed(hashed, key, above)
+            _feed(hashed, each, above)
+    elif isinstance(value, torch.Tensor):
+        plain = value.detach().as_subclass(torch.Tensor)
+        tell("tensor", plain.dtype, tuple(plain.shape))
+        hashed.update(memoryview(plain.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
+    elif kind.__module__ == "numpy":
+        tell("numpy", getattr(value, "dtype", kind), getattr(value, "shape", ()))
+        hashed.update(value.tobytes())
+    elif isinstance(value, types.ModuleType):
+        tell("module", value.__name__)
+    elif isinstance(value, functools.partial):
+        tell("partial")
+        _feed(hashed, (value.func, value.args, value.keywords), above)
+    elif isinstance(value, types.MethodType):
+        tell("method")
+        _feed(hashed, (value.__func__, value.__self__), above)
+    elif isinstance(value, types.FunctionType):
+        _feed_function(hashed, value, above, tell)
+    elif isinstance(value, types.CodeType):
+        tell("code", value.co_code.hex(), value.co_names, value.co_freevars)
+        _feed(hashed, value.co_consts, above)
+    elif isinstance(value, type | types.BuiltinFunctionType | types.MethodDescriptorType) and _known(value):
+        tell("name", getattr(value, "__module__", ""), value.__qualname__)
+        owner = getattr(value, "__self__", None)
+        if owner is not None and not isinstance(owner, types.ModuleType | type):
+            _feed(hashed, owner, above)
+    elif dataclasses.is_dataclass(value) and _known(kind):
+        tell("record", kind.__qualname__)
+        _feed(hashed, {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}, above)
+    elif isinstance(value, torch.nn.Module) and all(_known(type(each)) for each in value.modules()):
+        tell("weights", repr(value))
+        _feed(hashed, value.state_dict(), above)
+    else:
+        raise Opaque(f"{kind.__module__}.{kind.__qualname__}")
+
+
+def _feed_function(hashed, function, above, tell):
+    if id(function) in above:
+        return tell("itself")
+    if _known(function) and "<" not in function.__qualname__ and not function.__closure__:
+        return tell("name", function.__module__, function.__qualname__)
+    tell("function")
+    above = above | {id(function)}
+    code = function.__code__
+    _feed(hashed, (code, function.__defaults__, function.__kwdefaults__), above)
+    for cell in function.__closure__ or ():
+        try:
+            _feed(hashed, cell.cell_contents, above)
+        except ValueError:  # not set yet
+            tell("empty")
+    for name in sorted(_globals(code)):
+        tell(name)
+        if name in function.__globals__:
+            _feed(hashed, function.__globals__[name], above)
+    return None
+
+
+def _globals(code):
+    """Names that a code object and those inside it read from its module."""
+    names = {step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    return names.union(*(_globals(each) for each in code.co_consts if isinstance(each, types.CodeType)))
+
+
+def _known(value):
+    """Whether a function or class belongs to a package whose version `Identity` tells."""
+    owner = getattr(value, "__module__", None) or getattr(
+        getattr(value, "__objclass__", None), "__module__", "builtins"
+    )
+    return owner.split(".")[0] in KNOWN

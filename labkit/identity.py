@@ -1,0 +1,244 @@
+"""What a result was made with: an `Identity`, carried by runs, snapshots, caches, folders; compared where they meet.
+
+Weights are told apart by samples: of every parameter up to 64 numbers (all of a small one), its name, shape and dtype.
+Afterwards PyTorch's version counters say which parameters changed in place; of those the sums of all rows count too.
+`labkit.identity.digest(model)` reads every byte. What an edit does is told apart by its function: code, constants, and
+what it closes over (`fingerprint`).
+"""
+
+import dataclasses
+import hashlib
+import platform
+from collections.abc import Iterable
+
+import torch
+
+import labkit.families.kernels as kernels
+from labkit.errors import InputError
+from labkit.families import Family
+
+SAMPLES, WHOLE = 64, 4096  # numbers of a parameter; up to WHOLE of them all count
+TELLS = "weights", "digest", "adapters", "dtype", "hooks", "scaling", "edits", "kernels", "versions"
+NUMBERS = TELLS[:4]  # without which a continuation is wrong; hooks may only look, kernels move last digits alone
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """What computed.
+
+    Attributes:
+        model: its name; two models may share it. weights: of samples of all parameters, 16 hexadecimal digits.
+        adapters: which are loaded, active, merged. hooks: of others, that run in its layers and may change numbers.
+        dtype: of the activations. scaling: rotary. edits: those that were open, each with what it does.
+        kernels: what computes the layers, on which kind of device. versions: python, torch and transformers.
+        digest: of every byte of the weights, where it was asked for.
+    """
+
+    model: str = ""
+    weights: str = ""
+    adapters: str = ""
+    hooks: tuple[str, ...] = ()
+    dtype: str = ""
+    scaling: str = ""
+    edits: tuple[str, ...] = ()
+    kernels: str = ""
+    versions: str = ""
+    digest: str | None = None
+
+    def differing(self, other: "Identity", tells: Iterable[str] = TELLS) -> dict[str, tuple]:
+        """`{tell: (own, other's)}` of those that differ; a digest counts where both have one."""
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in tells}
+        if None in pairs.get("digest", ()):
+            del pairs["digest"]
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+    def check(self, made: "Identity", what: str, *, tells: Iterable[str] = NUMBERS, hint: str | None = None) -> None:
+        """Refuse what was made with something else than this.
+
+        Args:
+            made: identity of what is met. what: names it, "this snapshot was made".
+
+        Raises:
+            InputError: says what differs.
+        """
+        if differing := made.differing(self, tells):
+            got = "; ".join(f"{name} {_short(before)}" for name, (before, _) in differing.items())
+            now = "; ".join(f"{name} {_short(now)}" for name, (_, now) in differing.items())
+            raise InputError(
+                f"{what} by another model", got=f"{made.model}: {got}", expected=f"{self.model}: {now}", hint=hint
+            )
+
+    def to_json(self) -> dict:
+        """As plain objects; `of_json` reads them."""
+        return dataclasses.asdict(self) | {"hooks": list(self.hooks), "edits": list(self.edits)}
+
+
+def of_json(facts: dict) -> Identity:
+    """The `Identity` of what `to_json` gave."""
+    return Identity(**{name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()})
+
+
+def _short(value):
+    return (", ".join(value) if isinstance(value, tuple) else value) or "none"
+
+
+class Watched:
+    """A model under watch: its modules, and the identity of its weights, renewed when they change.
+
+    Attributes:
+        modules: `{name: module}` of the whole model, as of the last `look`. absent: parameters without numbers.
+    """
+
+    def __init__(self, model: torch.nn.Module, stack: torch.nn.Module, family: Family):
+        self.model, self.stack, self.family = model, stack, family
+        self.modules, self.absent, self._children = {}, [], ()
+        self._sampled = {}  # name of a parameter -> (parameter, version, first version, its hash)
+        self._made = None  # (key, Identity)
+        self.look()
+
+    def look(self) -> None:
+        """See whether modules or weights changed since the last look; microseconds if none did."""
+        if any(tuple(children.values()) != before for children, before in self._children) or not self._children:
+            self.modules = dict(self.model.named_modules())
+            self._children = [(each._modules, tuple(each._modules.values())) for each in self.modules.values()]
+            self._slots = [
+                (f"{path}.{name}".lstrip("."), each._parameters, name)
+                for path, each in self.modules.items()
+                for name in each._parameters
+            ]
+            self._adapted = [(path, each) for path, each in self.modules.items() if hasattr(each, "merged_adapters")]
+        seen, fresh = self._sampled, {}
+        for path, held, name in self._slots:
+            weight = held.get(name)
+            if weight is None:
+                continue
+            known = seen.get(path)
+            if known is None or known[0] is not weight or known[1] != _version(weight):
+                first = known[2] if known is not None and known[0] is weight else _version(weight)
+                fresh[path] = (weight, _version(weight), first)
+        if fresh or len(seen) > len(self._slots):
+            places = {path for path, held, name in self._slots if held.get(name) is not None}
+            hashes = _sampled({path: (weight, version != first) for path, (weight, version, first) in fresh.items()})
+            kept = {path: known for path, known in seen.items() if path in places}
+            self._sampled = kept | {path: (*known, hashes[path]) for path, known in fresh.items()}
+            self.absent = [path for path, (weight, *_) in self._sampled.items() if weight.is_meta]
+            self._made = None
+
+    def identity(self, name: str, dtype: torch.dtype) -> Identity:
+        """The identity of the model as it was at the last `look`, without edits and scaling."""
+        stack = self.stack
+        computed = kernels.resolved(self.family)
+        attention, experts = stack.config._attn_implementation, getattr(stack.config, "_experts_implementation", None)
+        key = (name, dtype, tuple(computed.values()), attention, experts, self._switches(), self.hooks())
+        if self._made is None or self._made[0] != key:
+            hashed = hashlib.sha256()
+            for path, (*_, digest) in sorted(self._sampled.items()):
+                hashed.update(path.encode() + digest)
+            *_, switches, hooks = key
+            device = next(iter(self._sampled.values()))[0].device.type
+            parts = {**computed, "attention": attention} | ({"experts": experts} if experts else {})
+            self._made = (
+                key,
+                Identity(
+                    model=name,
+                    weights=hashed.hexdigest()[:16],
+                    adapters=switches,
+                    hooks=hooks,
+                    dtype=str(dtype).removeprefix("torch."),
+                    kernels=", ".join(f"{part} {kernel}" for part, kernel in parts.items()) + f" on {device}",
+                    versions=VERSIONS,
+                ),
+            )
+        return self._made[1]
+
+    def _switches(self):
+        """Which adapters there are, which of them act, and how strongly."""
+        states = {}
+        for path, each in self._adapted:
+            active = () if each.disable_adapters else tuple(each.active_adapters)
+            strength = (
+                {name: each.scaling.get(name) for name in active} if hasattr(each, "scaling") else dict.fromkeys(active)
+            )
+            text = ", ".join(f"{name} x {strength[name]:g}" if strength[name] is not None else name for name in active)
+            text = text or "switched off"
+            text += f", merged {', '.join(each.merged_adapters)}" if each.merged_adapters else ""
+            states.setdefault(text, []).append(path)
+        if len(states) < 2:
+            return next(iter(states), "")
+        return "; ".join(f"{text} at {len(at)} modules from {at[0]}" for text, at in states.items())
+
+    def hooks(self) -> tuple[str, ...]:
+        """`function at module` of hooks that others placed on the model."""
+        return tuple(
+            f"{named(hook)} at {path or 'the model'}"
+            for path, module in self.modules.items()
+            if module._forward_hooks or module._forward_pre_hooks
+            for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+            if not getattr(hook, "of_labkit", False)
+        )
+
+
+def named(hook) -> str:
+    """How a hook is called, for messages."""
+    return f"{getattr(hook, '__module__', '')}.{getattr(hook, '__qualname__', type(hook).__qualname__)}".lstrip(".")
+
+
+def digest(model: torch.nn.Module) -> str:
+    """SHA-256 of every byte of a model's parameters, their names, shapes and dtypes; as long as reading them takes."""
+    hashed = hashlib.sha256()
+    for name, weight in model.named_parameters():
+        for part in _plain(weight):
+            hashed.update(f"{name} {part.dtype} {tuple(part.shape)}".encode())
+            for piece in part.reshape(-1).split(2**24):
+                hashed.update(_bytes(piece))
+    return hashed.hexdigest()
+
+
+def _version(weight):
+    return 0 if weight.is_inference() else weight._version
+
+
+def _sampled(weights: dict) -> dict:
+    """`{name: bytes}`: a hash of samples of each parameter, and of the sums of its rows where it `changed`."""
+    hashes = {}
+    for name, (weight, changed) in weights.items():
+        hashed = hashlib.sha256()
+        for part in _plain(weight):
+            hashed.update(f"{part.dtype} {tuple(part.shape)} ".encode())
+            if part.is_meta or not part.numel():
+                continue
+            flat = part.reshape(-1)
+            step = 1 if len(flat) <= WHOLE else len(flat) // SAMPLES
+            hashed.update(_bytes(flat[::step][: WHOLE if step == 1 else SAMPLES]))
+            if changed and step > 1:
+                hashed.update(_bytes(_bits(part.reshape(len(part), -1)).sum(-1)))
+        hashes[name] = hashed.digest()
+    return hashes
+
+
+def _plain(tensor) -> list[torch.Tensor]:
+    """The plain tensors of a parameter; a packed one has several."""
+    tensor = tensor.detach()
+    if hasattr(tensor, "__tensor_flatten__"):
+        names, _ = tensor.__tensor_flatten__()
+        return [part for name in names for part in _plain(getattr(tensor, name))]
+    return [tensor.as_subclass(torch.Tensor)]
+
+
+def _bits(tensor):
+    """The numbers as whole numbers of the same bits: their sum tells every single change."""
+    whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
+    return tensor.contiguous().view(whole)
+
+
+def _bytes(tensor) -> bytes:
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).cpu().numpy().tobytes()
+
+
+def _versions():
+    import transformers
+
+    return f"python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}"
+
+
+VERSIONS = _versions()
