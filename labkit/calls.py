@@ -1,6 +1,6 @@
 """What `Lab.trace` and `Lab.generate` do once their arguments are understood: plan, run, record, and make runs of it.
 
-Both are called inside `with scopes.lock, scopes.alone()`.
+Both take the `scopes.Call` inside which they run.
 """
 
 from collections.abc import Sequence
@@ -9,10 +9,12 @@ import torch
 
 from labkit import cache as _cache
 from labkit import passes, plan, prompts
+from labkit.scopes import Call
 from labkit.trace import Recorder, Run, Seams, parameters_of, texts, wanted_seams
 
 
 def trace(
+    call: Call,
     lab,
     rows: list[torch.Tensor],
     layers: int | Sequence[int] | None,
@@ -37,7 +39,7 @@ def trace(
     ids, mask, position_ids = prompts.placed(rows[0], position_ids, before) if chosen else prompts.padded(rows)
     columns = sorted({length - len(row) + int(t) for row, at in zip(rows, asked, strict=True) for t in at})
     passing = dict(mask=mask, position_ids=position_ids, chunk=chunk, cache=cache, columns=columns, grad=grad)
-    with Recorder(lab.scopes, lab.model, lab.spec, wanted, device=device, grad=grad) as recorder:
+    with Recorder(call, lab.model, lab.spec, wanted, device=device, grad=grad) as recorder:
         given = passes.feed(lab, ids, **passing)
         recorded, rotary = recorder.joined(length)
     shared = _shared(lab, wanted)
@@ -54,6 +56,7 @@ def trace(
 
 
 def generate(
+    call: Call,
     lab,
     ids: torch.Tensor,
     layers: int | Sequence[int] | None,
@@ -66,7 +69,7 @@ def generate(
     """A `Run` over a prompt's ids [T] and its continuation; see `Lab.generate`."""
     wanted = wanted_seams(lab.spec, layers, seams)
     plan.admit_trace(lab, tokens=len(ids) + max_new_tokens, wanted=wanted, logits=1, device=None)
-    with Recorder(lab.scopes, lab.model, lab.spec, wanted) as recorder:
+    with Recorder(call, lab.model, lab.spec, wanted) as recorder:
         whole, last = passes.generate(lab, ids, max_new_tokens, temperature, seed, options)
         recorded, rotary = recorder.joined(len(whole))
     return Run(

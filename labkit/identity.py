@@ -56,12 +56,13 @@ class Identity:
         """Refuse what was made with something else than this.
 
         Args:
-            made: identity of what is met. what: names it, "this snapshot was made".
+            made: identity of what is met; one without weights is of nobody and passes. what: names it, "this snapshot
+                was made".
 
         Raises:
             InputError: says what differs.
         """
-        if differing := made.differing(self, tells):
+        if made.weights and (differing := made.differing(self, tells)):
             got = "; ".join(f"{name} {_short(before)}" for name, (before, _) in differing.items())
             now = "; ".join(f"{name} {_short(now)}" for name, (_, now) in differing.items())
             raise InputError(

@@ -155,8 +155,8 @@ class Lab:
         batch = isinstance(prompt, list | tuple) and bool(prompt) and not is_index(prompt[0])
         rows = [self.encode(row) for row in prompt] if batch else [self.encode(prompt)]
         prompts.check_start(batch, grad, cache=cache, position_ids=position_ids, chunk=chunk, cuts=self.scopes.cuts)
-        with self.scopes.lock, self.scopes.alone():
-            runs = calls.trace(self, rows, layers, seams, logits, chunk, cache, device, position_ids, grad)
+        with self.scopes.call() as call:
+            runs = calls.trace(call, self, rows, layers, seams, logits, chunk, cache, device, position_ids, grad)
         return runs if batch else runs[0]
 
     def generate(self, prompt, *, max_new_tokens=32, temperature=0.0, seed=0, layers=None, seams=None, **options):
@@ -181,8 +181,8 @@ class Lab:
         if max_new_tokens < 1:
             raise InputError("nothing to generate", got=f"max_new_tokens={max_new_tokens}", expected="at least 1")
         self.check_room(len(ids) + max_new_tokens)
-        with self.scopes.lock, self.scopes.alone():
-            return calls.generate(self, ids, layers, seams, max_new_tokens, temperature, seed, options)
+        with self.scopes.call() as call:
+            return calls.generate(call, self, ids, layers, seams, max_new_tokens, temperature, seed, options)
 
     def stream(self, prompt, *, probes, chunk=2048, progress=False, checkpoint=None, every=16, kv_device=None):
         """Prefill a long prompt in chunks; online probes eat each chunk, nothing else is kept. See `labkit.stream`."""
@@ -274,7 +274,7 @@ class Lab:
             hint = "lab.logits(run.ids[None])"
             raise InputError("ids of one or more rows", got=type(ids).__name__, expected="[batch, T]", hint=hint)
         self.check_room(ids.shape[1] + (0 if cache is None else cache.get_seq_length()))
-        with self.scopes.lock, self.scopes.alone():
+        with self.scopes.call():
             return passes.feed(self, ids, cache=cache, columns=[ids.shape[1] - 1])[:, 0]
 
     def check_room(self, tokens: int) -> None:

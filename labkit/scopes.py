@@ -6,13 +6,15 @@ One `Scopes` per model, whichever labs are around it. A scope belongs to the thr
 Python can be interrupted anywhere, also before the first line of `__exit__`. So nothing here relies on having been
 undone: a scope is over once it was left, or once the interpreter has dropped its exit without calling it; a hook of a
 scope that is over does nothing; and the next call takes such hooks away and turns the frequencies to what is in force
-(`Scopes.mend`). Locks are taken and given back by `with` alone, which cannot be interrupted in between.
+(`Scopes.mend`). A call's turn at the model ends in the same way.
 """
 
+import contextlib
 import contextvars
 import dataclasses
 import functools
 import threading
+import time
 import weakref
 from collections.abc import Callable, Sequence
 
@@ -25,18 +27,25 @@ from labkit.rotary import Rotation, Scaling
 
 _OPEN = contextvars.ContextVar("labkit's open scopes", default=())
 _OF = weakref.WeakKeyDictionary()  # model -> Scopes
+WAIT = 0.001  # seconds between two looks whether it is one's turn
 KWARGS = ("_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs")  # where PyTorch notes how to call a hook
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a hook goes: `before` or `after` a module; `first` among its hooks; `kwargs` when it takes keywords."""
+    """Where a hook goes.
+
+    Attributes:
+        side: "before" or "after" the module. kwargs: whether it takes keywords. first: before other hooks there.
+        everywhere: whether it also acts in other threads and tasks while its owner is open.
+    """
 
     module: torch.nn.Module
     side: str
     function: Callable
     kwargs: bool = False
     first: bool = False
+    everywhere: bool = False
 
 
 class Hook:
@@ -44,11 +53,12 @@ class Hook:
 
     of_labkit = True
 
-    def __init__(self, owner, function):
-        self.owner, self.function = owner, function
+    def __init__(self, owner, place: Place):
+        self.owner, self.function, self.everywhere = owner, place.function, place.everywhere
 
     def __call__(self, module, *given):
-        return self.function(module, *given) if self.owner.acts else None
+        acts = not self.owner.over if self.everywhere else self.owner.acts
+        return self.function(module, *given) if acts else None
 
     def __deepcopy__(self, memo):
         return self  # in a copied model it acts, and ends, with the scope
@@ -65,16 +75,59 @@ class _Exit:
         return bound
 
 
-def _leave(scope, kind, error, trace):
-    scope.ended = True
-    with scope.scopes.lock:
-        _OPEN.set(tuple(each for each in _OPEN.get() if each is not scope))
-        scope.scopes.mend()
-    if kind is None and scope.check is not None:
-        scope.check()
+def _leave(held, kind, error, trace):
+    held.ended = True
+    held.leave(kind)
 
 
-class Scope:
+class _Held:
+    """What a `with` block holds."""
+
+    def __init__(self):
+        self.exit, self.ended = None, False
+
+    @property
+    def over(self) -> bool:
+        """Whether the block has ended, in order or not."""
+        return self.ended or (self.exit is not None and self.exit() is None)
+
+    __exit__ = _Exit()
+
+
+class Call(_Held):
+    """One call's turn at the model: calls of other threads wait, a call within a call is refused.
+
+    Args:
+        inside: whether it may be made within another call of the same thread.
+    """
+
+    def __init__(self, scopes: "Scopes", *, inside: bool = False):
+        super().__init__()
+        self.scopes, self.inside, self.thread = scopes, inside, threading.get_ident()
+
+    def __enter__(self):
+        calls = self.scopes.calls
+        calls.append(self)
+        while (first := next(each for each in tuple(calls) if not each.over)) is not self:
+            if first.thread == self.thread:
+                if self.inside:
+                    return self
+                hint = "make that call before or after; an edit sees the pass by its arguments, a probe by its run"
+                raise InputError("this model is in the middle of another call", got="a call within a call", hint=hint)
+            time.sleep(WAIT)
+        for each in tuple(calls):
+            if each.over:
+                self.scopes.forget(each)
+        self.scopes.recorder = None
+        self.scopes.mend()
+        return self
+
+    def leave(self, kind: type | None) -> None:
+        """Give the turn to the next."""
+        self.scopes.forget(self)
+
+
+class Scope(_Held):
     """One `with` block on a model.
 
     Args:
@@ -96,14 +149,10 @@ class Scope:
         places: Sequence[Place] = (),
         check: Callable | None = None,
     ):
+        super().__init__()
         self.scopes, self.value, self.places, self.check = scopes, value, list(places), check
         self.edits, self.scaling, self.reach, self.unrotated = tuple(edits), scaling, reach, unrotated
-        self.handles, self.exit, self.ended = [], None, False
-
-    @property
-    def over(self) -> bool:
-        """Whether its block has ended, in order or not."""
-        return self.ended or (self.exit is not None and self.exit() is None)
+        self.handles = []
 
     @property
     def acts(self) -> bool:
@@ -113,21 +162,26 @@ class Scope:
     def __enter__(self):
         if self.handles or self.ended:
             raise InputError("a scope is opened once", hint="make another one for another block")
-        with self.scopes.lock:
-            self.scopes.mend()
+        with Call(self.scopes, inside=True):
             self.scopes.place(self, self.places)
             _OPEN.set((*_OPEN.get(), self))
             self.scopes.turn()
         return self.value
 
-    __exit__ = _Exit()
+    def leave(self, kind: type | None) -> None:
+        """Undo it; an edit that did nothing is an error, unless there is another."""
+        with Call(self.scopes, inside=True):
+            _OPEN.set(tuple(each for each in _OPEN.get() if each is not self))
+            self.scopes.mend()
+        if kind is None and self.check is not None:
+            self.check()
 
 
 class Scopes:
-    """All that a model's labs know between calls, and the lock that lets one call at a time use the model.
+    """All that a model's labs know between calls, and the queue that lets one call at a time use the model.
 
     Attributes:
-        lock: held by a call; another thread waits. calling: taken inside it, so that a call within a call is seen.
+        calls: those that run or wait, in their order.
         watched: the model's modules and weights. rotation: its rotary module.
         rescaled: whether another scaling than the configuration's was ever open, so that keys of a cache that labkit
             has not seen may be of any.
@@ -136,7 +190,7 @@ class Scopes:
     """
 
     def __init__(self, model: torch.nn.Module, stack: torch.nn.Module, family: Family, constants: dict):
-        self.lock, self.calling = threading.RLock(), threading.Lock()
+        self.calls: list[Call] = []
         self.watched, self.rotation = Watched(model, stack, family), Rotation(stack, constants)
         self.clean, self.rescaled, self.recorder, self.aside, self.seen = True, False, None, None, None
 
@@ -170,25 +224,25 @@ class Scopes:
         """Token counts at which an open state edit needs a prompt to be split."""
         return sorted({item.cut for item in self.edits if item.cut is not None})
 
-    def alone(self) -> threading.Lock:
-        """What a call holds beside `lock`: `with scopes.lock, scopes.alone():`.
+    def call(self) -> Call:
+        """A call's turn at the model, in a `with` block; another thread's waits.
 
         Raises:
             InputError: a call inside a call, for example from a function of an edit or from a probe.
         """
-        if self.calling.locked():
-            hint = "make that call before or after; an edit sees the pass by its arguments, a probe by its run"
-            raise InputError("this model is in the middle of another call", got="a call within a call", hint=hint)
-        self.recorder = None
-        self.mend()
-        return self.calling
+        return Call(self)
+
+    def forget(self, call: Call) -> None:
+        """Take a call that is over out of the queue."""
+        with contextlib.suppress(ValueError):
+            self.calls.remove(call)
 
     def place(self, owner, places: Sequence[Place]) -> None:
         """Place hooks of an owner: something with `handles`, `acts` and `over`."""
         self.clean = False
         for place in places:
             register = "register_forward_pre_hook" if place.side == "before" else "register_forward_hook"
-            hook, options = Hook(owner, place.function), dict(with_kwargs=place.kwargs, prepend=place.first)
+            hook, options = Hook(owner, place), dict(with_kwargs=place.kwargs, prepend=place.first)
             owner.handles.append(getattr(place.module, register)(hook, **options))
 
     def turn(self) -> None:
@@ -203,7 +257,7 @@ class Scopes:
         """Take away what scopes and calls that are over have left; then everything is as the open ones say."""
         if self.clean:
             return
-        if self.aside is not None and not self.calling.locked():
+        if self.aside is not None and self.recorder is None:
             self.put_back()
         living = False
         for module in self.watched.modules.values():

@@ -7,7 +7,7 @@ import tiny
 import torch
 import xarray
 
-from labkit import deltanet, stream
+from labkit import deltanet, edit, stream
 from labkit.errors import InputError, LayerError
 
 IDS = tiny.ids(300)
@@ -208,13 +208,8 @@ def test_misuse(lab, made, options, error, message):
 def test_rows_are_proven_against_the_model(lab):
     from labkit.errors import ParityError
 
-    norm = lab.model.model.layers[1].linear_attn.norm
-    hook = norm.register_forward_pre_hook(lambda module, args: (1.5 * args[0], *args[1:]))
-    try:
-        with pytest.raises(ParityError, match="deltanet.rows"):
-            lab.stream(IDS, probes=[deltanet.rows(tokens=[5], layers=[1])], chunk=128)
-    finally:
-        hook.remove()
+    with lab.edit(edit.scale("read", layer=1, factor=1.5)), pytest.raises(ParityError, match="deltanet.rows"):
+        lab.stream(IDS, probes=[deltanet.rows(tokens=[5], layers=[1])], chunk=128)
 
 
 def test_a_block_holds_a_token():

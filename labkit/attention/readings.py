@@ -95,9 +95,9 @@ def contribution(
 
     Args:
         run: `Run` with the seams q, k, v, gate and gated of this layer.
-        lab: the lab it came from, for the output projection. Where the run kept the seam `mixer_out`, it is compared
-            with what the projection makes of the opened heads; without that seam nothing tells the weights of one lab
-            from those of another of the same shape.
+        lab: the lab it came from, for the output projection. Its weights are compared with those that the run was
+            made with, and where the run kept the seam `mixer_out`, that is compared with what the projection makes of
+            the opened heads.
         layer: attention layers. heads: query heads; None for all.
         rows: reading tokens, relative to the run's first; None for all.
 
@@ -111,6 +111,7 @@ def contribution(
     if differing := run.spec.differing(lab.spec):
         got, expected = f"{run.model}, other {', '.join(differing)}", lab.name
         raise InputError("the run came from another model", got=got, expected=expected)
+    lab.identity().check(run.identity, "this run was made")
     spec = run.spec
     heads, rows = select(heads, spec.query_heads, "query_head"), select(rows, len(run), "token")
     projected = _projected(run, lab, layer, rows)

@@ -142,9 +142,9 @@ def _check_made(book, length, edits, lab):
     if book.identity is not None and book.identity is not lab.seen:
         hint = "read the prompt again into lab.cache()"
         lab.seen.check(book.identity, "this cache was made", hint=hint)
+    book = book if book.edits else dataclasses.replace(book, edits=((0, ()),))
     if not length or all(_same(were, edits) for _, were in book.edits):
         return
-    book = book if book.edits else dataclasses.replace(book, edits=((0, ()),))
     did, would = book.acted(length), book.acted(length, edits)
     if did != would:
         texts = {item.key: repr(item) for item in (*edits, *(item for _, were in book.edits for item in were))}

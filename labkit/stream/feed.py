@@ -86,7 +86,7 @@ def run(
     logits = None if store is None else store.logits
     held, identity = _states(cache), lab.identity()
     try:
-        with lab.scopes.lock, lab.scopes.alone(), Recorder(lab.scopes, lab.model, lab.spec, wanted) as seen:
+        with lab.scopes.call() as call, Recorder(call, lab.model, lab.spec, wanted) as seen:
             for a in range(done, len(ids), chunk):
                 part = ids[a : a + chunk]
                 start = _cache.start_of(cache, wanted) if a else Start()

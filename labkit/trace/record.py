@@ -6,39 +6,39 @@ import torch
 
 from labkit.errors import InputError, SeamError
 from labkit.identity import named
-from labkit.scopes import Hook, Place, Scopes
+from labkit.scopes import Call, Hook, Place
 from labkit.trace.seams import Pass, decoder
 
 HINT = "lab.edit(edit.function(change, seam=..., layer=...)) makes the same change, and the run knows of it"
 
 
 class Recorder:
-    """Hooks as a scope, inside `with scopes.lock, scopes.alone()`: run the model any number of times, read `pieces`.
+    """Hooks for as long as a block inside a `scopes.Call` lasts: run the model any number of times, read `pieces`.
 
     Tensors are kept by reference (nothing in the forward pass changes them afterwards, or `joined` tells); `device`
     moves each to another device at once, which frees accelerator memory on long prompts. With `grad` the embeddings are
     where gradients begin, nothing is detached, and `crossed` holds what went through each boundary, for one pass.
     """
 
-    def __init__(self, scopes: Scopes, model, spec, wanted, *, device=None, grad=False):
-        self.scopes, self.stack = scopes, decoder(model)
+    def __init__(self, call: Call, model, spec, wanted, *, device=None, grad=False):
+        self.call, self.scopes, self.stack = call, call.scopes, decoder(model)
         self.spec, self.wanted, self.device, self.grad = spec, wanted, device, grad
         self.pieces: dict[tuple[int, str], list[torch.Tensor]] = {}
         self.versions: dict[tuple[int, str], list[int]] = {}
         self.rotary: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.crossed: dict[tuple[int, str], torch.Tensor] = {}
-        self.handles, self.thread = [], threading.get_ident()
+        self.handles = []
         self._shape = (1, 0)
 
     @property
     def over(self) -> bool:
-        """Whether its call has ended, in order or not."""
-        return self.scopes.recorder is not self
+        """Whether its block has ended, in order or not."""
+        return self.scopes.recorder is not self or self.call.over
 
     @property
     def acts(self) -> bool:
         """Whether its call is running in this thread."""
-        return self.scopes.calling.locked() and self.thread == threading.get_ident()
+        return self.call.thread == threading.get_ident() and not self.over
 
     def __enter__(self):
         self._clean = self.scopes.clean

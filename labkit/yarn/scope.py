@@ -63,6 +63,8 @@ def under(lab: Lab, scaling: Scaling, reach: int | None = None, *, unrotated: Ca
         got, expected = f"{reach:,} positions", f"{window:,} to {2**24:,}"
         raise InputError("a reach that cannot be opened", got=got, expected=expected)
     enter = lambda module, args, kwargs: with_book(lab, module, args, kwargs)
-    places = [Place(decoder(lab.model), "before", enter, kwargs=True)]
+    turn = lambda module, args: lab.scopes.turn()  # another task may have turned the frequencies meanwhile
+    stack = decoder(lab.model)
+    places = [Place(stack, "before", turn, everywhere=True), Place(stack, "before", enter, kwargs=True)]
     lab.scopes.rescaled |= not scaling.same(lab.native, window)
     return Scope(lab.scopes, lab, scaling=scaling, reach=reach, unrotated=unrotated, places=places)

@@ -17,6 +17,7 @@ def main(arguments=None) -> int:
     parser.add_argument("--tries", type=int, help="tries of each; default: its own long number")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     options = parser.parse_args(arguments)
+    sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))  # as pytest does
     chosen = [each for name, each in collected().items() if not options.words or any(w in name for w in options.words)]
     wide = max((len(each.name) for each in chosen), default=5)
     print(f"{'attack':{wide}}  {'tried':>6}", *(f"{kind:>11}" for kind in KINDS), "seconds", sep="  ")

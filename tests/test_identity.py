@@ -1,0 +1,274 @@
+"""What everything was made with: told apart when it differs, equal when it does not, compared where things meet."""
+
+import dataclasses
+import functools
+import json
+
+import pytest
+import tiny
+import torch
+from transformers import DynamicCache
+
+import labkit as lk
+from labkit import attention, cache, deltanet, edit, identity, yarn
+from labkit.errors import InputError
+from labkit.fingerprint import Opaque, fingerprint
+
+IDS = tiny.ids(19, seed=4)
+BIAS = 0.25
+
+
+@pytest.fixture
+def own():
+    """A lab of its own model, whose weights may change."""
+    return tiny.make_lab(tiny.model(seed=11))
+
+
+# ---------------------------------------------------------------------------------------------------------- weights
+
+
+def test_equal_weights_have_one_identity_and_others_another(own):
+    twin, other = tiny.make_lab(tiny.model(seed=11), "twin"), tiny.make_lab(tiny.model(seed=12))
+    assert not own.identity().differing(twin.identity()) and own.identity(full=True).digest
+    assert own.identity(full=True).digest == twin.identity(full=True).digest != other.identity(full=True).digest
+    assert set(own.identity().differing(other.identity())) == {"weights"}
+    assert set(own.identity(full=True).differing(other.identity(full=True))) == {"weights", "digest"}
+    half = tiny.make_lab(tiny.model(seed=11, dtype=torch.bfloat16))
+    assert set(own.identity().differing(half.identity())) == {"weights", "dtype"}
+
+
+@pytest.mark.parametrize("row", [0, 100, 210])
+def test_a_weight_changed_in_place_is_seen_wherever_it_lies(own, row):
+    before, table = own.identity(), own.model.get_input_embeddings().weight
+    with torch.no_grad():
+        table[row, 17] += 1.0
+    assert table.numel() > identity.WHOLE and own.identity().weights != before.weights
+    changed = own.identity()
+    with torch.no_grad():
+        table[row], table[row - 1] = table[row - 1].clone(), table[row].clone()
+    assert own.identity().weights not in (before.weights, changed.weights), "rows that changed their places"
+
+
+def test_an_exchanged_module_an_adapter_and_a_hook_are_seen(own):
+    before, layer = own.identity(), own.model.model.layers[3].mlp
+    hook = layer.down_proj.register_forward_hook(look)
+    assert own.identity().differing(before) == {"hooks": (("test_identity.look at model.layers.3.mlp.down_proj",), ())}
+    hook.remove()
+    assert own.identity() == before
+    plain, layer.down_proj = layer.down_proj, Adapted(layer.down_proj)
+    adapted = own.identity()
+    assert set(adapted.differing(before)) == {"weights", "adapters"} and adapted.adapters == "french x 0.5"
+    layer.down_proj.disable_adapters = True
+    assert own.identity().differing(adapted) == {"adapters": ("switched off", "french x 0.5")}
+    layer.down_proj = plain
+    assert own.identity() == before
+
+
+def look(module, args, output):
+    """A hook of somebody else's that only looks."""
+
+
+class Adapted(torch.nn.Module):
+    """What an adapter of peft looks like from outside."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.base_layer, self.lora_A = base, torch.nn.Linear(base.in_features, 3, bias=False)
+        self.active_adapters, self.disable_adapters, self.merged_adapters = ["french"], False, []
+        self.scaling = {"french": 0.5}
+        self.eval().requires_grad_(False)
+
+    def forward(self, x):
+        return self.base_layer(x)
+
+
+def test_peft_says_what_the_identity_reads(own):
+    peft = pytest.importorskip("peft", reason="pip install peft")
+    from peft.tuners.lora import LoraConfig
+
+    plain = own.identity()
+    adapted = peft.inject_adapter_in_model(LoraConfig(r=3, target_modules=["down_proj"]), own.model).eval()
+    lab = tiny.make_lab(adapted)
+    assert lab.identity().adapters.startswith("default x")
+    assert set(lab.identity().differing(plain)) == {"weights", "adapters"}
+
+
+def test_attention_kernels_and_scaling_are_told(own):
+    before = own.identity()
+    own.model.set_attn_implementation("eager")
+    assert own.identity().differing(before).keys() == {"kernels"} and "attention eager" in own.identity().kernels
+    own.model.set_attn_implementation("sdpa")
+    with yarn.scaled(own, 2.0):
+        assert own.identity().differing(before) == {"scaling": ("yarn 2", "none")}
+    assert own.identity() == before
+
+
+def test_weights_are_hashed_when_they_change_alone(own, monkeypatch):
+    """Weights are hashed once, those that change once more."""
+    hashed, sampled = [], identity._sampled
+    monkeypatch.setattr(identity, "_sampled", lambda weights: hashed.append(list(weights)) or sampled(weights))
+    for _ in range(3):
+        own.trace(IDS)
+        own.identity()
+    assert hashed == []
+    with torch.no_grad():
+        own.model.model.layers[2].mlp.up_proj.weight[0, 0] = 0.0
+    own.trace(IDS)
+    own.trace(IDS)
+    assert hashed == [["model.layers.2.mlp.up_proj.weight"]]
+
+
+# ---------------------------------------------------------------------------------------------------- fingerprints
+
+
+def test_functions_are_told_apart_by_what_they_do():
+    one = [edit.scale("gated", layer=1, factor=0.0), edit.scale("gated", layer=1, factor=0.5)]
+    one += [edit.scale("gated", layer=3, factor=0.5), edit.scale("gated", layer=1, heads=[2], factor=0.5)]
+    one += [edit.add("gated", layer=1, vector=torch.arange(3.0)), edit.add("gated", layer=1, vector=torch.ones(3))]
+    one += [edit.set("gated", layer=1, value=0.5), deltanet.never_forget(layer=1), deltanet.never_write(layer=1)]
+    one += [deltanet.clamp_write(layer=1, value=0.5), deltanet.clamp_write(layer=1, value=0.25)]
+    one += [deltanet.replace_state(0.0, layer=1, at=4), deltanet.replace_state(0.5, layer=1, at=4)]
+    one += [edit.state(torch.zeros_like, layer=1, at=4), edit.state(torch.ones_like, layer=1, at=4)]
+    prints = [item.fingerprint for item in one]
+    assert None not in prints and len(set(prints)) == len(prints)
+    again = edit.scale("gated", layer=1, factor=0.5)
+    assert again.fingerprint == one[1].fingerprint and again.key == one[1].key
+
+
+def test_constants_defaults_names_and_code_count():
+    makers = [lambda c: lambda x: x + c, lambda c: functools.partial(torch.add, c)]
+    for maker in makers:
+        assert fingerprint(maker(1)) == fingerprint(maker(1)) != fingerprint(maker(2))
+    plus, minus = (lambda x: x + BIAS), (lambda x: x - BIAS)
+    first = fingerprint(plus)
+    assert first != fingerprint(minus)
+    globals()["BIAS"] = 0.5
+    try:
+        assert fingerprint(plus) != first, "a number that the function reads from its module"
+    finally:
+        globals()["BIAS"] = 0.25
+    assert fingerprint(plus) == first
+    assert fingerprint(lambda x, by=1: x) != fingerprint(lambda x, by=2: x)
+    assert fingerprint([1, 2.0, "a", None]) != fingerprint([1, 2, "a", None]) != fingerprint((1, 2, "a", None))
+
+
+def test_recursion_ends():
+    def down(n):
+        return n and down(n - 1)
+
+    assert fingerprint(down) == fingerprint(down)
+
+
+def test_state_that_cannot_be_seen_has_no_fingerprint():
+    class Counter:
+        def __call__(self, x, at):
+            return x
+
+    with pytest.raises(Opaque, match="Counter"):
+        fingerprint(Counter())
+    opaque = [edit.function(Counter(), seam="gated", layer=1) for _ in range(2)]
+    assert opaque[0].fingerprint is None and opaque[0].key != opaque[1].key
+
+
+def test_an_edit_stays_what_it_was(own):
+    vector = torch.ones(own.spec.hidden)
+    steer = edit.add("mlp_out", layer=1, vector=vector)
+    with own.edit(steer):
+        before = own.trace(IDS).logits
+        vector.mul_(100)
+        assert torch.equal(own.trace(IDS).logits, before)
+
+
+# ------------------------------------------------------------------------------------------------ where things meet
+
+
+def test_a_run_carries_what_made_it_and_a_saved_one_too(own, tmp_path):
+    with own.edit(edit.scale("gated", layer=1, factor=0.5, tokens=[3])):
+        run = own.trace(IDS)
+        assert run.identity == own.identity()
+    assert run.identity.edits == (f"scale('gated', layer=1, tokens=[3]) {run.identity.edits[0].split(' ', 3)[3]}",)
+    assert own.trace(IDS).identity.edits == ()
+    run.save(tmp_path / "run")
+    assert lk.open_run(tmp_path / "run").identity == run.identity
+    assert identity.of_json(json.loads(json.dumps(run.identity.to_json()))) == run.identity
+
+
+def test_a_snapshot_of_one_model_does_not_go_on_in_another(own):
+    other, warm = tiny.make_lab(tiny.model(seed=12), "other"), own.cache()
+    own.trace(IDS[:8], cache=warm)
+    snap = own.snapshot(warm)
+    with pytest.raises(InputError, match="(?s)this snapshot was made by another model.*tiny: weights.*other: weights"):
+        other.resume(snap, IDS)
+    with pytest.raises(InputError, match="this cache was made by another model"):
+        other.trace(IDS[8:], cache=warm)
+    with torch.no_grad():
+        own.model.model.norm.weight[3] += 0.5
+    with pytest.raises(InputError, match="this snapshot was made by another model"):
+        own.restore(snap)
+
+
+def test_a_run_of_one_model_is_not_projected_by_another(own):
+    run = own.trace(IDS, layers=[2], seams=["q", "k", "v", "gate", "gated"])
+    other = tiny.make_lab(tiny.model(seed=12), "other")
+    with pytest.raises(InputError, match="(?s)this run was made by another model.*weights"):
+        attention.contribution(run, other, layer=2)
+    attention.contribution(run, own, layer=2)
+
+
+HALF = dict(layer=1, factor=0.5)
+
+
+@pytest.mark.parametrize(
+    "before, after, message",
+    [
+        ([], [edit.scale("gated", **HALF)], "(?s)read with no edit.*as now: scale.*tokens=range\\(8"),
+        ([edit.scale("gated", **HALF)], [], "(?s)read with scale.*on tokens 0 to 7.*as now: no edit"),
+        ([edit.scale("gated", **HALF)], [edit.scale("gated", layer=1, factor=0.25)], "under other edits"),
+        ([edit.scale("gated", **HALF)], [edit.scale("gated", **HALF)] * 2, "under other edits"),
+        ([edit.scale("gated", tokens=[7], **HALF)], [], "under other edits"),
+        ([], [edit.scale("gated", tokens=[7], **HALF)], "under other edits"),
+        ([edit.state(torch.zeros_like, layer=0, at=7)], [], "under other edits"),
+        ([edit.scale("gated", **HALF)], [edit.scale("gated", **HALF)], None),
+        ([edit.scale("gated", tokens=[3, 12], **HALF)], [edit.scale("gated", tokens=[3, 15], **HALF)], None),
+        ([], [edit.scale("gated", tokens=range(8, 30), **HALF)], None),
+        ([edit.scale("gated", tokens=[3], **HALF)], [edit.scale("gated", tokens=[3], **HALF)], None),
+        ([], [edit.state(torch.zeros_like, layer=0, at=8)], None),
+    ],
+)
+def test_a_beginning_read_under_other_edits_is_not_continued(own, before, after, message):
+    warm = own.cache()
+    with own.edit(*before):
+        own.trace(IDS[:8], cache=warm)
+        snap = own.snapshot(warm)
+    with own.edit(*after):
+        if message is None:
+            resumed = own.resume(snap, IDS).logits
+            whole = own.trace(IDS).logits
+            assert (resumed - whole).abs().max() < 1e-4 * whole.abs().max()
+            return
+        with pytest.raises(InputError, match=message):
+            own.resume(snap, IDS)
+        with pytest.raises(InputError, match=message):
+            own.trace(IDS[8:], cache=warm)
+        whole = own.trace(IDS)
+    assert whole.identity.edits == tuple(item.text for item in after)
+
+
+def test_caches_of_the_bare_model_know_their_edits(own):
+    with own.edit(edit.scale("gated", **HALF)):
+        given = own.model(IDS[None, :8]).past_key_values
+        assert isinstance(given, cache.HybridCache)
+        own.model(IDS[None, 8:12], past_key_values=given)
+    with pytest.raises(InputError, match="under other edits"):
+        own.model(IDS[None, 12:], past_key_values=given)
+    foreign = DynamicCache(config=own.model.config)  # of nobody: what filled it is taken for the bare model
+    own.model(IDS[None, :8], past_key_values=foreign)
+    with own.edit(edit.scale("gated", **HALF)), pytest.raises(InputError, match="under other edits"):
+        own.model(IDS[None, 8:], past_key_values=foreign)
+
+
+def test_a_record_of_nobody_passes(own):
+    nobody = identity.Identity(model="of another program")
+    own.identity().check(nobody, "this run was made")
+    with pytest.raises(InputError, match="weights"):
+        own.identity().check(dataclasses.replace(nobody, weights="0" * 16), "this run was made")
