@@ -95,7 +95,7 @@ class Recorder:
 
     def _others(self):
         hooks = self.scopes.watched.hooks()
-        return f"remove the hook {hooks[0]}" if hooks else None
+        return f"remove one of these hooks: {'; '.join(hooks)}" if hooks else None
 
     def _enter(self, module, args, kwargs):
         current = Pass.of(module, args, kwargs)
