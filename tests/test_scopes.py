@@ -130,9 +130,9 @@ def test_a_call_within_a_call_is_refused(own):
     def again(values, positions):
         own.trace(IDS)
 
-    with pytest.raises(InputError, match="(?s)in the middle of another call.*before or after"):
-        with own.edit(edit.function(again, seam="mlp_out", layer=0)):
-            own.trace(IDS)
+    message = "(?s)in the middle of another call.*before or after"
+    with pytest.raises(InputError, match=message), own.edit(edit.function(again, seam="mlp_out", layer=0)):
+        own.trace(IDS)
     own.trace(IDS)
 
     class Nosy(stream.Probe):
@@ -194,10 +194,10 @@ def test_what_an_image_left_behind_comes_back_after_an_interrupt():
 
 def test_an_exchanged_layer_is_an_error_in_the_pass(own):
     block = own.model.model.layers[1]
-    with pytest.raises(InputError, match="(?s)did not act, though its tokens were read.*scale.*open the edit anew"):
-        with own.edit(HALF):
-            block.linear_attn = copy.deepcopy(tiny.model(seed=3).model.layers[1].linear_attn)
-            own.trace(IDS)
+    message = "(?s)did not act, though its tokens were read.*scale.*open the edit anew"
+    with pytest.raises(InputError, match=message), own.edit(HALF):
+        block.linear_attn = copy.deepcopy(tiny.model(seed=3).model.layers[1].linear_attn)
+        own.trace(IDS)
     own.trace(IDS)
 
 
