@@ -87,5 +87,5 @@ def generate(
 
 def _shared(lab, wanted):
     """What all runs of one call have in common."""
-    facts = dict(spec=lab.spec, model=lab.name, scaling=lab.scaling, identity=lab.identity())
+    facts = dict(spec=lab.spec, model=lab.name, scaling=lab.scaling, identity=lab.seen)
     return facts | dict(parameters=parameters_of(lab.model, lab.spec, wanted))

@@ -18,6 +18,7 @@ from labkit.errors import InputError
 from labkit.families import Family
 
 SAMPLES, WHOLE = 64, 4096  # numbers of a parameter; up to WHOLE of them all count
+COMPILED = "_compiled_call_impl"
 TELLS = "weights", "digest", "adapters", "dtype", "hooks", "scaling", "edits", "kernels", "versions"
 NUMBERS = TELLS[:4]  # without which a continuation is wrong; hooks may only look, kernels move last digits alone
 
@@ -88,55 +89,72 @@ class Watched:
 
     Attributes:
         modules: `{name: module}` of the whole model, as of the last `look`. absent: parameters without numbers.
+        training, compiled: names of modules in training mode, of compiled ones. hooked: modules with hooks, by name.
     """
 
     def __init__(self, model: torch.nn.Module, stack: torch.nn.Module, family: Family):
         self.model, self.stack, self.family = model, stack, family
-        self.modules, self.absent, self._children = {}, [], ()
-        self._sampled = {}  # name of a parameter -> (parameter, version, first version, its hash)
+        self.modules, self.absent, self._children, self._weights = {}, [], [], []
+        self.training, self.compiled, self.hooked = [], [], {}
+        self._hashes = {}  # name of a parameter -> (parameter, first version, version, hash)
         self._made = None  # (key, Identity)
         self.look()
 
     def look(self) -> None:
-        """See whether modules or weights changed since the last look; microseconds if none did."""
-        if any(tuple(children.values()) != before for children, before in self._children) or not self._children:
-            self.modules = dict(self.model.named_modules())
-            self._children = [(each._modules, tuple(each._modules.values())) for each in self.modules.values()]
-            self._slots = [
-                (f"{path}.{name}".lstrip("."), each._parameters, name)
-                for path, each in self.modules.items()
-                for name in each._parameters
-            ]
-            self._adapted = [(path, each) for path, each in self.modules.items() if hasattr(each, "merged_adapters")]
-        seen, fresh = self._sampled, {}
-        for path, held, name in self._slots:
-            weight = held.get(name)
-            if weight is None:
-                continue
-            known = seen.get(path)
-            if known is None or known[0] is not weight or known[1] != _version(weight):
-                first = known[2] if known is not None and known[0] is weight else _version(weight)
-                fresh[path] = (weight, _version(weight), first)
-        if fresh or len(seen) > len(self._slots):
-            places = {path for path, held, name in self._slots if held.get(name) is not None}
-            hashes = _sampled({path: (weight, version != first) for path, (weight, version, first) in fresh.items()})
-            kept = {path: known for path, known in seen.items() if path in places}
-            self._sampled = kept | {path: (*known, hashes[path]) for path, known in fresh.items()}
-            self.absent = [path for path, (weight, *_) in self._sampled.items() if weight.is_meta]
-            self._made = None
+        """See whether modules or weights changed since the last look; some microseconds if none did."""
+        if not self._children or any([*children.values()] != before for children, before in self._children):
+            self._walk()
+        for held, name, weight, version in self._weights:
+            if held.get(name) is not weight or _version(weight) != version:
+                self._hash()
+                break
+        marks = [
+            (name, facts)
+            for name, facts in self._facts
+            if facts["training"] or facts["_forward_hooks"] or facts["_forward_pre_hooks"] or COMPILED in facts
+        ]
+        self.training = [name for name, facts in marks if facts["training"]]
+        self.compiled = self._wrapped + [name for name, facts in marks if facts.get(COMPILED) is not None]
+        self.hooked = {name: facts for name, facts in marks if facts["_forward_hooks"] or facts["_forward_pre_hooks"]}
+
+    def _walk(self):
+        """Note all modules, and those of other makers that labkit must know of."""
+        self.modules = dict(self.model.named_modules())
+        self._children = [(each._modules, [*each._modules.values()]) for each in self.modules.values() if each._modules]
+        self._facts = [(name, each.__dict__) for name, each in self.modules.items() if "training" in each.__dict__]
+        self._adapted = [(name, each) for name, each in self.modules.items() if hasattr(each, "merged_adapters")]
+        self._wrapped = [name for name, each in self.modules.items() if type(each).__name__ == "OptimizedModule"]
+        self._hash()
+
+    def _hash(self):
+        """Hash parameters that are new or were written into; the others keep their hashes."""
+        known, self._hashes, self._weights = self._hashes, {}, []
+        for path, module in self.modules.items():
+            for name, weight in module._parameters.items():
+                if weight is None:
+                    continue
+                place, version = f"{path}.{name}".lstrip("."), _version(weight)
+                before = known.get(place)
+                if before is None or before[0] is not weight:
+                    before = (weight, version, None, b"")
+                if before[2] != version:
+                    before = (weight, before[1], version, _sampled(weight, version != before[1]))
+                self._hashes[place] = before
+                self._weights.append((module._parameters, name, weight, version))
+        self.absent = [place for place, (weight, *_) in self._hashes.items() if weight.is_meta]
+        self._made = None
 
     def identity(self, name: str, dtype: torch.dtype) -> Identity:
         """The identity of the model as it was at the last `look`, without edits and scaling."""
-        stack = self.stack
-        computed = kernels.resolved(self.family)
-        attention, experts = stack.config._attn_implementation, getattr(stack.config, "_experts_implementation", None)
+        config, computed = self.stack.config, kernels.resolved(self.family)
+        attention, experts = config._attn_implementation, getattr(config, "_experts_implementation", None)
         key = (name, dtype, tuple(computed.values()), attention, experts, self._switches(), self.hooks())
         if self._made is None or self._made[0] != key:
             hashed = hashlib.sha256()
-            for path, (*_, digest) in sorted(self._sampled.items()):
-                hashed.update(path.encode() + digest)
+            for path, (*_, part) in sorted(self._hashes.items()):
+                hashed.update(path.encode() + part)
             *_, switches, hooks = key
-            device = next(iter(self._sampled.values()))[0].device.type
+            device = next(weight.device.type for weight, *_ in self._hashes.values())
             parts = {**computed, "attention": attention} | ({"experts": experts} if experts else {})
             self._made = (
                 key,
@@ -171,10 +189,9 @@ class Watched:
     def hooks(self) -> tuple[str, ...]:
         """`function at module` of hooks that others placed on the model."""
         return tuple(
-            f"{named(hook)} at {path or 'the model'}"
-            for path, module in self.modules.items()
-            if module._forward_hooks or module._forward_pre_hooks
-            for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+            f"{named(hook)} at {name or 'the model'}"
+            for name, facts in self.hooked.items()
+            for hook in (*facts["_forward_pre_hooks"].values(), *facts["_forward_hooks"].values())
             if not getattr(hook, "of_labkit", False)
         )
 
@@ -199,22 +216,19 @@ def _version(weight):
     return 0 if weight.is_inference() else weight._version
 
 
-def _sampled(weights: dict) -> dict:
-    """`{name: bytes}`: a hash of samples of each parameter, and of the sums of its rows where it `changed`."""
-    hashes = {}
-    for name, (weight, changed) in weights.items():
-        hashed = hashlib.sha256()
-        for part in _plain(weight):
-            hashed.update(f"{part.dtype} {tuple(part.shape)} ".encode())
-            if part.is_meta or not part.numel():
-                continue
-            flat = part.reshape(-1)
-            step = 1 if len(flat) <= WHOLE else len(flat) // SAMPLES
-            hashed.update(_bytes(flat[::step][: WHOLE if step == 1 else SAMPLES]))
-            if changed and step > 1:
-                hashed.update(_bytes(_bits(part.reshape(len(part), -1)).sum(-1)))
-        hashes[name] = hashed.digest()
-    return hashes
+def _sampled(weight, changed) -> bytes:
+    """A hash of samples of a parameter, and of the sums of its rows where it `changed`."""
+    hashed = hashlib.sha256()
+    for part in _plain(weight):
+        hashed.update(f"{part.dtype} {tuple(part.shape)} ".encode())
+        if part.is_meta or not part.numel():
+            continue
+        flat = part.reshape(-1)
+        step = 1 if len(flat) <= WHOLE else len(flat) // SAMPLES
+        hashed.update(_bytes(flat[::step][: WHOLE if step == 1 else SAMPLES]))
+        if changed and step > 1:
+            hashed.update(_bytes(_bits(part.reshape(len(part), -1)).sum(-1)))
+    return hashed.digest()
 
 
 def _plain(tensor) -> list[torch.Tensor]:

@@ -88,10 +88,11 @@ class Lab:
 
     @property
     def seen(self) -> Identity:
-        """The model as of the last pass, without edits and scaling."""
+        """`identity()` as of the last pass, with the edits and the scaling of now."""
         if self.scopes.seen is None:
             self.scopes.seen = self.scopes.watched.identity(self.name, self.dtype)
-        return self.scopes.seen
+        facts = dict(scaling=str(self.scaling.plain(self.spec.window)), edits=tuple(e.text for e in self.scopes.edits))
+        return dataclasses.replace(self.scopes.seen, **facts)
 
     def identity(self, *, full: bool = False) -> Identity:
         """What computes now: weights, adapters, dtype, kernels, scaling, open edits with what they do, versions.
@@ -103,8 +104,7 @@ class Lab:
         """
         self.scopes.watched.look()
         self.scopes.seen = None
-        facts = dict(scaling=str(self.scaling.plain(self.spec.window)), edits=tuple(e.text for e in self.scopes.edits))
-        return dataclasses.replace(self.seen, **facts, digest=digest(self.model) if full else None)
+        return dataclasses.replace(self.seen, digest=digest(self.model)) if full else self.seen
 
     # ---------------------------------------------------------------------------------------------- reading
 

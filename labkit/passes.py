@@ -1,7 +1,6 @@
 """Forward passes: one prompt in one piece, in chunks, or split where an open state edit asks for it."""
 
 import contextlib
-import sys
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -166,19 +165,18 @@ def check_mode(lab) -> None:
         InputError: training mode (dropout, and gradient checkpointing that drops the cache), weights that are not in
             memory, compiled modules, autocast, a default dtype other than float32.
     """
-    lab.scopes.watched.look()
-    lab.scopes.seen = lab.scopes.watched.identity(lab.name, lab.dtype)
+    watched = lab.scopes.watched
+    watched.look()
+    lab.scopes.seen = watched.identity(lab.name, lab.dtype)
     lab.scopes.turn()
-    modules = lab.scopes.watched.modules
-    if training := [path for path, module in modules.items() if module.training]:
-        got, expected = f"training mode in {_listed(training)}", "eval mode"
+    if watched.training:
+        got, expected = f"training mode in {_listed(watched.training)}", "eval mode"
         raise InputError("readings need a model in eval mode", got=got, expected=expected, hint="lab.model.eval()")
-    compiled = [path for path, each in modules.items() if each._compiled_call_impl is not None or _wraps(each)]
-    if compiled:
+    if watched.compiled:
         hint = "load the model again and leave it as it is: compiled modules do not call hooks"
-        raise InputError("labkit looks into plain modules", got=f"compiled: {_listed(compiled)}", hint=hint)
-    if lab.scopes.watched.absent:
-        got, hint = f"on the meta device: {_listed(lab.scopes.watched.absent)}", "load the checkpoint's weights first"
+        raise InputError("labkit looks into plain modules", got=f"compiled: {_listed(watched.compiled)}", hint=hint)
+    if watched.absent:
+        got, hint = f"on the meta device: {_listed(watched.absent)}", "load the checkpoint's weights first"
         raise InputError("some weights are not in memory", got=got, hint=hint)
     if torch.is_autocast_enabled(lab.device.type):
         got, expected = f"torch.autocast({lab.device.type!r})", "the model's own dtypes"
@@ -188,12 +186,8 @@ def check_mode(lab) -> None:
         raise InputError("the default dtype of PyTorch is changed", got=got, expected="torch.float32", hint=hint)
 
 
-def _wraps(module):
-    return isinstance(module, torch._dynamo.OptimizedModule) if "torch._dynamo" in sys.modules else False
-
-
-def _listed(paths, shown=3):
-    named = [path or "the model" for path in paths]
+def _listed(names, shown=3):
+    named = [name or "the model" for name in names]
     return ", ".join(named[:shown]) + (f" and {len(named) - shown} more" if len(named) > shown else "")
 
 

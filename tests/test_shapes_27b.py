@@ -8,7 +8,9 @@ import torch
 
 from labkit import plan, spec
 from labkit.families import FAMILIES
-from labkit.trace import Recorder, wanted_seams
+from labkit.rotary import constants
+from labkit.scopes import scopes_of
+from labkit.trace import Recorder, decoder, wanted_seams
 
 TOKENS = 70
 MODELS = {
@@ -26,7 +28,9 @@ def traced(request):
     kind = FAMILIES[anatomy.family].model_class()
     with torch.device("meta"):
         model = kind(kind.config_class(**facts["text_config"])).to(torch.bfloat16).eval()
-    with torch.no_grad(), Recorder(model, anatomy, wanted_seams(anatomy, None, None)) as seen:
+    scopes = scopes_of(model, decoder(model), FAMILIES[anatomy.family], constants(anatomy))
+    wanted = wanted_seams(anatomy, None, None)
+    with torch.no_grad(), scopes.call() as call, Recorder(call, model, anatomy, wanted) as seen:
         ids = torch.zeros(1, TOKENS, dtype=torch.long, device="meta")
         masks = dict.fromkeys(FAMILIES[anatomy.family].kinds)  # making masks reads values; there are none here
         model(ids, attention_mask=masks, use_cache=False, logits_to_keep=1)

@@ -111,7 +111,7 @@ def settle(cache: DynamicCache, lab) -> None:
     length, edits = cache.get_seq_length(), tuple(lab.scopes.edits)
     if not length:
         book.ids, book.placed, book.scaling = book.ids[:0], False, now
-        book.identity, book.edits = lab.seen, ()
+        book.identity, book.edits = lab.scopes.seen, ()
     if book.scaling is None and lab.scopes.rescaled and not isinstance(cache, HybridCache):
         raise InputError(
             "nobody knows which rotary scaling this cache was made under",
@@ -128,7 +128,7 @@ def settle(cache: DynamicCache, lab) -> None:
             hint="read the prompt again inside the scope; yarn.dynamic keeps keys that can still be turned",
         )
     _check_made(book, length, edits, lab)
-    book.scaling, book.identity = now, lab.seen
+    book.scaling, book.identity = now, lab.scopes.seen
     if not book.edits or not _same(book.edits[-1][1], edits):
         book.edits = (*(part for part in book.edits if part[0] < length), (length, edits))
 
@@ -139,7 +139,7 @@ def _same(some, others):
 
 def _check_made(book, length, edits, lab):
     """Refuse to continue with other weights, or with edits that should have acted on what is there already."""
-    if book.identity is not None and book.identity is not lab.seen:
+    if book.identity is not None and book.identity is not lab.scopes.seen:
         hint = "read the prompt again into lab.cache()"
         lab.seen.check(book.identity, "this cache was made", hint=hint)
     book = book if book.edits else dataclasses.replace(book, edits=((0, ()),))

@@ -1,5 +1,6 @@
 """Which package computes each operation of a DeltaNet layer, as transformers resolved it at import."""
 
+import functools
 import inspect
 
 from labkit.errors import BackendError
@@ -12,19 +13,21 @@ def resolved(family: Family) -> dict[str, str]:
     Raises:
         BackendError: its modeling file has no such global.
     """
-    return {operation: _package(family, name) for operation, name in family.kernels.items()}
-
-
-def _package(family, name):
-    """ "torch" for the reference, else the top package of what is behind the decorator."""
-    function = getattr(family.module(), name, None)
-    if function is None:
+    module = family.module()
+    functions = {operation: getattr(module, name, None) for operation, name in family.kernels.items()}
+    if absent := [operation for operation, function in functions.items() if function is None]:
         raise BackendError(
             "this transformers has other kernels than labkit knows",
-            got=f"no {name} in {family.modeling}",
+            got=f"no {family.kernels[absent[0]]} in {family.modeling}",
             expected=", ".join(family.kernels.values()),
             hint="install the tested versions; `labkit doctor` names them",
         )
+    return {operation: _package(function) for operation, function in functions.items()}
+
+
+@functools.lru_cache
+def _package(function):
+    """ "torch" for the reference, else the top package of what is behind the decorator."""
     variables = behind(function)
     real = function if variables is None else variables["implementation"]
     if variables is not None and real is variables["torch_function"]:
