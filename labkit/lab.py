@@ -14,6 +14,7 @@ from labkit import edit as _edit
 from labkit import passes, prompts
 from labkit import plan as _plan
 from labkit import stream as _stream
+from labkit.arguments import whole as _whole
 from labkit.errors import InputError
 from labkit.families import FAMILIES
 from labkit.notation import is_index
@@ -132,7 +133,7 @@ class Lab:
         """
         batch = isinstance(prompt, list | tuple) and bool(prompt) and not is_index(prompt[0])
         rows = [self.encode(row) for row in prompt] if batch else [self.encode(prompt)]
-        prompts.check_start(batch, grad, cache=cache, position_ids=position_ids, chunk=chunk, cuts=self.scopes.cuts)
+        chunk = prompts.start(batch, grad, cache=cache, position_ids=position_ids, chunk=chunk, cuts=self.scopes.cuts)
         runs = self._trace(rows, layers, seams, logits, chunk, cache, device, position_ids, grad)
         return runs if batch else runs[0]
 
@@ -188,8 +189,7 @@ class Lab:
             InputError: as for `trace`, or no room for new tokens in the window.
         """
         ids = self.encode(prompt)
-        if max_new_tokens < 1:
-            raise InputError("nothing to generate", got=f"max_new_tokens={max_new_tokens}", expected="at least 1")
+        max_new_tokens, temperature, seed = prompts.choices(max_new_tokens, temperature, seed)
         self.check_room(len(ids) + max_new_tokens)
         wanted = wanted_seams(self.spec, layers, seams)
         _plan.admit_trace(self, tokens=len(ids) + max_new_tokens, wanted=wanted, logits=1, device=None)
@@ -252,9 +252,7 @@ class Lab:
 
     def fork(self, snap: _cache.Snapshot, n: int) -> list[_cache.HybridCache]:
         """`n` independent caches that continue from one snapshot."""
-        if n < 1:
-            raise InputError("a fork needs at least one branch", got=n, expected="n >= 1")
-        return [self.restore(snap) for _ in range(n)]
+        return [self.restore(snap) for _ in range(_whole(n, "n", least=1))]
 
     def resume(self, snap: _cache.Snapshot, prompt: str | Sequence[int] | torch.Tensor, **options) -> Run:
         """Trace a whole prompt whose beginning a snapshot already holds: only the rest is computed.

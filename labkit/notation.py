@@ -23,6 +23,7 @@ import difflib
 import unicodedata
 from collections.abc import Sequence
 
+from labkit.arguments import is_whole
 from labkit.errors import InputError
 
 AXES = {
@@ -173,17 +174,15 @@ def visible(text: str) -> str:
 
 def is_index(value: object) -> bool:
     """Whether a selection is one index instead of several; numpy integers and tensors of one integer count."""
-    return hasattr(value, "__index__") and not isinstance(value, bool) and getattr(value, "ndim", 0) == 0
+    return is_whole(value)
 
 
-def whole_numbers(values: int | Sequence[int], axis: str) -> list[int]:
-    """An index, or several, as a list of ints.
+def whole_numbers(values: int | Sequence[int], axis: str, *, least: int | None = None) -> list[int]:
+    """An index, or several, as a list of ints, none of them below `least`.
 
     Raises:
-        InputError: truth values (a mask), fractions, texts, or something that holds no numbers.
+        InputError: truth values (a mask), fractions, texts, something that holds no numbers, or a number below `least`.
     """
-    if isinstance(values, range):
-        return list(values)
     entries = [values] if is_index(values) else values
     try:
         entries = entries.tolist() if hasattr(entries, "tolist") else list(entries)
@@ -192,7 +191,10 @@ def whole_numbers(values: int | Sequence[int], axis: str) -> list[int]:
     if wrong := [entry for entry in entries if not is_index(entry)]:
         hint = "np.flatnonzero(mask)" if any(isinstance(entry, bool) for entry in wrong) else None
         raise InputError(f"{axis} must be whole numbers", got=wrong[:4], expected="an int, or several", hint=hint)
-    return [int(entry) for entry in entries]
+    found = [int(entry) for entry in entries]
+    if least is not None and found and min(found) < least:
+        raise InputError(f"{axis} out of range", got=min(found), expected=f"{least} or more")
+    return found
 
 
 def select(values: int | Sequence[int] | slice | None, count: int, axis: str) -> list[int]:
@@ -203,6 +205,9 @@ def select(values: int | Sequence[int] | slice | None, count: int, axis: str) ->
     """
     if values is None:
         return list(range(count))
+    ends = [values[0], values[-1]] if isinstance(values, range) and values else []
+    if outside := [end for end in ends if not -count <= end < count]:  # before a long one is listed
+        raise InputError(f"{axis} out of range", got=outside, expected=f"0 to {count - 1}")
     chosen = whole_numbers(range(*values.indices(count)) if isinstance(values, slice) else values, axis)
     if not chosen:
         raise InputError(f"no {axis} chosen", expected=f"{axis} 0 to {count - 1}, or None for all")

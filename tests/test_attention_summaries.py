@@ -264,7 +264,7 @@ def test_misuse(lab):
         attention.summary(run, layer=3)
     with pytest.raises(InputError, match="(?s)one segment per source.*3 names.*20 sources"):
         attention.summary(run, layer=2, segments=["a", "b", "c"])
-    with pytest.raises(InputError, match="at least one row"):
+    with pytest.raises(InputError, match="(?s)samples out of range.*1 or more"):
         attention.summary(run, layer=2, samples=0)
     with pytest.raises(InputError, match="(?s)token out of range.*25"):
         attention.summary(run, layer=2, rows=[25])

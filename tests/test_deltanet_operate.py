@@ -110,8 +110,8 @@ def test_gates_are_clamped_to_what_was_asked(lab):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda run: deltanet.clamp_keep(run, layer=1, value=0), "(?s)decay gate lies above 0.*got: 0"),
-        (lambda run: deltanet.clamp_write(layer=1, value=1), "(?s)write strength.*got: 1"),
+        (lambda run: deltanet.clamp_keep(run, layer=1, value=0), "(?s)value out of range.*got: value=0.*above 0, at most 1"),
+        (lambda run: deltanet.clamp_write(layer=1, value=1), "(?s)value out of range.*got: value=1.*0 or more, below 1"),
         (lambda run: deltanet.forget(run, layer=1, source=3, sense="both"), "(?s)unknown sense.*'value' or 'write'"),
         (lambda run: deltanet.forget(run, layer=1, source=50, at=30), "(?s)source out of range.*0 to 30"),
         (lambda run: deltanet.response(run, 0.0, layer=1), "the token after which it happens"),

@@ -14,6 +14,7 @@ PACKAGE = ROOT / "labkit"
 # A module may import modules of lower rank only; those of one rank are siblings, unless they lie in one folder.
 RANKS = [
     ("errors",),
+    ("arguments",),
     ("notation",),
     ("progress", "prompts", "rotary", "stats", "tables"),
     ("families",),

@@ -77,7 +77,7 @@ def test_phases_at_a_million_tokens():
     assert (ds.attrs["attention_layers"], ds.attrs["layers"]) == (16, 64)
     inside = yarn.phase_coverage(BIG, BIG.window)
     assert inside.covered.all() and float(inside.new.max()) == 0
-    with pytest.raises(InputError, match="(?s)not a length.*at least 1"):
+    with pytest.raises(InputError, match="(?s)tokens out of range.*1 or more"):
         yarn.phase_coverage(BIG, 0)
 
 

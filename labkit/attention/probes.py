@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 import torch
 
+from labkit.arguments import whole
 from labkit.attention import kernel
 from labkit.attention.distances import bin_axis, edges
 from labkit.attention.rotation import Unrotated, bands_of, binned
 from labkit.attention.softmax import SEAMS, inputs, proven, spaced
 from labkit.attention.statistics import Statistics
 from labkit.attention.summaries import BLOCKS, block_axes
-from labkit.errors import InputError
 from labkit.notation import label, select
 from labkit.spec import Spec
 from labkit.stream import Probe, of_kind
@@ -30,9 +30,7 @@ class AttentionProbe(Probe):
 
     def __init__(self, samples, *, layers=None, block=64):
         super().__init__(layers=layers, block=block)
-        if samples is not None and not 1 <= samples <= block:
-            raise InputError("samples per block out of range", got=samples, expected=f"1 to {block}")
-        self.samples = samples
+        self.samples = None if samples is None else whole(samples, "samples", least=1, most=self.block)
 
     def needs(self, spec: Spec) -> dict[int, Sequence[str]]:
         self.layers = of_kind(self.asked, spec, "attention", INSTEAD)

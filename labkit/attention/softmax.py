@@ -175,8 +175,6 @@ def chosen(rows: int | Sequence[int] | None, samples: int | None, length: int) -
     if rows is not None and samples is not None:
         raise InputError("either rows or samples", got="both", expected="positions, or a number of them")
     if samples is not None:
-        if samples < 1:
-            raise InputError("at least one row is needed", got=f"samples={samples}", expected="1 or more, or None")
         at = spaced(min(samples, length), length)
         return at, f"{len(at):,} of {length:,}, evenly spaced"
     at = sorted(set(select(rows, length, "token")))

@@ -23,6 +23,7 @@ from labkit.edit.edits import (
     scale,
     set,
     state,
+    tensor,
 )
 from labkit.edit.hooks import applied
 
@@ -40,4 +41,5 @@ __all__ = [
     "scale",
     "set",
     "state",
+    "tensor",
 ]

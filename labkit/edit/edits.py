@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
+from labkit.arguments import number, whole
 from labkit.cache import Snapshot
 from labkit.errors import InputError, LayerError
 from labkit.notation import is_index, select, whole_numbers
@@ -84,6 +85,24 @@ def indices(values: int | Sequence[int] | slice | None, axis: str) -> tuple[int,
     return chosen
 
 
+def tensor(values: float | Sequence | torch.Tensor, name: str) -> torch.Tensor:
+    """A finite number, or a tensor of real numbers, as a tensor.
+
+    Raises:
+        InputError: texts, truth values, complex numbers, NaN or infinity.
+    """
+    try:
+        given = values if isinstance(values, torch.Tensor) else torch.as_tensor(values, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        got = type(values).__name__
+        raise InputError(f"{name} holds no numbers", got=got, expected="a number or a tensor") from None
+    if isinstance(values, bool) or given.dtype == torch.bool or given.is_complex():
+        raise InputError(f"{name} holds no real numbers", got=given.dtype, expected="a number or a tensor")
+    if not bool(given.isfinite().all()):
+        raise InputError(f"{name} holds numbers that are not finite", expected="neither NaN nor infinity")
+    return given
+
+
 def function(
     change: Callable,
     *,
@@ -106,7 +125,8 @@ def set(
     tokens: int | Sequence[int] | None = None,
 ) -> SeamEdit:
     """Set a seam to a number or to a tensor that broadcasts over [batch, token, head, ...]."""
-    write = lambda x, at: torch.as_tensor(value, dtype=x.dtype, device=x.device).expand_as(x)  # noqa: E731
+    new = tensor(value, "value")
+    write = lambda x, at: new.to(x).expand_as(x)  # noqa: E731
     return function(write, seam=seam, layer=layer, heads=heads, tokens=tokens, name="set")
 
 
@@ -119,6 +139,7 @@ def scale(
     tokens: int | Sequence[int] | None = None,
 ) -> SeamEdit:
     """Multiply a seam by a number; 0 removes it, 1 changes nothing."""
+    factor = number(factor, "factor")
     return function(lambda x, at: x * factor, seam=seam, layer=layer, heads=heads, tokens=tokens, name="scale")
 
 
@@ -131,7 +152,8 @@ def add(
     tokens: int | Sequence[int] | None = None,
 ) -> SeamEdit:
     """Add a number or a tensor that broadcasts over [batch, token, head, ...]: steering."""
-    plus = lambda x, at: x + torch.as_tensor(vector, dtype=x.dtype, device=x.device)  # noqa: E731
+    more = tensor(vector, "vector")
+    plus = lambda x, at: x + more.to(x)  # noqa: E731
     return function(plus, seam=seam, layer=layer, heads=heads, tokens=tokens, name="add")
 
 
@@ -188,7 +210,7 @@ def state(
     window: Callable | None = None,
 ) -> StateEdit:
     """Change the recurrent state (and, by `window`, the convolution window) of a DeltaNet layer after token `at`."""
-    return StateEdit(layer, at, change, indices(heads, "heads"), window)
+    return StateEdit(layer, whole(at, "at", least=0), change, indices(heads, "heads"), window)
 
 
 def ablate(layers: int | Sequence[int]) -> list[SeamEdit]:

@@ -8,6 +8,7 @@ import torch
 from labkit import cache as _cache
 from labkit import passes
 from labkit import plan as _plan
+from labkit.arguments import whole
 from labkit.errors import InputError, LabError
 from labkit.notation import label
 from labkit.progress import counter
@@ -61,6 +62,7 @@ def run(
         Interrupted: on Ctrl-C; carries the dataset of the finished chunks.
     """
     probes = [probes] if isinstance(probes, Probe) else list(probes)
+    chunk, every = whole(chunk, "chunk", least=1), whole(every, "every", least=1)
     if not probes:
         raise InputError("nothing to watch", got="no probes", hint="probes=[deltanet.gates()]")
     if bad := [probe.block for probe in probes if chunk % probe.block]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from labkit.arguments import whole
 from labkit.errors import InputError
 from labkit.notation import label, select
 from labkit.spec import Spec
@@ -24,9 +25,7 @@ class Probe:
     blocks = False
 
     def __init__(self, *, layers=None, block=1):
-        if block < 1:
-            raise InputError("a block holds at least one token", got=block)
-        self.asked, self.block = layers, block
+        self.asked, self.block = layers, whole(block, "block", least=1)
         self.layers: tuple[int, ...] = ()
         self.rows: dict[str, list[torch.Tensor]] = {}
 

@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Iterator
 
 from labkit import rotary
+from labkit.arguments import whole
 from labkit.cache import settle
 from labkit.errors import InputError
 from labkit.lab import Lab
@@ -62,7 +63,7 @@ def under(lab: Lab, scaling: Scaling, reach: int | None = None) -> Iterator[Lab]
         hint = "yarn.dynamic(lab) follows the length; length=... takes the frequencies of one"
         raise InputError("a dynamic scaling needs a length", got=str(scaling), hint=hint)
     window = lab.spec.window
-    reach = max(window, int(scaling.factor * (scaling.original or window))) if reach is None else reach
+    reach = max(window, int(scaling.factor * (scaling.original or window))) if reach is None else whole(reach, "reach")
     if not window <= reach <= 2**24:
         got, expected = f"{reach:,} positions", f"{window:,} to {2**24:,}"
         raise InputError("a reach that cannot be opened", got=got, expected=expected)
