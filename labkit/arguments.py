@@ -11,6 +11,7 @@ from collections.abc import Container, Mapping
 from labkit.errors import InputError
 
 WIDEST = 2**63 - 1  # what a tensor of whole numbers can hold
+LONGEST = 2**24  # positions that float32 tells apart; no selection names more
 
 
 def is_whole(value: object) -> bool:

@@ -251,8 +251,8 @@ class Lab:
         return _cache.restore(snap, self.cache())
 
     def fork(self, snap: _cache.Snapshot, n: int) -> list[_cache.HybridCache]:
-        """`n` independent caches that continue from one snapshot."""
-        return [self.restore(snap) for _ in range(_whole(n, "n", least=1))]
+        """`n` caches that continue from one snapshot, none of which sees what another reads; see `cache.restore`."""
+        return [self.restore(snap) for _ in range(_whole(n, "n", least=1, most=_cache.BRANCHES))]
 
     def resume(self, snap: _cache.Snapshot, prompt: str | Sequence[int] | torch.Tensor, **options) -> Run:
         """Trace a whole prompt whose beginning a snapshot already holds: only the rest is computed.

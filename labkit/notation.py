@@ -21,9 +21,9 @@ Symbols follow Yang, Kautz and Hatamizadeh, "Gated Delta Networks" (arXiv 2412.0
 import dataclasses
 import difflib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from labkit.arguments import is_whole
+from labkit.arguments import LONGEST, WIDEST, is_whole
 from labkit.errors import InputError
 
 AXES = {
@@ -183,17 +183,18 @@ def whole_numbers(values: int | Sequence[int], axis: str, *, least: int | None =
     Raises:
         InputError: truth values (a mask), fractions, texts, something that holds no numbers, or a number below `least`.
     """
-    entries = [values] if is_index(values) else values
-    try:
-        entries = entries.tolist() if hasattr(entries, "tolist") else list(entries)
-    except TypeError:
-        raise InputError(f"{axis} is no selection", got=repr(values), expected="an int, or several") from None
+    entries = [values] if is_index(values) else values.tolist() if hasattr(values, "tolist") else values
+    long = isinstance(entries, range) and len(entries) > LONGEST
+    if long or isinstance(entries, str | bytes | Mapping) or not isinstance(entries, Iterable):
+        raise InputError(f"{axis} is no selection", got=repr(values)[:80], expected="an int, or several")
+    entries = list(entries)
     if wrong := [entry for entry in entries if not is_index(entry)]:
         hint = "np.flatnonzero(mask)" if any(isinstance(entry, bool) for entry in wrong) else None
         raise InputError(f"{axis} must be whole numbers", got=wrong[:4], expected="an int, or several", hint=hint)
     found = [int(entry) for entry in entries]
-    if least is not None and found and min(found) < least:
-        raise InputError(f"{axis} out of range", got=min(found), expected=f"{least} or more")
+    least, most = -WIDEST if least is None else least, WIDEST
+    if outside := [entry for entry in found if not least <= entry <= most]:
+        raise InputError(f"{axis} out of range", got=outside[:4], expected=f"{least} or more, at most {most}")
     return found
 
 

@@ -49,6 +49,8 @@ def kept_positions(rows: list[torch.Tensor], logits: str | Sequence[int]) -> lis
             raise InputError("unknown choice of logits", got=logits, expected="'last', 'all' or positions")
         return [torch.arange(len(r)) if logits == "all" else torch.tensor([len(r) - 1]) for r in rows]
     wanted = torch.as_tensor(whole_numbers(logits, "logits"), dtype=torch.long)
+    if not len(wanted):
+        raise InputError("no logits chosen", expected="'last', 'all' or positions", hint='lab.trace("red fox")')
     for row in rows:
         if (outside := wanted[(wanted < -len(row)) | (wanted >= len(row))]).numel():
             raise InputError("logits of tokens that do not exist", got=outside.tolist(), expected=f"{len(row)} tokens")

@@ -95,7 +95,7 @@ def test_branches_of_a_fork_are_independent_and_equal_reruns(lab):
         suffix = tiny.ids(11, seed=100 + seed)
         forked = lab.trace(suffix, cache=branch).logits
         assert (forked - lab.trace(torch.cat([IDS[:50], suffix])).logits).abs().max() < 2e-4
-    with pytest.raises(InputError, match="(?s)n out of range.*n=0.*1 or more"):
+    with pytest.raises(InputError, match="(?s)n out of range.*n=0.*1 to 65536"):
         lab.fork(snap, 0)
 
 
@@ -154,3 +154,40 @@ def test_a_reset_cache_forgets_its_tokens(lab):
     assert torch.equal(snap.ids, other)
     with pytest.raises(InputError, match="first difference at token 0"):
         lab.resume(snap, IDS)
+
+
+@pytest.mark.parametrize(
+    "way", ["trace", "reorder_cache", "batch_repeat_interleave", "batch_select_indices", "crop", "reset"]
+)
+def test_what_transformers_does_to_a_branch_changes_no_other_and_not_the_snapshot(lab, way):
+    _, snap = warm(lab, 20)
+    before = {
+        name: {i: t.clone() for i, t in getattr(snap, name).items()} for name in ("keys", "values", "conv", "state")
+    }
+    one, other = lab.fork(snap, 2)
+    arguments = {"reorder_cache": (torch.tensor([0, 0]),), "batch_repeat_interleave": (3,), "crop": (-4,), "reset": ()}
+    arguments |= {"batch_select_indices": (torch.tensor([0, 0]),)}
+    if way == "trace":
+        lab.trace(IDS[20:33], cache=one)
+    else:
+        for layer in (
+            lab.spec.attention_layers if way in ("batch_repeat_interleave", "batch_select_indices", "crop") else ()
+        ):
+            getattr(one.layers[layer], way)(*arguments[way])
+        if way in ("reorder_cache", "reset"):
+            getattr(one, way)(*arguments[way])
+    for layer in lab.spec.deltanet_layers:
+        one.layers[layer].recurrent_states[0].add_(1)
+        one.layers[layer].conv_states[0].add_(1)
+    for name, parts in before.items():
+        for i, tensor in parts.items():
+            assert torch.equal(getattr(snap, name)[i], tensor), (name, i)
+    expected = lab.trace(IDS[:33]).logits
+    assert (lab.trace(IDS[20:33], cache=other).logits - expected).abs().max() < 2e-4
+    assert (lab.resume(snap, IDS[:33]).logits - expected).abs().max() < 2e-4
+
+
+def test_a_snapshot_is_restored_into_an_empty_cache_alone(lab):
+    cache, snap = warm(lab, 20)
+    with pytest.raises(InputError, match=r"(?s)into an empty cache.*20 tokens.*lab.restore\(snap\)"):
+        labkit.cache.restore(snap, cache)

@@ -69,7 +69,7 @@ def test_plan_without_a_name_takes_the_model_of_the_environment(capsys, monkeypa
     [
         (["plan", "no/such/model"], r"no configuration there\n  got: no.such.model.*\n  expected: .*\n  try: "),
         (["plan", str(CONFIG), "--gpu", "abacus"], r"unknown GPU\n  got: abacus\n  expected: H200"),
-        (["plan", str(CONFIG), "--tokens", "0"], r"not a length\n  got: 0\n  expected: .*at least 1"),
+        (["plan", str(CONFIG), "--tokens", "0"], r"tokens out of range\n  got: tokens=0\n  expected: 1 or more"),
         (["plan", str(CONFIG), "--quantize", "half"], r"\n  got: half\n  expected: "),
     ],
     ids=["model", "gpu", "tokens", "quantize"],

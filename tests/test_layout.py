@@ -72,7 +72,7 @@ def test_imports_point_one_way(path):
 @pytest.mark.parametrize("path", sorted((PACKAGE / "draw").rglob("*.py")), ids=lambda p: p.name)
 def test_drawing_knows_labels_alone(path):
     ours, others = imported(path)
-    assert ours <= {"draw", "notation", "errors"}, ours
+    assert ours <= {"draw", "notation", "errors", "arguments"}, ours
     assert not others & {"torch", "transformers"}
 
 

@@ -11,9 +11,10 @@ In this folder: `book` (the cache and what it knows of itself), `snapshots` (kee
 """
 
 from labkit.cache.book import CLOSED, GO_ON, Book, HybridCache, book_of, check_whole, is_linear, is_unrotated, settle
-from labkit.cache.snapshots import Snapshot, check, check_begins, position_ids_of, restore, snapshot, start_of
+from labkit.cache.snapshots import BRANCHES, Snapshot, check, check_begins, position_ids_of, restore, snapshot, start_of
 
 __all__ = [
+    "BRANCHES",
     "CLOSED",
     "GO_ON",
     "Book",

@@ -108,9 +108,9 @@ def replace_state(
         share: 1 replaces, 0 changes nothing.
         window: [channel, taps], to replace the convolution window as well; None leaves it.
     """
-    at, share, new = whole(at, "at", least=0), number(share, "share"), edit.tensor(state, "state")
-    blend = lambda old: old + share * (new.to(old) - old)  # noqa: E731
-    taps = None if window is None else lambda old: edit.tensor(window, "window").to(old).expand_as(old)
+    at, share, new = whole(at, "at", least=0), number(share, "share", least=-1e6, most=1e6), edit.tensor(state, "state")
+    blend = lambda old: old + share * (edit.fitted(new, old, "state") - old)  # noqa: E731
+    taps = None if window is None else lambda old: edit.fitted(edit.tensor(window, "window"), old, "window")
     return edit.StateEdit(layer, at, blend, edit.indices(heads, "heads"), taps, "replace_state")
 
 
@@ -142,7 +142,7 @@ def associate(
     new = x.v[one_token(run, value, hint), heads] if is_index(value) else edit.tensor(value, "value")
 
     def change(old):
-        direction, wanted = key.to(old), new.to(old)
+        direction, wanted = key.to(old), edit.fitted(new, old[:, :, 0], "value")
         recalled = torch.einsum("bhkv,hk->bhv", old, direction)
         return old + torch.einsum("hk,bhv->bhkv", direction, wanted - recalled)
 
@@ -230,7 +230,8 @@ def response(
     walked = walk(run, layer, "deltanet.response", at=[t])
     x, later = walked.x, slice(t + 1, None)
     delta, old = torch.zeros_like(walked.states[0]), walked.states[:, heads]
-    delta[heads] = (change.change(old) - old)[0] if by_edit else edit.tensor(change, "change").to(delta)
+    given = None if by_edit else edit.fitted(edit.tensor(change, "change"), delta[heads], "change")
+    delta[heads] = (change.change(old) - old)[0] if by_edit else given
     rule = dict(q=x.q[later], k=x.k[later], g=x.g[later], beta=x.beta[later], state=delta)
     predicted, _ = delta_rule(v=torch.zeros_like(x.v[later]), **rule)
     coords = {"head": heads, **axis(run, "token", range(t + 1, len(run)))}

@@ -20,8 +20,10 @@ import ipywidgets
 import numpy as np
 import plotly.graph_objects as go
 
+from labkit.arguments import is_whole, whole
 from labkit.draw.theme import CONFIG, MIME
 from labkit.errors import InputError
+from labkit.notation import whole_numbers
 
 
 class Widget(go.FigureWidget):
@@ -232,7 +234,7 @@ class Zoom(Live):
 
 
 def _bounds(name, given):
-    first, end = (0, given) if isinstance(given, int) else map(int, given)
+    first, end = (0, whole(given, name)) if is_whole(given) else whole_numbers(given, name)
     if first >= end:
         raise InputError("a zoom needs something to show", got=f"{name}=({first}, {end})", expected="(first, end)")
     return first, end

@@ -23,9 +23,9 @@ from labkit.edit.edits import (
     scale,
     set,
     state,
-    tensor,
 )
 from labkit.edit.hooks import applied
+from labkit.edit.values import fitted, tensor
 
 __all__ = [
     "SeamEdit",
@@ -34,6 +34,7 @@ __all__ = [
     "add",
     "applied",
     "checked",
+    "fitted",
     "function",
     "indices",
     "patch",

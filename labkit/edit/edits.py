@@ -12,6 +12,7 @@ import torch
 
 from labkit.arguments import number, whole
 from labkit.cache import Snapshot
+from labkit.edit.values import LARGEST, fitted, tensor
 from labkit.errors import InputError, LayerError
 from labkit.notation import is_index, select, whole_numbers
 from labkit.spec import Spec
@@ -85,24 +86,6 @@ def indices(values: int | Sequence[int] | slice | None, axis: str) -> tuple[int,
     return chosen
 
 
-def tensor(values: float | Sequence | torch.Tensor, name: str) -> torch.Tensor:
-    """A finite number, or a tensor of real numbers, as a tensor.
-
-    Raises:
-        InputError: texts, truth values, complex numbers, NaN or infinity.
-    """
-    try:
-        given = values if isinstance(values, torch.Tensor) else torch.as_tensor(values, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        got = type(values).__name__
-        raise InputError(f"{name} holds no numbers", got=got, expected="a number or a tensor") from None
-    if isinstance(values, bool) or given.dtype == torch.bool or given.is_complex():
-        raise InputError(f"{name} holds no real numbers", got=given.dtype, expected="a number or a tensor")
-    if not bool(given.isfinite().all()):
-        raise InputError(f"{name} holds numbers that are not finite", expected="neither NaN nor infinity")
-    return given
-
-
 def function(
     change: Callable,
     *,
@@ -126,7 +109,7 @@ def set(
 ) -> SeamEdit:
     """Set a seam to a number or to a tensor that broadcasts over [batch, token, head, ...]."""
     new = tensor(value, "value")
-    write = lambda x, at: new.to(x).expand_as(x)  # noqa: E731
+    write = lambda x, at: fitted(new, x, "value")  # noqa: E731
     return function(write, seam=seam, layer=layer, heads=heads, tokens=tokens, name="set")
 
 
@@ -139,7 +122,7 @@ def scale(
     tokens: int | Sequence[int] | None = None,
 ) -> SeamEdit:
     """Multiply a seam by a number; 0 removes it, 1 changes nothing."""
-    factor = number(factor, "factor")
+    factor = number(factor, "factor", least=-LARGEST, most=LARGEST)
     return function(lambda x, at: x * factor, seam=seam, layer=layer, heads=heads, tokens=tokens, name="scale")
 
 
@@ -153,7 +136,7 @@ def add(
 ) -> SeamEdit:
     """Add a number or a tensor that broadcasts over [batch, token, head, ...]: steering."""
     more = tensor(vector, "vector")
-    plus = lambda x, at: x + more.to(x)  # noqa: E731
+    plus = lambda x, at: x + fitted(more, x, "vector")  # noqa: E731
     return function(plus, seam=seam, layer=layer, heads=heads, tokens=tokens, name="add")
 
 
@@ -227,7 +210,7 @@ def patch_state(
         snap: `labkit.cache.Snapshot` with this layer.
         window: also replace the convolution window; the window is shared by all heads.
     """
-    chosen = indices(heads, "heads")
+    chosen, at = indices(heads, "heads"), whole(at, "at", least=0)
     if layer not in snap.state:
         raise LayerError("the snapshot holds no state of this layer", got=layer, expected=sorted(snap.state))
     new = snap.state[layer] if chosen is None else snap.state[layer][:, list(chosen)]

@@ -15,6 +15,7 @@ import torch
 
 from labkit import rotary
 from labkit.arguments import whole
+from labkit.errors import InputError
 from labkit.notation import Quantity, label, whole_numbers
 from labkit.rotary import RELEASED, Scaling, constants, stretched
 from labkit.spec import Spec
@@ -125,7 +126,8 @@ def phase_error(
         that at most, in the same unit; `half_angles`, radians off if the angle itself were held in bfloat16.
     """
     scaling, samples = Scaling() if scaling is None else scaling, whole(samples, "samples", least=1)
-    lengths = whole_numbers(lengths, "lengths", least=1)
+    if not (lengths := whole_numbers(lengths, "lengths", least=1)):
+        raise InputError("no lengths", expected="at least one")
     exact, single = _frequencies(spec, scaling), _frequencies(spec, scaling, torch.float32)
     errors = {name: [] for name in ERRORS}
     for length in lengths:
