@@ -179,7 +179,7 @@ class Lab:
             prompt: a text or token ids [T].
             max_new_tokens: at most so many; a stop id ends it earlier.
             temperature: 0 is greedy; above, the sampling is seeded by `seed` and leaves the global generator alone.
-            options: handed to `model.generate`, for example `top_p`, `top_k`, `repetition_penalty`.
+            options: of `model.generate`: `top_p`, `top_k`, `repetition_penalty` and what `decoding.ALLOWED` names.
 
         Returns:
             `Run` over prompt and continuation, of which `run.prompt_length` tokens were given; `run.logits` predict

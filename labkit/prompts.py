@@ -8,6 +8,8 @@ from labkit.arguments import number, whole
 from labkit.errors import InputError
 from labkit.notation import whole_numbers
 
+COLDEST = 1e-4  # below, logits over it overflow
+
 
 def encode(prompt: str | Sequence[int] | torch.Tensor, tokenizer, vocab: int) -> torch.Tensor:
     """Token ids [T] on the CPU, from a text or from ids; see `Lab.encode`."""
@@ -82,7 +84,12 @@ def choices(max_new_tokens: int, temperature: float, seed: int) -> tuple[int, fl
         InputError: no tokens, a temperature or a seed below 0, something else than numbers.
     """
     most, seed = whole(max_new_tokens, "max_new_tokens", least=1), whole(seed, "seed", least=0)
-    return most, number(temperature, "temperature", least=0), seed
+    temperature = number(temperature, "temperature", least=0)
+    if 0 < temperature < COLDEST:
+        raise InputError(
+            "temperature out of range", got=temperature, expected=f"0, which is greedy, or from {COLDEST} on"
+        )
+    return most, temperature, seed
 
 
 def padded(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:

@@ -16,7 +16,7 @@ RANKS = [
     ("errors",),
     ("arguments",),
     ("notation",),
-    ("progress", "prompts", "rotary", "stats", "tables"),
+    ("decoding", "progress", "prompts", "rotary", "stats", "tables"),
     ("families",),
     ("nano",),
     ("spec", "thinking"),
