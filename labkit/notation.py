@@ -20,11 +20,11 @@ Symbols follow Yang, Kautz and Hatamizadeh, "Gated Delta Networks" (arXiv 2412.0
 
 import dataclasses
 import difflib
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 from labkit.arguments import LONGEST, WIDEST, is_whole
 from labkit.errors import InputError
+from labkit.signs import inert
 
 AXES = {
     "token": "position of the token that reads, from 0 at the start of the sequence",
@@ -168,8 +168,7 @@ def visible(text: str) -> str:
     signs = {" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍"}
     if text == " " * len(text) or text.strip() == "":
         return "".join(signs.get(c, c) for c in text) or "∅"
-    text = text.replace("\n", "⏎").replace("\t", "⇥").replace("\r", "␍")
-    return "".join(c if unicodedata.category(c)[0] != "C" else f"\\x{ord(c):02x}" for c in text)
+    return inert(text.replace("\n", "⏎").replace("\t", "⇥").replace("\r", "␍"))
 
 
 def is_index(value: object) -> bool:

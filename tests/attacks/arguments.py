@@ -452,9 +452,8 @@ class Lengths(Several):
 
     def legal(self, value):
         entries = [value] if is_int(value) else value
-        return dataclasses.replace(Several(2**62, none=False), none=False).legal(value) and all(
-            plain(n) > 0 for n in entries
-        )
+        several = Several(2**62, none=False, slices=False).legal(value)
+        return several and all(plain(n) > 0 for n in entries)
 
 
 @dataclasses.dataclass(frozen=True)
