@@ -100,7 +100,10 @@ class SummaryProbe(AttentionProbe):
         blocks, bins = len(first), len(edges(int(first[-1]) + self.block)) - 1
         layers, heads = self.column("entropy").shape[1:]
         columns, place = {name: self.column(name) for name in BLOCKS}, 0
-        pooled, columns["histogram"] = torch.zeros(blocks, layers, heads, blocks), columns["histogram"][..., :bins]
+        pooled, columns["histogram"] = (
+            torch.zeros(blocks, layers, heads, blocks, dtype=torch.float32),
+            columns["histogram"][..., :bins],
+        )
         for n in range(blocks):
             size = layers * heads * (n + 1)
             pooled[n, ..., : n + 1] = columns["pooled"][place : place + size].view(layers, heads, n + 1)

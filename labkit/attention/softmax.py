@@ -113,8 +113,8 @@ class Softmax:
         """P [query_head, row, source] of a part of the rows; with `logits` also s, -inf after the row."""
         x, rows, mixed = self.x, self.rows[part], self.mixed[part]
         shape = (len(self.heads), len(rows), len(x.k))
-        weight = torch.zeros(shape, device=x.q.device)
-        before = torch.full(shape, -torch.inf, device=x.q.device) if logits else None
+        weight = torch.zeros(shape, device=x.q.device, dtype=torch.float32)
+        before = torch.full_like(weight, -torch.inf) if logits else None
         for kv_head, places in self.run.spec.kv_groups(self.heads).items():
             q, v = x.q[rows][:, [self.heads[i] for i in places]], x.v[:, kv_head].float()
             for tile, s in tiles(q, x.k[:, kv_head], self.run.positions[rows]):

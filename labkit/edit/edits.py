@@ -213,6 +213,7 @@ def patch_state(
     chosen, at = indices(heads, "heads"), whole(at, "at", least=0)
     if layer not in snap.state:
         raise LayerError("the snapshot holds no state of this layer", got=layer, expected=sorted(snap.state))
+    chosen = None if chosen is None else tuple(select(chosen, snap.state[layer].shape[1], "head"))
     new = snap.state[layer] if chosen is None else snap.state[layer][:, list(chosen)]
     replace = (lambda old: snap.conv[layer].to(old)) if window else None
     return StateEdit(layer, at, lambda old: new.to(old), chosen, replace, "patch_state")
