@@ -191,9 +191,10 @@ def whole_numbers(values: int | Sequence[int], axis: str, *, least: int | None =
         hint = "np.flatnonzero(mask)" if any(isinstance(entry, bool) for entry in wrong) else None
         raise InputError(f"{axis} must be whole numbers", got=wrong[:4], expected="an int, or several", hint=hint)
     found = [int(entry) for entry in entries]
-    least, most = -WIDEST if least is None else least, WIDEST
-    if outside := [entry for entry in found if not least <= entry <= most]:
-        raise InputError(f"{axis} out of range", got=outside[:4], expected=f"{least} or more, at most {most}")
+    low = -WIDEST if least is None else least
+    if outside := [entry for entry in found if not low <= entry <= WIDEST]:
+        expected = "what fits 64 bits" if least is None else f"{least} or more"
+        raise InputError(f"{axis} out of range", got=outside[:4], expected=expected)
     return found
 
 

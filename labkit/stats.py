@@ -68,7 +68,7 @@ def bootstrap(
     """
     from scipy import stats
 
-    resamples, seed = whole(resamples, "resamples", least=1), whole(seed, "seed", least=0)
+    resamples, seed = whole(resamples, "resamples", least=2), whole(seed, "seed", least=0)
     options = dict(n_resamples=resamples, batch=500, confidence_level=LEVEL, method="percentile", vectorized=True)
 
     def ends(draws):

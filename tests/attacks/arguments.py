@@ -395,8 +395,8 @@ def numbers(lab, data):
     """Statistics, costs, scalings, drawn sessions, figures."""
     some, small = xarray.DataArray([0.5, 1.0, 2.5, 4.0], dims="sample"), lab.spec
     yield Case("stats.wilson", stats.wilson, {"right": 1, "samples": 3}, {"right": Whole(0, 3), "samples": Whole(1)})
-    asked = {"resamples": Whole(1), "seed": Whole(0, 2**63 - 1)}
-    for name in ("bootstrap", "permutation"):
+    for name, least in (("bootstrap", 2), ("permutation", 1)):
+        asked = {"resamples": Whole(least), "seed": Whole(0, 2**63 - 1)}
         call = functools.partial(getattr(stats, name), some)
         yield Case(f"stats.{name}", lambda call=call, **given: values(call(**given)), {"resamples": 50}, asked)
     call = lambda **given: rotary.stretched(small, **given)  # noqa: E731
@@ -478,7 +478,7 @@ def scaled(lab, **given):
         return lab.window, lab.trace(IDS[:5]).logits
 
 
-@attack("hostile arguments", short=400, long=4000)
+@attack("hostile arguments", short=80, long=4000)
 def arguments(tries, seed, folder):
     """One argument of one public call at a time."""
     everything = [

@@ -229,7 +229,7 @@ def sane(table):
     return not set(re.findall(r"<([a-z!]+)", table)) - {"table", "caption", "b", "tr", "th", "td"}
 
 
-@attack("hostile texts in pages", short=60, long=2400)
+@attack("hostile texts in pages", short=40, long=1600)
 def pages(tries, seed, folder):
     """One text at one place of every kind of figure, of a page, of a table."""
     for i in range(tries):
