@@ -17,6 +17,7 @@ import figures
 from figures import _gallery, _golden
 from labkit.draw.pages import height
 from labkit.errors import BackendError, LabError
+from labkit.terminal import command
 
 HOME = ("index.html", "All figures")
 TITLE = "Inside a hybrid language model"
@@ -30,6 +31,7 @@ FLAGS = (
 )
 
 
+@command
 def main(arguments=None, folder=figures.HERE, load=None):
     """Run the command; returns the exit status.
 

@@ -10,10 +10,12 @@ import sys
 
 import labkit
 from labkit.errors import LabError
+from labkit.terminal import command
 
 SESSION = "JSON or JSONL: OpenAI, Claude Code, pi, ATIF, ShareGPT; or the name of an example: bread, garden, tides"
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, or 1 with the reason on stderr.
 

@@ -14,6 +14,7 @@ from labkit import calls, passes, prompts
 from labkit import edit as _edit
 from labkit import plan as _plan
 from labkit import stream as _stream
+from labkit.arguments import whole as _whole
 from labkit.errors import InputError
 from labkit.families import FAMILIES
 from labkit.identity import Identity, digest
@@ -154,7 +155,7 @@ class Lab:
         """
         batch = isinstance(prompt, list | tuple) and bool(prompt) and not is_index(prompt[0])
         rows = [self.encode(row) for row in prompt] if batch else [self.encode(prompt)]
-        prompts.check_start(batch, grad, cache=cache, position_ids=position_ids, chunk=chunk, cuts=self.scopes.cuts)
+        chunk = prompts.start(batch, grad, cache=cache, position_ids=position_ids, chunk=chunk, cuts=self.scopes.cuts)
         with self.scopes.call() as call:
             runs = calls.trace(call, self, rows, layers, seams, logits, chunk, cache, device, position_ids, grad)
         return runs if batch else runs[0]
@@ -168,7 +169,7 @@ class Lab:
             prompt: a text or token ids [T].
             max_new_tokens: at most so many; a stop id ends it earlier.
             temperature: 0 is greedy; above, the sampling is seeded by `seed` and leaves the global generator alone.
-            options: handed to `model.generate`, for example `top_p`, `top_k`, `repetition_penalty`.
+            options: of `model.generate`: `top_p`, `top_k`, `repetition_penalty` and what `decoding.ALLOWED` names.
 
         Returns:
             `Run` over prompt and continuation, of which `run.prompt_length` tokens were given; `run.logits` predict
@@ -178,8 +179,7 @@ class Lab:
             InputError: as for `trace`, or no room for new tokens in the window.
         """
         ids = self.encode(prompt)
-        if max_new_tokens < 1:
-            raise InputError("nothing to generate", got=f"max_new_tokens={max_new_tokens}", expected="at least 1")
+        max_new_tokens, temperature, seed = prompts.choices(max_new_tokens, temperature, seed)
         self.check_room(len(ids) + max_new_tokens)
         with self.scopes.call() as call:
             return calls.generate(call, self, ids, layers, seams, max_new_tokens, temperature, seed, options)
@@ -238,10 +238,8 @@ class Lab:
         return _cache.restore(snap, self.cache())
 
     def fork(self, snap: _cache.Snapshot, n: int) -> list[_cache.HybridCache]:
-        """`n` independent caches that continue from one snapshot."""
-        if n < 1:
-            raise InputError("a fork needs at least one branch", got=n, expected="n >= 1")
-        return [self.restore(snap) for _ in range(n)]
+        """`n` caches that continue from one snapshot, none of which sees what another reads; see `cache.restore`."""
+        return [self.restore(snap) for _ in range(_whole(n, "n", least=1, most=_cache.BRANCHES))]
 
     def resume(self, snap: _cache.Snapshot, prompt: str | Sequence[int] | torch.Tensor, **options) -> Run:
         """Trace a whole prompt whose beginning a snapshot already holds: only the rest is computed.

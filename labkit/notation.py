@@ -20,10 +20,11 @@ Symbols follow Yang, Kautz and Hatamizadeh, "Gated Delta Networks" (arXiv 2412.0
 
 import dataclasses
 import difflib
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from labkit.arguments import LONGEST, WIDEST, is_whole
 from labkit.errors import InputError
+from labkit.signs import inert
 
 AXES = {
     "token": "position of the token that reads, from 0 at the start of the sequence",
@@ -167,32 +168,34 @@ def visible(text: str) -> str:
     signs = {" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍"}
     if text == " " * len(text) or text.strip() == "":
         return "".join(signs.get(c, c) for c in text) or "∅"
-    text = text.replace("\n", "⏎").replace("\t", "⇥").replace("\r", "␍")
-    return "".join(c if unicodedata.category(c)[0] != "C" else f"\\x{ord(c):02x}" for c in text)
+    return inert(text.replace("\n", "⏎").replace("\t", "⇥").replace("\r", "␍"))
 
 
 def is_index(value: object) -> bool:
     """Whether a selection is one index instead of several; numpy integers and tensors of one integer count."""
-    return hasattr(value, "__index__") and not isinstance(value, bool) and getattr(value, "ndim", 0) == 0
+    return is_whole(value)
 
 
-def whole_numbers(values: int | Sequence[int], axis: str) -> list[int]:
-    """An index, or several, as a list of ints.
+def whole_numbers(values: int | Sequence[int], axis: str, *, least: int | None = None) -> list[int]:
+    """An index, or several, as a list of ints, none of them below `least`.
 
     Raises:
-        InputError: truth values (a mask), fractions, texts, or something that holds no numbers.
+        InputError: truth values (a mask), fractions, texts, something that holds no numbers, or a number below `least`.
     """
-    if isinstance(values, range):
-        return list(values)
-    entries = [values] if is_index(values) else values
-    try:
-        entries = entries.tolist() if hasattr(entries, "tolist") else list(entries)
-    except TypeError:
-        raise InputError(f"{axis} is no selection", got=repr(values), expected="an int, or several") from None
+    entries = [values] if is_index(values) else values.tolist() if hasattr(values, "tolist") else values
+    long = isinstance(entries, range) and len(entries) > LONGEST
+    if long or isinstance(entries, str | bytes | Mapping) or not isinstance(entries, Iterable):
+        raise InputError(f"{axis} is no selection", got=repr(values)[:80], expected="an int, or several")
+    entries = list(entries)
     if wrong := [entry for entry in entries if not is_index(entry)]:
         hint = "np.flatnonzero(mask)" if any(isinstance(entry, bool) for entry in wrong) else None
         raise InputError(f"{axis} must be whole numbers", got=wrong[:4], expected="an int, or several", hint=hint)
-    return [int(entry) for entry in entries]
+    found = [int(entry) for entry in entries]
+    low = -WIDEST if least is None else least
+    if outside := [entry for entry in found if not low <= entry <= WIDEST]:
+        expected = "what fits 64 bits" if least is None else f"{least} or more"
+        raise InputError(f"{axis} out of range", got=outside[:4], expected=expected)
+    return found
 
 
 def select(values: int | Sequence[int] | slice | None, count: int, axis: str) -> list[int]:
@@ -203,6 +206,9 @@ def select(values: int | Sequence[int] | slice | None, count: int, axis: str) ->
     """
     if values is None:
         return list(range(count))
+    ends = [values[0], values[-1]] if isinstance(values, range) and values else []
+    if outside := [end for end in ends if not -count <= end < count]:  # before a long one is listed
+        raise InputError(f"{axis} out of range", got=outside, expected=f"0 to {count - 1}")
     chosen = whole_numbers(range(*values.indices(count)) if isinstance(values, slice) else values, axis)
     if not chosen:
         raise InputError(f"no {axis} chosen", expected=f"{axis} 0 to {count - 1}, or None for all")

@@ -6,28 +6,10 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from labkit.cache import book_of, check_whole, settle
+from labkit.decoding import settings
 from labkit.errors import InputError
 from labkit.families import FAMILIES
 from labkit.trace import cache_parameter
-from labkit.trace.seams import CACHE_NAMES
-
-# What the loop of `generate` fixes, whatever the model's generation settings say: one run, every token read once.
-LOOP = {
-    "use_cache": True,
-    "num_beams": 1,
-    "num_return_sequences": 1,
-    "return_dict_in_generate": False,
-    "guidance_scale": None,
-    "prompt_lookup_num_tokens": None,
-}
-# What it gives itself.
-GIVEN = ("inputs", "input_ids", "inputs_embeds", "attention_mask", "position_ids", "assistant_model", *CACHE_NAMES)
-INSTEAD = {
-    "num_beams": "lab.trace(lab.model.generate(lab.encode(prompt)[None], num_beams=2)[0])",
-    "num_return_sequences": "[lab.generate(prompt, temperature=1.0, seed=seed) for seed in range(3)]",
-    "do_sample": "lab.generate(prompt, temperature=1.0) samples; without temperature= it is greedy",
-    "position_ids": "lab.trace(prompt, position_ids=...)",
-}
 
 
 def feed(
@@ -114,15 +96,10 @@ def generate(
         (ids [T] of prompt and continuation, logits [1, vocab] of what would come next).
 
     Raises:
-        InputError: as `check_mode`, or an option that the loop fixes or gives itself.
+        InputError: as `check_mode`, or an option that `decoding.settings` refuses.
     """
     check_mode(lab)
-    check_options(options, LOOP | dict.fromkeys(GIVEN) | {"do_sample": temperature > 0})
-    options = options | LOOP
-    if temperature > 0:
-        options = options | {"do_sample": True, "temperature": temperature}
-    else:
-        options = options | {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    options = settings(lab, options, max_new_tokens, temperature)
     cache = lab.cache()
     with text_alone(lab), torch.random.fork_rng([lab.device] if lab.device.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -130,7 +107,7 @@ def generate(
             feed(lab, ids[None, : inside[-1]], cache=cache, columns=[])
         prompt = ids[None].to(lab.device)
         options |= {"attention_mask": torch.ones_like(prompt), cache_parameter(lab.model): cache}
-        whole = lab.model.generate(prompt, max_new_tokens=max_new_tokens, **options).cpu()
+        whole = lab.model.generate(prompt, **options).cpu()
         logits = feed(lab, whole[:, -1:], cache=cache, columns=[0])
     return whole[0], logits[0]
 
@@ -189,25 +166,6 @@ def check_mode(lab) -> None:
 def _listed(names, shown=3):
     named = [name or "the model" for name in names]
     return ", ".join(named[:shown]) + (f" and {len(named) - shown} more" if len(named) > shown else "")
-
-
-def check_options(options: dict, fixed: dict) -> None:
-    """Refuse options of `model.generate` that say something else than the loop does; None says nothing.
-
-    Raises:
-        InputError: the first of them.
-    """
-    for name, value in options.items():
-        needed = fixed.get(name)
-        if name not in fixed or value is None or (isinstance(value, bool | int | float) and value == needed):
-            continue
-        plain = isinstance(value, bool | int | float | str)
-        raise InputError(
-            f"lab.generate decides on {name} itself",
-            got=f"{name}={value!r}" if plain else f"{name}= of type {type(value).__name__}",
-            expected=f"no {name}" if needed is None else f"{name}={needed}",
-            hint=INSTEAD.get(name, f"lab.generate(prompt), without {name}="),
-        )
 
 
 def logits_to_keep(columns: Sequence[int], length: int, device: torch.device) -> int | torch.Tensor:

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 
 import torch
 
+from labkit.arguments import number, whole
 from labkit.errors import InputError
 from labkit.notation import whole_numbers
+
+COLDEST = 1e-4  # below, logits over it overflow
 
 
 def encode(prompt: str | Sequence[int] | torch.Tensor, tokenizer, vocab: int) -> torch.Tensor:
@@ -48,18 +51,21 @@ def kept_positions(rows: list[torch.Tensor], logits: str | Sequence[int]) -> lis
             raise InputError("unknown choice of logits", got=logits, expected="'last', 'all' or positions")
         return [torch.arange(len(r)) if logits == "all" else torch.tensor([len(r) - 1]) for r in rows]
     wanted = torch.as_tensor(whole_numbers(logits, "logits"), dtype=torch.long)
+    if not len(wanted):
+        raise InputError("no logits chosen", expected="'last', 'all' or positions", hint='lab.trace("red fox")')
     for row in rows:
         if (outside := wanted[(wanted < -len(row)) | (wanted >= len(row))]).numel():
             raise InputError("logits of tokens that do not exist", got=outside.tolist(), expected=f"{len(row)} tokens")
     return [torch.where(wanted < 0, wanted + len(row), wanted) for row in rows]
 
 
-def check_start(batch: bool, grad: bool, *, cache, position_ids, chunk: int | None, cuts: list[int]) -> None:
-    """Refuse a batch that does not start cold, and gradients through more than one pass.
+def start(batch: bool, grad: bool, *, cache, position_ids, chunk: int | None, cuts: list[int]) -> int | None:
+    """Refuse a batch that does not start cold, and gradients through more than one pass; returns the chunk as an int.
 
     Raises:
-        InputError: either of them.
+        InputError: either of them, or a chunk that is no number of tokens.
     """
+    chunk = None if chunk is None else whole(chunk, "chunk", least=1)
     if batch and (cache is not None or position_ids is not None):
         got = "a list of prompts and a cache" if cache is not None else "a list of prompts and position_ids"
         raise InputError("a batch starts cold", got=got, hint="trace them one by one")
@@ -68,6 +74,22 @@ def check_start(batch: bool, grad: bool, *, cache, position_ids, chunk: int | No
     if grad and any(many.values()):
         got = ", ".join(name for name, given in many.items() if given)
         raise InputError("gradients need one prompt in one pass", got=got, hint='lab.trace("red fox", grad=True)')
+    return chunk
+
+
+def choices(max_new_tokens: int, temperature: float, seed: int) -> tuple[int, float, int]:
+    """What decides on the tokens that are generated, as plain numbers.
+
+    Raises:
+        InputError: no tokens, a temperature or a seed below 0, something else than numbers.
+    """
+    most, seed = whole(max_new_tokens, "max_new_tokens", least=1), whole(seed, "seed", least=0)
+    temperature = number(temperature, "temperature", least=0)
+    if 0 < temperature < COLDEST:
+        raise InputError(
+            "temperature out of range", got=temperature, expected=f"0, which is greedy, or from {COLDEST} on"
+        )
+    return most, temperature, seed
 
 
 def padded(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from labkit import plan
+from labkit.arguments import wholes
 from labkit.errors import InputError
 from labkit.notation import is_index, select
 from labkit.spec import Spec
@@ -86,13 +87,16 @@ class Needs:
         return Request(spec, tokens, tokens if sources is None else sources, many, lines, width, options or {})
 
 
-def reading(kind: str, *, seams: tuple, instead: str, cost: Callable, cheaper: tuple = ()) -> Callable:
+def reading(
+    kind: str, *, seams: tuple, instead: str, cost: Callable, cheaper: tuple = (), least: Mapping | None = None
+) -> Callable:
     """Make a reading of a function `(run, *more, layer, **options) -> Dataset` that reads one layer.
 
     Args:
         kind: "deltanet" or "attention". seams: that the run must have kept.
         instead: the call for a layer of the other kind, with `{layer}`; shown in the error.
         cost: `Request -> plan.Cost` of one layer. cheaper: names of readings for less.
+        least: `{name: least}` of its arguments that are whole numbers, beside `samples`.
 
     Raises (when the reading is called):
         InputError: something else than a run, no layer, a layer out of range.
@@ -101,12 +105,15 @@ def reading(kind: str, *, seams: tuple, instead: str, cost: Callable, cheaper: t
 
     def decorate(function):
         name = f"{function.__module__.removeprefix('labkit.').split('.')[0]}.{function.__name__}"
-        options = tuple(inspect.signature(function).parameters)
+        parameters = inspect.signature(function).parameters
+        options = tuple(parameters)
+        optional = {option for option in options if parameters[option].default is None}
 
         @functools.wraps(function)
         def read(run, *more, layer, **chosen):
             check_run(run, name, *more, takes=options, layer=layer, **chosen)
             layers = layers_of(run.spec, [] if layer is None else layer, kind, name, instead)
+            chosen = wholes(chosen, {"samples": 1} | (least or {}), optional)
             results = [one_layer(run, more, index, chosen) for index in layers]
             return results[0] if is_index(layer) else stacked(results)
 

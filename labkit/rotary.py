@@ -19,9 +19,9 @@ The attention factor m = 0.1 ln s + 1 multiplies cos and sin, hence the rotary p
 import contextlib
 import dataclasses
 import math
-import numbers
 from collections.abc import Iterator
 
+from labkit.arguments import number, whole
 from labkit.errors import InputError
 
 KINDS = ("none", "linear", "ntk", "dynamic", "yarn", "dynamic-yarn")
@@ -59,16 +59,18 @@ class Scaling:
             raise InputError("no such rotary scaling", got=self.kind, expected=", ".join(KINDS))
         if self.ramp not in RAMPS:
             raise InputError("no such ramp", got=self.ramp, expected=", ".join(RAMPS))
-        if not _number(self.factor) or self.factor < 1:
+        factor = number(self.factor, "factor")
+        if factor < 1:
             hint = "a window can only be stretched; factor=1 is the native window"
-            raise InputError("the factor of a rotary scaling is at least 1", got=self.factor, hint=hint)
-        for name in ("attention_factor", "original", "length"):
+            raise InputError("the factor of a rotary scaling is at least 1", got=factor, hint=hint)
+        object.__setattr__(self, "factor", factor)
+        if self.attention_factor is not None:
+            object.__setattr__(self, "attention_factor", number(self.attention_factor, "attention_factor", above=0))
+        for name in ("original", "length"):
             value = getattr(self, name)
-            if value is not None and not (_number(value) and value > 0):
-                raise InputError(f"{name} must be positive", got=value, expected="a number above 0, or None")
-            if value is not None:
-                object.__setattr__(self, name, float(value) if name == "attention_factor" else int(value))
-        object.__setattr__(self, "factor", float(self.factor))
+            if value is not None:  # configurations write some of them as 32768.0
+                value = int(value) if isinstance(value, float) and value.is_integer() else value
+                object.__setattr__(self, name, whole(value, name, least=1))
         if self.attention_factor is None and self.kind != "dynamic-yarn":
             object.__setattr__(self, "attention_factor", self._own_attention_factor)
 
@@ -104,10 +106,6 @@ class Scaling:
             text += f" at {self.length:,} tokens" if self.length else ""
         own = None if self.kind == "dynamic-yarn" else self._own_attention_factor
         return text if self.attention_factor == own else f"{text}, attention factor {self.attention_factor:.6g}"
-
-
-def _number(value):
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def constants(spec) -> dict:

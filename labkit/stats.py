@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np
 import xarray
 
+from labkit.arguments import whole
 from labkit.errors import InputError
 
 LEVEL = 0.95
@@ -30,6 +31,7 @@ def wilson(right: int, samples: int) -> tuple[float, float]:
     """
     from scipy.stats import binomtest
 
+    right, samples = whole(right, "right"), whole(samples, "samples")
     if not 0 <= right <= samples:
         raise InputError("no share of so many samples", got=f"{right} of {samples}", expected=f"0 to {samples}")
     if samples == 0:
@@ -66,6 +68,7 @@ def bootstrap(
     """
     from scipy import stats
 
+    resamples, seed = whole(resamples, "resamples", least=2), whole(seed, "seed", least=0)
     options = dict(n_resamples=resamples, batch=500, confidence_level=LEVEL, method="percentile", vectorized=True)
 
     def ends(draws):
@@ -87,6 +90,7 @@ def permutation(
     """
     from scipy import stats
 
+    resamples, seed = whole(resamples, "resamples", least=1), whole(seed, "seed", least=0)
     options = dict(permutation_type="samples", n_resamples=resamples, batch=500, vectorized=True)
 
     def p(draws):

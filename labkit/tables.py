@@ -8,6 +8,8 @@ import html
 import textwrap
 from collections.abc import Iterable, Sequence
 
+from labkit.signs import inert
+
 WIDTH = 108
 GLUE = "\x1f"
 BADGE = "color:#fff;padding:0 .35em;border-radius:2px;font-family:monospace;line-height:1.6;background:"
@@ -36,14 +38,16 @@ class Table:
 
 def as_text(title: str, rows: Sequence[tuple[str, str, str]]) -> str:
     """The table as text: a line per fact, a heading line where the group changes, long values wrapped."""
-    margin = max((len(name) for _, name, _ in rows), default=0) + 4
-    lines, last = [title], ""
+    margin = max((len(inert(name)) for _, name, _ in rows), default=0) + 4
+    lines, last = [inert(title)], ""
     for group, name, value in rows:
         if group != last:
-            lines.append(group)
+            lines.append(inert(group))
         last = group
-        first = f"  {name}".ljust(margin)
-        lines += textwrap.wrap(_keep_groups(value), WIDTH, initial_indent=first, subsequent_indent=" " * margin)
+        first = f"  {inert(name)}".ljust(margin)
+        lines += textwrap.wrap(
+            _keep_groups(inert(value, keep="\n\t")), WIDTH, initial_indent=first, subsequent_indent=" " * margin
+        )
     return "\n".join(lines).replace(GLUE, " ")
 
 
@@ -54,7 +58,7 @@ def _keep_groups(value):
 
 def as_html(title: str, rows: Sequence[tuple[str, str, str]]) -> str:
     """The table as HTML: everything escaped, no ids, no scripts."""
-    caption = f"<caption {HEAD}><b>{html.escape(title)}</b></caption>"
+    caption = f"<caption {HEAD}><b>{_cell(title)}</b></caption>"
     lines, last = [f'<table style="border-collapse:collapse;color:inherit">{caption}'], ""
     for group, name, value in rows:
         if group != last:
@@ -66,10 +70,10 @@ def as_html(title: str, rows: Sequence[tuple[str, str, str]]) -> str:
 
 def _cell(text):
     if not isinstance(text, Coloured):
-        return html.escape(text)
+        return html.escape(inert(text, keep="\n\t"))
     groups = []
     for group in text.split(" · "):  # what stands between middle dots stays on one line
-        words = [(html.escape(word), text.colours.get(word)) for word in group.split()]
+        words = [(html.escape(inert(word)), text.colours.get(word)) for word in group.split()]
         badges = [f'<span style="{BADGE}{colour}">{word}</span>' if colour else word for word, colour in words]
         groups.append(f'<span style="white-space:nowrap">{" ".join(badges)}</span>')
     return " · ".join(groups)
@@ -77,7 +81,7 @@ def _cell(text):
 
 def columns(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
     """Columns as text under their names, the first `left` of them flush left and the others, numbers, flush right."""
-    cells = [head, *rows]
+    cells = [[inert(cell) for cell in row] for row in (head, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     align = [str.ljust if i < left else str.rjust for i in range(len(widths))]
     lines = ([turn(*cell) for turn, *cell in zip(align, row, widths, strict=True)] for row in cells)
@@ -86,5 +90,5 @@ def columns(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table of Markdown, with a newline at its end."""
-    lines = [f"| {' | '.join(row)} |" for row in (head, *rows)]
+    lines = [f"| {' | '.join(map(inert, row))} |" for row in (head, *rows)]
     return "\n".join([lines[0], f"|{'---|' * len(head)}", *lines[1:]]) + "\n"

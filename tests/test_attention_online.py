@@ -67,7 +67,7 @@ def test_a_stopped_stream_goes_on_with_the_identical_summary(lab, tmp_path):
 def test_misuse_online(lab):
     with pytest.raises(LayerError, match="(?s)layer 1 is a Gated DeltaNet layer.*2, 4.*deltanet.gates"):
         lab.stream(IDS, probes=[attention.watch(layers=[1])])
-    with pytest.raises(InputError, match="(?s)samples per block.*got: 65"):
+    with pytest.raises(InputError, match="(?s)samples out of range.*got: samples=65"):
         attention.watch(samples=65)
 
 
@@ -97,7 +97,7 @@ def test_bands_in_a_stream_are_those_of_the_same_rows(lab, tmp_path):
         xarray.testing.assert_identical(again, ds)
     with pytest.raises(LayerError, match="(?s)layer 0 is a Gated DeltaNet layer.*deltanet.norms"):
         lab.stream(IDS, probes=[attention.watch_bands(layers=[0])], chunk=64)
-    with pytest.raises(InputError, match="(?s)samples per block out of range.*1 to 64"):
+    with pytest.raises(InputError, match="(?s)samples out of range.*1 to 64"):
         attention.watch_bands(samples=65)
 
 

@@ -264,7 +264,7 @@ def test_misuse(lab):
         attention.summary(run, layer=3)
     with pytest.raises(InputError, match="(?s)one segment per source.*3 names.*20 sources"):
         attention.summary(run, layer=2, segments=["a", "b", "c"])
-    with pytest.raises(InputError, match="at least one row"):
+    with pytest.raises(InputError, match="(?s)samples out of range.*1 or more"):
         attention.summary(run, layer=2, samples=0)
     with pytest.raises(InputError, match="(?s)token out of range.*25"):
         attention.summary(run, layer=2, rows=[25])
@@ -282,3 +282,16 @@ def test_rows_that_are_spaced_reach_back_to_the_beginning(rows, length):
     gaps = [b - a for a, b in zip([-1, *at], at, strict=False)]
     assert max(gaps) - min(gaps) <= 1, "evenly, from the first to the last"
     assert said.startswith(f"{len(at):,} of {length:,}")
+
+
+@pytest.mark.parametrize("reading", [attention.summary, attention.pattern, attention.similarity])
+def test_the_default_type_of_torch_does_not_matter(lab, reading):
+    run = lab.trace(tiny.ids(40))
+    plain = reading(run, layer=2)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert reading(run, layer=2).identical(plain)
+        again = lab.trace(tiny.ids(40))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(again.logits, run.logits) and again.logits.dtype == torch.float32

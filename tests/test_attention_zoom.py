@@ -82,5 +82,5 @@ def test_window_misuse(lab):
         attention.window(run, layer=4, heads=0, rows=range(31))
     with pytest.raises(InputError, match=r"(?s)sources of a window follow one another.*\[5, 7\].*range\(64, 128\)"):
         attention.window(run, layer=4, heads=0, sources=[5, 7])
-    with pytest.raises(InputError, match="(?s)at least one cell.*cells=0"):
+    with pytest.raises(InputError, match="(?s)cells out of range.*cells=0"):
         attention.window(run, layer=4, heads=0, cells=0)

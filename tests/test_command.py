@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -69,7 +70,7 @@ def test_plan_without_a_name_takes_the_model_of_the_environment(capsys, monkeypa
     [
         (["plan", "no/such/model"], r"no configuration there\n  got: no.such.model.*\n  expected: .*\n  try: "),
         (["plan", str(CONFIG), "--gpu", "abacus"], r"unknown GPU\n  got: abacus\n  expected: H200"),
-        (["plan", str(CONFIG), "--tokens", "0"], r"not a length\n  got: 0\n  expected: .*at least 1"),
+        (["plan", str(CONFIG), "--tokens", "0"], r"tokens out of range\n  got: tokens=0\n  expected: 1 or more"),
         (["plan", str(CONFIG), "--quantize", "half"], r"\n  got: half\n  expected: "),
     ],
     ids=["model", "gpu", "tokens", "quantize"],
@@ -145,3 +146,49 @@ def test_reuse_of_one_call_without_thinking(capsys, tmp_path):
 def test_reuse_of_what_is_no_session(capsys, tmp_path):
     assert main(["reuse", str(tmp_path / "none.jsonl")]) == 1
     assert "no such session" in capsys.readouterr().err
+
+
+COMMANDS = {
+    "labkit": ["-m", "labkit", "plan", str(CONFIG)],
+    "help": ["-m", "labkit", "--help"],
+    "labkit.nano": ["-m", "labkit.nano", "--help"],
+    "figures": ["-m", "figures", "--help"],
+    "benchmarks": ["-m", "tests.benchmarks", "--help"],
+    "attacks": ["-m", "tests.attacks", "--help"],
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_reader_that_has_left_is_no_error(name):
+    """As of `labkit plan | head -1`: no traceback, and the status that shells give a tool that SIGPIPE ended."""
+    held = {**os.environ, "PYTHONUNBUFFERED": ""}  # without a buffer argparse itself swallows the error
+    beside = {"stderr": subprocess.PIPE, "text": True, "cwd": ROOT, "env": held}
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run([sys.executable, *COMMANDS[name]], stdout=write, **beside)
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_signs_that_a_terminal_lacks_are_replaced(encoding, tmp_path):
+    path = tmp_path / "日本 Σ.json"
+    path.write_text(CONFIG.read_text(encoding="utf-8"), encoding="utf-8")
+    surroundings = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    plan = [sys.executable, "-m", "labkit", "plan", str(path)]
+    done = subprocess.run(plan, capture_output=True, cwd=ROOT, env=surroundings)
+    shown = done.stdout.decode(encoding)
+    assert done.returncode == 0 and not done.stderr
+    assert "?? ?" in shown and "64.00 KiB a token" in shown
+    wrong = subprocess.run([*plan, "--gpu", "Σ∅"], capture_output=True, cwd=ROOT, env=surroundings)
+    assert wrong.returncode == 1 and b"got: ??" in wrong.stderr and b"Traceback" not in wrong.stderr
+
+
+def test_a_command_gives_back_what_its_main_function_gives():
+    from labkit.terminal import command
+
+    assert command(lambda words, *, more: (words, more))(3, more=5) == (3, 5)
+    with pytest.raises(SystemExit, match="7"):
+        command(lambda: sys.exit(7))()

@@ -110,8 +110,14 @@ def test_gates_are_clamped_to_what_was_asked(lab):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda run: deltanet.clamp_keep(run, layer=1, value=0), "(?s)decay gate lies above 0.*got: 0"),
-        (lambda run: deltanet.clamp_write(layer=1, value=1), "(?s)write strength.*got: 1"),
+        (
+            lambda run: deltanet.clamp_keep(run, layer=1, value=0),
+            "(?s)value out of range.*=0.*above 0, at most 1",
+        ),
+        (
+            lambda run: deltanet.clamp_write(layer=1, value=1),
+            "(?s)value out of range.*=1.*below 1",
+        ),
         (lambda run: deltanet.forget(run, layer=1, source=3, sense="both"), "(?s)unknown sense.*'value' or 'write'"),
         (lambda run: deltanet.forget(run, layer=1, source=50, at=30), "(?s)source out of range.*0 to 30"),
         (lambda run: deltanet.response(run, 0.0, layer=1), "the token after which it happens"),
@@ -234,7 +240,7 @@ def test_misuse_of_patching(lab):
         deltanet.patch_together(lab, CLEAN, OTHER, SUFFIX, score=(5, 9), sets=[[(0, 1), (2, 0)], [(0, 99)]])
     cache = lab.cache()
     lab.trace(CLEAN, cache=cache)
-    with pytest.raises(InputError, match="(?s)one row can be stacked.*n=0"):
+    with pytest.raises(InputError, match="(?s)n out of range.*n=0"):
         lab.snapshot(cache).stacked(0)
 
 

@@ -351,7 +351,7 @@ def test_figures_are_small_and_never_offer_to_upload(ds, tmp_path):
         (lambda ds: draw.lines(ds, "weight"), r"(?s)too many dims.*head \(3\).*ds.isel\(head=0\)"),
         (lambda ds: draw.heatmap(states(ds).expand_dims(layer=9), "state"), r"(?s)left over: token \(4\)"),
         (lambda ds: draw.bars(ds.isel(head=0), "error"), "(?s)bars need a dim.*one number"),
-        (lambda ds: draw.tokens(ds.isel(head=0), "keep", width=0), "(?s)at least one token.*width=0"),
+        (lambda ds: draw.tokens(ds.isel(head=0), "keep", width=0), "(?s)width out of range.*width=0"),
         (lambda ds: draw.tokens(ds.isel(head=0, token=[0] * 4097), "keep"), "(?s)too many tokens.*4,097.*draw.lines"),
         (lambda ds: draw.lines(ds, "keep", x="source"), "(?s)no such dim.*source.*head, token"),
         (lambda ds: draw.tokens(ds, "keep"), "(?s)a strip has one dim.*ds.isel"),

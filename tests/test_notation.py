@@ -59,7 +59,9 @@ def test_every_quantity_says_how_it_is_coloured_and_where_it_comes_from():
         ("", "∅"),
         ("<script>alert(1)</script>", "<script>alert(1)</script>"),  # escaped where it is placed
         ("a\x07b", "a\\x07b"),
-        ("\u202eevil", "\\x202eevil"),
+        ("\u202eevil", "\\u202eevil"),
+        ("a\u200bb\u2066c\x00", "a\\u200bb\\u2066c\\x00"),
+        ("\u3164", "\\u3164"),
         ("日本", "日本"),
     ],
 )

@@ -213,7 +213,7 @@ def test_rows_are_proven_against_the_model(lab):
 
 
 def test_a_block_holds_a_token():
-    with pytest.raises(InputError, match="at least one token"):
+    with pytest.raises(InputError, match="(?s)block out of range.*1 or more"):
         deltanet.gates(block=0)
 
 
@@ -261,3 +261,49 @@ def test_a_layer_that_is_named_twice_is_watched_once(lab):
     probes = lambda layers: [deltanet.norms(layers=layers, block=16), stream.capture("q", tokens=[7], layers=[2, 2])]  # noqa: E731
     twice, once = (lab.stream(tiny.ids(40), probes=probes(layers), chunk=16) for layers in ([1, 3, 1], [1, 3]))
     xarray.testing.assert_identical(twice, once)
+
+
+@pytest.mark.parametrize(
+    ("probes", "message"),
+    [
+        (lambda one: [one, deltanet.norms(), one], "given twice\n  got: deltanet.gates\n"),
+        (
+            lambda one: [one, deltanet.gates(layers=[0, 1, 3])],
+            r"given twice\n  got: deltanet.gates of layers \[0, 1, 3\]",
+        ),
+        (
+            lambda one: [stream.capture("q", tokens=[3]), stream.capture("q", tokens=[-37])],
+            "given twice\n  got: Capture",
+        ),
+        (lambda one: [deltanet.gates], "(?s)not a probe.*got: function.*try: lab.stream"),
+        (lambda one: [deltanet.saturation()], "(?s)not a probe.*got: list"),
+        (lambda one: 7, "(?s)not a probe.*got: int"),
+    ],
+)
+def test_probes_that_are_none_and_probes_twice_are_refused(lab, probes, message):
+    with pytest.raises(InputError, match=message):
+        lab.stream(tiny.ids(40), probes=probes(deltanet.gates()), chunk=64)
+
+
+def test_probes_of_one_class_that_watch_other_things_go_together(lab):
+    both = [deltanet.norms(), deltanet.updates(), deltanet.gates(layers=[1]), deltanet.gates(layers=[1, 3])]
+    ds = lab.stream(tiny.ids(40), probes=both, chunk=64)
+    assert {"out", "written", "keep"} <= set(ds.data_vars) and ds.keep.sel(layer=[1, 3]).notnull().all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(chunk=0), r"chunk out of range\n  got: chunk=0\n  expected: 1 or more"),
+        (dict(chunk=True), "chunk is a whole number"),
+        (dict(chunk=64.0), "chunk is a whole number"),
+        (dict(every=0), "every out of range"),
+        (dict(every=-1), "every out of range"),
+        (dict(checkpoint=""), "(?s)a checkpoint is a folder.*checkpoint=''"),
+        (dict(checkpoint=" "), "a checkpoint is a folder"),
+        (dict(checkpoint=7), "a checkpoint is a folder"),
+    ],
+)
+def test_options_that_are_no_numbers_and_no_folder(lab, options, message):
+    with pytest.raises(InputError, match=message):
+        lab.stream(tiny.ids(40), probes=deltanet.gates(), **dict(chunk=64) | options)

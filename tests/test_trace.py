@@ -201,7 +201,7 @@ def test_longer_than_the_window(lab):
         (dict(seams=["weights"]), "(?s)unknown seam.*weights.*expected: .*gated"),
         (dict(logits="first"), "unknown choice of logits"),
         (dict(logits=[53]), "(?s)tokens that do not exist.*53"),
-        (dict(chunk=0), "a chunk holds at least one token"),
+        (dict(chunk=0), r"chunk out of range\n  got: chunk=0\n  expected: 1 or more"),
     ],
 )
 def test_bad_options(lab, options, message):

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from labkit.arguments import whole
 from labkit.attention.softmax import SEAMS, TILE, Softmax, chosen, parts_cost
 from labkit.errors import InputError, LayerError
 from labkit.lab import Lab
-from labkit.notation import QUANTITIES, Quantity, label, select
+from labkit.notation import QUANTITIES, Quantity, label, select, whole_numbers
 from labkit.plan import Cost
 from labkit.reading import Request, reading
 from labkit.trace import Run
@@ -85,10 +86,9 @@ def scores(
         known = spec.attention_layers
         what, hint = "attention.scores: these are no gated attention layers", "attention.scores(lab)"
         raise LayerError(what, got=wrong, expected=f"of {list(known)}", hint=hint)
-    if length <= BEGIN or samples < 1:
-        got = f"length={length}, samples={samples}"
-        raise InputError("rows too short or none", got=got, expected=f"over {BEGIN}, 1")
-    pool = torch.arange(_plain(lab)) if pool is None else torch.as_tensor(pool)
+    length, samples = whole(length, "length", least=BEGIN + 1), whole(samples, "samples", least=1)
+    seed = whole(seed, "seed", least=0)
+    pool = torch.arange(_plain(lab)) if pool is None else torch.tensor(whole_numbers(pool, "pool"))
     if len(pool) < length:
         raise InputError("too few tokens to draw a row without repeats", got=len(pool), expected=f"at least {length}")
     generator, heads, columns, proofs = torch.Generator().manual_seed(seed), range(spec.query_heads), {}, []

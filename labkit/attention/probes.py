@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 import torch
 
+from labkit.arguments import whole
 from labkit.attention import kernel
 from labkit.attention.distances import bin_axis, edges
 from labkit.attention.rotation import Unrotated, bands_of, binned
 from labkit.attention.softmax import SEAMS, inputs, proven, spaced
 from labkit.attention.statistics import Statistics
 from labkit.attention.summaries import BLOCKS, block_axes
-from labkit.errors import InputError
 from labkit.notation import label, select
 from labkit.spec import Spec
 from labkit.stream import Probe, of_kind
@@ -30,9 +30,7 @@ class AttentionProbe(Probe):
 
     def __init__(self, samples, *, layers=None, block=64):
         super().__init__(layers=layers, block=block)
-        if samples is not None and not 1 <= samples <= block:
-            raise InputError("samples per block out of range", got=samples, expected=f"1 to {block}")
-        self.samples = samples
+        self.samples = None if samples is None else whole(samples, "samples", least=1, most=self.block)
 
     def needs(self, spec: Spec) -> dict[int, Sequence[str]]:
         self.layers = of_kind(self.asked, spec, "attention", INSTEAD)
@@ -102,7 +100,10 @@ class SummaryProbe(AttentionProbe):
         blocks, bins = len(first), len(edges(int(first[-1]) + self.block)) - 1
         layers, heads = self.column("entropy").shape[1:]
         columns, place = {name: self.column(name) for name in BLOCKS}, 0
-        pooled, columns["histogram"] = torch.zeros(blocks, layers, heads, blocks), columns["histogram"][..., :bins]
+        pooled, columns["histogram"] = (
+            torch.zeros(blocks, layers, heads, blocks, dtype=torch.float32),
+            columns["histogram"][..., :bins],
+        )
         for n in range(blocks):
             size = layers * heads * (n + 1)
             pooled[n, ..., : n + 1] = columns["pooled"][place : place + size].view(layers, heads, n + 1)

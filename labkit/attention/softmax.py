@@ -113,8 +113,8 @@ class Softmax:
         """P [query_head, row, source] of a part of the rows; with `logits` also s, -inf after the row."""
         x, rows, mixed = self.x, self.rows[part], self.mixed[part]
         shape = (len(self.heads), len(rows), len(x.k))
-        weight = torch.zeros(shape, device=x.q.device)
-        before = torch.full(shape, -torch.inf, device=x.q.device) if logits else None
+        weight = torch.zeros(shape, device=x.q.device, dtype=torch.float32)
+        before = torch.full_like(weight, -torch.inf) if logits else None
         for kv_head, places in self.run.spec.kv_groups(self.heads).items():
             q, v = x.q[rows][:, [self.heads[i] for i in places]], x.v[:, kv_head].float()
             for tile, s in tiles(q, x.k[:, kv_head], self.run.positions[rows]):
@@ -175,8 +175,6 @@ def chosen(rows: int | Sequence[int] | None, samples: int | None, length: int) -
     if rows is not None and samples is not None:
         raise InputError("either rows or samples", got="both", expected="positions, or a number of them")
     if samples is not None:
-        if samples < 1:
-            raise InputError("at least one row is needed", got=f"samples={samples}", expected="1 or more, or None")
         at = spaced(min(samples, length), length)
         return at, f"{len(at):,} of {length:,}, evenly spaced"
     at = sorted(set(select(rows, length, "token")))

@@ -52,7 +52,7 @@ class Statistics:
         self.kinds = 0 if segments is None else int(self.segments.max()) + 1
         self.rows = {}  # name -> list of [head, row] pieces
         self.pooled = torch.zeros(len(self.heads), self.blocks, self.blocks, dtype=torch.float64)
-        self.counts = torch.zeros(self.blocks)
+        self.counts = torch.zeros(self.blocks, dtype=torch.float32)
         self.histogram = torch.zeros(len(self.heads), self.blocks, len(self.edges) - 1, dtype=torch.float64)
         self.top = []
 
@@ -84,7 +84,7 @@ class Statistics:
             self.rows.setdefault(name, []).append(column)
         if gate is not None:
             self.rows.setdefault("gate", []).append(gate[:, self.heads].float().mean(-1).T)
-        self.counts.index_add_(0, at.cpu() // self.block, torch.ones(len(at)))
+        self.counts.index_add_(0, at.cpu() // self.block, torch.ones(len(at), dtype=torch.float32))
 
     def pool(self, places: Sequence[int], home: torch.Tensor, masses: torch.Tensor, nearer: torch.Tensor) -> None:
         """Add rows of the blocks `home`: mass of each block of sources, and mass below each edge, [head, row, ...]."""
@@ -132,7 +132,7 @@ class Statistics:
     def block_extremes(self, rows: torch.Tensor, at: torch.Tensor) -> list[torch.Tensor]:
         """[head, block] smallest and largest of [head, row] over the rows of each block."""
         home = (at // self.block).expand_as(rows)
-        blank = torch.full((len(rows), self.blocks), torch.nan)
+        blank = torch.full((len(rows), self.blocks), torch.nan, dtype=rows.dtype)
         return [blank.scatter_reduce(1, home, rows, kind, include_self=False) for kind in ("amin", "amax")]
 
     def reduced(self, at: torch.Tensor) -> dict[str, torch.Tensor]:

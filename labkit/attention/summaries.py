@@ -18,6 +18,7 @@ from labkit.trace import Run
 if TYPE_CHECKING:
     import xarray
 
+LEAST = {"block": 1, "links": 0, "sink": 0, "local": 0}
 # Block statistics: the quantity of each, and the axes after (query_head, block).
 BLOCKS = {
     "entropy": ("entropy", ()),
@@ -46,7 +47,7 @@ def _cost(request: Request) -> Cost:
     return Cost(4 * numbers + 20 * heads * links, scratch, 2.0 * heads * rows * sources * spec.head_dim)
 
 
-@reading("attention", seams=SEAMS, instead="deltanet.memory(run, layer={layer})", cost=_cost)
+@reading("attention", seams=SEAMS, instead="deltanet.memory(run, layer={layer})", cost=_cost, least=LEAST)
 def summary(
     run: Run,
     *,

@@ -12,7 +12,7 @@ import torch
 from labkit.attention.distances import stretch_text
 from labkit.attention.softmax import SEAMS, Softmax, parts_cost
 from labkit.errors import InputError
-from labkit.notation import Quantity, is_index, label, select
+from labkit.notation import Quantity, label, select, whole_numbers
 from labkit.plan import Cost
 from labkit.reading import Request, reading
 from labkit.trace import Run
@@ -31,7 +31,7 @@ def _cost(request: Request) -> Cost:
     return parts_cost(request, result, 8 * wide // request.sources + 1)
 
 
-@reading("attention", seams=SEAMS, instead="deltanet.implied_row(run, layer={layer})", cost=_cost)
+@reading("attention", seams=SEAMS, instead="deltanet.implied_row(run, layer={layer})", cost=_cost, least={"cells": 1})
 def window(
     run: Run,
     *,
@@ -60,8 +60,6 @@ def window(
         LayerError, SeamError, ParityError; InputError: stretches outside the run or with gaps, no cells.
     """
     heads, known = select(heads, run.spec.query_heads, "query_head"), run.start.length
-    if cells < 1:
-        raise InputError("at least one cell each way", got=f"cells={cells}", expected="1 or more")
     rows = _consecutive("rows", select(rows, len(run), "token"))
     sources = _consecutive("sources", _readable(sources, known, len(run)))
     softmax = Softmax(run, layer, heads=heads, rows=rows)
@@ -94,7 +92,7 @@ def _readable(sources, known, count):
     """
     if sources is None:
         return list(range(known + count))
-    chosen = [int(sources)] if is_index(sources) else [int(source) for source in sources]
+    chosen = whole_numbers(sources, "source")
     outside = [source for source in chosen if not -known - count <= source < count]
     if outside or not chosen:
         cached = f", of which those below {-count} are cached" if known else ""

@@ -22,9 +22,10 @@ from labkit.cache.book import (
     settle,
     with_book,
 )
-from labkit.cache.snapshots import Snapshot, check, check_begins, position_ids_of, restore, snapshot, start_of
+from labkit.cache.snapshots import BRANCHES, Snapshot, check, check_begins, position_ids_of, restore, snapshot, start_of
 
 __all__ = [
+    "BRANCHES",
     "CLOSED",
     "GO_ON",
     "Book",

@@ -6,11 +6,14 @@ from collections.abc import Iterable
 import torch
 from transformers.cache_utils import DynamicCache
 
+from labkit.arguments import whole
 from labkit.cache.book import book_of, check_whole, is_linear, is_unrotated
 from labkit.errors import InputError
 from labkit.identity import Identity
 from labkit.rotary import Scaling
 from labkit.trace import Start
+
+BRANCHES = 2**16  # of one snapshot, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +54,13 @@ class Snapshot:
         """A snapshot of `n` equal rows, for branches that run as one batch: keys and values are views, states copies.
 
         Raises:
-            InputError: n below 1, or a snapshot of several rows.
+            InputError: n below 1 or beyond `BRANCHES`, or a snapshot of several rows.
         """
         rows = {len(part) for group in (self.keys, self.values, self.state) for part in group.values()}
-        if n < 1 or rows - {1}:
-            got = f"n={n}, rows {sorted(rows)}"
-            raise InputError("only a snapshot of one row can be stacked", got=got, expected="n >= 1, one row")
+        n = whole(n, "n", least=1, most=BRANCHES)
+        if rows - {1}:
+            got = f"rows {sorted(rows)}"
+            raise InputError("only a snapshot of one row can be stacked", got=got, expected="one row")
         views = {
             name: {i: t.expand(n, *t.shape[1:]) for i, t in getattr(self, name).items()} for name in ("keys", "values")
         }
@@ -125,13 +129,20 @@ def snapshot(cache: DynamicCache, *, ids: torch.Tensor | None = None) -> Snapsho
 def restore(snap: Snapshot, cache: DynamicCache) -> DynamicCache:
     """Fill an empty cache so that it continues where the snapshot was taken; the snapshot can be restored again.
 
+    States and windows are copies. Keys and values are shared with the snapshot until the cache grows: transformers
+    replaces them whenever it appends, reorders, repeats, selects or crops. Whoever writes into `layer.keys` in place
+    changes the snapshot and every cache that shares them.
+
     Args:
         snap: `Snapshot`.
         cache: an empty hybrid cache of the model.
 
     Raises:
-        InputError: keys before rotation for a cache of rotated ones, or the other way round.
+        InputError: a cache that holds tokens; keys before rotation for a cache of rotated ones, or the other way round.
     """
+    if held := cache.get_seq_length():
+        got, hint = f"a cache of {held} tokens", "lab.restore(snap)"
+        raise InputError("a snapshot is restored into an empty cache", got=got, hint=hint)
     if (snap.position_ids is not None) != is_unrotated(cache) and snap.length:
         kinds = ("keys that are rotated already", "keys before rotation")
         got = kinds[snap.position_ids is not None]

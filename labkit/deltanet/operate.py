@@ -21,6 +21,7 @@ from collections.abc import Sequence
 import torch
 
 from labkit import edit
+from labkit.arguments import number, whole
 from labkit.deltanet import costs
 from labkit.deltanet.equation import delta_rule, grouped, left_of_keys
 from labkit.deltanet.recompute import SEAMS, inputs, one_token, places, walk
@@ -64,8 +65,7 @@ def clamp_keep(
         tokens: relative to the run's first, negative from its end; None for all tokens of any prompt.
     """
     _require(run, layer, "deltanet.clamp_keep", 'edit.scale("gated", layer={layer}, factor=0.0)', value=value)
-    if not 0 < value <= 1:
-        raise InputError("a decay gate lies above 0 and at most at 1", got=value)
+    value = number(value, "value", above=0, most=1)
     heads = select(heads, run.spec.value_heads, "head")
     tokens = None if tokens is None else run.positions[places(run, tokens, "token")].tolist()
     if value == 1:
@@ -86,8 +86,7 @@ def clamp_write(
     tokens: int | Sequence[int] | None = None,
 ) -> edit.SeamEdit:
     """An edit that sets the write strength β of heads to a number in [0, 1), at some (absolute) tokens or all."""
-    if not 0 <= value < 1:
-        raise InputError("a write strength lies from 0 up to, but not at, 1", got=value)
+    value = number(value, "value", least=0, below=1)
     b = SHUT if value == 0 else math.log(value / (1 - value))
     return edit.function(_full(b), seam="b", layer=layer, heads=heads, tokens=tokens, name="clamp_write")
 
@@ -109,9 +108,10 @@ def replace_state(
         share: 1 replaces, 0 changes nothing.
         window: [channel, taps], to replace the convolution window as well; None leaves it.
     """
-    state, window = edit.frozen(state), edit.frozen(window)
-    blend = lambda old: old + share * (torch.as_tensor(state).to(old) - old)
-    taps = None if window is None else lambda old: torch.as_tensor(window).to(old).expand_as(old)
+    at, share, new = whole(at, "at", least=0), number(share, "share", least=-1e6, most=1e6), edit.tensor(state, "state")
+    blend = lambda old: old + share * (edit.fitted(new, old, "state") - old)
+    new_window = None if window is None else edit.tensor(window, "window")
+    taps = None if window is None else lambda old: edit.fitted(new_window, old, "window")
     return edit.StateEdit(layer, at, blend, edit.indices(heads, "heads"), taps, "replace_state")
 
 
@@ -140,10 +140,10 @@ def associate(
     x, heads = inputs(run, layer), select(heads, run.spec.value_heads, "head")
     key = grouped(x.k[j : j + 1], run.spec.value_heads)[0, heads]
     key = key / key.norm(dim=-1, keepdim=True)
-    new = x.v[one_token(run, value, hint), heads] if is_index(value) else torch.as_tensor(value)
+    new = x.v[one_token(run, value, hint), heads] if is_index(value) else edit.tensor(value, "value")
 
     def change(old):
-        direction, wanted = key.to(old), new.to(old)
+        direction, wanted = key.to(old), edit.fitted(new, old[:, :, 0], "value")
         recalled = torch.einsum("bhkv,hk->bhv", old, direction)
         return old + torch.einsum("hk,bhv->bhkv", direction, wanted - recalled)
 
@@ -231,7 +231,8 @@ def response(
     walked = walk(run, layer, "deltanet.response", at=[t])
     x, later = walked.x, slice(t + 1, None)
     delta, old = torch.zeros_like(walked.states[0]), walked.states[:, heads]
-    delta[heads] = (change.change(old) - old)[0] if by_edit else torch.as_tensor(change).to(delta)
+    given = None if by_edit else edit.fitted(edit.tensor(change, "change"), delta[heads], "change")
+    delta[heads] = (change.change(old) - old)[0] if by_edit else given
     rule = dict(q=x.q[later], k=x.k[later], g=x.g[later], beta=x.beta[later], state=delta)
     predicted, _ = delta_rule(v=torch.zeros_like(x.v[later]), **rule)
     coords = {"head": heads, **axis(run, "token", range(t + 1, len(run)))}

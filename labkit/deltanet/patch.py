@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from labkit.arguments import whole
 from labkit.deltanet.equation import delta_rule
 from labkit.deltanet.recompute import SEAMS, inputs
 from labkit.errors import InputError
@@ -115,7 +116,8 @@ class _Sweep:
     """Two prefixes, read once, and the scores of branches of the second with states of the first."""
 
     def __init__(self, lab, clean, other, suffix, score, window, batch, layer):
-        self.lab, self.window, self.batch, self.layer = lab, window, batch, layer
+        self.lab, self.window, self.layer = lab, window, layer
+        self.batch = whole(batch, "batch", least=1)
         self.judge = _difference(*score) if isinstance(score, tuple | list) else score
         self.prefixes, self.suffix = [lab.encode(prefix) for prefix in (clean, other)], lab.encode(suffix)
         self.length = min(map(len, self.prefixes))

@@ -16,7 +16,7 @@ from labkit.deltanet.equation import implied
 from labkit.deltanet.recompute import SEAMS, Walk, decay_and_write, walk
 from labkit.deltanet.singular import ranks
 from labkit.errors import InputError
-from labkit.notation import label
+from labkit.notation import label, whole_numbers
 from labkit.spec import Spec
 from labkit.stream import Probe, of_kind
 from labkit.trace import Run
@@ -124,7 +124,7 @@ class RowProbe(DeltaNetProbe):
 
     def __init__(self, name: str, tokens: Iterable[int], *, layers=None):
         super().__init__(name, layers=layers)
-        self.tokens = sorted(int(t) for t in tokens)
+        self.tokens = sorted(set(whole_numbers(tokens, "tokens")))
         if not self.tokens or self.tokens[0] < 0:
             raise InputError("rows of which tokens?", got=self.tokens, expected="absolute positions, 0 and above")
 

@@ -72,7 +72,13 @@ def spectrum(
     return label(values, coords=coords, attrs=walked.parity)
 
 
-@reading("deltanet", seams=SEAMS, instead="attention.pattern(run, layer={layer})", cost=costs.state_difference)
+@reading(
+    "deltanet",
+    seams=SEAMS,
+    instead="attention.pattern(run, layer={layer})",
+    cost=costs.state_difference,
+    least={"modes": 1},
+)
 def state_difference(
     run: Run,
     other: Run,

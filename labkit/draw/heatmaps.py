@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 import xarray
 from plotly.subplots import make_subplots
 
+from labkit.arguments import whole
 from labkit.draw.grid import grid, height, link, room
 from labkit.draw.theme import BLANK, INK, Figure, colours, finish
 from labkit.draw.words import axis, check_dims, entries, escape, left_over, named, variable, words
@@ -51,7 +52,7 @@ def heatmap(
     array = array.transpose(*(dim for dim in (slider, facet) if dim), y, x)
     beside = [_spread(variable(ds, other), array) for other in hover]
     stages = _parts(slider, array, beside)
-    (start,) = select(start, len(stages), slider or "start")
+    (start,) = select(whole(start, "start"), len(stages), slider or "start")
     first = _parts(facet, *stages[start][1:])
     fig, places, columns = grid([text for text, *_ in first])
     for place, (_, part, more) in zip(places, first, strict=True):
@@ -97,7 +98,7 @@ def maps(*panels: tuple, slider: str | None = None, start: int = 0, title: str |
     for (ds, _, _, *more), array in zip(panels, arrays, strict=True):
         beside.append([_spread(variable(ds, other), array) for others in more for other in others])
     count = _common(arrays, slider)
-    (start,) = select(start, count, slider or "start")
+    (start,) = select(whole(start, "start"), count, slider or "start")
     first = [_at(array, slider, start) for array in arrays]
     for array in first:
         if array.ndim != 2:
@@ -106,12 +107,12 @@ def maps(*panels: tuple, slider: str | None = None, start: int = 0, title: str |
     heads = [_wrapped(panel[2], 108 // len(panels)) for panel in panels]
     gap = 0.05 if len(downs) == 1 else 0.14
     fig = Figure(make_subplots(1, len(panels), subplot_titles=heads, horizontal_spacing=gap))
-    for n, (whole, array) in enumerate(zip(arrays, first, strict=True), 1):
+    for n, (every, array) in enumerate(zip(arrays, first, strict=True), 1):
         y, x = array.dims
         more = [_at(other, slider, start) for other in beside[n - 1]]
         fig.add_trace(_map(array, y, x, f"coloraxis{n}", more), 1, n)
         left, right = fig.layout["xaxis" if n == 1 else f"xaxis{n}"].domain
-        fig.update_layout({f"coloraxis{n}": _below(_scale(whole), left, right)})
+        fig.update_layout({f"coloraxis{n}": _below(_scale(every), left, right)})
         fig.update_xaxes(axis(array, x, room=44 // len(panels), angle=-45), col=n)
         fig.update_yaxes(axis(array, y, room=24), showgrid=False, autorange="reversed", title_standoff=6, col=n)
         if n > 1 and len(downs) == 1:

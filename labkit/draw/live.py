@@ -11,7 +11,6 @@ dragging a box calls the function with its bounds; `back` and `whole` lead out a
 what a saved notebook keeps is the figure as it was made.
 """
 
-import html
 import json
 import numbers
 from collections.abc import Callable, Iterable
@@ -20,8 +19,12 @@ import ipywidgets
 import numpy as np
 import plotly.graph_objects as go
 
+from labkit.arguments import is_whole, whole
+from labkit.draw.pages import escape
 from labkit.draw.theme import CONFIG, MIME
 from labkit.errors import InputError
+from labkit.notation import whole_numbers
+from labkit.signs import inert
 
 
 class Widget(go.FigureWidget):
@@ -76,7 +79,7 @@ class Live:
         try:
             self._show(self._call())
         except Exception as error:  # whatever the user's function raises belongs into the panel
-            text = html.escape(f"{type(error).__name__}: {error}")
+            text = escape(f"{type(error).__name__}: {error}")
             self.message.value = f"<pre style='white-space:pre-wrap'>{text}</pre>"
         else:
             self.message.value = ""
@@ -153,7 +156,10 @@ def _control(name, values):
         step = values[1] - values[0] if len(values) > 1 else 0
         if step > 0 and values == list(range(values[0], values[-1] + 1, step)):
             return ipywidgets.IntSlider(values[0], values[0], values[-1], step, description=name)
-    return ipywidgets.Dropdown(options=values, value=values[0], description=name)
+    texts = [str(value) for value in values]
+    shown = list(map(inert, texts))
+    options = values if shown == texts else list(zip(shown, values, strict=True))
+    return ipywidgets.Dropdown(options=options, value=values[0], description=name)
 
 
 def panel(function: Callable, **controls: Iterable) -> Panel:
@@ -232,7 +238,7 @@ class Zoom(Live):
 
 
 def _bounds(name, given):
-    first, end = (0, given) if isinstance(given, int) else map(int, given)
+    first, end = (0, whole(given, name)) if is_whole(given) else whole_numbers(given, name)
     if first >= end:
         raise InputError("a zoom needs something to show", got=f"{name}=({first}, {end})", expected="(first, end)")
     return first, end

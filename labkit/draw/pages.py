@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from labkit.draw.theme import CONFIG
 from labkit.errors import InputError
+from labkit.signs import inert
 
 PLOTLY = "plotly.min.js"
 
@@ -68,12 +69,12 @@ def page(path: str | pathlib.Path, figures: Sequence, *, title: str, text: str =
     """
     if not figures:
         raise InputError("a page without figures", got="none", expected="at least one")
-    path, parts = pathlib.Path(path), [f"<h1>{html.escape(title)}</h1>"]
-    parts += [f"<pre>{html.escape(text)}</pre>"] if text else []
+    path, parts = pathlib.Path(path), [f"<h1>{escape(title)}</h1>"]
+    parts += [f"<pre>{escape(text)}</pre>"] if text else []
     for n, entry in enumerate(figures):
         figure, words = entry if isinstance(entry, tuple | list) else (entry, "")
         drawn = plot(f"figure-{n}", figure.to_json(), words or title)
-        parts.append(f"<section>\n{drawn}\n<p>{html.escape(words)}</p>\n</section>")
+        parts.append(f"<section>\n{drawn}\n<p>{escape(words)}</p>\n</section>")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(frame(title, "\n".join(parts)), encoding="utf-8")
@@ -102,14 +103,14 @@ def frame(title: str, body: str, *, beside: bool = False, footer: str = "") -> s
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{html.escape(title)}</title>
+<title>{escape(title)}</title>
 <style>{STYLE}</style>
 </head>
 <body>
 <main id="picture">
 {body}
 </main>
-<footer class="facts">{html.escape(footer)}</footer>
+<footer class="facts">{escape(footer)}</footer>
 <script type="application/json" id="config">{embed(json.dumps(CONFIG))}</script>
 <script{f' src="{PLOTLY}"' if beside else ""}>{library}</script>
 <script>{SCRIPT}</script>
@@ -120,9 +121,14 @@ def frame(title: str, body: str, *, beside: bool = False, footer: str = "") -> s
 
 def plot(name: str, figure: str, label: str) -> str:
     """The place of a figure in a page: its JSON text, under an id of the page, with a label for those who hear it."""
-    name, look = html.escape(name), f'role="group" aria-label="{html.escape(label)}" style="height: {height(figure)}px"'
+    name, look = html.escape(name), f'role="group" aria-label="{escape(label)}" style="height: {height(figure)}px"'
     return f"""<div class="plot" id="{name}-plot" {look}></div>
 <script type="application/json" id="{name}-plot-json">{embed(figure)}</script>"""
+
+
+def escape(text: str) -> str:
+    """Text made inert and readable in HTML."""
+    return html.escape(inert(str(text), keep="\n\t"))
 
 
 def embed(text: str) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray
 
+from labkit.arguments import whole
 from labkit.draw.grid import grid, height, link, room
 from labkit.draw.theme import INK, SERIES, Figure, colours, finish, ink
 from labkit.draw.words import axis, check_dims, entries, escape, left_over, named, variable, words
@@ -97,8 +98,7 @@ def tokens(ds: xarray.Dataset, name: str, *, width: int = 12, title: str | None 
     if array.ndim != 1:
         hint = "choose the others with ds.isel(...)"
         raise InputError("a strip has one dim", got=array.dims, expected="token or source", hint=hint)
-    if not isinstance(width, int) or width < 1:
-        raise InputError("a line of the strip holds at least one token", got=f"width={width}")
+    width = whole(width, "width", least=1)
     (dim,) = array.dims
     count = array.size
     if count > STRIP:

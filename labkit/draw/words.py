@@ -11,14 +11,17 @@ import numpy as np
 import xarray
 
 from labkit.errors import InputError
+from labkit.notation import visible
+from labkit.signs import inert
 
 LIMIT = 1_000_000  # values of one figure: a browser stays fluent below
 NAMED = 20_000  # positions of one axis whose text is kept for the hover
 
 
 def escape(text: object) -> str:
-    """Text made inert and readable in plotly, which understands a subset of HTML, and TeX between dollar signs."""
-    return html.escape(str(text), quote=False).replace("$", "&#36;")
+    """Text made inert and readable in plotly, which understands a subset of HTML, TeX between dollar signs and %{}."""
+    text = html.escape(visible(str(text)) if str(text).strip() else str(text), quote=False)
+    return text.replace("$", "&#36;").replace("%", "&#37;")
 
 
 def variable(ds: xarray.Dataset, name: str) -> xarray.DataArray:
@@ -86,7 +89,7 @@ def words(array: xarray.DataArray, dim: str, width: int | None = None) -> list[s
 
 def short(text: str, width: int) -> str:
     """Text cut to `width` signs."""
-    text = str(text)
+    text = inert(str(text), keep="\n\t\r")
     return text if len(text) <= width else text[: width - 1] + "…"
 
 

@@ -13,7 +13,6 @@ In this folder: `kinds` (what an edit is), `edits` (ready ones), `hooks` (how it
 from labkit.edit.edits import (
     ablate,
     add,
-    frozen,
     function,
     indices,
     patch,
@@ -24,6 +23,7 @@ from labkit.edit.edits import (
 )
 from labkit.edit.hooks import Interventions
 from labkit.edit.kinds import Edit, SeamEdit, StateEdit, checked
+from labkit.edit.values import fitted, tensor
 
 __all__ = [
     "Edit",
@@ -33,7 +33,7 @@ __all__ = [
     "ablate",
     "add",
     "checked",
-    "frozen",
+    "fitted",
     "function",
     "indices",
     "patch",
@@ -41,4 +41,5 @@ __all__ = [
     "scale",
     "set",
     "state",
+    "tensor",
 ]

@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from labkit.arguments import number, whole
 from labkit.cache import Snapshot
 from labkit.edit.kinds import SeamEdit, StateEdit
+from labkit.edit.values import LARGEST, fitted, tensor
 from labkit.errors import InputError, LayerError
 from labkit.notation import select, whole_numbers
 from labkit.trace import Run
@@ -27,11 +29,6 @@ def indices(values: int | Sequence[int] | slice | None, axis: str) -> tuple[int,
     if not chosen:
         raise InputError(f"an edit of no {axis} changes nothing", got=f"no {axis} chosen", expected="None for all")
     return chosen
-
-
-def frozen(value: float | torch.Tensor) -> float | torch.Tensor:
-    """A number, or a copy of a tensor: an edit stays what it was when it was made."""
-    return value.detach().clone() if isinstance(value, torch.Tensor) else value
 
 
 def function(
@@ -56,8 +53,8 @@ def set(
     tokens: int | Sequence[int] | None = None,
 ) -> SeamEdit:
     """Set a seam to a number or to a tensor that broadcasts over [batch, token, head, ...]."""
-    value = frozen(value)
-    write = lambda x, at: torch.as_tensor(value, dtype=x.dtype, device=x.device).expand_as(x)
+    new = tensor(value, "value")
+    write = lambda x, at: fitted(new, x, "value")
     return function(write, seam=seam, layer=layer, heads=heads, tokens=tokens, name="set")
 
 
@@ -70,6 +67,7 @@ def scale(
     tokens: int | Sequence[int] | None = None,
 ) -> SeamEdit:
     """Multiply a seam by a number; 0 removes it, 1 changes nothing."""
+    factor = number(factor, "factor", least=-LARGEST, most=LARGEST)
     return function(lambda x, at: x * factor, seam=seam, layer=layer, heads=heads, tokens=tokens, name="scale")
 
 
@@ -82,8 +80,8 @@ def add(
     tokens: int | Sequence[int] | None = None,
 ) -> SeamEdit:
     """Add a number or a tensor that broadcasts over [batch, token, head, ...]: steering."""
-    vector = frozen(vector)
-    plus = lambda x, at: x + torch.as_tensor(vector, dtype=x.dtype, device=x.device)
+    more = tensor(vector, "vector")
+    plus = lambda x, at: x + fitted(more, x, "vector")
     return function(plus, seam=seam, layer=layer, heads=heads, tokens=tokens, name="add")
 
 
@@ -140,7 +138,7 @@ def state(
     window: Callable | None = None,
 ) -> StateEdit:
     """Change the recurrent state (and, by `window`, the convolution window) of a DeltaNet layer after token `at`."""
-    return StateEdit(layer, at, change, indices(heads, "heads"), window)
+    return StateEdit(layer, whole(at, "at", least=0), change, indices(heads, "heads"), window)
 
 
 def ablate(layers: int | Sequence[int]) -> list[SeamEdit]:
@@ -157,9 +155,10 @@ def patch_state(
         snap: `labkit.cache.Snapshot` with this layer.
         window: also replace the convolution window; the window is shared by all heads.
     """
-    chosen = indices(heads, "heads")
+    chosen, at = indices(heads, "heads"), whole(at, "at", least=0)
     if layer not in snap.state:
         raise LayerError("the snapshot holds no state of this layer", got=layer, expected=sorted(snap.state))
+    chosen = None if chosen is None else tuple(select(chosen, snap.state[layer].shape[1], "head"))
     new = snap.state[layer] if chosen is None else snap.state[layer][:, list(chosen)]
     taps = snap.conv[layer]
     replace = (lambda old: taps.to(old)) if window else None

@@ -5,10 +5,12 @@ import pathlib
 import sys
 
 from labkit.nano import FOLDER
+from labkit.terminal import command
 
 MILLION = 1_000_000
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """Run one part of the recipe."""
     options = _parser().parse_args(arguments)

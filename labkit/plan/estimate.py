@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
 
+from labkit.arguments import whole
 from labkit.errors import InputError
 from labkit.plan import card
 from labkit.plan.card import Plan
@@ -56,8 +57,7 @@ def make(
     needs = getattr(want, "needs", None) or known.get(want)
     if needs is None and want not in ("trace", "stream"):
         raise InputError("unknown request", got=want, expected=", ".join(("trace", "stream", *known)))
-    if tokens < 1:
-        raise InputError("a prompt holds at least one token", got=tokens)
+    tokens, chunk = whole(tokens, "tokens", least=1), None if chunk is None else whole(chunk, "chunk", least=1)
     own = {"trace": ("seams", "grad", "logits"), "stream": ()}.get(want) if needs is None else needs.options[2:]
     if unknown := sorted(set(options) - set(own)):
         raise InputError(f"{want} has no such options", got=unknown, expected=f"layers, chunk, {', '.join(own)}")

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray
 
+from labkit.arguments import LONGEST, number, whole
 from labkit.errors import InputError
 from labkit.notation import Quantity, label
 from labkit.progress import counter
@@ -124,12 +125,12 @@ class Ledger:
     ):
         self.spec = read("Qwen3.6-27B") if spec is None else spec
         self.scheme, self.marks, self.each = snapshots, schemes(snapshots), memory.snapshot_bytes(self.spec, dtype)
-        if block < 1 or slots not in (None, 1):
-            got = f"block {block}, slots {slots}"
-            raise InputError("cannot account like this", got=got, expected="block 1 or more, 1 slot")
+        block, slots = whole(block, "block", least=1), None if slots is None else whole(slots, "slots", least=1, most=1)
+        budget = None if budget is None else number(budget, "budget", least=0)
+        most = None if most is None else whole(most, "most", least=1)
         keep = most if budget is None else int(budget // self.each)
         if budget is not None and keep < 1:
-            got, least = f"{budget:,} bytes", f"{self.each:,} or more"
+            got, least = f"{budget:,.0f} bytes", f"{self.each:,} or more"
             raise InputError("the budget holds not one snapshot", got=got, expected=least)
         self.block, self.slots, self.attention_only = block, slots, attention_only
         self.cost = _Cost(self.spec, gpu, dtype, quantize, kv_dtype)
@@ -256,6 +257,9 @@ def break_even_turn(
     Returns:
         turns, a float; infinite without thinking.
     """
+    given = dict(visible=visible, generated=generated, thinking=thinking, position=position)
+    given = {name: number(tokens, name, least=0, most=LONGEST) for name, tokens in given.items()}
+    visible, generated, thinking, position = given.values()
     card = compute.find_gpu(gpu)
     flops = compute.linear_flops(spec) + compute.core_flops(spec) + compute.pair_flops(spec) * position
     rate = compute.rates(card, dtype)[0] * 1e12 if rate is None else rate

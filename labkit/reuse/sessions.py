@@ -6,7 +6,7 @@ session of any size costs nothing to make and means nothing.
 
 import random
 
-from labkit.errors import InputError
+from labkit.arguments import number, whole
 
 WORDS = (
     "the file test error line value cache state layer token model read write check run build fix change function "
@@ -36,11 +36,13 @@ def drawn(
         List of messages; the assistant's have `reasoning_content`.
 
     Raises:
-        InputError: no turns.
+        InputError: no turns, or more than memory holds; a length below 0.
     """
-    if turns < 1 or calls < 0:
-        raise InputError("a session has turns", got=f"{turns} turns, {calls} calls", expected="1 or more, 0 or more")
-    draw = random.Random(seed)
+    turns, calls = whole(turns, "turns", least=1, most=10_000), whole(calls, "calls", least=0, most=1000)
+    lengths = {"thinking": thinking, "answer": answer, "result": result, "question": question}
+    lengths = {name: number(mean, name, least=0, most=100_000) for name, mean in lengths.items()}
+    thinking, answer, result, question = lengths.values()
+    spread, draw = number(spread, "spread", least=0, most=3), random.Random(whole(seed, "seed"))
 
     def words(mean):
         count = int(mean * draw.lognormvariate(-(spread**2) / 2, spread)) if mean else 0

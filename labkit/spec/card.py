@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from labkit.arguments import whole
 from labkit.spec import compute, memory
 from labkit.spec.units import big_number, duration, parameter_count, size
 from labkit.tables import Table
@@ -34,7 +35,7 @@ class Card(Table):
     numbers: dict = dataclasses.field(init=False, compare=False)
 
     def __post_init__(self):
-        compute.check_tokens(self.tokens)
+        object.__setattr__(self, "tokens", whole(self.tokens, "tokens", least=1))
         for field, default in (("dtype", "bfloat16"), ("kv_dtype", self.dtype)):
             chosen = getattr(self, field) or default
             memory.dtype_bytes(chosen)

@@ -14,6 +14,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
+from labkit.arguments import whole
 from labkit.errors import InputError
 from labkit.spec.memory import dtype_bytes, idle_parameters, kv_bytes, parameters, state_bytes, weight_bytes
 
@@ -107,9 +108,8 @@ def prefill_flops(spec: "Spec", tokens: int, *, cached: int = 0, chunk: int = 64
     Raises:
         InputError: `tokens` below 1, or `cached` outside 0 to `tokens`.
     """
-    check_tokens(tokens)
-    if not 0 <= cached <= tokens:
-        raise InputError("more tokens cached than read", got=cached, expected=f"0 to {tokens}")
+    tokens = whole(tokens, "tokens", least=1)
+    cached = whole(cached, "cached", least=0, most=tokens)
     parts = {
         "linear": (tokens - cached) * linear_flops(spec),
         "core": (tokens - cached) * core_flops(spec, chunk),
@@ -168,9 +168,3 @@ def decode_seconds(
     gpu = find_gpu(gpu)
     rates(gpu, dtype, quantize)
     return decode_bytes(spec, tokens, dtype=dtype, quantize=quantize, kv_dtype=kv_dtype) / (gpu.bandwidth * 1e12)
-
-
-def check_tokens(tokens: int) -> None:
-    """Refuse a length that is not a whole number of at least 1."""
-    if isinstance(tokens, bool) or not hasattr(tokens, "__index__") or tokens < 1:
-        raise InputError("not a length", got=repr(tokens), expected="a whole number of tokens, at least 1")

@@ -12,6 +12,7 @@ They reproduce parameters and index `total_size` of the published Qwen3.5-0.8B, 
 import math
 from typing import TYPE_CHECKING
 
+from labkit.arguments import WIDEST, is_whole, number, whole
 from labkit.errors import InputError
 from labkit.families import FAMILIES, Part
 
@@ -160,9 +161,18 @@ def kv_bytes_per_token(spec: "Spec", dtype="bfloat16") -> int:
     return len(spec.attention_layers) * 2 * spec.kv_heads * spec.head_dim * dtype_bytes(dtype)
 
 
+def length(tokens: float) -> float:
+    """A number of tokens, or the mean of several such numbers, as a plain number.
+
+    Raises:
+        InputError: something else than a number, or one below 0.
+    """
+    return whole(tokens, "tokens", least=0) if is_whole(tokens) else number(tokens, "tokens", least=0, most=WIDEST)
+
+
 def kv_bytes(spec: "Spec", tokens: int, dtype="bfloat16") -> int:
     """Bytes of all cached keys and values of one sequence."""
-    return tokens * kv_bytes_per_token(spec, dtype)
+    return length(tokens) * kv_bytes_per_token(spec, dtype)
 
 
 def state_bytes(spec: "Spec", dtype="float32", layers: int | None = None) -> int:
@@ -204,17 +214,17 @@ def cache_bytes(spec: "Spec", tokens: int, dtype="bfloat16", *, kv_dtype=None) -
 
 def logits_bytes(spec: "Spec", tokens: int = 1, dtype="bfloat16") -> int:
     """Bytes of the logits of so many tokens: vocab each."""
-    return tokens * spec.vocab * dtype_bytes(dtype)
+    return length(tokens) * spec.vocab * dtype_bytes(dtype)
 
 
 def pattern_bytes(spec: "Spec", tokens: int, dtype="bfloat16") -> int:
     """Bytes of the full softmax map of one attention layer: query_heads · tokens²."""
-    return spec.query_heads * tokens**2 * dtype_bytes(dtype)
+    return spec.query_heads * length(tokens) ** 2 * dtype_bytes(dtype)
 
 
 def trajectory_bytes(spec: "Spec", tokens: int, dtype="float32") -> int:
     """Bytes of the states of one DeltaNet layer at every token: never keep these, ask for chosen tokens."""
-    return tokens * state_bytes(spec, dtype, layers=1)
+    return length(tokens) * state_bytes(spec, dtype, layers=1)
 
 
 def engine_block(spec: "Spec", kv_dtype="bfloat16") -> int:

@@ -1,5 +1,6 @@
 """The loop: feed a chunk, show it to the probes, forget it."""
 
+import os
 import pathlib
 from collections.abc import Sequence
 
@@ -8,13 +9,14 @@ import torch
 from labkit import cache as _cache
 from labkit import passes
 from labkit import plan as _plan
+from labkit.arguments import whole
 from labkit.errors import InputError, LabError
 from labkit.notation import label
 from labkit.progress import counter
 from labkit.rotary import Scaling
 from labkit.spec import Spec
 from labkit.spec.memory import kv_bytes_per_token
-from labkit.stream.probe import Probe
+from labkit.stream.probe import Probe, check_distinct, listed
 from labkit.stream.store import Store
 from labkit.trace import Recorder, Run, Seams, Start, parameters_of
 
@@ -55,14 +57,15 @@ def run(
         Dataset: the probes' variables merged, and `logits` (vocab) of the last token.
 
     Raises:
-        InputError: no probes, a block that does not divide the chunk, a checkpoint of another request, a probe of
-            tokens that the prompt does not have.
+        InputError: no probes, one that is given twice, a chunk or `every` below 1, a block that does not divide the
+            chunk, a checkpoint of another request or without a name, a probe of tokens that the prompt does not have.
         BudgetError: keys and values of so many tokens would not fit.
         Interrupted: on Ctrl-C; carries the dataset of the finished chunks.
     """
-    probes = [probes] if isinstance(probes, Probe) else list(probes)
-    if not probes:
-        raise InputError("nothing to watch", got="no probes", hint="probes=[deltanet.gates()]")
+    probes = listed(probes)
+    chunk, every = whole(chunk, "chunk", least=1), whole(every, "every", least=1)
+    if checkpoint is not None and not (isinstance(checkpoint, str | os.PathLike) and str(checkpoint).strip()):
+        raise InputError("a checkpoint is a folder", got=f"checkpoint={checkpoint!r}", expected="its path, or None")
     if bad := [probe.block for probe in probes if chunk % probe.block]:
         raise InputError("a chunk must hold whole blocks", got=f"chunk {chunk}, blocks {bad}", expected="a multiple")
     if len(blocks := {probe.block for probe in probes if probe.blocks}) > 1:
@@ -75,6 +78,7 @@ def run(
         probe.rows = {}  # a probe may have watched another stream before
         for layer, names in probe.needs(lab.spec).items():
             wanted.setdefault(layer, set()).update(names)
+    check_distinct(probes)
     check_merge(probes, lab.spec)
     wanted = {layer: sorted(names) for layer, names in sorted(wanted.items())}
     store = None if checkpoint is None else Store(checkpoint, lab, ids, probes, chunk)

@@ -1,9 +1,10 @@
 """Online probes: they are shown one chunk at a time and keep small rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
+from labkit.arguments import whole
 from labkit.errors import InputError
 from labkit.notation import label, select
 from labkit.spec import Spec
@@ -24,9 +25,7 @@ class Probe:
     blocks = False
 
     def __init__(self, *, layers=None, block=1):
-        if block < 1:
-            raise InputError("a block holds at least one token", got=block)
-        self.asked, self.block = layers, block
+        self.asked, self.block = layers, whole(block, "block", least=1)
         self.layers: tuple[int, ...] = ()
         self.rows: dict[str, list[torch.Tensor]] = {}
 
@@ -67,6 +66,42 @@ class Probe:
         """[token, ...] -> [block, ...] by "mean" or "sum"; the last block may be shorter."""
         parts = [getattr(part, how)(0) for part in x.split(self.block)]
         return torch.stack(parts)
+
+
+def listed(probes: Probe | Iterable[Probe]) -> list[Probe]:
+    """The probes of a stream as a list.
+
+    Raises:
+        InputError: none, something else than probes, one object twice.
+    """
+    hint = "lab.stream(run.ids, probes=[deltanet.gates()])"
+    given = [probes] if isinstance(probes, Probe) or not isinstance(probes, Iterable) else list(probes)
+    if not given:
+        raise InputError("nothing to watch", got="no probes", hint=hint)
+    if wrong := [type(probe).__name__ for probe in given if not isinstance(probe, Probe)]:
+        raise InputError("not a probe", got=wrong[0], expected="what deltanet.gates() returns, say", hint=hint)
+    if len(set(map(id, given))) < len(given):
+        _twice(next(probe for n, probe in enumerate(given) if any(probe is other for other in given[:n])))
+    return given
+
+
+def check_distinct(probes: Sequence[Probe]) -> None:
+    """Refuse two probes that watch the same, after `needs` and `check`: one of them would be eaten for nothing.
+
+    Raises:
+        InputError: two of one signature.
+    """
+    seen = []
+    for probe in probes:
+        if (signature := [getattr(probe, "name", ""), *probe.signature()]) in seen:
+            _twice(probe)
+        seen.append(signature)
+
+
+def _twice(probe):
+    name = getattr(probe, "name", type(probe).__name__)
+    got = f"{name} of layers {list(probe.layers)}" if probe.layers else name
+    raise InputError("a probe is given twice", got=got, expected="each probe once")
 
 
 def of_kind(layers: int | Sequence[int] | None, spec: Spec, kind: str, instead: str) -> tuple[int, ...]:

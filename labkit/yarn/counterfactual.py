@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from labkit.arguments import whole
 from labkit.errors import InputError
 from labkit.lab import Lab
-from labkit.notation import label
+from labkit.notation import label, whole_numbers
 from labkit.rotary import Scaling, stretched
 from labkit.yarn.answers import RIGHT, distinct, interruptible
 from labkit.yarn.margins import margin
@@ -71,13 +72,13 @@ def counterfactuals(
     """
     if unknown := [cause for cause in causes if cause not in CAUSES]:
         raise InputError("no such cause", got=unknown, expected=", ".join(CAUSES))
-    window = lab.spec.window
-    length = 3 * window // 8 if length is None else length
+    window, seeds = lab.spec.window, whole(seeds, "seeds", least=1)
+    length = 3 * window // 8 if length is None else whole(length, "length", least=1)
     block = window - length - ROOM
     if block < 1:
         expected = f"below {window - ROOM}"
         raise InputError("the text leaves no room for filler", got=f"{length} tokens", expected=expected)
-    extra = [block + n * window for n in range(4)] if extra is None else list(extra)
+    extra = [block + n * window for n in range(4)] if extra is None else whole_numbers(extra, "extra", least=0)
     scalings = distinct([Scaling(), stretched(lab.spec)] if scalings is None else scalings)
     shape = (len(causes), len(scalings), len(extra), seeds)
     margins, rights = (np.full(shape, np.nan, np.float32) for _ in range(2))

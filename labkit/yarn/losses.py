@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from labkit.arguments import whole
 from labkit.errors import InputError
 from labkit.lab import Lab
-from labkit.notation import Quantity, label
+from labkit.notation import Quantity, label, whole_numbers
 from labkit.rotary import RELEASED, Scaling, stretched
 from labkit.yarn.answers import distinct, interruptible
 from labkit.yarn.scope import scaled, under
@@ -42,7 +43,7 @@ def short_context_cost(
     Raises:
         InputError: a text longer than the window.
     """
-    length = lab.spec.window // 2 if length is None else length
+    length, samples = lab.spec.window // 2 if length is None else length, whole(samples, "samples", least=1)
     rows = [filler_ids(lab, length, seed=n) for n in range(samples)] if texts is None else list(map(lab.encode, texts))
     if (longest := max(map(len, rows))) > lab.spec.window:
         got, expected = f"{longest} tokens", f"at most {lab.spec.window}"
@@ -64,7 +65,7 @@ def likelihood(lab: Lab, ids: torch.Tensor, *, last: int | None = None, chunk: i
     Raises:
         InputError: fewer tokens than are to be scored, and one before them.
     """
-    count = len(ids) - 1 if last is None else last
+    count = len(ids) - 1 if last is None else whole(last, "last")
     if not 1 <= count < len(ids):
         raise InputError("no token can be scored without one before it", got=f"last={last}, {len(ids)} tokens")
     before = list(range(len(ids) - 1 - count, len(ids) - 1))
@@ -102,11 +103,10 @@ def paired(
         Interrupted: on Ctrl-C; its dataset holds what was scored.
     """
     window = lab.spec.window
-    lengths = [window // 4, window, 2 * window, 3 * window] if lengths is None else list(lengths)
+    lengths = [window // 4, window, 2 * window, 3 * window] if lengths is None else lengths
+    lengths = whole_numbers(lengths, "lengths", least=1)
+    last, samples = whole(last, "last", least=1), whole(samples, "samples", least=1)
     scalings = distinct([Scaling(), stretched(lab.spec)] if scalings is None else scalings)
-    if min(lengths) < 1 or last < 1:
-        got = f"lengths {lengths}, last={last}"
-        raise InputError("no token can be scored without one before it", got=got, expected="1 or more of both")
     most = max(lengths) + last
     rows = [filler_ids(lab, most, seed=n) for n in range(samples)] if texts is None else list(map(lab.encode, texts))
     if (least := min(map(len, rows))) < most:

@@ -14,9 +14,10 @@ import torch
 import xarray
 
 from labkit import stats
+from labkit.arguments import number, whole
 from labkit.errors import InputError
 from labkit.lab import Lab
-from labkit.notation import label
+from labkit.notation import is_index, label, whole_numbers
 from labkit.rotary import Scaling, stretched
 from labkit.yarn.answers import RIGHT, Answers, distinct, interruptible
 from labkit.yarn.scope import under
@@ -59,15 +60,18 @@ def grid(
         BudgetError: a length that would not fit.
         Interrupted: on Ctrl-C; its dataset holds what was answered.
     """
-    if seeds < LEAST_SEEDS:
+    if (seeds := whole(seeds, "seeds")) < LEAST_SEEDS:
         raise InputError("too few questions for an interval", got=f"seeds={seeds}", expected=f"at least {LEAST_SEEDS}")
     window = lab.spec.window
-    lengths = [window // 2, window, 2 * window, 4 * window] if lengths is None else sorted(map(int, lengths))
-    if isinstance(depths, int):
+    lengths = [window // 2, window, 2 * window, 4 * window] if lengths is None else lengths
+    lengths = sorted(whole_numbers(lengths, "lengths", least=1))
+    if is_index(depths):
+        depths = whole(depths, "depths", least=1)
         depths = [0.5] if depths == 1 else [n / (depths - 1) for n in range(depths)]
     if scalings is None:
         scalings = [Scaling(), stretched(lab.spec, 2.0), stretched(lab.spec, 4.0)]
-    scalings, answers, depths = distinct(scalings), Answers(folder, lab), list(map(float, depths))
+    depths = [number(depth, "depths", least=0, most=1) for depth in depths]
+    scalings, answers = distinct(scalings), Answers(folder, lab)
     axes = (list(tasks), scalings, lengths, depths, list(range(seeds)))
     hint = "give folder=... to go on later" if folder is None else "the same call goes on"
     total = len(scalings) * len(lengths) * len(axes[0]) * len(depths) * seeds

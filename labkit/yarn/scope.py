@@ -9,6 +9,7 @@ cache are rotated already, so a cache belongs to one scaling; `yarn.dynamic` kee
 
 from collections.abc import Callable
 
+from labkit.arguments import whole
 from labkit.cache import with_book
 from labkit.errors import InputError
 from labkit.lab import Lab
@@ -58,7 +59,7 @@ def under(lab: Lab, scaling: Scaling, reach: int | None = None, *, unrotated: Ca
         hint = "yarn.dynamic(lab) follows the length; length=... takes the frequencies of one"
         raise InputError("a dynamic scaling needs a length", got=str(scaling), hint=hint)
     window = lab.spec.window
-    reach = max(window, int(scaling.factor * (scaling.original or window))) if reach is None else reach
+    reach = max(window, int(scaling.factor * (scaling.original or window))) if reach is None else whole(reach, "reach")
     if not window <= reach <= 2**24:
         got, expected = f"{reach:,} positions", f"{window:,} to {2**24:,}"
         raise InputError("a reach that cannot be opened", got=got, expected=expected)

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from labkit import rotary
+from labkit.arguments import whole
 from labkit.errors import InputError
-from labkit.notation import Quantity, label
+from labkit.notation import Quantity, label, whole_numbers
 from labkit.rotary import RELEASED, Scaling, constants, stretched
 from labkit.spec import Spec
 
@@ -89,8 +90,7 @@ def phase_coverage(
     Raises:
         InputError: no tokens.
     """
-    if tokens < 1:
-        raise InputError("not a length", got=tokens, expected="at least 1 token")
+    tokens = whole(tokens, "tokens", least=1)
     scalings = [Scaling(), stretched(spec)] if scalings is None else list(scalings)
     trained = spec.window * _frequencies(spec, Scaling()) / (2 * math.pi)
     turns = torch.stack([tokens * _frequencies(spec, scaling) / (2 * math.pi) for scaling in scalings])
@@ -125,7 +125,9 @@ def phase_error(
         Dataset over (length, pair): `phase`, radians off in float32; `bfloat16`, what rounding of cos and sin adds to
         that at most, in the same unit; `half_angles`, radians off if the angle itself were held in bfloat16.
     """
-    scaling = Scaling() if scaling is None else scaling
+    scaling, samples = Scaling() if scaling is None else scaling, whole(samples, "samples", least=1)
+    if not (lengths := whole_numbers(lengths, "lengths", least=1)):
+        raise InputError("no lengths", expected="at least one")
     exact, single = _frequencies(spec, scaling), _frequencies(spec, scaling, torch.float32)
     errors = {name: [] for name in ERRORS}
     for length in lengths:
@@ -137,7 +139,7 @@ def phase_error(
         errors["bfloat16"].append(rounding.norm(dim=0).amax(0))
         errors["half_angles"].append((angle.bfloat16().double() - true).abs().amax(0))
     values = {name: (("length", "pair"), torch.stack(rows), ERRORS[name]) for name, rows in errors.items()}
-    coords = {"length": list(lengths), "pair": ("pair", range(len(exact)), "rotary pair")}
+    coords = {"length": lengths, "pair": ("pair", range(len(exact)), "rotary pair")}
     return label(
         values,
         coords=coords,

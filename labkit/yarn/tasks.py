@@ -17,6 +17,7 @@ import random
 
 import torch
 
+from labkit.arguments import number, whole
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.nano.text import sentence
@@ -55,8 +56,8 @@ def question(lab: Lab, task: str, *, length: int, depth: float, seed: int) -> Qu
     """
     if task not in FACTS:
         raise InputError("no such task", got=task, expected=", ".join(FACTS))
-    if not 0 <= depth <= 1:
-        raise InputError("a depth is a share of the text", got=depth, expected="0 to 1")
+    length, depth = whole(length, "length", least=1), number(depth, "depth", least=0, most=1)
+    seed = whole(seed, "seed")
     if lab.tokenizer is None:
         raise InputError("this lab has no tokenizer", got="a task in words", expected="a checkpoint with its tokenizer")
     draw = random.Random(f"{task}/{seed}")
@@ -93,6 +94,7 @@ def _size(tokenizer, text):
 
 def filler_ids(lab: Lab, length: int, *, seed: int) -> torch.Tensor:
     """Token ids [length] of sentences that state no fact."""
+    length, seed = whole(length, "length", least=0), whole(seed, "seed")
     draw, text, count = random.Random(f"filler ids/{seed}"), [], 0
     while count < length + 8:
         text.append(sentence(draw))

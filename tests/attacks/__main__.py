@@ -7,9 +7,11 @@ import sys
 import tempfile
 import time
 
+from labkit.terminal import command
 from tests.attacks import BAD, KINDS, collected
 
 
+@command
 def main(arguments=None) -> int:
     """Run the command; returns the exit status: 1 if anything was raw, hung or wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.attacks", description="Attack the lab, and count.")

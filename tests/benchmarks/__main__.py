@@ -9,10 +9,14 @@ import argparse
 import importlib
 import json
 import pathlib
+import sys
+
+from labkit.terminal import command
 
 PARTS = ("spine", "memory", "look", "sessions", "stretch")
 
 
+@command
 def main():
     """Run the command."""
     parts = {name: importlib.import_module(f"tests.benchmarks.{name}") for name in PARTS}
@@ -63,4 +67,4 @@ def _short(value):
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
