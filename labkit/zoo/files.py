@@ -5,7 +5,6 @@ and the numbers. Names, shapes, sizes and missing shards are known from some kil
 """
 
 import dataclasses
-import json
 import math
 import pathlib
 import re
@@ -13,11 +12,19 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from labkit.errors import CheckpointError
 from labkit.families import Family
+from labkit.spec import Spec, documents, parameters
+from labkit.spec.documents import shown
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 HEADER_LIMIT = 100_000_000  # bytes; the format's own limit
 SHOWN = 5
+DIMENSIONS, LONGEST = 8, 200  # of a tensor; of its name in a message
+FLOATS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16}  # bits of one number, by the format's names
+PACKED = {"F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F4": 4}
+PACKED |= {"BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64}
+BITS = FLOATS | PACKED
+SHARD = re.compile(r"[\w.-]+\.safetensors")
 TORCHAO = re.compile(r"\._weight_\w+$")  # torchao stores a packed weight as its parts, `._weight_qdata` and others
 COMPANION = re.compile(r"\.weight[._][\w.]+$")  # `.weight_scale_inv` of fp8, `.weight.absmax` of bitsandbytes
 
@@ -45,13 +52,10 @@ def header(path: str | pathlib.Path) -> dict[str, Tensor]:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(HEADER_LIMIT, size - 8):
                 raise ValueError(f"a header of {length:,} bytes in a file of {size:,}")
-            table = json.loads(file.read(length))
-            table.pop("__metadata__", None)
-            tensors = {name: _tensor(path, entry) for name, entry in table.items()}
-            end = max((entry["data_offsets"][1] for entry in table.values()), default=0)
+            tensors, end = _table(path, documents.parse(file.read(length)))
     except OSError as error:
         raise CheckpointError("cannot read a weight file", got=f"{path.name}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise CheckpointError(
             "not a safetensors file", got=f"{path.name}: {error}", hint="download the file again"
         ) from None
@@ -66,11 +70,39 @@ def header(path: str | pathlib.Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _tensor(path, entry):
-    start, end = entry["data_offsets"]
-    if not 0 <= start <= end:
-        raise ValueError(f"data_offsets {start}, {end}")
-    return Tensor(path, entry["dtype"], tuple(entry["shape"]), end - start)
+def _table(path, table):
+    """({name: Tensor}, bytes of numbers): every entry says what its bytes are, and they follow each other."""
+    if not isinstance(table, dict):
+        raise ValueError("its header is not an object")
+    notes = table.pop("__metadata__", {})
+    if not isinstance(notes, dict) or not all(isinstance(note, str) for note in notes.values()):
+        raise ValueError("__metadata__ is not names and texts")
+    entries = sorted((_entry(path, name, entry) for name, entry in table.items()), key=lambda entry: entry[1:3])
+    end = 0
+    for name, start, stop, _ in entries:
+        if start != end:
+            raise ValueError(f"{shown(name)} begins at {start:,}, the numbers before it end at {end:,}")
+        end = stop
+    stored = {name: tensor for name, _, _, tensor in entries}
+    return {name: stored[name] for name in table}, end
+
+
+def _entry(path, name, entry):
+    """(name, first byte, end, Tensor)."""
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise ValueError(f"{shown(name)} is not a dtype, a shape and data_offsets")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in BITS:
+        raise ValueError(f"{shown(name)}: dtype {shown(dtype)}")
+    for what, value in (("shape", shape), ("data_offsets", offsets)):
+        if not isinstance(value, list) or not all(type(size) is int and 0 <= size < 2**63 for size in value):
+            raise ValueError(f"{shown(name)}: {what} {shown(value)}")
+    if len(offsets) != 2 or len(shape) > DIMENSIONS:
+        raise ValueError(f"{shown(name)}: data_offsets {shown(offsets)}, shape {shown(shape)}")
+    start, stop = offsets
+    if (stop - start) * 8 != math.prod(shape) * BITS[dtype]:
+        raise ValueError(f"{shown(name)}: {stop - start:,} bytes for {shown(shape)} of {dtype}")
+    return name, start, stop, Tensor(path, dtype, tuple(shape), stop - start)
 
 
 def tensors(folder: str | pathlib.Path) -> dict[str, Tensor]:
@@ -84,13 +116,8 @@ def tensors(folder: str | pathlib.Path) -> dict[str, Tensor]:
         return header(folder / SINGLE)
     if not (folder / INDEX).is_file():
         _refuse_other_weights(folder)
-    try:
-        places = json.loads((folder / INDEX).read_text("utf-8"))["weight_map"]
-        shards = sorted(set(places.values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{INDEX} is broken", got=repr(error), expected="a weight_map") from None
-    if foreign := [shard for shard in shards if pathlib.PurePath(shard).name != shard]:
-        raise CheckpointError("the index points outside the folder", got=foreign[0], expected="a file name")
+    places = _places(folder / INDEX)
+    shards = sorted(set(places.values()))
     if absent := [shard for shard in shards if not (folder / shard).is_file()]:
         raise CheckpointError(
             "weight files are missing",
@@ -103,8 +130,29 @@ def tensors(folder: str | pathlib.Path) -> dict[str, Tensor]:
         named = [name for name, place in places.items() if place == shard]
         if lost := [name for name in named if name not in inside]:
             raise CheckpointError("a shard lacks tensors the index promises", got=f"{shard}: no {listed(lost)}")
+        if more := [name for name in inside if places.get(name) != shard]:
+            raise CheckpointError(
+                "a shard holds tensors that the index does not place there", got=f"{shard}: {listed(more)}"
+            )
         stored |= {name: inside[name] for name in named}
     return stored
+
+
+def _places(path):
+    """`{name of a tensor: file}` of an index."""
+    try:
+        index = documents.read(path)
+    except ValueError as error:
+        raise CheckpointError(f"{INDEX} is broken", got=str(error), expected="a weight_map") from None
+    places = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(places, dict) or not places or not isinstance(index.get("metadata", {}), dict):
+        raise CheckpointError(f"{INDEX} is broken", got=shown(places), expected="a weight_map, and metadata")
+    for shard in places.values():
+        if not isinstance(shard, str) or pathlib.PurePath(shard).name != shard:
+            raise CheckpointError("the index points outside the folder", got=shown(shard), expected="a file name")
+        if not SHARD.fullmatch(shard):
+            raise CheckpointError("the index names a file that is no shard", got=shown(shard), expected="*.safetensors")
+    return places
 
 
 def _refuse_other_weights(folder):
@@ -122,6 +170,21 @@ def _refuse_other_weights(folder):
         got=listed(others) or "no safetensors file",
         expected=f"{SINGLE}, or shards with {INDEX}",
     )
+
+
+def check_count(stored: dict[str, Tensor], spec: Spec) -> None:
+    """Refuse a configuration of far more numbers than the files hold, before a model of that size is even described.
+
+    Raises:
+        CheckpointError: more than two numbers for each byte; packed weights hold at most that.
+    """
+    held, described = sum(tensor.bytes for tensor in stored.values()), parameters(spec)["text"]
+    if described > 2 * held:
+        raise CheckpointError(
+            "the configuration describes another model than the weight files hold",
+            got=f"{described:,} parameters in config.json, {held:,} bytes of weights",
+            hint="use the config.json that came with these weights",
+        )
 
 
 def compare(
@@ -164,6 +227,9 @@ def compare(
         )
     if prequantized:
         return
+    if whole := [name for name in expected if name in named and named[name].dtype not in FLOATS]:
+        got = f"{whole[0]} is stored as {named[whole[0]].dtype}"
+        raise CheckpointError("weights that are not floating numbers", got=got, expected=", ".join(FLOATS))
     wrong = [n for n, shape in expected.items() if n in named and named[n].shape != tuple(shape)]
     if wrong:
         name = wrong[0]
@@ -212,4 +278,4 @@ def stored_numbers(stored: dict[str, Tensor], family: Family) -> Iterator[tuple]
 def listed(names: Sequence[str]) -> str:
     """The first few names, and how many more."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return ", ".join(name[:LONGEST] for name in names[:SHOWN]) + more
