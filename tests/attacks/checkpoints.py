@@ -312,3 +312,372 @@ def alone(tries, seed, folder):
         text, what = changed(rng.choice(published), rng)
         put(folder / "config.json", text)
         yield tried(lambda: call(folder / "config.json"), right, f"{seed + number}: {what}", seconds=5, memory=2**28)
+
+
+def parts(path: pathlib.Path) -> tuple[dict, bytes]:
+    """(header, numbers) of a safetensors file."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    return json.loads(data[8 : 8 + length]), data[8 + length :]
+
+
+def write_parts(path: pathlib.Path, text: str, numbers: bytes, length: int | None = None) -> None:
+    """A safetensors file, its header as text; `length` is what it says of its header."""
+    path.unlink(missing_ok=True)
+    header = text.encode("utf-8", "surrogateescape")
+    path.write_bytes((len(header) if length is None else length).to_bytes(8, "little") + header + numbers)
+
+
+def damaged_entry(table: dict, rng: random.Random) -> str:
+    """Change what a header says of one tensor."""
+    name, other = rng.sample([name for name in table if name != "__metadata__"], 2)
+    how = rng.choice(("dtype", "shape", "offsets", "swap", "drop", "rename", "same", "more", "notes", "value", "turn"))
+    entry, start = table[name], table[name]["data_offsets"][0]
+    if how == "dtype":
+        entry["dtype"] = rng.choice(
+            ("F16", "BF16", "F64", "I32", "U32", "F8_E4M3", "I8", "BOOL", "f32", "", None, 5, ["F32"])
+        )
+    elif how == "shape":
+        entry["shape"] = rng.choice(
+            ([2**62, 4], [-1, -1], [], None, [0], [1.5], "2", [1] * 1000, entry["shape"] + [1], [True])
+        )
+    elif how == "turn":
+        entry["shape"] = entry["shape"][::-1]
+    elif how == "offsets":
+        end = entry["data_offsets"][1]
+        entry["data_offsets"] = rng.choice(
+            ([start - 4, end - 4], [start + 4, end + 4], [start, end + 4], [end, start], [2**63, 2**63 + 4], [0, 2**62])
+            + ([start], [], None, "ab", [start, end, end], [float(start), end], [-4, 4], table[other]["data_offsets"])
+        )
+    elif how == "swap":
+        entry["data_offsets"], table[other]["data_offsets"] = table[other]["data_offsets"], entry["data_offsets"]
+    elif how == "drop":
+        del table[name]
+    elif how == "rename":
+        table[
+            rng.choice((name + "x", "", "mtp.x", "x" * 10_000, name.replace("model.", "model.language_model.", 1)))
+        ] = table.pop(name)
+    elif how == "same":
+        table[name + "_scale"] = entry
+    elif how == "more":
+        table |= {f"mtp.{index}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for index in range(20_000)}
+    elif how == "notes":
+        table["__metadata__"] = rng.choice(
+            (5, [], {"format": 5}, {"format": "tf"}, {"format": "x" * 10**6}, None, {"format": {}})
+        )
+    else:
+        table[name] = rng.choice(VALUES)
+    return f"{how} {name}"
+
+
+@attack("checkpoint weights", short=24, long=700)
+def weights(tries, seed, folder):
+    """Bytes of safetensors headers, whole shards, and the index."""
+    whole = [
+        Original(folder / "one", checkpoints.text_only),
+        Original(folder / "shards", checkpoints.image_text, shards=3),
+        Original(folder / "experts", checkpoints.text_only, experts=True, apart=True, shards=2),
+    ]
+
+    def change(copy, rng):
+        shards = sorted(copy.glob("*.safetensors"))
+        path, index = rng.choice(shards), copy / "model.safetensors.index.json"
+        table, numbers = parts(path)
+        how = rng.choice(("entry", "entry", "entry", "length", "bytes", "cut", "text", "index", "index", "files"))
+        if how == "entry":
+            what = damaged_entry(table, rng)
+            write_parts(path, dumped(table), numbers)
+        elif how == "length":
+            length = rng.choice((0, 1, 7, 2**31, 2**63, 2**64 - 1, len(numbers), 100_000_001))
+            write_parts(path, dumped(table), numbers, length)
+            what = f"length {length}"
+        elif how == "bytes":
+            data = bytearray(path.read_bytes())
+            at = rng.randrange(len(data) - len(numbers))
+            data[at] ^= 1 << rng.randrange(8)
+            path.unlink()
+            path.write_bytes(data)
+            what = f"bit of byte {at}: {bytes(data[max(0, at - 20) : at + 20])!r}"
+        elif how == "cut":
+            at = rng.randrange(path.stat().st_size)
+            data = path.read_bytes()
+            path.unlink()
+            path.write_bytes(data[:at] if rng.random() < 0.7 else data + data[:at])
+            what = f"cut at {at}"
+        elif how == "text":
+            text, what = garbled(dumped(table), rng)
+            write_parts(path, text, numbers)
+        elif how == "index" and index.exists():
+            content = json.loads(index.read_text())
+            if rng.random() < 0.5:
+                name = rng.choice(list(content["weight_map"]))
+                value = rng.choice((*VALUES, "../x.safetensors", "/etc/passwd", ".", "..", path.name, "config.json"))
+                content["weight_map"][name] = value
+                text, what = dumped(content), f"{name} in {str(value)[:40]!r}"
+            else:
+                text, what = changed(content, rng, {})
+            put(index, text)
+        else:
+            kind = rng.choice(("gone", "empty", "folder", "loop", "swap", "sparse"))
+            what = f"{path.name} {kind}"
+            if kind == "swap" and len(shards) > 1:
+                path.rename(copy / "x")
+                shards[shards.index(path) - 1].rename(path)
+                (copy / "x").rename(shards[shards.index(path) - 1])
+                return what
+            path.unlink()
+            if kind == "empty":
+                path.touch()
+            elif kind == "folder":
+                path.mkdir()
+            elif kind == "loop":
+                path.symlink_to(path.name)
+            elif kind == "sparse":
+                with path.open("wb") as file:
+                    file.write((90_000_000).to_bytes(8, "little"))
+                    file.truncate(10**11)
+        return f"{how}: {what}"
+
+    yield from tries_on(whole, tries, seed, folder, change)
+
+
+GENERATION = {  # settings of generation_config.json, and values beside `VALUES`
+    "eos_token_id": (0, [1, 0], [], [10**9], -1, "1"),
+    "pad_token_id": (0, 500, [1], "x"),
+    "bos_token_id": (2, 10**9),
+    "do_sample": (True, 1, "yes"),
+    "temperature": (0.7, 0, -1, "hot"),
+    "top_k": (20, 0, -1, 1.5),
+    "top_p": (0.8, 7.0),
+    "repetition_penalty": (1.5, 0, -1.0, "x"),
+    "num_beams": (4, 0),
+    "max_length": (1, 20, 10**30),
+    "min_length": (5, -1),
+    "min_new_tokens": (2,),
+    "forced_eos_token_id": (1, 10**9),
+    "suppress_tokens": ([3], [10**9]),
+    "bad_words_ids": ([[3]], "x"),
+    "stop_strings": ("ab", [5]),
+    "guidance_scale": (2.0,),
+    "cache_implementation": ("static", "nonsense"),
+    "return_dict_in_generate": (True,),
+    "max_time": (0.0,),
+    "watermarking_config": ({"a": 1},),
+    "assistant_early_exit": (1,),
+    "use_cache": (False,),
+    "penalty_alpha": (0.6,),
+}
+TOKENIZER = {  # settings of tokenizer_config.json
+    "chat_template": (
+        "{{ messages }}",
+        5,
+        [],
+        ["x"],
+        {"default": "x"},
+        {"default": 5},
+        [{"name": "a", "template": "x"}],
+        "{%",
+    ),
+    "tokenizer_class": (
+        "Qwen2Tokenizer",
+        "Qwen2TokenizerFast",
+        "Nonsense",
+        "LlamaTokenizer",
+        "BertTokenizer",
+        5,
+        "../x",
+    ),
+    "auto_map": ({"AutoTokenizer": ["evil.T", None]},),
+    "model_max_length": (5, -1, 10**30, "x"),
+    "added_tokens_decoder": (
+        {"0": {"content": "<x>"}},
+        {"500": {"content": "<y>", "special": True}},
+        {"a": {}},
+        5,
+        {"-1": {"content": "z"}},
+    ),
+    "eos_token": ("<|im_end|>", "<new>", 5, {"content": "<q>"}, {"__type": "AddedToken", "content": "<r>"}),
+    "additional_special_tokens": (["<s>", "<t>"], 5, [5]),
+    "extra_special_tokens": ({"a": "<u>"}, ["<v>"], 5),
+    "add_bos_token": (True,),
+    "bos_token": ("a", "<bos>"),
+    "clean_up_tokenization_spaces": (True, "x"),
+    "add_prefix_space": (True, 3),
+    "split_special_tokens": (True,),
+    "padding_side": ("left", "up"),
+    "fix_mistral_regex": (True,),
+    "processor_class": ("X",),
+    "tokenizer_file": ("/etc/passwd", "../x.json"),
+    "vocab_file": ("/etc/passwd",),
+    "is_local": (False,),
+    "backend": ("sentencepiece", "x"),
+    "name_or_path": ("/etc",),
+}
+
+
+def changed_tokenizer(content: dict, rng: random.Random) -> tuple[str, str]:
+    """(JSON text of a tokenizer.json with something changed, what was changed)."""
+    how = rng.choice(("any", "any", "id", "added", "merge", "normalizer", "splitter", "model", "post"))
+    content = json.loads(json.dumps(content))
+    vocabulary = content["model"]["vocab"]
+    if how == "any":
+        for part in (content, content["model"]):
+            if rng.random() < 0.5:
+                part[rng.choice(list(part))] = value = rng.choice(VALUES)
+                return dumped(content), f"a part is {str(value)[:40]!r}"
+        return changed(content, rng, {})
+    if how == "id":
+        vocabulary[rng.choice(list(vocabulary))] = value = rng.choice(
+            (211, 10**6, 2**32 - 1, 2**32, -1, 5, 0, "5", None, 1.5)
+        )
+        return dumped(content), f"an id is {value}"
+    if how == "added":
+        token = dict(rng.choice(content["added_tokens"]))
+        token |= {
+            rng.choice(("id", "content", "special", "single_word", "rstrip")): rng.choice(
+                (0, 211, 10**9, -1, "", "x", True, None, [])
+            )
+        }
+        content["added_tokens"].append(token)
+        return dumped(content), f"added {token}"
+    if how == "merge":
+        content["model"]["merges"] = merges = rng.choice(
+            ([["a", "b"], ["a", "b"]], [["x", "y"]], ["a b"], ["ab"], [["a"]], [], [["ab", "ab"]], [[5, 6]])
+        )
+        return dumped(content), f"merges {merges}"
+    nested = {"type": "Sequence", "normalizers": []}
+    for _ in range(rng.choice((5, 200))):
+        nested = {"type": "Sequence", "normalizers": [nested]}
+    pieces = {
+        "normalizer": (
+            "normalizer",
+            (
+                {"type": "NFC"},
+                {"type": "Lowercase"},
+                {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "b"},
+                {"type": "Replace", "pattern": {"Regex": "("}, "content": ""},
+                {"type": "Replace", "pattern": {"String": ""}, "content": "b"},
+                {"type": "Prepend", "prepend": "w9"},
+                nested,
+                {"type": "Precompiled", "precompiled_charsmap": "AAAA"},
+            ),
+        ),
+        "splitter": (
+            "pre_tokenizer",
+            (
+                {"type": "Whitespace"},
+                {"type": "Split", "pattern": {"Regex": "(x*)*y"}, "behavior": "Isolated", "invert": False},
+                {"type": "Metaspace"},
+                {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+                {"type": "FixedLength", "length": 0},
+            ),
+        ),
+        "model": (
+            "model",
+            (
+                {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"},
+                {
+                    "type": "WordPiece",
+                    "vocab": {"a": 0},
+                    "unk_token": "b",
+                    "continuing_subword_prefix": "#",
+                    "max_input_chars_per_word": 2,
+                },
+                {"type": "Unigram", "vocab": [["a", 0.0]], "unk_id": 5},
+                {"type": "Unigram", "vocab": [], "unk_id": None},
+                {"type": "BPE", "vocab": {}, "merges": []},
+            ),
+        ),
+        "post": (
+            "post_processor",
+            (
+                {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+                {"type": "TemplateProcessing", "single": [], "pair": [], "special_tokens": {}},
+                {
+                    "type": "TemplateProcessing",
+                    "single": [{"SpecialToken": {"id": "x", "type_id": 0}}],
+                    "pair": [],
+                    "special_tokens": {"x": {"id": "x", "ids": [10**6], "tokens": ["x"]}},
+                },
+            ),
+        ),
+    }
+    part, values = pieces[how]
+    content[part] = value = rng.choice(values)
+    return dumped(content), f"{part} {str(value)[:90]}"
+
+
+@attack("checkpoint companions", short=24, long=700)
+def companions(tries, seed, folder):
+    """tokenizer.json and what lies beside it, generation_config.json, chat templates, adapters, packed weights."""
+
+    def change(copy, rng):
+        how = rng.choice(
+            (
+                "tokenizer",
+                "tokenizer",
+                "tokenizer",
+                "settings",
+                "settings",
+                "generation",
+                "generation",
+                "beside",
+                "packed",
+            )
+        )
+        if how == "tokenizer":
+            path, text = copy / "tokenizer.json", None
+            text, what = changed_tokenizer(json.loads(path.read_text()), rng)
+        elif how in ("settings", "generation"):
+            known, name = (
+                (TOKENIZER, "tokenizer_config.json") if how == "settings" else (GENERATION, "generation_config.json")
+            )
+            path = copy / name
+            content = json.loads(path.read_text()) if path.exists() else {}
+            for key in rng.sample(list(known), rng.choice((1, 1, 2))):
+                content[key] = rng.choice(known[key] if rng.random() < 0.8 else VALUES)
+            text, what = dumped(content), str(content)[:120]
+            if rng.random() < 0.1:
+                text, what = garbled(text, rng)
+        elif how == "packed":
+            path = copy / "config.json"
+            packed = {"quant_method": rng.choice(("fp8", "bitsandbytes", "torchao", "gptq", "", None, 5, ["fp8"]))}
+            packed |= {
+                rng.choice(
+                    ("weight_block_size", "modules_to_not_convert", "load_in_4bit", "quant_type", "activation_scheme")
+                ): rng.choice(VALUES)
+            }
+            text, what = dumped(json.loads(path.read_text()) | {"quantization_config": packed}), str(packed)[:100]
+        else:
+            name = rng.choice(
+                (
+                    "adapter_config.json",
+                    "chat_template.jinja",
+                    "special_tokens_map.json",
+                    "added_tokens.json",
+                    "vocab.json",
+                    "merges.txt",
+                    "chat_template.json",
+                    "tokenizer.model",
+                    "preprocessor_config.json",
+                )
+            )
+            path, value = (
+                copy / name,
+                rng.choice(
+                    (
+                        *VALUES,
+                        {"<z>": 300},
+                        {"<z>": 7},
+                        {"eos_token": "<zz>"},
+                        {"base_model_name_or_path": "/etc"},
+                        {"chat_template": 5},
+                    )
+                ),
+            )
+            text, what = dumped(value), f"{name} is {str(value)[:40]!r}"
+        put(path, text)
+        return f"{how}: {what}"
+
+    whole = [Original(folder / "text", checkpoints.text_only), Original(folder / "images", checkpoints.image_text)]
+    yield from tries_on(whole, tries, seed, folder, change)
