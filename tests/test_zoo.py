@@ -12,7 +12,7 @@ import torch
 
 import labkit as lk
 from labkit.errors import BackendError, BudgetError, CheckpointError, InputError, LabError
-from labkit.zoo import files, loading, precision, routes
+from labkit.zoo import files, loading, matching, precision, routes
 
 LAYOUTS = {
     "text": (checkpoints.text_only, 1),
@@ -42,7 +42,7 @@ def unread(monkeypatch):
         raise AssertionError("weights were read")
 
     monkeypatch.setattr(loading, "model", refuse)
-    monkeypatch.setattr(files, "stored_numbers", refuse)
+    monkeypatch.setattr(matching, "stored_numbers", refuse)
 
 
 def logits(model):

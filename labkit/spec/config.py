@@ -196,7 +196,8 @@ def _rope(text, config):
         rope = {"rope_theta": text.get("rope_theta")} | older if isinstance(older, dict) else older
     if not isinstance(rope, dict):
         raise InputError("rope_parameters is not a dict", got=shown(rope))
-    rope = rope | {"rope_type": rope.get("rope_type") or rope.get("type") or "default"}
+    _check_rope(rope)
+    rope = {"rope_type": rope.get("type", "default")} | rope
     if rope.get("rope_theta") is None:
         hint = "add rope_theta (published: 10,000,000); transformers would silently use 10,000"
         if config is not text and (config.get("rope_parameters") or config.get("rope_scaling")):
@@ -207,7 +208,6 @@ def _rope(text, config):
             expected="rope_theta inside rope_parameters",
             hint=hint,
         )
-    _check_rope(rope)
     window = scaling_of(rope).original or text["max_position_embeddings"]
     share = "partial_rotary_factor"
     factor = _number(rope if share in rope else text, share, 0.25)
@@ -221,6 +221,11 @@ def _check_rope(rope):
     for field in ROPE_NUMBERS:
         if rope.get(field) is not None:
             _number(rope, field, None)
+    for field in ("rope_type", "type"):
+        if field in rope and not (isinstance(rope[field], str) and rope[field]):
+            raise InputError(
+                f"{field} is not the name of a rotary scaling", got=shown(rope[field]), expected='"default"'
+            )
     for field in ("truncate", "mrope_interleaved"):
         _flag(rope, field)
     if (original := rope.get("original_max_position_embeddings")) is not None and original > LARGEST:

@@ -1,4 +1,4 @@
-"""Whole or refused: what safetensors headers say, compared with the model before a weight is read.
+"""Whole or refused: what safetensors headers and the index of a folder say, before a weight is read.
 
 A safetensors file is 8 bytes with the length of a JSON header, the header `{name: {dtype, shape, data_offsets}}`,
 and the numbers. Names, shapes, sizes and missing shards are known from some kilobytes of it.
@@ -8,16 +8,15 @@ import dataclasses
 import math
 import pathlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 from labkit.errors import CheckpointError
-from labkit.families import Family
-from labkit.spec import Spec, documents, parameters
+from labkit.spec import documents
 from labkit.spec.documents import shown
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-HEADER_LIMIT = 100_000_000  # bytes; the format's own limit
+HEADER_LIMIT = 2**25  # bytes; the largest known takes a third of it
 SHOWN = 5
 DIMENSIONS, LONGEST = 8, 200  # of a tensor; of its name in a message
 FLOATS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16}  # bits of one number, by the format's names
@@ -25,15 +24,14 @@ PACKED = {"F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F4": 4}
 PACKED |= {"BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64}
 BITS = FLOATS | PACKED
 SHARD = re.compile(r"[\w.-]+\.safetensors")
-TORCHAO = re.compile(r"\._weight_\w+$")  # torchao stores a packed weight as its parts, `._weight_qdata` and others
-COMPANION = re.compile(r"\.weight[._][\w.]+$")  # `.weight_scale_inv` of fp8, `.weight.absmax` of bitsandbytes
 
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """One entry of a header: where it lies, its stored dtype (safetensors' name), shape and bytes."""
+    """One entry of a header: its file and first byte there, its stored dtype (safetensors' name), shape and bytes."""
 
     file: pathlib.Path
+    start: int
     dtype: str
     shape: tuple
     bytes: int
@@ -52,7 +50,7 @@ def header(path: str | pathlib.Path) -> dict[str, Tensor]:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(HEADER_LIMIT, size - 8):
                 raise ValueError(f"a header of {length:,} bytes in a file of {size:,}")
-            tensors, end = _table(path, documents.parse(file.read(length)))
+            tensors, end = _table(path, documents.parse(file.read(length)), 8 + length)
     except OSError as error:
         raise CheckpointError("cannot read a weight file", got=f"{path.name}: {error.strerror}") from None
     except ValueError as error:
@@ -70,14 +68,14 @@ def header(path: str | pathlib.Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _table(path, table):
+def _table(path, table, first):
     """({name: Tensor}, bytes of numbers): every entry says what its bytes are, and they follow each other."""
     if not isinstance(table, dict):
         raise ValueError("its header is not an object")
     notes = table.pop("__metadata__", {})
     if not isinstance(notes, dict) or not all(isinstance(note, str) for note in notes.values()):
         raise ValueError("__metadata__ is not names and texts")
-    entries = sorted((_entry(path, name, entry) for name, entry in table.items()), key=lambda entry: entry[1:3])
+    entries = sorted((_entry(path, name, entry, first) for name, entry in table.items()), key=lambda entry: entry[1:3])
     end = 0
     for name, start, stop, _ in entries:
         if start != end:
@@ -87,7 +85,7 @@ def _table(path, table):
     return {name: stored[name] for name in table}, end
 
 
-def _entry(path, name, entry):
+def _entry(path, name, entry, first):
     """(name, first byte, end, Tensor)."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{shown(name)} is not a dtype, a shape and data_offsets")
@@ -102,7 +100,7 @@ def _entry(path, name, entry):
     start, stop = offsets
     if (stop - start) * 8 != math.prod(shape) * BITS[dtype]:
         raise ValueError(f"{shown(name)}: {stop - start:,} bytes for {shown(shape)} of {dtype}")
-    return name, start, stop, Tensor(path, dtype, tuple(shape), stop - start)
+    return name, start, stop, Tensor(path, first + start, dtype, tuple(shape), stop - start)
 
 
 def tensors(folder: str | pathlib.Path) -> dict[str, Tensor]:
@@ -170,109 +168,6 @@ def _refuse_other_weights(folder):
         got=listed(others) or "no safetensors file",
         expected=f"{SINGLE}, or shards with {INDEX}",
     )
-
-
-def check_count(stored: dict[str, Tensor], spec: Spec) -> None:
-    """Refuse a configuration of far more numbers than the files hold, before a model of that size is even described.
-
-    Raises:
-        CheckpointError: more than two numbers for each byte; packed weights hold at most that.
-    """
-    held, described = sum(tensor.bytes for tensor in stored.values()), parameters(spec)["text"]
-    if described > 2 * held:
-        raise CheckpointError(
-            "the configuration describes another model than the weight files hold",
-            got=f"{described:,} parameters in config.json, {held:,} bytes of weights",
-            hint="use the config.json that came with these weights",
-        )
-
-
-def compare(
-    stored: dict[str, Tensor], shapes: dict[str, tuple], family: Family, *, tied: bool, prequantized: bool = False
-) -> None:
-    """Refuse a checkpoint whose tensors are not exactly the model's.
-
-    Args:
-        stored: `{name: Tensor}` of the checkpoint. shapes: `{name: shape}` of the model. family: its record.
-        tied: lm_head is the embedding and may be absent.
-        prequantized: weights are stored packed, with companions whose names begin with theirs.
-
-    Raises:
-        CheckpointError: missing, unexpected or wrongly shaped tensors, or two names for one.
-    """
-    named = {}
-    for source, tensor in stored.items():
-        if (name := family.place(source)) is None:
-            continue
-        if name in named:
-            raise CheckpointError("two stored tensors have the same place in the model", got=source)
-        named[name] = tensor
-    present = {TORCHAO.sub(".weight", name) for name in named} if prequantized else set(named)
-    expected = family.stored_shapes(shapes, present)
-    may_lack = {"lm_head.weight"} if tied else set()
-    if missing := sorted(set(expected) - present - may_lack):
-        raise CheckpointError(
-            "the checkpoint lacks tensors",
-            got=f"{len(missing)} of {len(expected)} absent: {listed(missing)}",
-            hint="random numbers would stand in for them; use a complete checkpoint of this configuration",
-        )
-    extra = sorted(set(named) - set(expected))
-    if prequantized:
-        extra = [n for n in extra if COMPANION.sub(".weight", TORCHAO.sub(".weight", n)) not in expected]
-    if extra:
-        raise CheckpointError(
-            "the checkpoint holds tensors the model has no place for",
-            got=f"{len(extra)} unexpected: {listed(extra)}",
-            expected=f"the tensors of its config.json, besides {', '.join(family.skipped)}",
-        )
-    if prequantized:
-        return
-    if whole := [name for name in expected if name in named and named[name].dtype not in FLOATS]:
-        got = f"{whole[0]} is stored as {named[whole[0]].dtype}"
-        raise CheckpointError("weights that are not floating numbers", got=got, expected=", ".join(FLOATS))
-    wrong = [n for n, shape in expected.items() if n in named and named[n].shape != tuple(shape)]
-    if wrong:
-        name = wrong[0]
-        raise CheckpointError(
-            "stored tensors do not have the model's shapes",
-            got=f"{len(wrong)}, first {name} {list(named[name].shape)}",
-            expected=f"{list(expected[name])}, from config.json",
-        )
-
-
-def refuse_broken_numbers(named: Iterable[tuple]) -> None:
-    """Refuse NaN and infinite weights.
-
-    Args:
-        named: pairs (name, tensor) of any dtype; only floating ones are looked at.
-
-    Raises:
-        CheckpointError: names the first of them.
-    """
-    import torch
-
-    broken = []
-    for name, tensor in named:
-        if not tensor.is_floating_point() or tensor.element_size() == 1 or not tensor.numel():
-            continue
-        if not all(math.isfinite(float(value)) for value in torch.aminmax(tensor)):
-            broken.append(name)
-    if broken:
-        raise CheckpointError(
-            "weights are NaN or infinite",
-            got=f"{len(broken)} tensors: {listed(broken)}",
-            expected="finite numbers",
-        )
-
-
-def stored_numbers(stored: dict[str, Tensor], family: Family) -> Iterator[tuple]:
-    """Pairs (name, tensor) read one at a time from the files, for weights that will not be seen again once packed."""
-    from safetensors import safe_open
-
-    for path in sorted({tensor.file for tensor in stored.values()}):
-        with safe_open(path, framework="pt") as file:
-            for name in (name for name, tensor in stored.items() if tensor.file == path and family.place(name)):
-                yield name, file.get_tensor(name)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -17,11 +17,11 @@ from labkit.errors import BackendError, BudgetError, CheckpointError, LabError
 from labkit.families import FAMILIES, Family
 from labkit.spec import Spec
 from labkit.spec.documents import shown
-from labkit.zoo import files, precision
+from labkit.zoo import files, matching, precision
 
 NOISY = ("accelerate", "bitsandbytes", "torch", "torchao")
 STOPS = ("<|im_end|>", "<|endoftext|>")
-TRIAL = "red fox 12\n"  # a tokenizer that stumbles over this is broken
+TRIAL = "red fox 12\n" + "a" * 99 + "!" + " " * 99 + "é"  # a tokenizer that stumbles over this is broken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +115,7 @@ def model(ready: Ready):
     for what in ("missing_keys", "mismatched_keys", "unexpected_keys"):
         if names := sorted(map(str, info[what])):
             raise CheckpointError(f"{what.replace('_', ' ')} after loading", got=files.listed(names), expected="none")
-    files.refuse_broken_numbers((n, w.data) for n, w in built.named_parameters() if precision.plain(w))
+    matching.refuse_broken_numbers((n, w.data) for n, w in built.named_parameters() if precision.plain(w))
     if ready.quantize:
         precision.check_kept(built, ready.family.unquantized)
     return built

@@ -10,7 +10,7 @@ from labkit import spec as specs
 from labkit.errors import CheckpointError, InputError
 from labkit.families import FAMILIES
 from labkit.zoo import backend as kernels
-from labkit.zoo import files, gguf, loading, precision, settings
+from labkit.zoo import files, gguf, loading, matching, precision, settings
 from labkit.zoo.settings import read_json
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def checked(
     """A `loading.Ready` checkpoint folder: every tensor, shape, file and the tokenizer are there.
 
     Raises:
-        As `admitted`, and CheckpointError: as `files.tensors` and `files.compare`, or no tokenizer.
+        As `admitted`, and CheckpointError: as `files.tensors` and `matching.compare`, or no tokenizer.
     """
     spec, dtype, stored = admitted(folder, title=title, place=place, dtype=dtype, quantize=quantize, small=small)
     tensors, family = files.tensors(folder), FAMILIES[spec.family]
@@ -181,16 +181,18 @@ def checked(
         precision.admit(spec, place, dtype, need=need, stored=stored["quant_method"])
     elif stored:
         precision.admit(spec, place, dtype)
-    files.check_count(tensors, spec)
+    matching.check_count(tensors, spec)
     config = settings.text_config(folder, spec, stored)
     settings.check_generation(folder, spec)
     shapes = loading.shapes(config, family)
-    files.compare(tensors, shapes, family, tied=spec.tied, prequantized=bool(stored))
+    matching.compare(tensors, shapes, family, tied=spec.tied, prequantized=bool(stored))
+    if spec.tied:
+        matching.check_tied(tensors, family)
     precision.check_widths(shapes, quantize, place, family.unquantized)
     if not any(all((folder / file).is_file() for file in group) for group in VOCABULARIES):
         raise CheckpointError("the tokenizer is missing", got=folder.name, expected="tokenizer.json beside config.json")
     if quantize:
-        files.refuse_broken_numbers(files.stored_numbers(tensors, family))
+        matching.refuse_broken_numbers(matching.stored_numbers(tensors, family))
     return loading.Ready(folder, config, spec, dtype, place, quantize=quantize, stored=stored)
 
 

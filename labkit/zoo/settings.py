@@ -14,13 +14,14 @@ from labkit.families import FAMILIES
 from labkit.spec import Spec, documents
 from labkit.spec.documents import shown
 
-# They describe; nothing of a text model is computed from them, so they are not handed on.
-NOTES = ("architectures", "transformers_version", "model_type", "name_or_path", "_name_or_path", "problem_type")
-LABELS = ("id2label", "label2id", "num_labels")
-ELSEWHERE = ("quantization_config", "auto_map", "torch_dtype", "dtype", "tie_word_embeddings")
+# Beside the fields of transformers' class, settings that it converts or that `labkit.spec` reads. All others, such as
+# names of authors and labels of classifiers, take no part in a text model and are not handed on.
+READ = ("partial_rotary_factor", "full_attention_interval", "rope_scaling", "rope_theta", "mtp_num_hidden_layers")
+NOTES = ("architectures", "transformers_version", "model_type", "problem_type", "id2label", "label2id")
 # A text model that is looked into has these values; another one changes what a pass returns.
 FIXED = {"return_dict": True, "output_hidden_states": False, "output_attentions": False, "output_router_logits": False}
 FIXED |= {"is_encoder_decoder": False, "chunk_size_feed_forward": 0, "mlp_only_layers": [], "pruned_heads": {}}
+FIXED |= {"text_config": None, "vision_config": None}  # of a text part
 IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
 CLASSES = 100_000  # of a classifier, in settings that are not used but by transformers' tokenizer
 MODULE = re.compile(r"[\w.*\\^$-]{1,200}")  # a name or a simple pattern of modules that stay unpacked
@@ -129,19 +130,14 @@ def text_config(folder: pathlib.Path, spec: Spec, packed: dict | None = None):
     text = config["text_config"] if config["model_type"] == family.model_types[0] else config
     kind = family.model_class().config_class
     fields = {field.name for field in dataclasses.fields(kind)}
-    handed = {}
-    for name, value in text.items():
-        if name in (*NOTES, *LABELS, *ELSEWHERE):
-            continue
-        if name in FIXED:
-            if value not in (None, FIXED[name]) or (isinstance(value, int) and type(value) is not type(FIXED[name])):
-                _refuse(name, value, f"{FIXED[name]}, or nothing".lower())
-            continue
-        if name in IDS:
-            check_ids(name, value, spec, "config.json")
-        elif name not in fields and hasattr(kind, name) or not name.isidentifier() or name.startswith("_"):
-            _refuse(name, value, "no such setting")
-        handed[name] = value
+    for name in (name for name in text if name in FIXED):
+        value = text[name]
+        if value not in (None, FIXED[name]) or (isinstance(value, int) and type(value) is not type(FIXED[name])):
+            _refuse(name, value, f"{FIXED[name]}, or nothing".lower())
+    for name in (name for name in IDS if name in text):
+        check_ids(name, text[name], spec, "config.json")
+    given = fields.union(READ) - {*NOTES, *FIXED, "dtype", "tie_word_embeddings"}
+    handed = {name: value for name, value in text.items() if name in given}
     try:
         made = kind(**handed, tie_word_embeddings=spec.tied, dtype=spec.dtype)
         theirs = specs.read(made)
@@ -160,6 +156,7 @@ def text_config(folder: pathlib.Path, spec: Spec, packed: dict | None = None):
 
 
 def _check_labels(part):
+    """They are of no use here, but transformers' tokenizer reads the configuration too and counts them."""
     count, named = part.get("num_labels"), [part.get(field) for field in ("id2label", "label2id")]
     if count is not None and (type(count) is not int or not 0 <= count <= CLASSES):
         _refuse("num_labels", count, f"a whole number of at most {CLASSES:,}")
@@ -168,8 +165,7 @@ def _check_labels(part):
 
 
 def _refuse(name, value, expected):
-    hint = f"remove {name} from config.json" if len(name) < 40 else None
-    got = f"config.json: {name[:60]} is {shown(value)}"
+    hint, got = f"remove {name} from config.json", f"config.json: {name} is {shown(value)}"
     raise CheckpointError("a setting that a text model does not have", got=got, expected=expected, hint=hint)
 
 
