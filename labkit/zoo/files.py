@@ -140,6 +140,8 @@ def _places(path):
     """`{name of a tensor: file}` of an index."""
     try:
         index = documents.read(path)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {INDEX}", got=error.strerror) from None
     except ValueError as error:
         raise CheckpointError(f"{INDEX} is broken", got=str(error), expected="a weight_map") from None
     places = index.get("weight_map") if isinstance(index, dict) else None

@@ -63,6 +63,8 @@ def read_json(folder: pathlib.Path, file: str, absent: dict | None = None) -> di
         return absent
     try:
         content = documents.read(folder / file)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {file}", got=error.strerror) from None
     except ValueError as error:
         raise CheckpointError(f"{file} is not JSON", got=str(error), hint="download the file again") from None
     if not isinstance(content, dict):
