@@ -13,7 +13,7 @@ import re
 
 from labkit import spec as specs
 from labkit.errors import CheckpointError, InputError
-from labkit.families import FAMILIES
+from labkit.families import FAMILIES, Family
 from labkit.spec.anatomy import LAYERS
 from labkit.spec.documents import shown
 from labkit.zoo import files, gguf_header, loading, precision
@@ -55,8 +55,7 @@ def checked(path: pathlib.Path, *, place, dtype, quantize: str | None, small: bo
             got=f"quantize={quantize!r}",
             hint="quantize a safetensors folder",
         )
-    header = header_of(path)
-    family = _check_settings(path, header)
+    header, family = opened(path)
     precision.need_packages(("accelerate", "gguf"), "a .gguf file")
     try:
         from transformers import AutoConfig
@@ -80,11 +79,11 @@ def checked(path: pathlib.Path, *, place, dtype, quantize: str | None, small: bo
     return loading.Ready(path.parent, config, spec, chosen, place, gguf=path.name)
 
 
-def header_of(path: pathlib.Path) -> gguf_header.Header:
-    """The walked header of a whole file.
+def opened(path: pathlib.Path) -> tuple[gguf_header.Header, Family]:
+    """The header of a whole file, its settings checked, and the family of its model.
 
     Raises:
-        CheckpointError: not GGUF, a header that contradicts itself, or truncated.
+        CheckpointError: not GGUF, a header that contradicts itself, truncated, or another architecture.
     """
     from transformers.integrations.gguf.dequant import GGML_BLOCK
 
@@ -101,7 +100,7 @@ def header_of(path: pathlib.Path) -> gguf_header.Header:
             expected=f"{header.end:,} bytes",
             hint="download the file again",
         )
-    return header
+    return header, _check_settings(path, header)
 
 
 def _check_settings(path, header):

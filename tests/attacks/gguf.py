@@ -1,5 +1,6 @@
 """Damaged and hostile .gguf files: counts, lengths, types and offsets of the header, and settings that contradict."""
 
+import dataclasses
 import importlib.util
 import pathlib
 import random
@@ -90,6 +91,18 @@ class Writer:
         made.version = self.version
         made.settings, made.tensors = [list(entry) for entry in self.settings], [list(entry) for entry in self.tensors]
         return made
+
+
+def written(path: pathlib.Path, model) -> Writer:
+    """A file of a model, in parts and on disk."""
+    made = []
+
+    def writer(path, architecture):
+        made.append(Writer(path, architecture))
+        return made[0]
+
+    checkpoints.write_gguf(path, model, writer=writer)
+    return made[0]
 
 
 def text(value) -> bytes:
@@ -217,21 +230,12 @@ def damaged(whole: Writer, rng: random.Random) -> tuple[bytes, str]:
 
 @attack("gguf", short=60, long=900)
 def gguf(tries, seed, folder):
-    """Headers and settings; whole loads where the packages are there, else the header alone."""
+    """Headers and settings; whole loads where the packages are there, else the header, beside transformers' reader."""
     import labkit as lk
     from labkit.zoo import gguf as route
 
     models = [tiny.model(**SIZES), tiny.model(experts=True, **experts())]
-    wholes = []
-    for number, model in enumerate(models):
-        path, made = folder / f"whole{number}.gguf", []
-
-        def writer(path, architecture, made=made):
-            made.append(Writer(path, architecture))
-            return made[0]
-
-        checkpoints.write_gguf(path, model, writer=writer)
-        wholes.append(made[0])
+    wholes = [written(folder / f"whole{number}.gguf", model) for number, model in enumerate(models)]
     loads = all(importlib.util.find_spec(name) for name in ("gguf", "accelerate"))
     ids = tiny.ids(9)
 
@@ -239,29 +243,33 @@ def gguf(tries, seed, folder):
         lab = lk.load(path, device="cpu", dtype="float32")
         return lab, lab.trace(ids, logits="all").logits, lab.encode("ab ba<|im_end|>").tolist(), path
 
-    def head(path):
-        found = route.header_of(path)
-        return found, [(entry.name, entry.shape, entry.bytes) for entry in found.tensors]
+    originals = [load(made.path) for made in wholes] if loads else []
 
-    call = load if loads else head
-    originals = [call(made.path) for made in wholes]
-
-    def right(result, original):
+    def right(result, which):
         import torch
 
-        if not loads:
-            return result[1] == original[1]
         lab, logits, encoded, path = result
-        if not logits.isfinite().all() or not told(lab):
+        if not logits.isfinite().all() or not told(lab) or len(encoded) < 4:
             return False
-        return (torch.equal(logits, original[1]) or torch.equal(logits, theirs(lab, path, ids))) and len(encoded) > 3
+        return torch.equal(logits, originals[which][1]) or torch.equal(logits, theirs(lab, path, ids))
+
+    def agreed(result):
+        """Whether transformers' reader finds the same in the file."""
+        from transformers.integrations.gguf import reader
+
+        header, path = result[0], str(folder / "copy.gguf")
+        found = reader.GgufHeader.from_file(path)
+        same = [dataclasses.astuple(entry) for entry in header.tensors] == [tuple(entry) for entry in found.tensors]
+        ends = [found.data_start + entry.offset + entry.nbytes for entry in found.tensors]
+        return same and header.end == max(ends) and header.settings == reader.read_gguf_metadata(path)[0]
 
     for number in range(tries):
         rng, which = random.Random(seed + number), number % len(wholes)
         data, what = damaged(wholes[which], rng)
         path = folder / "copy.gguf"
         path.write_bytes(data)
-        yield tried(lambda: call(path), lambda result: right(result, originals[which]), f"{seed + number}: {what}")  # noqa: B023
+        call, answer = (load, lambda result: right(result, which)) if loads else (route.opened, agreed)  # noqa: B023
+        yield tried(lambda: call(path), answer, f"{seed + number}: {what}")  # noqa: B023
 
 
 def theirs(lab, path: pathlib.Path, ids):
