@@ -134,16 +134,21 @@ def rewrite(folder, change):
     write_tensors(folder, named)
 
 
-def write_gguf(path, model, *, architecture=None, leave_out=()):
-    """A float32 .gguf file of a model, converted the way llama.cpp does: norms plus one, decay rates, tiled heads."""
-    import gguf
+def write_gguf(path, model, *, architecture=None, leave_out=(), writer=None):
+    """A float32 .gguf file of a model, converted the way llama.cpp does: norms plus one, decay rates, tiled heads.
+
+    `writer` stands in for the class of the gguf package.
+    """
     import torch
+
+    if writer is None:
+        from gguf import GGUFWriter as writer
 
     config = model.config
     experts = getattr(config, "num_experts", 0)
     architecture = architecture or ("qwen35moe" if experts else "qwen35")
     heads, keys = config.linear_num_value_heads, config.linear_num_key_heads
-    writer = gguf.GGUFWriter(path, architecture)
+    writer = writer(path, architecture)
     sizes = {
         "block_count": config.num_hidden_layers,
         "context_length": config.max_position_embeddings,

@@ -447,6 +447,11 @@ def test_rotary_matches_the_model(model, small):
 # Errors
 
 
+def roped(**changes):
+    """A text configuration with other rotary settings."""
+    return changed(rope_parameters=changed()["rope_parameters"] | changes)
+
+
 WRONG = {
     "other family": (
         {"model_type": "llama"},
@@ -523,6 +528,38 @@ WRONG = {
     ),
     "vision sizes": (config("0.8B") | {"vision_config": {"depth": 3}}, "no vision_config.hidden_size", "another model"),
     "a list": ([], "got: list", "a config, a dict or a path"),
+    "model type": ({"model_type": ["qwen3_5"]}, "model_type None", "not a model of a family"),
+    "inner type": (
+        {"model_type": "qwen3_5", "text_config": config("2B")["text_config"] | {"model_type": "llama"}},
+        "in text_config 'llama'",
+        "contradicts itself",
+    ),
+    "true heads": (changed(num_attention_heads=True), "num_attention_heads is True", "whole numbers"),
+    "vast": (changed(vocab_size=10**30), "vocab_size is 1000000000000000000000000000000", "to 1,099,511,627,776"),
+    "many layers": (changed(num_hidden_layers=10**9, layer_types=None), "1,000,000,000", "at most 10,000"),
+    "kinds": (changed(layer_types=[["linear_attention"]] * 24), "[['linear_attention']", "not a list of kinds"),
+    "no kinds": (changed(layer_types=5), "got: 5", "not a list of kinds"),
+    "NaN epsilon": (changed(rms_norm_eps=math.nan), "got: nan", "rms_norm_eps is not a number"),
+    "epsilon": (changed(rms_norm_eps=-1e-6), "got: -1e-06", "above 0, below 1"),
+    "true interval": (changed(layer_types=None, full_attention_interval=True), "got: True", "not an interval"),
+    "tower": (config("0.8B") | {"vision_config": 3}, "got: 3", "vision_config is not an object"),
+    "tower's sizes": (
+        config("0.8B") | {"vision_config": config("0.8B")["vision_config"] | {"depth": -1}},
+        "vision_config.depth is -1",
+        "from 1 to",
+    ),
+    "predictions": (changed(mtp_num_hidden_layers=10**9), "got: 1000000000", "0 to 10,000"),
+    "tied by text": (changed(tie_word_embeddings="false"), "got: 'false'", "true or false"),
+    "dtype": (changed(dtype=["float32"]), "dtype ['float32']", "not the name of a dtype"),
+    "no gate": (changed(attn_output_gate=False), "attn_output_gate false", "not part of this family"),
+    "theta": (roped(rope_theta="x"), "got: 'x'", "rope_theta is not a number"),
+    "endless theta": (roped(rope_theta=math.inf), "got: inf", "a finite number"),
+    "vast theta": (roped(rope_theta=1e300), "got: 1e+300", "not a base of frequencies"),
+    "share": (roped(partial_rotary_factor=[0.25]), "got: [0.25]", "partial_rotary_factor is not a number"),
+    "shares": (roped(partial_rotary_factor=1.5), "got: 1.5", "at most 1"),
+    "sections": (roped(mrope_section=[11, 11]), "got: [11, 11]", "three whole numbers"),
+    "rope type": (roped(rope_type=False), "got: False", "the name of a rotary scaling"),
+    "factor": (roped(rope_type="yarn", factor="4"), "got: '4'", "factor is not a number"),
 }
 
 
@@ -532,6 +569,22 @@ def test_configurations_that_are_refused(case):
     with pytest.raises(InputError) as caught:
         spec.read(source)
     assert got in str(caught.value) and rule in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["{" * 9999, '{"a": NaN}', '{"a": 1, "a": 2}', '{"a": 1e999}', "[" * 33 + "]" * 33, ""]
+)
+def test_json_beyond_the_bounds_is_no_configuration(text, tmp_path):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(CheckpointError, match="the configuration is not JSON"):
+        spec.read(tmp_path)
+
+
+def test_a_scaling_by_its_older_name_is_the_scaling():
+    """transformers reads `type` where there is no `rope_type`."""
+    named = changed()["rope_parameters"] | {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096}
+    named.pop("rope_type")
+    assert spec.read(changed(rope_parameters=named)).window == 4096
 
 
 def test_files_that_cannot_be_read(tmp_path):

@@ -12,7 +12,7 @@ import torch
 
 import labkit as lk
 from labkit.errors import BackendError, BudgetError, CheckpointError, InputError, LabError
-from labkit.zoo import files, loading, precision, routes
+from labkit.zoo import files, loading, matching, precision, routes
 
 LAYOUTS = {
     "text": (checkpoints.text_only, 1),
@@ -42,7 +42,7 @@ def unread(monkeypatch):
         raise AssertionError("weights were read")
 
     monkeypatch.setattr(loading, "model", refuse)
-    monkeypatch.setattr(files, "stored_numbers", refuse)
+    monkeypatch.setattr(matching, "stored_numbers", refuse)
 
 
 def logits(model):
@@ -220,6 +220,43 @@ def config(**changes):
     return lambda folder: checkpoints.change_json(folder / "config.json", **changes)
 
 
+def text(file, old, new):
+    """Replace a text of a JSON file by one that no writer would produce."""
+
+    def change(folder):
+        before = (folder / file).read_text()
+        assert old in before
+        (folder / file).write_text(before.replace(old, new, 1))
+
+    return change
+
+
+def beside(file, **content):
+    return lambda folder: checkpoints.write_json(folder / file, content)
+
+
+def head(**changes):
+    """Change the header's entry of one norm."""
+
+    def change(folder):
+        path = folder / "model.safetensors"
+        data = path.read_bytes()
+        length = int.from_bytes(data[:8], "little")
+        table = json.loads(data[8 : 8 + length])
+        for field, value in changes.items():
+            table[NORM][field] = value(table[NORM][field])
+        made = json.dumps(table).encode()
+        path.write_bytes(len(made).to_bytes(8, "little") + made + data[8 + length :])
+
+    return change
+
+
+def far_id(folder):
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["vocab"]["w210"] = 300
+    checkpoints.write_json(folder / "tokenizer.json", content)
+
+
 def pickled(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
@@ -265,6 +302,61 @@ REFUSED = {
     "twice": (put(**{NORM.replace("model.", "model.language_model.", 1): torch.zeros(44)}), "the same place", "NORM"),
     "shape": (put(**{NORM: torch.zeros(45)}), "do not have the model's shapes", f"first {NORM} [45]"),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "the tokenizer is missing", "tokenizer.json"),
+    "NaN": (
+        text("config.json", '"rms_norm_eps": 1e-06', '"rms_norm_eps": NaN'),
+        "config.json is not JSON",
+        "NaN is no",
+    ),
+    "beyond floats": (text("config.json", "1000.0", "1e999"), "config.json is not JSON", "1e999 is beyond every float"),
+    "digits": (text("config.json", "1000.0", "1" * 4000), "config.json is not JSON", "a number of 4,000 digits"),
+    "name twice": (
+        text("config.json", "{", '{"vocab_size": 7, '),
+        "config.json is not JSON",
+        "'vocab_size' stands twice",
+    ),
+    "deep": (
+        text("config.json", "1000.0", "[" * 9999 + "]" * 9999),
+        "config.json is not JSON",
+        "nested deeper than 32",
+    ),
+    "a bit deep": (
+        text("config.json", "1000.0", "[" * 40 + "]" * 40),
+        "config.json is not JSON",
+        "nested deeper than 32",
+    ),
+    "surrogate": (text("config.json", '"silu"', '"\\ud800"'), "config.json is not JSON", "half of a surrogate pair"),
+    "more numbers": (config(vocab_size=100_000), "describes another model than the weight", "587,728 bytes of weights"),
+    "labels": (config(num_labels=10**9), "a setting that a text model does not have", "num_labels is 1000000000"),
+    "tuples": (config(return_dict=False), "a setting that a text model does not have", "return_dict is False"),
+    "pad id": (config(pad_token_id=211), "a special token outside the vocabulary", "pad_token_id is 211"),
+    "stop id": (config(eos_token_id=[1, -1]), "a special token outside the vocabulary", "eos_token_id is [1, -1]"),
+    "strict": (config(initializer_range="x"), "transformers does not take this configuration", "initializer_range"),
+    "rope type": (config(rope_parameters={"rope_type": ""}), "rope_type is not the name", "''"),
+    "packed how": (config(quantization_config="fp8"), "quantization_config does not say how", "'fp8'"),
+    "packed by": (config(quantization_config={"quant_method": ["fp8"]}), "quantization_config does not say", "['fp8']"),
+    "adapter": (
+        beside("adapter_config.json", base_model_name_or_path="/etc"),
+        "an adapter lies beside",
+        "adapter_config",
+    ),
+    "no stop": (beside("generation_config.json", eos_token_id=[10**9]), "a special token outside", "[1000000000]"),
+    "beams": (
+        beside("generation_config.json", num_beams=4),
+        "a setting of generation is out of range",
+        "num_beams is 4",
+    ),
+    "words": (beside("generation_config.json", bad_words_ids=[[3]]), "that labkit does not follow", "bad_words_ids"),
+    "heat": (beside("generation_config.json", temperature="hot"), "a setting of generation is out of", "'hot'"),
+    "whole numbers": (
+        put(**{NORM: torch.zeros(44, dtype=torch.int32)}),
+        "not floating numbers",
+        f"{NORM} is stored as I32",
+    ),
+    "offsets": (head(data_offsets=lambda at: [at[0] + 4, at[1] + 4]), "not a safetensors file", f"'{NORM}' begins at"),
+    "bytes": (head(shape=lambda shape: [45]), "not a safetensors file", "176 bytes for [45] of F32"),
+    "dtype": (head(dtype=lambda dtype: "F31"), "not a safetensors file", f"'{NORM}': dtype 'F31'"),
+    "shape of": (head(shape=lambda shape: [-44, -1]), "not a safetensors file", "shape [-44, -1]"),
+    "two heads": (config(tie_word_embeddings=True), "lm_head.weight is not the embedding", "two different tensors"),
 }
 
 
@@ -276,6 +368,29 @@ def test_a_broken_checkpoint_is_refused_before_its_weights_are_read(case, folder
         lk.load(folder, device="cpu")
     assert what in caught.value.what
     assert detail.replace("NORM", "input_layernorm") in str(caught.value)
+
+
+def test_what_takes_no_part_in_a_text_model_may_stand_in_its_settings(folder, model):
+    named = dict(num_labels=3, id2label={"0": "a"}, attn_output_gate=True, author="x", is_encoder_decoder=False)
+    checkpoints.change_json(folder / "config.json", **named)
+    checkpoints.write_json(folder / "generation_config.json", {"temperature": 0.7, "top_k": 20, "output_scores": False})
+    lab = lk.load(folder, device="cpu")
+    assert torch.equal(logits(lab.model), logits(model))
+    assert lab.model.generation_config.top_k == 20
+
+
+def test_a_tied_head_may_be_stored_as_well(tmp_path):
+    tied = tiny.model(tie_word_embeddings=True)
+    folder = checkpoints.text_only(tmp_path / "tied", tied)
+    embedding = tied.model.embed_tokens.weight.clone()
+    checkpoints.rewrite(folder, lambda named: named.update({"lm_head.weight": embedding}))
+    assert torch.equal(logits(lk.load(folder, device="cpu").model), logits(tied))
+
+
+def test_an_id_without_an_embedding_is_refused(folder):
+    far_id(folder)
+    with pytest.raises(CheckpointError, match=r"of another model\n.*id 300\n.*0 to 210"):
+        lk.load(folder)
 
 
 EXPERT = "model.layers.1.mlp.experts.11.up_proj.weight"
@@ -337,6 +452,9 @@ INDEX = {
     "outside": (dict(weight_map={"model.norm.weight": "../model.safetensors"}), "points outside the folder"),
     "other shard": (dict(weight_map={"model.norm.weight": "model-00001-of-00003.safetensors"}), "index promises"),
     "no shard": (dict(weight_map={"model.norm.weight": "lost.safetensors"}), "1 of 1 absent: lost.safetensors"),
+    "no name": (dict(weight_map={"model.norm.weight": ["x"]}), "points outside the folder"),
+    "no file": (dict(weight_map={"model.norm.weight": "config.json"}), "names a file that is no shard"),
+    "unplaced": (dict(weight_map={}), "does not place there"),
 }
 
 
@@ -349,6 +467,9 @@ def test_a_broken_index_is_refused(case, tmp_path, model, unread):
         changes = dict(
             weight_map={next(n for n in files.tensors(found) if n not in inside): next(iter(inside.values())).file.name}
         )
+    if case == "unplaced":
+        places = json.loads((found / files.INDEX).read_text())["weight_map"]
+        changes = dict(weight_map={name: file for name, file in places.items() if name != "model.norm.weight"})
     checkpoints.change_json(found / files.INDEX, **changes)
     with pytest.raises(CheckpointError) as caught:
         lk.load(found)
@@ -463,6 +584,64 @@ def test_a_damaged_nano_is_never_replaced_by_random_weights(folder, unread, monk
     (folder / "config.json").unlink()
     with pytest.raises(CheckpointError, match=r"nano is missing\n(.*\n)*.*install labkit again"):
         lk.load("nano")
+
+
+# ------------------------------------------------------------------------------------------------------------- gguf
+
+
+def setting(name, kind, value):
+    return lambda made: made.settings.append([name, kind, value])
+
+
+def instead(name, kind, value):
+    def change(made):
+        next(entry for entry in made.settings if entry[0] == name)[1:] = kind, value
+
+    return change
+
+
+def first(place, value):
+    def change(made):
+        made.tensors[0][place] = value(made.tensors[0][place])
+
+    return change
+
+
+EPS, BLOCKS, TOKEN = "qwen35.attention.layer_norm_rms_epsilon", "qwen35.block_count", "tokenizer.ggml.eos_token_id"
+GGUF = {
+    "alignment": (setting("general.alignment", 4, 0), None, "general.alignment is 0"),
+    "twice": (setting(BLOCKS, 4, 3), None, f"'{BLOCKS}' stands twice"),
+    "nested": (setting("x", 9, [9, [[4, [1]]]]), None, "'x' is an array of type 9"),
+    "long": (setting("x", 8, (2**60).to_bytes(8, "little")), None, "bytes of 'x', more than"),
+    "many tensors": (lambda made: None, (2**60, 3), "tensors, more than 1,000,000"),
+    "NaN": (instead(EPS, 6, float("nan")), None, f"'{EPS}' is nan"),
+    "text": (instead(EPS, 8, "1e-6"), None, f"{EPS} is '1e-6'"),
+    "many blocks": (instead(BLOCKS, 4, 2**32 - 1), None, f"{BLOCKS} is 4294967295"),
+    "a block more": (instead(BLOCKS, 4, 4), None, "tensors of every block"),
+    "token": (instead(TOKEN, 4, 211), None, f"{TOKEN} is 211"),
+    "overlap": (first(3, lambda offset: offset + 32), None, "begins at"),
+    "dimensions": (first(1, lambda sizes: [2**62, 4]), None, "more than 1,099,511,627,776"),
+    "kind": (first(2, lambda kind: 99), None, "is of type 99"),
+    "no tensors": (lambda made: made.tensors.clear(), None, "tensors of every block"),
+}
+
+
+@pytest.mark.parametrize("case", GGUF)
+def test_a_gguf_file_is_walked_before_a_library_touches_it(case, tmp_path, monkeypatch):
+    """So it needs no package: a whole one is refused for the lack of them alone."""
+    from tests.attacks import gguf
+
+    made = gguf.written(tmp_path / "whole.gguf", tiny.model(**gguf.SIZES))
+    monkeypatch.setattr(precision, "need_packages", lambda names, purpose: pytest.fail("it was taken for whole"))
+    with pytest.raises(pytest.fail.Exception, match="taken for whole"):
+        lk.load(made.path, device="cpu")
+    change, counts, what = GGUF[case]
+    damaged = made.copy()
+    change(damaged)
+    made.path.write_bytes(damaged.bytes(counts))
+    with pytest.raises(CheckpointError) as caught:
+        lk.load(made.path, device="cpu")
+    assert what in str(caught.value)
 
 
 # ---------------------------------------------------------------------------------------------------------- the hub

@@ -16,6 +16,7 @@ from labkit.spec.units import parameter_count
 from labkit.tables import Coloured, Table
 
 LETTERS = {DELTANET: "D", ATTENTION: "A"}
+LAYERS = 10_000  # more are no model but a mistake
 COLOURS = {"D": "#0072B2", "A": "#D55E00"}  # everywhere in labkit
 POSITIVE = (
     "hidden",
@@ -107,8 +108,10 @@ class Spec(Table):
         if self.rotary_dim % 2 or not 0 < self.rotary_dim <= self.head_dim:
             expected = f"an even number from 2 to head_dim {self.head_dim}"
             raise InputError("the rotary part does not fit the head", got=self.rotary_dim, expected=expected)
-        if not self.rope_theta > 1:
+        if not 1 < self.rope_theta < 1e30:
             raise InputError("rope_theta is not a base of frequencies", got=self.rope_theta, expected="above 1")
+        if not 0 < self.eps < 1:
+            raise InputError("eps is not the epsilon of a norm", got=self.eps, expected="above 0, below 1")
 
     @property
     def layers(self) -> int:

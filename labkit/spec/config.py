@@ -4,14 +4,16 @@ Nothing is guessed: transformers fills a missing size with one model's, a missin
 both without a word, so here each of them is an error. (A transformers config object is already filled in.)
 """
 
-import json
+import math
 import pathlib
 import re
 
 from labkit.errors import CheckpointError, InputError
 from labkit.families import ATTENTION, DELTANET, of_model_type
 from labkit.rotary import scaling_of
-from labkit.spec.anatomy import Spec
+from labkit.spec import documents
+from labkit.spec.anatomy import LAYERS, Spec
+from labkit.spec.documents import shown
 
 VISION = (
     "depth",
@@ -23,6 +25,10 @@ VISION = (
     "patch_size",
 )
 VISION += ("spatial_merge_size", "temporal_patch_size", "num_position_embeddings")
+LARGEST = 2**40  # of any one size
+DTYPE = re.compile(r"[a-z]\w{2,20}")
+ROPE_NUMBERS = ("rope_theta", "factor", "attention_factor", "original_max_position_embeddings", "partial_rotary_factor")
+ROPE_NUMBERS += ("beta_fast", "beta_slow", "mscale", "mscale_all_dim")
 
 
 def read(source, *, name: str | None = None) -> Spec:
@@ -39,17 +45,23 @@ def read(source, *, name: str | None = None) -> Spec:
     config, folder = _as_dict(source)
     if not isinstance(config, dict):
         raise InputError("not a configuration", got=type(source).__name__, expected="a config, a dict or a path")
-    family = of_model_type(config.get("model_type"))
+    family = of_model_type(config.get("model_type") if isinstance(config.get("model_type"), str) else None)
     images = config["model_type"] == family.model_types[0]
     text = config.get("text_config") if images else config
     if not isinstance(text, dict):
-        raise InputError("an image-text configuration without its text part", got=text, expected="text_config")
+        got = f"text_config {shown(text)}"
+        raise InputError("an image-text configuration without its text part", got=got, expected="text_config")
+    if images and text.get("model_type", family.model_types[1]) != family.model_types[1]:
+        got = f"model_type {config['model_type']}, in text_config {shown(text['model_type'])}"
+        raise InputError("the configuration contradicts itself", got=got, expected=family.model_types[1])
     _require(text, ("num_hidden_layers", *family.sizes.values()))
     _refuse_variants(text)
     factor, theta, window = _rope(text, config)
     vision = config.get("vision_config") if images else None
     if vision is not None:
-        _require(vision, VISION, "vision_config.")
+        if not isinstance(vision, dict):
+            raise InputError("vision_config is not an object", got=shown(vision), expected="the image tower's sizes")
+        _require(vision, VISION, "vision_config.", least=1)
     return Spec(
         name=name or _name(config, folder),
         family=family.name,
@@ -57,8 +69,8 @@ def read(source, *, name: str | None = None) -> Spec:
         tied=_tied(config, text),
         rotary_dim=int(text["head_dim"] * factor),
         rope_theta=float(theta),
-        eps=float(text.get("rms_norm_eps", 1e-6)),
-        mtp_layers=text.get("mtp_num_hidden_layers") or 0,
+        eps=_number(text, "rms_norm_eps", 1e-6),
+        mtp_layers=_count(text, "mtp_num_hidden_layers"),
         vision=None if vision is None else {key: vision[key] for key in VISION},
         dtype=_dtype(text) or _dtype(config),
         **{ours: text[theirs] for ours, theirs in family.sizes.items()} | {"window": window},
@@ -85,7 +97,7 @@ def _as_dict(source):
     sizes = ", ".join(file.stem for file in published().values())
     hint = f"sizes that come along: {sizes}; labkit.load(...) takes any hub id"
     try:
-        return json.loads(path.read_text("utf-8")), path.parent if path.name == "config.json" else path.with_suffix("")
+        return documents.read(path), path.parent if path.name == "config.json" else path.with_suffix("")
     except OSError:
         raise CheckpointError("no configuration there", got=str(path), expected="a config.json", hint=hint) from None
     except ValueError as error:
@@ -101,45 +113,71 @@ def _name(config, folder):
     return cached[1] if cached else where.rsplit("/", 1)[-1] or config["model_type"]
 
 
-def _require(config, fields, where=""):
-    odd = [where + field for field in fields if not isinstance(config.get(field, 0), int | None)]
-    if odd:
-        raise InputError("sizes must be whole numbers", got=f"{odd[0]} is {config[odd[0].split('.')[-1]]!r}")
+def _require(config, fields, where="", least=0):
+    for field in fields:
+        value = config.get(field, 1)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise InputError("sizes must be whole numbers", got=f"{where}{field} is {shown(value)}")
+        if value is not None and not least <= value <= LARGEST:
+            expected = f"a whole number from {least} to {LARGEST:,}"
+            raise InputError("not a size", got=f"{where}{field} is {shown(value)}", expected=expected)
     if missing := [where + field for field in fields if config.get(field) is None]:
         hint = "state every size; transformers would fill in those of another model without a word"
         raise InputError("the configuration lacks fields", got=f"no {', '.join(missing)}", hint=hint)
 
 
+def _number(config, field, default):
+    """A finite number; JSON knows no other, a dict does."""
+    value = config.get(field, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(f"{field} is not a number", got=shown(value), expected="a finite number")
+    return float(value)
+
+
+def _count(config, field):
+    value = config.get(field)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LAYERS):
+        raise InputError(f"{field} is not a count", got=shown(value), expected=f"a whole number from 0 to {LAYERS:,}")
+    return value or 0
+
+
 def _refuse_variants(text):
     """Options the config class knows, no published model uses, and which would falsify the numbers here."""
-    if text.get("attention_bias"):
+    if _flag(text, "attention_bias"):
         raise InputError(
             "attention with biases is not part of this family", got="attention_bias true", expected="false"
         )
     if (act := text.get("hidden_act", "silu")) != "silu":
-        raise InputError("another activation than the family's", got=f"hidden_act {act!r}", expected="silu")
+        raise InputError("another activation than the family's", got=f"hidden_act {shown(act)}", expected="silu")
+    if _flag(text, "attn_output_gate") is False:
+        what = "attention without output gates is not part of this family"
+        raise InputError(what, got="attn_output_gate false", expected="true")
 
 
 def _kinds(text, kinds):
     """One kind per layer: from layer_types, else every full_attention_interval-th (4th) layer attends."""
     layers, types = text["num_hidden_layers"], text.get("layer_types")
+    if layers > LAYERS:
+        raise InputError(
+            "more layers than a model has", got=f"num_hidden_layers {layers:,}", expected=f"at most {LAYERS:,}"
+        )
+    if types is not None and not (isinstance(types, list | tuple) and all(isinstance(kind, str) for kind in types)):
+        raise InputError("layer_types is not a list of kinds", got=shown(types), expected=" or ".join(kinds))
     if types is None:
         every = text.get("full_attention_interval", 4)
-        if not isinstance(every, int) or every < 1:
-            raise InputError("full_attention_interval is not an interval", got=every, expected="at least 1")
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise InputError("full_attention_interval is not an interval", got=shown(every), expected="at least 1")
         return tuple(DELTANET if (layer + 1) % every else ATTENTION for layer in range(layers))
     if len(types) != layers:
         got = f"{len(types)} layer_types, num_hidden_layers {layers}"
         raise InputError("the configuration contradicts itself", got=got, expected="one layer type per layer")
     if unknown := sorted(set(types) - set(kinds)):
-        raise InputError("unknown kind of layer", got=unknown, expected=" or ".join(kinds))
+        raise InputError("unknown kind of layer", got=shown(unknown), expected=" or ".join(kinds))
     return tuple(kinds[kind] for kind in types)
 
 
 def _tied(config, text):
-    stated = {
-        bool(part["tie_word_embeddings"]) for part in (config, text) if part.get("tie_word_embeddings") is not None
-    }
+    stated = {part["tie_word_embeddings"] for part in (config, text) if _flag(part, "tie_word_embeddings") is not None}
     if len(stated) > 1:
         outer, inner = config["tie_word_embeddings"], text["tie_word_embeddings"]
         got = f"tie_word_embeddings {outer}, in text_config {inner}"
@@ -154,10 +192,12 @@ def _rope(text, config):
         hint = "drop rope_scaling; transformers would let it override rope_parameters"
         raise InputError("two rope settings", got="rope_parameters and rope_scaling", expected="one", hint=hint)
     if rope is None:  # the older form, which transformers reads too
-        rope = {"rope_theta": text.get("rope_theta")} | (text.get("rope_scaling") or {})
-        rope["rope_type"] = rope.get("rope_type") or rope.get("type") or "default"
+        older = text.get("rope_scaling") or {}
+        rope = {"rope_theta": text.get("rope_theta")} | older if isinstance(older, dict) else older
     if not isinstance(rope, dict):
-        raise InputError("rope_parameters is not a dict", got=repr(rope))
+        raise InputError("rope_parameters is not a dict", got=shown(rope))
+    _check_rope(rope)
+    rope = {"rope_type": rope.get("type", "default")} | rope
     if rope.get("rope_theta") is None:
         hint = "add rope_theta (published: 10,000,000); transformers would silently use 10,000"
         if config is not text and (config.get("rope_parameters") or config.get("rope_scaling")):
@@ -169,9 +209,46 @@ def _rope(text, config):
             hint=hint,
         )
     window = scaling_of(rope).original or text["max_position_embeddings"]
-    return rope.get("partial_rotary_factor", text.get("partial_rotary_factor", 0.25)), rope["rope_theta"], window
+    share = "partial_rotary_factor"
+    factor = _number(rope if share in rope else text, share, 0.25)
+    if not 0 < factor <= 1:
+        raise InputError(f"{share} is not a share", got=factor, expected="above 0, at most 1")
+    return factor, _number(rope, "rope_theta", None), window
+
+
+def _check_rope(rope):
+    """Types and ranges of everything below `rope_parameters` that transformers reads."""
+    for field in ROPE_NUMBERS:
+        if rope.get(field) is not None:
+            _number(rope, field, None)
+    for field in ("rope_type", "type"):
+        if field in rope and not (isinstance(rope[field], str) and rope[field]):
+            raise InputError(
+                f"{field} is not the name of a rotary scaling", got=shown(rope[field]), expected='"default"'
+            )
+    for field in ("truncate", "mrope_interleaved"):
+        _flag(rope, field)
+    if (original := rope.get("original_max_position_embeddings")) is not None and original > LARGEST:
+        got = f"original_max_position_embeddings {shown(original)}"
+        raise InputError("not a window", got=got, expected=f"at most {LARGEST:,}")
+    sections = rope.get("mrope_section", [1, 1, 1])
+    whole = isinstance(sections, list | tuple) and len(sections) == 3
+    if not (whole and all(type(width) is int and 0 <= width <= LARGEST for width in sections)):
+        raise InputError("mrope_section is not three widths", got=shown(sections), expected="three whole numbers")
+
+
+def _flag(config, field):
+    value = config.get(field)
+    if value is not None and not isinstance(value, bool):
+        raise InputError(f"{field} is neither true nor false", got=shown(value), expected="true or false")
+    return value
 
 
 def _dtype(config):
     stated = config.get("dtype") or config.get("torch_dtype")
-    return str(stated).removeprefix("torch.") if stated else None
+    if stated is None:
+        return None
+    name = str(stated).removeprefix("torch.")
+    if isinstance(stated, list | dict | int | float) or not DTYPE.fullmatch(name):
+        raise InputError("not the name of a dtype", got=f"dtype {shown(stated)}", expected='"bfloat16", say')
+    return name

@@ -8,8 +8,9 @@
     wrap(model, tokenizer)                   a transformers model that is already there
 
 One mechanism per file: `routes` finds the files and loads, `files` reads safetensors headers and refuses what
-is not whole, `precision` decides device, dtype and quantisation and refuses what would not fit, `gguf` does
-both for that format, `wrapping` takes a model in memory, `backend` records and rebinds kernels. What differs between
+is not whole, `matching` compares them with the model, `settings` lets checked settings through to transformers,
+`precision` decides device, dtype and quantisation and refuses what would not fit, `gguf` and `gguf_header` do all
+that for their format, `wrapping` takes a model in memory, `backend` records and rebinds kernels. What differs between
 families stands in `labkit.families`.
 """
 

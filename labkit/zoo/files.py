@@ -1,32 +1,37 @@
-"""Whole or refused: what safetensors headers say, compared with the model before a weight is read.
+"""Whole or refused: what safetensors headers and the index of a folder say, before a weight is read.
 
 A safetensors file is 8 bytes with the length of a JSON header, the header `{name: {dtype, shape, data_offsets}}`,
 and the numbers. Names, shapes, sizes and missing shards are known from some kilobytes of it.
 """
 
 import dataclasses
-import json
 import math
 import pathlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 from labkit.errors import CheckpointError
-from labkit.families import Family
+from labkit.spec import documents
+from labkit.spec.documents import shown
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-HEADER_LIMIT = 100_000_000  # bytes; the format's own limit
+HEADER_LIMIT = 2**25  # bytes; the largest known takes a third of it
 SHOWN = 5
-TORCHAO = re.compile(r"\._weight_\w+$")  # torchao stores a packed weight as its parts, `._weight_qdata` and others
-COMPANION = re.compile(r"\.weight[._][\w.]+$")  # `.weight_scale_inv` of fp8, `.weight.absmax` of bitsandbytes
+DIMENSIONS, LONGEST = 8, 200  # of a tensor; of its name in a message
+FLOATS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16}  # bits of one number, by the format's names
+PACKED = {"F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F4": 4}
+PACKED |= {"BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64}
+BITS = FLOATS | PACKED
+SHARD = re.compile(r"[\w.-]+\.safetensors")
 
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """One entry of a header: where it lies, its stored dtype (safetensors' name), shape and bytes."""
+    """One entry of a header: its file and first byte there, its stored dtype (safetensors' name), shape and bytes."""
 
     file: pathlib.Path
+    start: int
     dtype: str
     shape: tuple
     bytes: int
@@ -45,13 +50,10 @@ def header(path: str | pathlib.Path) -> dict[str, Tensor]:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(HEADER_LIMIT, size - 8):
                 raise ValueError(f"a header of {length:,} bytes in a file of {size:,}")
-            table = json.loads(file.read(length))
-            table.pop("__metadata__", None)
-            tensors = {name: _tensor(path, entry) for name, entry in table.items()}
-            end = max((entry["data_offsets"][1] for entry in table.values()), default=0)
+            tensors, end = _table(path, documents.parse(file.read(length)), 8 + length)
     except OSError as error:
         raise CheckpointError("cannot read a weight file", got=f"{path.name}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise CheckpointError(
             "not a safetensors file", got=f"{path.name}: {error}", hint="download the file again"
         ) from None
@@ -66,11 +68,39 @@ def header(path: str | pathlib.Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _tensor(path, entry):
-    start, end = entry["data_offsets"]
-    if not 0 <= start <= end:
-        raise ValueError(f"data_offsets {start}, {end}")
-    return Tensor(path, entry["dtype"], tuple(entry["shape"]), end - start)
+def _table(path, table, first):
+    """({name: Tensor}, bytes of numbers): every entry says what its bytes are, and they follow each other."""
+    if not isinstance(table, dict):
+        raise ValueError("its header is not an object")
+    notes = table.pop("__metadata__", {})
+    if not isinstance(notes, dict) or not all(isinstance(note, str) for note in notes.values()):
+        raise ValueError("__metadata__ is not names and texts")
+    entries = sorted((_entry(path, name, entry, first) for name, entry in table.items()), key=lambda entry: entry[1:3])
+    end = 0
+    for name, start, stop, _ in entries:
+        if start != end:
+            raise ValueError(f"{shown(name)} begins at {start:,}, the numbers before it end at {end:,}")
+        end = stop
+    stored = {name: tensor for name, _, _, tensor in entries}
+    return {name: stored[name] for name in table}, end
+
+
+def _entry(path, name, entry, first):
+    """(name, first byte, end, Tensor)."""
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise ValueError(f"{shown(name)} is not a dtype, a shape and data_offsets")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in BITS:
+        raise ValueError(f"{shown(name)}: dtype {shown(dtype)}")
+    for what, value in (("shape", shape), ("data_offsets", offsets)):
+        if not isinstance(value, list) or not all(type(size) is int and 0 <= size < 2**63 for size in value):
+            raise ValueError(f"{shown(name)}: {what} {shown(value)}")
+    if len(offsets) != 2 or len(shape) > DIMENSIONS:
+        raise ValueError(f"{shown(name)}: data_offsets {shown(offsets)}, shape {shown(shape)}")
+    start, stop = offsets
+    if (stop - start) * 8 != math.prod(shape) * BITS[dtype]:
+        raise ValueError(f"{shown(name)}: {stop - start:,} bytes for {shown(shape)} of {dtype}")
+    return name, start, stop, Tensor(path, first + start, dtype, tuple(shape), stop - start)
 
 
 def tensors(folder: str | pathlib.Path) -> dict[str, Tensor]:
@@ -84,13 +114,8 @@ def tensors(folder: str | pathlib.Path) -> dict[str, Tensor]:
         return header(folder / SINGLE)
     if not (folder / INDEX).is_file():
         _refuse_other_weights(folder)
-    try:
-        places = json.loads((folder / INDEX).read_text("utf-8"))["weight_map"]
-        shards = sorted(set(places.values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{INDEX} is broken", got=repr(error), expected="a weight_map") from None
-    if foreign := [shard for shard in shards if pathlib.PurePath(shard).name != shard]:
-        raise CheckpointError("the index points outside the folder", got=foreign[0], expected="a file name")
+    places = _places(folder / INDEX)
+    shards = sorted(set(places.values()))
     if absent := [shard for shard in shards if not (folder / shard).is_file()]:
         raise CheckpointError(
             "weight files are missing",
@@ -103,8 +128,31 @@ def tensors(folder: str | pathlib.Path) -> dict[str, Tensor]:
         named = [name for name, place in places.items() if place == shard]
         if lost := [name for name in named if name not in inside]:
             raise CheckpointError("a shard lacks tensors the index promises", got=f"{shard}: no {listed(lost)}")
+        if more := [name for name in inside if places.get(name) != shard]:
+            raise CheckpointError(
+                "a shard holds tensors that the index does not place there", got=f"{shard}: {listed(more)}"
+            )
         stored |= {name: inside[name] for name in named}
     return stored
+
+
+def _places(path):
+    """`{name of a tensor: file}` of an index."""
+    try:
+        index = documents.read(path)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {INDEX}", got=error.strerror) from None
+    except ValueError as error:
+        raise CheckpointError(f"{INDEX} is broken", got=str(error), expected="a weight_map") from None
+    places = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(places, dict) or not places or not isinstance(index.get("metadata", {}), dict):
+        raise CheckpointError(f"{INDEX} is broken", got=shown(places), expected="a weight_map, and metadata")
+    for shard in places.values():
+        if not isinstance(shard, str) or pathlib.PurePath(shard).name != shard:
+            raise CheckpointError("the index points outside the folder", got=shown(shard), expected="a file name")
+        if not SHARD.fullmatch(shard):
+            raise CheckpointError("the index names a file that is no shard", got=shown(shard), expected="*.safetensors")
+    return places
 
 
 def _refuse_other_weights(folder):
@@ -124,92 +172,7 @@ def _refuse_other_weights(folder):
     )
 
 
-def compare(
-    stored: dict[str, Tensor], shapes: dict[str, tuple], family: Family, *, tied: bool, prequantized: bool = False
-) -> None:
-    """Refuse a checkpoint whose tensors are not exactly the model's.
-
-    Args:
-        stored: `{name: Tensor}` of the checkpoint. shapes: `{name: shape}` of the model. family: its record.
-        tied: lm_head is the embedding and may be absent.
-        prequantized: weights are stored packed, with companions whose names begin with theirs.
-
-    Raises:
-        CheckpointError: missing, unexpected or wrongly shaped tensors, or two names for one.
-    """
-    named = {}
-    for source, tensor in stored.items():
-        if (name := family.place(source)) is None:
-            continue
-        if name in named:
-            raise CheckpointError("two stored tensors have the same place in the model", got=source)
-        named[name] = tensor
-    present = {TORCHAO.sub(".weight", name) for name in named} if prequantized else set(named)
-    expected = family.stored_shapes(shapes, present)
-    may_lack = {"lm_head.weight"} if tied else set()
-    if missing := sorted(set(expected) - present - may_lack):
-        raise CheckpointError(
-            "the checkpoint lacks tensors",
-            got=f"{len(missing)} of {len(expected)} absent: {listed(missing)}",
-            hint="random numbers would stand in for them; use a complete checkpoint of this configuration",
-        )
-    extra = sorted(set(named) - set(expected))
-    if prequantized:
-        extra = [n for n in extra if COMPANION.sub(".weight", TORCHAO.sub(".weight", n)) not in expected]
-    if extra:
-        raise CheckpointError(
-            "the checkpoint holds tensors the model has no place for",
-            got=f"{len(extra)} unexpected: {listed(extra)}",
-            expected=f"the tensors of its config.json, besides {', '.join(family.skipped)}",
-        )
-    if prequantized:
-        return
-    wrong = [n for n, shape in expected.items() if n in named and named[n].shape != tuple(shape)]
-    if wrong:
-        name = wrong[0]
-        raise CheckpointError(
-            "stored tensors do not have the model's shapes",
-            got=f"{len(wrong)}, first {name} {list(named[name].shape)}",
-            expected=f"{list(expected[name])}, from config.json",
-        )
-
-
-def refuse_broken_numbers(named: Iterable[tuple]) -> None:
-    """Refuse NaN and infinite weights.
-
-    Args:
-        named: pairs (name, tensor) of any dtype; only floating ones are looked at.
-
-    Raises:
-        CheckpointError: names the first of them.
-    """
-    import torch
-
-    broken = []
-    for name, tensor in named:
-        if not tensor.is_floating_point() or tensor.element_size() == 1 or not tensor.numel():
-            continue
-        if not all(math.isfinite(float(value)) for value in torch.aminmax(tensor)):
-            broken.append(name)
-    if broken:
-        raise CheckpointError(
-            "weights are NaN or infinite",
-            got=f"{len(broken)} tensors: {listed(broken)}",
-            expected="finite numbers",
-        )
-
-
-def stored_numbers(stored: dict[str, Tensor], family: Family) -> Iterator[tuple]:
-    """Pairs (name, tensor) read one at a time from the files, for weights that will not be seen again once packed."""
-    from safetensors import safe_open
-
-    for path in sorted({tensor.file for tensor in stored.values()}):
-        with safe_open(path, framework="pt") as file:
-            for name in (name for name, tensor in stored.items() if tensor.file == path and family.place(name)):
-                yield name, file.get_tensor(name)
-
-
 def listed(names: Sequence[str]) -> str:
     """The first few names, and how many more."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return ", ".join(name[:LONGEST] for name in names[:SHOWN]) + more

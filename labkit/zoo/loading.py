@@ -16,10 +16,12 @@ import torch
 from labkit.errors import BackendError, BudgetError, CheckpointError, LabError
 from labkit.families import FAMILIES, Family
 from labkit.spec import Spec
-from labkit.zoo import files, precision
+from labkit.spec.documents import shown
+from labkit.zoo import files, matching, precision
 
 NOISY = ("accelerate", "bitsandbytes", "torch", "torchao")
 STOPS = ("<|im_end|>", "<|endoftext|>")
+TRIAL = "red fox 12\n" + "a" * 99 + "!" + " " * 99 + "é"  # a tokenizer that stumbles over this is broken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,17 +68,6 @@ def imports() -> None:
         from transformers import AutoConfig, AutoTokenizer, PreTrainedModel  # noqa: F401
 
 
-def text_config(folder: pathlib.Path, spec: Spec, stored: dict | None = None):
-    """transformers' config of the text model in a folder, also of an image-text layout."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).get_text_config()
-    config.tie_word_embeddings = spec.tied  # an image-text config may state it outside its text part only
-    if stored:
-        config.quantization_config = stored
-    return config
-
-
 def shapes(config, family: Family) -> dict[str, tuple[int, ...]]:
     """`{name: shape}` of every tensor of the model, built without memory for them."""
     with torch.device("meta"), quiet():
@@ -116,7 +107,7 @@ def model(ready: Ready):
             got=_first_line(error),
             hint='quantize="nf4", or device="cpu"',
         ) from error
-    except (OSError, RuntimeError, ValueError, KeyError, ImportError, AssertionError) as error:
+    except Exception as error:  # whatever a library stumbles over in files that were checked as far as they can be
         kind = BackendError if ready.quantize or ready.stored else CheckpointError
         reason = re.search(r"^\w*Error: .+", "\n".join(log), re.MULTILINE)  # in its report; the error only points there
         reason = reason[0] if reason else _first_line(error)
@@ -124,7 +115,7 @@ def model(ready: Ready):
     for what in ("missing_keys", "mismatched_keys", "unexpected_keys"):
         if names := sorted(map(str, info[what])):
             raise CheckpointError(f"{what.replace('_', ' ')} after loading", got=files.listed(names), expected="none")
-    files.refuse_broken_numbers((n, w.data) for n, w in built.named_parameters() if precision.plain(w))
+    matching.refuse_broken_numbers((n, w.data) for n, w in built.named_parameters() if precision.plain(w))
     if ready.quantize:
         precision.check_kept(built, ready.family.unquantized)
     return built
@@ -148,17 +139,28 @@ def tokenizer(ready: Ready):
     try:
         with quiet():
             tokens = AutoTokenizer.from_pretrained(ready.folder, **options)
+            tokens.decode(tokens(TRIAL, add_special_tokens=False)["input_ids"])
     except Exception as error:  # the tokenizers library raises plain Exception
+        raise CheckpointError("the tokenizer is broken", got=_first_line(error), expected="tokenizer.json") from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of a library in Rust, and no Exception
+            raise
         raise CheckpointError("the tokenizer is broken", got=_first_line(error), expected="tokenizer.json") from error
     check_tokenizer(tokens, ready.spec, CheckpointError)
     return tokens
 
 
 def check_tokenizer(tokens, spec: Spec, kind: type[LabError]) -> None:
-    """Refuse a tokenizer with more ids than the model has embeddings, by an error of this kind."""
+    """Refuse a tokenizer with ids that the model has no embeddings for, or a chat template that is none."""
     if len(tokens) > spec.vocab:
         got, expected = f"{len(tokens)} ids", f"at most {spec.vocab}, the rows of the embedding"
         raise kind("the tokenizer is of another model", got=got, expected=expected)
+    if (last := max(tokens.get_vocab().values(), default=0)) >= spec.vocab:
+        raise kind("the tokenizer is of another model", got=f"id {last}", expected=f"0 to {spec.vocab - 1}")
+    template = getattr(tokens, "chat_template", None)
+    texts = template.values() if isinstance(template, dict) else () if template is None else (template,)
+    if not all(isinstance(text, str) for text in texts):
+        raise kind("the chat template is no text", got=shown(template), expected="a template, or none")
 
 
 def finish(model, tokenizer) -> None:

@@ -1,7 +1,6 @@
 """From a name to a Lab: find the files, refuse what cannot work before a weight is read, load, record."""
 
 import hashlib
-import json
 import os
 import pathlib
 import re
@@ -11,7 +10,8 @@ from labkit import spec as specs
 from labkit.errors import CheckpointError, InputError
 from labkit.families import FAMILIES
 from labkit.zoo import backend as kernels
-from labkit.zoo import files, gguf, loading, precision
+from labkit.zoo import files, gguf, loading, matching, precision, settings
+from labkit.zoo.settings import read_json
 
 if TYPE_CHECKING:
     from labkit.lab import Lab
@@ -147,23 +147,17 @@ def admitted(folder: pathlib.Path, *, title: str, place, dtype, quantize: str | 
         InputError: another family, or a quantisation on top of another. BudgetError: it would not fit.
     """
     config = read_json(folder, "config.json")
-    if config.get("auto_map") or read_json(folder, "tokenizer_config.json", {}).get("auto_map"):
-        raise CheckpointError(
-            "this checkpoint wants to run its own code (auto_map)",
-            got=folder.name,
-            expected="a model that transformers itself implements",
-            hint="if transformers has its class, remove auto_map from its config.json and tokenizer_config.json",
-        )
+    settings.refuse_code(folder)
     spec = specs.read(folder, name=title)
-    stored = config.get("quantization_config") or (config.get("text_config") or {}).get("quantization_config")
+    stored = settings.stored(config)
     if stored and quantize:
         raise InputError(
             "this checkpoint is already quantised",
-            got=f"quantize={quantize!r} on {stored.get('quant_method')} weights",
+            got=f"quantize={quantize!r} on {stored['quant_method']} weights",
             hint="leave quantize out",
         )
     if stored:
-        precision.check_stored(stored.get("quant_method"), place)
+        precision.check_stored(stored["quant_method"], place)
     chosen = precision.dtype_of(dtype, spec, place, quantize=quantize, small=small)
     if quantize == "int4" and dtype is None:
         chosen = precision.dtype_of("bfloat16", spec, place)
@@ -178,7 +172,7 @@ def checked(
     """A `loading.Ready` checkpoint folder: every tensor, shape, file and the tokenizer are there.
 
     Raises:
-        As `admitted`, and CheckpointError: as `files.tensors` and `files.compare`, or no tokenizer.
+        As `admitted`, and CheckpointError: as `files.tensors` and `matching.compare`, or no tokenizer.
     """
     spec, dtype, stored = admitted(folder, title=title, place=place, dtype=dtype, quantize=quantize, small=small)
     tensors, family = files.tensors(folder), FAMILIES[spec.family]
@@ -187,39 +181,19 @@ def checked(
         precision.admit(spec, place, dtype, need=need, stored=stored["quant_method"])
     elif stored:
         precision.admit(spec, place, dtype)
-    config = loading.text_config(folder, spec, stored)
+    matching.check_count(tensors, spec)
+    config = settings.text_config(folder, spec, stored)
+    settings.check_generation(folder, spec)
     shapes = loading.shapes(config, family)
-    files.compare(tensors, shapes, family, tied=spec.tied, prequantized=bool(stored))
+    matching.compare(tensors, shapes, family, tied=spec.tied, prequantized=bool(stored))
+    if spec.tied:
+        matching.check_tied(tensors, family)
     precision.check_widths(shapes, quantize, place, family.unquantized)
     if not any(all((folder / file).is_file() for file in group) for group in VOCABULARIES):
         raise CheckpointError("the tokenizer is missing", got=folder.name, expected="tokenizer.json beside config.json")
     if quantize:
-        files.refuse_broken_numbers(files.stored_numbers(tensors, family))
+        matching.refuse_broken_numbers(matching.stored_numbers(tensors, family))
     return loading.Ready(folder, config, spec, dtype, place, quantize=quantize, stored=stored)
-
-
-def read_json(folder: pathlib.Path, file: str, absent: dict | None = None) -> dict:
-    """A JSON object from a file of the folder; `absent` if it is not there.
-
-    Raises:
-        CheckpointError: not there and no `absent`, or not a JSON object.
-    """
-    if not (folder / file).is_file():
-        if absent is None:
-            raise CheckpointError(
-                f"no {file} there",
-                got=folder.name,
-                expected="the folder of a checkpoint",
-                hint="labkit.load() is nano",
-            )
-        return absent
-    try:
-        content = json.loads((folder / file).read_text("utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{file} is not JSON", got=str(error), hint="download the file again") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{file} is not a JSON object", got=type(content).__name__)
-    return content
 
 
 def check_sums(folder: pathlib.Path) -> None:
