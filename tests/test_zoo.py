@@ -340,12 +340,6 @@ REFUSED = {
         "adapter_config",
     ),
     "no stop": (beside("generation_config.json", eos_token_id=[10**9]), "a special token outside", "[1000000000]"),
-    "beams": (
-        beside("generation_config.json", num_beams=4),
-        "a setting of generation is out of range",
-        "num_beams is 4",
-    ),
-    "words": (beside("generation_config.json", bad_words_ids=[[3]]), "that labkit does not follow", "bad_words_ids"),
     "heat": (beside("generation_config.json", temperature="hot"), "a setting of generation is out of", "'hot'"),
     "whole numbers": (
         put(**{NORM: torch.zeros(44, dtype=torch.int32)}),
@@ -373,10 +367,12 @@ def test_a_broken_checkpoint_is_refused_before_its_weights_are_read(case, folder
 def test_what_takes_no_part_in_a_text_model_may_stand_in_its_settings(folder, model):
     named = dict(num_labels=3, id2label={"0": "a"}, attn_output_gate=True, author="x", is_encoder_decoder=False)
     checkpoints.change_json(folder / "config.json", **named)
-    checkpoints.write_json(folder / "generation_config.json", {"temperature": 0.7, "top_k": 20, "output_scores": False})
+    unfollowed = dict(num_beams=4, bad_words_ids=[[3]], cache_implementation="static", of_tomorrow={"a": [1]})
+    checkpoints.write_json(folder / "generation_config.json", {"temperature": 0.7, "top_k": 20} | unfollowed)
     lab = lk.load(folder, device="cpu")
     assert torch.equal(logits(lab.model), logits(model))
-    assert lab.model.generation_config.top_k == 20
+    followed = lab.model.generation_config
+    assert followed.top_k == 20 and followed.num_beams in (1, None) and followed.bad_words_ids is None
 
 
 def test_a_tied_head_may_be_stored_as_well(tmp_path):

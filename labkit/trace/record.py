@@ -53,8 +53,9 @@ class Recorder:
                 places += self._places(layer, name)
         try:
             self.scopes.place(self, places)
-        except BaseException:
-            self.__exit__()
+        except BaseException:  # also of a hook that was placed and whose handle was lost
+            self.scopes.recorder = None
+            self.scopes.mend()
             raise
         return self
 

@@ -32,6 +32,7 @@ class Ready:
         folder: where the files are. config: transformers' text config. spec: its `Spec`.
         dtype, place: torch dtype and device. quantize: on the way in, or None.
         stored: quantization_config of weights that are stored packed. gguf: name of the file in that format.
+        generation: transformers' settings of generation, or None.
     """
 
     folder: pathlib.Path
@@ -42,6 +43,7 @@ class Ready:
     quantize: str | None = None
     stored: dict | None = None
     gguf: str | None = None
+    generation: object = None
 
     @property
     def family(self) -> Family:
@@ -90,7 +92,7 @@ def model(ready: Ready):
         options |= dict(gguf_file=ready.gguf, quantization_config=GgufConfig(dequantize=True))
         options.pop("config")
     else:
-        options |= dict(use_safetensors=True)
+        options |= dict(use_safetensors=True, generation_config=ready.generation)
     if ready.quantize:
         skip = ready.family.unquantized
         options["quantization_config"] = precision.quantization_config(ready.quantize, ready.dtype, skip)

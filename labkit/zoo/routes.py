@@ -183,7 +183,7 @@ def checked(
         precision.admit(spec, place, dtype)
     matching.check_count(tensors, spec)
     config = settings.text_config(folder, spec, stored)
-    settings.check_generation(folder, spec)
+    generation = settings.generation_config(folder, spec)
     shapes = loading.shapes(config, family)
     matching.compare(tensors, shapes, family, tied=spec.tied, prequantized=bool(stored))
     if spec.tied:
@@ -193,7 +193,7 @@ def checked(
         raise CheckpointError("the tokenizer is missing", got=folder.name, expected="tokenizer.json beside config.json")
     if quantize:
         matching.refuse_broken_numbers(matching.stored_numbers(tensors, family))
-    return loading.Ready(folder, config, spec, dtype, place, quantize=quantize, stored=stored)
+    return loading.Ready(folder, config, spec, dtype, place, quantize=quantize, stored=stored, generation=generation)
 
 
 def check_sums(folder: pathlib.Path) -> None:

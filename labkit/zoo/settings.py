@@ -35,14 +35,11 @@ RANGES = {  # of generation_config.json: type, least, most
     "presence_penalty": (float, -1e6, 1e6),
     "frequency_penalty": (float, -1e6, 1e6),
     "no_repeat_ngram_size": (int, 0, 2**31),
-    "num_beams": (int, 1, 1),
-    "num_return_sequences": (int, 1, 1),
     "max_length": (int, 1, 2**40),
     "max_new_tokens": (int, 1, 2**40),
     "min_length": (int, 0, 2**40),
     "min_new_tokens": (int, 0, 2**40),
     "do_sample": (bool, False, True),
-    "use_cache": (bool, True, True),
 }
 
 
@@ -183,28 +180,25 @@ def check_ids(name: str, value, spec: Spec, file: str) -> None:
         raise CheckpointError("a special token outside the vocabulary", got=got, expected=f"0 to {spec.vocab - 1}")
 
 
-def check_generation(folder: pathlib.Path, spec: Spec) -> None:
-    """Refuse settings of generation that are no values of theirs, or that `lab.generate` does not follow.
+def generation_config(folder: pathlib.Path, spec: Spec):
+    """transformers' `GenerationConfig` of a folder: the ids and settings of `RANGES`; the rest takes no part.
 
     Raises:
-        CheckpointError: names the field of generation_config.json.
+        CheckpointError: a value that is none of its setting's; names the field of generation_config.json.
     """
-    file = "generation_config.json"
+    from transformers import GenerationConfig
+
+    file, followed = "generation_config.json", {}
     for name, value in read_json(folder, file, {}).items():
-        if value is None or name in ("transformers_version", "_from_model_config"):
+        if value is None or name not in (*IDS, *RANGES):
             continue
         if name in IDS:
             check_ids(name, value, spec, file)
-            continue
-        if name not in RANGES and not value:  # asks for nothing
-            continue
-        if name not in RANGES:
-            got, hint = f"{name[:60]} is {shown(value)}", f"remove it from {file}"
-            raise CheckpointError(
-                "a setting of generation that labkit does not follow", got=f"{file}: {got}", hint=hint
-            )
-        kind, least, most = RANGES[name]
-        typed = type(value) is kind or (kind is float and type(value) is int)
-        if not typed or not math.isfinite(value) or not least <= value <= most:
-            got, expected = f"{file}: {name} is {shown(value)}", f"{kind.__name__}, {least} to {most}"
-            raise CheckpointError("a setting of generation is out of range", got=got, expected=expected)
+        else:
+            kind, least, most = RANGES[name]
+            typed = type(value) is kind or (kind is float and type(value) is int)
+            if not typed or not math.isfinite(value) or not least <= value <= most:
+                got, expected = f"{file}: {name} is {shown(value)}", f"{kind.__name__}, {least} to {most}"
+                raise CheckpointError("a setting of generation is out of range", got=got, expected=expected)
+        followed[name] = value
+    return GenerationConfig(**followed)
