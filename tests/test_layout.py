@@ -15,7 +15,7 @@ PACKAGE = ROOT / "labkit"
 RANKS = [
     ("errors",),
     ("notation",),
-    ("progress", "prompts", "rotary", "stats", "tables"),
+    ("folders", "progress", "prompts", "rotary", "stats", "tables"),
     ("families",),
     ("nano",),
     ("spec", "thinking"),
