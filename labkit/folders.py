@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import pathlib
+import reprlib
 import secrets
 import shutil
 import socket
@@ -26,6 +27,9 @@ except ImportError:  # Windows
 BOOK_LIMIT = 2**26  # bytes of JSON; a run of a million tokens takes a quarter of it
 SPARE = 2**20  # bytes beyond what is counted: books, names, blocks of the file system
 DRAFT = ".new"
+SHOWN = 200  # characters
+BRIEF = reprlib.Repr()
+BRIEF.maxstring = BRIEF.maxother = SHOWN
 FULL = (errno.ENOSPC, errno.EDQUOT)
 NO_WRITING = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -132,12 +136,15 @@ def digest(path: pathlib.Path) -> str:
 
 def mark(value: object) -> str:
     """SHA-256 of something that JSON can hold, in hexadecimal; the order of keys does not count."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    try:
+        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    except RecursionError:
+        return "nested too deeply"
 
 
 def signed(facts: dict) -> str:
     """JSON text of facts, one to a line, and of their own digest as `sha256`."""
-    return json.dumps(facts | {"sha256": mark(facts)}, ensure_ascii=False, indent=1)
+    return json.dumps(facts | {"sha256": mark(facts)}, indent=1)
 
 
 def read_signed(path: pathlib.Path, form: int, what: str) -> dict:
@@ -158,7 +165,7 @@ def read_signed(path: pathlib.Path, form: int, what: str) -> dict:
         raise CheckpointError(f"{what} is damaged", got=f"{path}: other words than were written")
     if facts.get("format") != form:
         hint = "another version of labkit wrote it; make it again, in another folder"
-        raise InputError(f"unknown format of {what}", got=facts.get("format"), expected=form, hint=hint)
+        raise InputError(f"unknown format of {what}", got=brief(facts.get("format")), expected=form, hint=hint)
     return facts
 
 
@@ -168,6 +175,11 @@ def parsed(raw: bytes) -> object:
         return json.loads(raw)
     except (ValueError, RecursionError):
         return None
+
+
+def brief(value: object) -> str:
+    """A value of a file as a message may show it, however long or deep it is."""
+    return value[:SHOWN] if isinstance(value, str) else BRIEF.repr(value)
 
 
 # ---------------------------------------------------------------------------------------------------- room and locks
