@@ -15,6 +15,7 @@ import reprlib
 import secrets
 import shutil
 import socket
+import threading
 from collections.abc import Iterator
 
 from labkit.errors import CheckpointError, InputError
@@ -28,6 +29,7 @@ BOOK_LIMIT = 2**26  # bytes of JSON; a run of a million tokens takes a quarter o
 SPARE = 2**20  # bytes beyond what is counted: books, names, blocks of the file system
 DRAFT = ".new"
 SHOWN = 200  # characters
+HELD: dict[str, tuple] = {}  # locks of this process: the thread, and the open file
 BRIEF = reprlib.Repr()
 BRIEF.maxstring = BRIEF.maxother = SHOWN
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -211,8 +213,8 @@ def lock(path: pathlib.Path) -> Iterator[None]:
     """Hold a lock file, made with its folder, while the block lasts; it says who holds it.
 
     The system frees it when a process ends in whatever way. Where the file system knows no locks, the file is one by
-    what it says, and that of a process of this host that is gone is taken over. Where nothing can be written, nothing
-    needs a lock.
+    what it says, and that of a process of this host that is gone is taken over, as is what an interrupt left of an
+    earlier call of the same thread. Where nothing can be written, nothing needs a lock.
 
     Raises:
         InputError: another process, or another call of this one, holds it.
@@ -221,13 +223,19 @@ def lock(path: pathlib.Path) -> Iterator[None]:
     if file is None:
         yield
         return
+    key, me = str(path.resolve()), threading.get_ident()
+    if key in HELD and (HELD[key][0] == me or HELD[key][0] not in {thread.ident for thread in threading.enumerate()}):
+        HELD.pop(key)[1].close()
     with file:
         _take(file, path)
+        HELD[key] = me, file
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):
-                file.truncate(0)
+            if HELD.get(key) == (me, file):
+                del HELD[key]
+                with contextlib.suppress(OSError):
+                    file.truncate(0)
 
 
 def _opened(path):

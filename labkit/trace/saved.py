@@ -165,9 +165,11 @@ def _spec(value):
 
 
 def _scaling(value):
-    """`rotary.Scaling`, which checks itself."""
+    """`rotary.Scaling`, which checks itself what it may be."""
     value = _object(value, [field.name for field in dataclasses.fields(Scaling)])
-    return Scaling(**{name: part if isinstance(part, str | None) else _number(part) for name, part in value.items()})
+    kinds = {"kind": _text, "factor": _number, "ramp": _text, "attention_factor": _number}
+    read = {name: None if part is None else kinds.get(name, _count)(part) for name, part in value.items()}
+    return Scaling(**read)
 
 
 FIELDS: dict[str, Callable] = {
