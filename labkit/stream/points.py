@@ -22,12 +22,12 @@ class Point:
 
 
 def kept(n: int) -> set[int]:
-    """Of which of n checkpoints, counted from 1, states are kept: the last two multiples of every power of 2.
+    """Of which of n checkpoints, counted from 1, states are kept: the last four multiples of every power of 2.
 
-    At most 2 log2 n; where the last k are lost, one is left less than 4k from the end; and none is needed again that
-    was dropped before.
+    About 2 log2 n; where the last k are lost, one is left less than 2k from the end; and none is needed again that was
+    dropped before.
     """
-    return {(n >> bits) - back << bits for bits in range(n.bit_length()) for back in (0, 1)} - {0}
+    return {m for bits in range(n.bit_length()) for back in range(4) if (m := (n >> bits) - back << bits) > 0}
 
 
 def names(done: int) -> tuple[str, str]:

@@ -6,7 +6,7 @@
     states-<done>         windows and states after `done` tokens, and the last token's logits; of few checkpoints
 
 A piece that is missing or damaged ends what can be continued: the stream warns, and goes on from the last checkpoint
-before it whose states are kept. Less than four times of what comes after the damage is computed again (see `kept`).
+before it whose states are kept. Less than twice of what comes after the damage is computed again (see `points.kept`).
 """
 
 import collections

@@ -143,7 +143,9 @@ def _texts(value):
 def _parity(value):
     """`{(layer, reading): error}`; of a reading that failed an error may be NaN."""
     rows = _is(isinstance(value, list) and all(isinstance(row, list) and len(row) == 3 for row in value), value)
-    return {(_count(layer), _text(reading)): _is(isinstance(error, float), error) for layer, reading, error in rows}
+    read = {(_count(layer), _text(reading)): _is(isinstance(error, float), error) for layer, reading, error in rows}
+    _is(len(read) == len(rows), value)
+    return read
 
 
 def _object(value, names):
@@ -169,7 +171,9 @@ def _scaling(value):
     value = _object(value, [field.name for field in dataclasses.fields(Scaling)])
     kinds = {"kind": _text, "factor": _number, "ramp": _text, "attention_factor": _number}
     read = {name: None if part is None else kinds.get(name, _count)(part) for name, part in value.items()}
-    return Scaling(**read)
+    made = Scaling(**read)
+    _is(dataclasses.asdict(made) == read, value)
+    return made
 
 
 FIELDS: dict[str, Callable] = {
