@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import dataclasses
 import errno
 import json
 import os
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 
 import pytest
 import safetensors.torch
@@ -18,7 +20,7 @@ import torch
 
 import labkit
 from figures import _golden
-from labkit import deltanet, folders, stream
+from labkit import deltanet, folders, stream, yarn
 from labkit.errors import CheckpointError, InputError
 from labkit.rotary import Scaling
 from labkit.spec.memory import kv_bytes_per_token
@@ -513,6 +515,47 @@ def test_a_saved_run_of_the_format_before_is_refused(run, tmp_path):
     (tmp_path / "run" / "run.json").write_text('{"format": 2}')
     with pytest.raises(InputError, match="(?s)unknown format of a saved run.*got: 2.*expected: 3.*make it again"):
         labkit.open_run(tmp_path / "run")
+
+
+def made_in_every_way(lab):
+    """(name, run) of every kind of run that a lab makes."""
+    cache, placed, turned = lab.cache(), lab.cache(), None
+    lab.trace(IDS[:1], cache=cache)
+    lab.trace(IDS[:7], cache=placed, position_ids=range(50, 57))
+    yield "all", lab.trace(IDS, logits="all", chunk=32)
+    yield "one seam", lab.trace(IDS, seams=["q"])
+    yield "two seams of one kind", lab.trace(IDS, layers=[0, 2], seams=["qkv", "z"])
+    yield "after one token", lab.trace(IDS[1:], cache=cache, layers=[2, 3])
+    yield "placed", lab.trace(IDS[7:], cache=placed, position_ids=range(60, 143))
+    yield "padded", lab.trace([IDS, IDS[:5]], layers=1)[1]
+    yield "generated", lab.generate(IDS[:9], max_new_tokens=3)
+    yield "with gradients", lab.trace(IDS[:9], grad=True)
+    with yarn.scaled(lab, 4, ramp="paper"):
+        yield "scaled", lab.trace(IDS)
+    with yarn.dynamic(lab):
+        turned = lab.cache()
+        lab.trace(IDS[:7], cache=turned)
+        yield "before rotation", lab.trace(IDS[7:], cache=turned)
+
+
+def test_every_run_that_is_made_is_opened_as_it_was(lab, tmp_path):
+    for name, run in made_in_every_way(lab):
+        run.check_parity(0, "a reading", torch.ones(2), torch.ones(2))
+        run.save(tmp_path / name)
+        again = labkit.open_run(tmp_path / name)
+        for field in dataclasses.fields(run):
+            one, other = (getattr(each, field.name) for each in (run, again))
+            if field.name != "graph":
+                torch.testing.assert_close(flat(other), flat(one), rtol=0, atol=0, msg=f"{name}: {field.name}")
+
+
+def flat(value):
+    """A field of a run as plain dicts, so that tensors in it are compared as tensors."""
+    if dataclasses.is_dataclass(value):
+        value = vars(value)
+    if isinstance(value, Mapping):
+        return {str(key): flat(part) for key, part in value.items()}
+    return value.detach() if isinstance(value, torch.Tensor) else torch.tensor(list(str(value).encode()))
 
 
 def of_spec(**changes):

@@ -1,0 +1,80 @@
+"""Mutants of folders: what makes a file whole, what notices damage, who may write."""
+
+from tests.mutants import Mutant
+
+FOLDERS, STORE, POINTS = "labkit/folders.py", "labkit/stream/store.py", "labkit/stream/points.py"
+FEED, ANSWERS, SAVED = "labkit/stream/feed.py", "labkit/yarn/answers.py", "labkit/trace/saved.py"
+LAWS = "tests/test_folders.py::test_"
+WHOLE, SIGNED = (
+    LAWS + "a_file_or_folder_is_replaced_whole_or_not_at_all",
+    LAWS + "a_signed_file_that_was_changed_is_refused",
+)
+DAMAGE, LENGTHS = (
+    LAWS + "damage_is_named_and_the_stream_goes_on_before_it",
+    LAWS + "lengths_that_do_not_add_up_are_named",
+)
+FULL, LINE = (
+    LAWS + "a_full_disk_hands_over_what_is_finished_and_the_folder_goes_on",
+    LAWS + "a_damaged_line_costs_that_line",
+)
+FACTS, TENSORS = (
+    LAWS + "facts_of_a_saved_run_agree_with_each_other_and_with_its_tensors",
+    LAWS + "tensors_of_a_saved_run_are_those_of_its_spec",
+)
+
+MUTANTS = [
+    Mutant(FOLDERS, "draft.unlink(missing_ok=True)\n        raise", "pass\n        raise", WHOLE),
+    Mutant(FOLDERS, "if known != mark(facts) and", "if False and", SIGNED),
+    Mutant(FOLDERS, '(known is not None or facts.get("format") == form)', "known is not None", SIGNED),
+    Mutant(FOLDERS, "if digest(path) != known:", "if False:", DAMAGE),
+    Mutant(FOLDERS, "if free < needed + SPARE:", "if free < needed - 2**61:", LAWS + "room_and_permission_are_tried"),
+    Mutant(
+        FOLDERS,
+        "fcntl.LOCK_EX | fcntl.LOCK_NB",
+        "fcntl.LOCK_SH | fcntl.LOCK_NB",
+        LAWS + "a_second_writer_is_told_who_the_first_is",
+    ),
+    Mutant(
+        FOLDERS,
+        "HELD.pop(key)[1].close()",
+        "pass",
+        LAWS + "what_an_interrupted_call_left_locked_is_taken_by_the_next_of_its_thread",
+    ),
+    Mutant(
+        FOLDERS,
+        "or psutil.pid_exists(pid)",
+        "or True",
+        LAWS + "where_the_file_system_knows_no_locks_the_file_itself_is_one",
+    ),
+    Mutant(STORE, "damage.append(error)\n                break", "break", DAMAGE),
+    Mutant(STORE, "fit(path, held, self._state_shapes(point))", "pass", LENGTHS),
+    Mutant(STORE, "if dict(rows) != point.rows:", "if False:", LENGTHS),
+    Mutant(
+        STORE,
+        "folders.check_room(self.folder, self._to_come())",
+        "pass",
+        LAWS + "room_for_keys_values_and_states_is_tried_before_the_first_pass",
+    ),
+    Mutant(STORE, "folders.write_text(self.folder / BEFORE, self._text(self.points))", "pass", DAMAGE),
+    Mutant(
+        STORE,
+        "            self._sweep()",
+        "            pass",
+        LAWS + "pieces_that_nobody_names_are_swept_and_other_files_are_not",
+    ),
+    Mutant(POINTS, "for back in range(4)", "for back in range(2)", LAWS + "states_are_kept_the_denser_the_newer"),
+    Mutant(POINTS, "not done < point.done <= tokens", "False", LAWS + "a_book_that_contradicts_itself_is_damaged"),
+    Mutant(FEED, "probe.cut(rows)", "pass", LAWS + "rows_of_a_chunk_that_is_not_counted_yet_are_not_kept"),
+    Mutant(FEED, "dataset=_merged(lab, probes, None, done)) from error", "dataset=None) from error", FULL),
+    Mutant(ANSWERS, "return value[-1] == folders.mark(value[:-1])[:SHORT]", "return True", LINE),
+    Mutant(
+        ANSWERS,
+        'if value[-2] != self._head()["sha256"][:SHORT]:',
+        "if False:",
+        LAWS + "answers_of_another_lab_are_refused_even_without_their_first_line",
+    ),
+    Mutant(SAVED, "_agree(shape in (None, tuple(value.shape)),", "_agree(True,", TENSORS),
+    Mutant(SAVED, "_agree(value.dtype in kinds,", "_agree(True,", TENSORS),
+    Mutant(SAVED, "_agree(0 < given <= length,", "_agree(True,", FACTS),
+    Mutant(SAVED, "_agree(not lost,", "_agree(True,", TENSORS),
+]
