@@ -83,7 +83,7 @@ def forked(call: Callable) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-@attack("stream: stopped at any line", short=5, long=600)
+@attack("stream: stopped at any line", short=4, long=300)
 def stopped(tries: int, seed: int, folder: pathlib.Path) -> Iterator[Outcome]:
     """Interrupted, ended by an unknown exception, or killed, at a line of the stream or of its folder; then again."""
     lab = tiny.make_lab(tiny.model())
@@ -108,7 +108,7 @@ def stopped(tries: int, seed: int, folder: pathlib.Path) -> Iterator[Outcome]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-@attack("stream: a disk that fills up", short=4, long=300)
+@attack("stream: a disk that fills up", short=4, long=200)
 def full(tries: int, seed: int, folder: pathlib.Path) -> Iterator[Outcome]:
     """No room at the n-th sync; the error hands over what is finished, and the folder goes on."""
     lab, real = tiny.make_lab(tiny.model()), os.fsync
@@ -161,7 +161,7 @@ def damaged(path: pathlib.Path, draw: random.Random) -> str:
     return f"{path.name}: {how} at {at}"
 
 
-@attack("stream: damaged files", short=30, long=1500)
+@attack("stream: damaged files", short=20, long=1000)
 def damage(tries: int, seed: int, folder: pathlib.Path) -> Iterator[Outcome]:
     """A bit, a cut, zeros, a file gone or in another's place: of one or two files of a checkpoint folder."""
     lab = tiny.make_lab(tiny.model())
@@ -223,7 +223,7 @@ def changed(value: object, draw: random.Random, path: str = "") -> tuple[object,
     return new, f"{path} {str(value)[:20]} -> {str(new)[:20]}"
 
 
-@attack("stream: signed books that lie", short=30, long=1500)
+@attack("stream: signed books that lie", short=20, long=1000)
 def lies(tries: int, seed: int, folder: pathlib.Path) -> Iterator[Outcome]:
     """One value of the book changed, and the book signed again."""
     lab = tiny.make_lab(tiny.model())

@@ -71,7 +71,7 @@ MUTANTS = [
     Mutant(ANSWERS, "return value[-1] == folders.mark(value[:-1])[:SHORT]", "return True", LINE),
     Mutant(
         ANSWERS,
-        'if value[-2] != self._head()["sha256"][:SHORT]:',
+        'if value[-2] != head["sha256"][:SHORT]:',
         "if False:",
         OTHERS,
     ),
