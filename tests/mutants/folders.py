@@ -25,7 +25,7 @@ ROWS = LAWS + "rows_of_a_chunk_that_is_not_counted_yet_are_not_kept"
 OTHERS = LAWS + "answers_of_another_lab_are_refused_even_without_their_first_line"
 
 MUTANTS = [
-    Mutant(FOLDERS, "draft.unlink(missing_ok=True)\n        raise", "pass\n        raise", WHOLE),
+    Mutant(FOLDERS, "draft.unlink(missing_ok=True)\n        raise", "None\n        raise", WHOLE),
     Mutant(FOLDERS, "if known != mark(facts) and", "if False and", SIGNED),
     Mutant(FOLDERS, '(known is not None or facts.get("format") == form)', "known is not None", SIGNED),
     Mutant(FOLDERS, "if digest(path) != known:", "if False:", DAMAGE),
