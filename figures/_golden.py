@@ -8,6 +8,8 @@ import dataclasses
 import json
 import pathlib
 
+from labkit import folders
+
 RTOL, ATOL = 1e-4, 1e-6
 SHOWN = 5
 
@@ -15,8 +17,11 @@ SHOWN = 5
 def write(path, dataset):
     """Store an `xarray.Dataset` (numbers, truth values and text; no infinity) as golden data.
 
+    A kill leaves what was recorded before.
+
     Raises:
         ValueError: a value that JSON cannot hold.
+        CheckpointError: the file cannot be written.
     """
     parts = []
     for name, array in dataset.variables.items():
@@ -32,8 +37,9 @@ def write(path, dataset):
     body = ",\n".join(parts)
     text = f'{{"attrs": {_dump(_plain(dataset.attrs))},\n"variables": {{\n{body}\n}}}}\n'
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    with folders.told("golden data could not be written", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folders.write_text(path, text)
 
 
 def read(path):

@@ -49,7 +49,7 @@ class BudgetError(LabError, MemoryError):
 
 
 class CheckpointError(LabError, OSError):
-    """Weights that are missing, incomplete, damaged, unsafe to read or of another architecture."""
+    """Weights, or a folder of results, that are missing, incomplete, damaged, unsafe to read or cannot be written."""
 
 
 class BackendError(LabError, RuntimeError):

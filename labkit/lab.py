@@ -17,11 +17,12 @@ from labkit import stream as _stream
 from labkit.arguments import whole as _whole
 from labkit.errors import InputError
 from labkit.families import FAMILIES
-from labkit.identity import Identity, digest
+from labkit.identity import Identity
 from labkit.notation import is_index
 from labkit.rotary import Scaling, constants, scaling_of
 from labkit.scopes import Scope, scopes_of
 from labkit.trace import Run, decoder
+from labkit.watched import digest
 
 
 class Lab:

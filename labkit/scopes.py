@@ -22,8 +22,8 @@ import torch
 
 from labkit.errors import InputError
 from labkit.families import Family
-from labkit.identity import Watched
 from labkit.rotary import Rotation, Scaling
+from labkit.watched import Watched
 
 _OPEN = contextvars.ContextVar("labkit's open scopes", default=())
 _OF = weakref.WeakKeyDictionary()  # model -> Scopes

@@ -7,12 +7,15 @@ import json
 import pytest
 import tiny
 import torch
+import xarray
 from transformers import DynamicCache
 
 import labkit as lk
-from labkit import attention, cache, deltanet, edit, identity, yarn
+from labkit import attention, cache, deltanet, edit, identity, stream, watched, yarn
 from labkit.errors import InputError
 from labkit.fingerprint import Opaque, fingerprint
+from labkit.rotary import Scaling
+from labkit.yarn import answers
 
 IDS = tiny.ids(19, seed=4)
 BIAS = 0.25
@@ -42,7 +45,7 @@ def test_a_weight_changed_in_place_is_seen_wherever_it_lies(own, row):
     before, table = own.identity(), own.model.get_input_embeddings().weight
     with torch.no_grad():
         table[row, 17] += 1.0
-    assert table.numel() > identity.WHOLE and own.identity().weights != before.weights
+    assert table.numel() > watched.WHOLE and own.identity().weights != before.weights
     changed = own.identity()
     with torch.no_grad():
         table[row], table[row - 1] = table[row - 1].clone(), table[row].clone()
@@ -105,8 +108,8 @@ def test_attention_kernels_and_scaling_are_told(own):
 
 def test_weights_are_hashed_when_they_change_alone(own, monkeypatch):
     """Weights are hashed once, those that change once more."""
-    hashed, sampled = [], identity._sampled
-    monkeypatch.setattr(identity, "_sampled", lambda weight, changed: hashed.append(weight) or sampled(weight, changed))
+    hashed, sampled = [], watched._sampled
+    monkeypatch.setattr(watched, "_sampled", lambda weight, changed: hashed.append(weight) or sampled(weight, changed))
     for _ in range(3):
         own.trace(IDS)
         own.identity()
@@ -272,3 +275,91 @@ def test_a_record_of_nobody_passes(own):
     own.identity().check(nobody, "this run was made")
     with pytest.raises(InputError, match="weights"):
         own.identity().check(dataclasses.replace(nobody, weights="0" * 16), "this run was made")
+
+
+# ---------------------------------------------------------------------------------------------------------- folders
+
+
+def streamed(lab, folder, stop=False):
+    """A stream that keeps a checkpoint; stopped after its first chunk, if asked."""
+
+    class Stop(stream.Probe):
+        def needs(self, spec):
+            return {0: ("mlp_out",)}
+
+        def eat(self, run):
+            if stop and run.start.length:
+                raise KeyboardInterrupt
+
+        def result(self, model):
+            return xarray.Dataset()
+
+    probes = [Stop(), deltanet.gates(layers=[1], block=8)]
+    return lab.stream(IDS, probes=probes, chunk=8, every=1, checkpoint=folder)
+
+
+def interrupted(lab, folder):
+    with pytest.raises(stream.Interrupted):
+        streamed(lab, folder, stop=True)
+
+
+def test_a_stream_is_continued_under_the_same_edit_alone(own, tmp_path):
+    with own.edit(edit.scale("gated", layer=1, factor=0.0)):
+        interrupted(own, tmp_path)
+    with (
+        own.edit(edit.scale("gated", layer=1, factor=0.5)),
+        pytest.raises(InputError, match="(?s)different edits scale"),
+    ):
+        streamed(own, tmp_path)
+    with pytest.raises(InputError, match="(?s)different edits scale.*now none"):
+        streamed(own, tmp_path)
+    with own.edit(edit.scale("gated", layer=1, factor=0.0)):
+        whole = streamed(own, tmp_path / "whole")
+        xarray.testing.assert_identical(streamed(own, tmp_path), whole)
+
+
+def test_folders_of_one_name_are_of_different_models(tmp_path):
+    first, second = (tiny.make_lab(tiny.model(seed=seed), "final") for seed in (11, 12))
+    interrupted(first, tmp_path)
+    with pytest.raises(InputError, match="(?s)another request.*different weights"):
+        streamed(second, tmp_path)
+    renamed = tiny.make_lab(tiny.model(seed=11), "moved")
+    assert streamed(renamed, tmp_path).attrs["tokens"] == len(IDS)
+
+
+def test_an_adapter_switched_off_is_another_model(own, tmp_path):
+    layer = own.model.model.layers[3].mlp
+    layer.down_proj = Adapted(layer.down_proj)
+    interrupted(own, tmp_path)
+    layer.down_proj.disable_adapters = True
+    with pytest.raises(InputError, match="different adapters french x 0.5, now switched off"):
+        streamed(own, tmp_path)
+
+
+def test_an_edit_that_cannot_be_told_apart_keeps_no_checkpoint(own, tmp_path):
+    class Counter:
+        def __call__(self, values, positions):
+            return values
+
+    with own.edit(edit.function(Counter(), seam="gated", layer=1)):
+        with pytest.raises(InputError, match="(?s)nobody can tell later.*function\\('gated', layer=1\\).*leave out"):
+            streamed(own, tmp_path)
+        own.trace(IDS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_answers_are_of_the_model_that_gave_them(tmp_path):
+    first_lab = tiny.make_lab(tiny.model(seed=11), "final")
+    first = answers.Answers(tmp_path, first_lab)
+    key = first.key("recall", Scaling("yarn", 2.0), 64, 0.5, 0)
+    with first:
+        first.write(key, 3.38, True)
+    other = answers.Answers(tmp_path, tiny.make_lab(tiny.model(seed=12), "final"))
+    with pytest.raises(InputError, match="(?s)another model.*weights .*, now "), other:
+        pass
+    with answers.Answers(tmp_path, tiny.make_lab(tiny.model(seed=11), "moved")) as again:
+        assert again.known == {key: (3.38, True)}
+    with first_lab.edit(edit.scale("gated", layer=1, factor=0.0)):
+        edited = answers.Answers(tmp_path, first_lab)
+    with pytest.raises(InputError, match="edits none, now scale"), edited:
+        pass

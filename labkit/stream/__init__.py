@@ -4,10 +4,11 @@ A probe names the seams it needs, is shown one chunk at a time as a `Run` (with 
 `run.start`), and keeps small rows. Memory beyond the model's own cache does not grow with the prompt, apart from those
 rows. An interrupted run can go on from its checkpoint folder and ends with the identical dataset.
 
-In this folder: `probe` (what a probe is, and `capture`), `feed` (the loop), `store` (checkpoints).
+In this folder: `probe` (what a probe is, and `capture`), `feed` (the loop), `store` (the checkpoint folder), `points`
+(the checkpoints in it).
 """
 
-from labkit.stream.feed import Interrupted, run
+from labkit.stream.feed import Interrupted, Unwritten, run
 from labkit.stream.probe import Probe, capture, of_kind
 
-__all__ = ["Interrupted", "Probe", "capture", "of_kind", "run"]
+__all__ = ["Interrupted", "Probe", "Unwritten", "capture", "of_kind", "run"]

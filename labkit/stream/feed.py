@@ -10,7 +10,7 @@ from labkit import cache as _cache
 from labkit import passes
 from labkit import plan as _plan
 from labkit.arguments import whole
-from labkit.errors import InputError, LabError
+from labkit.errors import CheckpointError, InputError, LabError
 from labkit.notation import label
 from labkit.progress import counter
 from labkit.rotary import Scaling
@@ -23,6 +23,14 @@ from labkit.trace import Recorder, Run, Seams, Start, parameters_of
 
 class Interrupted(LabError, KeyboardInterrupt):
     """A stream that was stopped; `dataset` holds what the finished chunks gave."""
+
+    def __init__(self, *args, dataset=None, **facts):
+        super().__init__(*args, **facts)
+        self.dataset = dataset
+
+
+class Unwritten(CheckpointError):
+    """A checkpoint that could not be written; `dataset` holds what the finished chunks gave."""
 
     def __init__(self, *args, dataset=None, **facts):
         super().__init__(*args, **facts)
@@ -50,7 +58,8 @@ def run(
             depend on it beyond rounding.
         progress: show a bar with tokens per second and time left.
         checkpoint: a folder. What lies there from an interrupted run of the same request is continued; every `every`
-            chunks, and when interrupted, what is finished is written.
+            chunks, and when interrupted, what is finished is written. One process at a time; that there is room for
+            keys, values and states is tried first.
         kv_device: "cpu" lets keys and values rest in host memory while an accelerator computes.
 
     Returns:
@@ -60,7 +69,10 @@ def run(
         InputError: no probes, one that is given twice, a chunk or `every` below 1, a block that does not divide the
             chunk, a checkpoint of another request or without a name, a probe of tokens that the prompt does not have.
         BudgetError: keys and values of so many tokens would not fit.
-        Interrupted: on Ctrl-C; carries the dataset of the finished chunks.
+        CheckpointError: the folder cannot be written, has no room, or is damaged from its first piece on; where only
+            later pieces are, a warning names them and the stream goes on from the last good checkpoint.
+        Unwritten: the disk is full; carries the dataset of the finished chunks.
+        Interrupted: on Ctrl-C; carries it too.
     """
     probes = listed(probes)
     chunk, every = whole(chunk, "chunk", least=1), whole(every, "every", least=1)
@@ -81,14 +93,22 @@ def run(
     check_distinct(probes)
     check_merge(probes, lab.spec)
     wanted = {layer: sorted(names) for layer, names in sorted(wanted.items())}
-    store = None if checkpoint is None else Store(checkpoint, lab, ids, probes, chunk)
+    if checkpoint is None:
+        return _fed(lab, ids, probes, wanted, None, chunk, progress, every, kv_device)
+    with Store(checkpoint, lab, ids, probes, chunk, every) as store:
+        return _fed(lab, ids, probes, wanted, store, chunk, progress, every, kv_device)
+
+
+def _fed(lab, ids, probes, wanted, store, chunk, progress, every, kv_device):
+    """The loop, with a store that is open or None."""
     cache, done = lab.cache(offloading=kv_device is not None and lab.device.type != "cpu"), 0
     if store is not None:
         cache, done = store.resume(cache)
     parameters = parameters_of(lab.model, lab.spec, wanted)
     bar = counter(total=len(ids), done=done, unit="tok", show=progress, title="stream")
     logits = None if store is None else store.logits
-    held, identity = _states(cache), lab.identity()
+    kept = done, _states(cache), [probe.lengths() for probe in probes], logits  # of whole chunks; set in one step
+    identity = lab.identity()
     try:
         with lab.scopes.call() as call, Recorder(call, lab.model, lab.spec, wanted) as seen:
             for a in range(done, len(ids), chunk):
@@ -113,23 +133,20 @@ def run(
                     scaling=lab.scaling,
                     identity=identity,
                 )
-                sizes = [{name: len(rows) for name, rows in probe.rows.items()} for probe in probes]
-                try:
-                    for probe in probes:
-                        probe.eat(shown)
-                except BaseException:
-                    for probe, size in zip(probes, sizes, strict=True):
-                        probe.rows = {name: rows[: size[name]] for name, rows in probe.rows.items() if name in size}
-                    raise
+                for probe in probes:
+                    probe.eat(shown)
                 del shown, seams, rotary, start  # not to be held through the next forward pass
                 logits = fed[0, 0] if last else logits
-                done, held = a + len(part), _states(cache)
+                kept = a + len(part), _states(cache), [probe.lengths() for probe in probes], logits
                 bar.update(len(part))
                 if store is not None and ((a // chunk + 1) % every == 0 or last):
-                    store.write(cache, held, done, logits)
+                    _write(store, cache, lab, probes, kept)
     except KeyboardInterrupt:
+        done, *_, lengths, _ = kept
+        for probe, rows in zip(probes, lengths, strict=True):
+            probe.cut(rows)
         if store is not None:
-            store.write(cache, held, done, logits)
+            _write(store, cache, lab, probes, kept)
         raise Interrupted(
             f"stream stopped after {done} of {len(ids)} tokens",
             hint="call it again with the same checkpoint folder to go on"
@@ -139,7 +156,17 @@ def run(
         ) from None
     finally:
         bar.close()
-    return _merged(lab, probes, logits, done)
+    return _merged(lab, probes, logits, len(ids))
+
+
+def _write(store, cache, lab, probes, kept):
+    """Write what is finished, or say why not and hand it over."""
+    done, held, _, logits = kept
+    try:
+        store.write(cache, held, done, logits)
+    except CheckpointError as error:
+        facts = dict(got=error.got, expected=error.expected, hint=error.hint)
+        raise Unwritten(error.what, **facts, dataset=_merged(lab, probes, None, done)) from error
 
 
 def _admit_keys(lab, tokens, kv_device):

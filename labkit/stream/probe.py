@@ -62,6 +62,14 @@ class Probe:
         self.rows[name] = [joined]
         return joined
 
+    def lengths(self) -> dict[str, int]:
+        """How many rows there are of every name."""
+        return {name: sum(map(len, rows)) for name, rows in self.rows.items()}
+
+    def cut(self, lengths: dict[str, int]) -> None:
+        """Back to so many rows of every name: what an interrupted chunk added goes."""
+        self.rows = {name: [self.column(name)[:length]] for name, length in lengths.items()}
+
     def reduced(self, x: torch.Tensor, how: str) -> torch.Tensor:
         """[token, ...] -> [block, ...] by "mean" or "sum"; the last block may be shorter."""
         parts = [getattr(part, how)(0) for part in x.split(self.block)]

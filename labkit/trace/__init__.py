@@ -1,12 +1,13 @@
 """Watch the seams of the unmodified model: where they are (`seams`), hooks as a scope (`record`), and the frozen `Run`
-that they leave (`run`).
+that they leave (`run`), on disk too (`saved`).
 
 What no module returns (queries and keys after the convolution, decay, state, attention scores) is recomputed from the
 seams by `labkit.deltanet` and `labkit.attention`.
 """
 
 from labkit.trace.record import Recorder
-from labkit.trace.run import TOLERANCE, Run, Seams, Start, open_run, texts
+from labkit.trace.run import TOLERANCE, Run, Seams, Start, texts
+from labkit.trace.saved import open_run
 from labkit.trace.seams import Pass, arguments, cache_parameter, decoder, layers_of, parameters_of, wanted_seams
 
 __all__ = [

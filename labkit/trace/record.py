@@ -5,9 +5,9 @@ import threading
 import torch
 
 from labkit.errors import InputError, SeamError
-from labkit.identity import named
 from labkit.scopes import Call, Hook, Place
 from labkit.trace.seams import Pass, decoder
+from labkit.watched import named
 
 HINT = "lab.edit(edit.function(change, seam=..., layer=...)) makes the same change, and the run knows of it"
 

@@ -1,7 +1,6 @@
-"""The frozen Run: token ids, logits, seams, and what has been proven about them; saved and opened without pickle."""
+"""The frozen Run: token ids, logits, seams, and what has been proven about them."""
 
 import dataclasses
-import json
 import pathlib
 import types
 from collections.abc import Mapping
@@ -16,7 +15,6 @@ from labkit.rotary import Scaling
 from labkit.spec import Spec
 
 # Relative to the largest value of the seam; measured on random hybrids in tests/test_parity.py.
-FORMAT = 2  # of a saved run
 TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 1e-2}
 
 
@@ -202,82 +200,15 @@ class Run:
     def save(self, folder: str | pathlib.Path) -> None:
         """Write the run as `run.safetensors` and `run.json` into a new or empty folder; no pickle.
 
+        A kill leaves the folder as it was; `labkit.open_run` reads it back.
+
         Raises:
             InputError: the folder exists and is not empty.
+            CheckpointError: it cannot be written, or the disk is full.
         """
-        from safetensors.torch import save_file
+        from labkit.trace import saved
 
-        folder = pathlib.Path(folder)
-        if folder.exists() and any(folder.iterdir()):
-            raise InputError("the folder to save into is not empty", got=str(folder), hint="give a new folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {"ids": self.ids, "logits": self.logits, "logit_tokens": self.logit_tokens}
-        given = {"position_ids": self.position_ids, "start_position_ids": self.start.position_ids}
-        tensors |= {name: value for name, value in given.items() if value is not None}
-        tensors |= {"rotary/cos": self.rotary[0], "rotary/sin": self.rotary[1]}
-        tensors |= {f"seams/{layer}/{name}": value for (layer, name), value in self.seams.items()}
-        tensors |= {f"parameters/{layer}/{name}": value for (layer, name), value in self.parameters.items()}
-        for part in ("conv", "state", "keys", "values"):
-            tensors |= {f"start/{part}/{layer}": value for layer, value in getattr(self.start, part).items()}
-        save_file({k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}, folder / "run.safetensors")
-        facts = {
-            "format": FORMAT,
-            "tokens": self.tokens,
-            "prompt_length": self.prompt_length,
-            "model": self.model,
-            "length": self.start.length,
-            "placed": self.start.placed,
-            "spec": dataclasses.asdict(self.spec),
-            "scaling": dataclasses.asdict(self.scaling),
-            "parity": [[layer, reading, error] for (layer, reading), error in self.parity.items()],
-        }
-        (folder / "run.json").write_text(json.dumps(facts, ensure_ascii=False, indent=1), encoding="utf-8")
-
-
-def open_run(folder: str | pathlib.Path) -> Run:
-    """Read back what `Run.save` wrote; no model is needed.
-
-    Raises:
-        InputError: no run lies there, or it was written in another format.
-    """
-    from safetensors.torch import load_file
-
-    folder = pathlib.Path(folder)
-    if not (folder / "run.json").is_file() or not (folder / "run.safetensors").is_file():
-        raise InputError("no saved run here", got=str(folder), expected="run.json and run.safetensors")
-    facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    if facts.get("format") != FORMAT:
-        raise InputError("unknown format of a saved run", got=facts.get("format"), expected=FORMAT)
-    tensors = load_file(folder / "run.safetensors")
-    groups = {"seams": {}, "parameters": {}, "conv": {}, "state": {}, "keys": {}, "values": {}}
-    for key, value in tensors.items():
-        head, *rest = key.split("/")
-        if head == "start":
-            groups[rest[0]][int(rest[1])] = value
-        elif head in groups:
-            groups[head][int(rest[0]), rest[1]] = value
-    spec = facts["spec"]
-    return Run(
-        ids=tensors["ids"],
-        tokens=tuple(facts["tokens"]),
-        logits=tensors["logits"],
-        logit_tokens=tensors["logit_tokens"],
-        seams=Seams(groups.pop("seams")),
-        rotary=(tensors["rotary/cos"], tensors["rotary/sin"]),
-        parameters=groups.pop("parameters"),
-        start=Start(
-            facts["length"],
-            **groups,
-            position_ids=tensors.get("start_position_ids"),
-            placed=facts.get("placed", False),
-        ),
-        spec=Spec(**{k: tuple(v) if isinstance(v, list) else v for k, v in spec.items()}),
-        prompt_length=facts["prompt_length"],
-        model=facts["model"],
-        parity={(layer, reading): error for layer, reading, error in facts["parity"]},
-        scaling=Scaling(**facts.get("scaling", {})),
-        position_ids=tensors.get("position_ids"),
-    )
+        saved.save(self, folder)
 
 
 def texts(tokenizer, ids: torch.Tensor) -> tuple[str, ...]:

@@ -58,6 +58,8 @@ def grid(
     Raises:
         InputError: an unknown task, too few seeds, no room, scalings of one name, a folder of another model or edits.
         BudgetError: a length that would not fit.
+        CheckpointError: the folder cannot be written.
+        Unwritten: the disk is full; its dataset holds what was answered.
         Interrupted: on Ctrl-C; its dataset holds what was answered.
     """
     if (seeds := whole(seeds, "seeds")) < LEAST_SEEDS:
@@ -76,7 +78,7 @@ def grid(
     hint = "give folder=... to go on later" if folder is None else "the same call goes on"
     total = len(scalings) * len(lengths) * len(axes[0]) * len(depths) * seeds
     options = dict(total=total, unit="answer", show=progress, hint=f"error.dataset holds the answers so far; {hint}")
-    with interruptible(lambda: _dataset(answers, axes, lab), **options) as bar:
+    with answers, interruptible(lambda: _dataset(answers, axes, lab), **options) as bar:
         for length, task, depth, seed in itertools.product(lengths, tasks, depths, range(seeds)):
             keys = {scaling: answers.key(task, scaling, length, depth, seed) for scaling in scalings}
             missing = [scaling for scaling in scalings if keys[scaling] not in answers.known]
