@@ -84,6 +84,10 @@ def calls(
         raise InputError("a session without calls", got=f"{len(messages)} messages", expected="an assistant message")
     encode = Encoder(tokenizer)
     questions = [i for i, message in enumerate(messages) if rules.asks(message, i)]
+    if not questions or questions[0] > replies[0]:
+        raise InputError(
+            "a reply before the first question", got=f"message {replies[0]}", expected="role user before it"
+        )
     sent = Conversation(map(_forgetful, messages)) if policy == "drop" else messages
     options = dict(variant=variant, preserve=policy != "strip", tools=tools, enable_thinking=enable_thinking)
     for i in replies:

@@ -64,13 +64,13 @@ def read_session(path: str | pathlib.Path, *, format: str | None = None) -> Sess
     first = list(itertools.islice(found, LOOK))
     chosen = format or _sniffed(first)
     if chosen not in FORMATS:
-        raise InputError("a session of unknown format", got=str(format or path.name), expected=", ".join(FORMATS))
+        got = str(format or path.name) + ("" if format else _first(problems))
+        raise InputError("a session of unknown format", got=got, expected=", ".join(FORMATS))
     messages, tools = READERS[chosen](itertools.chain(_given_away(first), found), problems)
-    told = problems.all()
     if not messages:
-        reason = f": line {told[0][0]}, {told[0][1]}" if told else ""
-        raise InputError("nothing in this session could be read", got=f"{path.name}{reason}", expected=chosen)
-    return Session(messages, tools, chosen, told)
+        got = path.name + _first(problems)
+        raise InputError("nothing in this session could be read", got=got, expected=chosen)
+    return Session(messages, tools, chosen, problems.all())
 
 
 def examples() -> dict[str, pathlib.Path]:
@@ -82,6 +82,12 @@ def _given_away(first):
     """The rows that were looked at, each let go of as it is read."""
     while first:
         yield first.pop(0)
+
+
+def _first(problems):
+    """The first problem in words, if there is one."""
+    told = problems.all()
+    return f": line {told[0][0]}, {told[0][1]}" if told else ""
 
 
 def _sniffed(rows):

@@ -135,9 +135,12 @@ def _pi(rows, problems):
         if not isinstance(inner, dict) or inner.get("role") not in ("user", "assistant", "toolResult"):
             problems.append((line, "a message of unknown role"))
             continue
+        if "content" not in inner:
+            problems.append((line, "a message without content"))
+            continue
         if parts.repeated(row.get("id"), inner, line, seen, problems):
             continue
-        content = inner.get("content", "")
+        content = inner["content"]
         if inner["role"] == "assistant":
             messages.append({"role": "assistant", "content": ""})
             parts.of_assistant(messages[-1], content, line, problems)
@@ -151,6 +154,8 @@ def _pi(rows, problems):
 def _atif(rows, problems):
     messages, tools = [], None
     for line, row in rows:
+        if "steps" not in row:
+            problems.append((line, "an object without steps"))
         agent = parts.tried(parts.mapping, row.get("agent"), line, problems, "agent: ") or {}
         tools = parts.tried(parts.tools, agent.get("tool_definitions"), line, problems) or tools
         for n, step in enumerate(parts.tried(parts.many, row.get("steps"), line, problems, "steps: ") or [], 1):
@@ -179,6 +184,8 @@ def _step(step):
 def _sharegpt(rows, problems):
     messages = []
     for line, row in rows:
+        if "conversations" not in row:
+            problems.append((line, "an object without conversations"))
         turns = parts.tried(parts.many, row.get("conversations"), line, problems, "conversations: ")
         for n, turn in enumerate(turns or [], 1):
             if (message := parts.tried(_turn, turn, line, problems, f"turn {n}: ")) is not None:
