@@ -10,7 +10,7 @@ from labkit.errors import InputError
 from labkit.thinking.messages import checked, checked_tools, plain, shown
 from labkit.thinking.rows import Unreadable, parsed
 
-ROLES = ("system", "developer", "user", "assistant", "tool")
+ROLES = {name: name for name in ("system", "user", "assistant", "tool")} | {"developer": "system"}
 KEPT = ("role", "content", "reasoning_content", "tool_calls", "name", "tool_call_id", "prompt_ids", "completion_ids")
 
 
@@ -27,10 +27,12 @@ def tried(function: Callable, value, line: int, problems, where: str = "", *more
 
 def message(part) -> dict:
     """A message in the one form: reasoning under its one name, arguments as mappings, no role that templates refuse."""
-    if not isinstance(part, dict) or part.get("role") not in ROLES:
-        raise Unreadable(f"no message: role {shown(part.get('role'))}" if isinstance(part, dict) else "no message")
+    if not isinstance(part, dict):
+        raise Unreadable("no message")
+    if not isinstance(role := part.get("role"), str) or role not in ROLES:
+        raise Unreadable(f"no message: role {shown(role)}")
     made = {name: part[name] for name in KEPT if part.get(name) is not None}
-    made["role"] = "system" if part["role"] == "developer" else part["role"]
+    made["role"] = ROLES[role]
     made.setdefault("content", "")
     if "reasoning_content" not in made and part.get("reasoning") is not None:
         made["reasoning_content"] = part["reasoning"]

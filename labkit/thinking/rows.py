@@ -6,6 +6,7 @@ read, become U+FFFD and are reported.
 """
 
 import codecs
+import itertools
 import json
 import math
 import pathlib
@@ -17,7 +18,7 @@ from labkit.errors import InputError
 from labkit.thinking.messages import DEPTH, DIGITS
 
 LARGEST = 2**29  # bytes of a file
-TOLD = 1000  # problems that are told one by one
+TOLD, MOST = 1000, 100_000  # problems that are told one by one; problems after which a file is given up
 HALF = re.compile("[\ud800-\udfff]")
 ESCAPED = re.compile(rb"\\u[dD][89a-fA-F]")
 RARE = 256  # signs of four bytes in so many bytes, or fewer, are escaped: one alone widens every sign of a text to four
@@ -28,6 +29,10 @@ class Unreadable(Exception):
     """A line, or a part of one, that is kept out; its text is the reason."""
 
 
+class Blank(Exception):
+    """A line without a value."""
+
+
 class Problems:
     """(line, reason) of what was kept out: the first `TOLD`, and how many more."""
 
@@ -35,11 +40,19 @@ class Problems:
         self.told, self.more = [], 0
 
     def append(self, problem: tuple[int, str]) -> None:
-        """Add one."""
+        """Add one.
+
+        Raises:
+            InputError: there are more than `MOST`.
+        """
         if len(self.told) < TOLD:
             self.told.append(problem)
-        else:
-            self.more += 1
+            return
+        self.more += 1
+        if self.more + TOLD > MOST:
+            line, reason = self.told[0]
+            got = f"more than {MOST:,} problems, the first in line {line}: {reason}"
+            raise InputError("hardly a line of this session can be read", got=got)
 
     def all(self) -> tuple[tuple[int, str], ...]:
         """Those that are told, by line; line 0 is the file as a whole."""
@@ -70,8 +83,10 @@ def parsed(line: bytes) -> tuple[object, bool]:
     """(value, whether halves of surrogate pairs were replaced) of one JSON value in UTF-8.
 
     Raises:
-        Unreadable: it is none.
+        Unreadable: it is none. Blank: nothing stands there.
     """
+    if line.isspace():
+        raise Blank
     try:
         halves = ESCAPED.search(line)
         if 0 < line.count(b"\xf0") < len(line) / RARE:
@@ -92,24 +107,19 @@ def parsed(line: bytes) -> tuple[object, bool]:
 
 
 def _read(file, problems):
-    begin, first, none = file.tell(), True, None
-    for number, line in enumerate(file, 1):
-        if not line.strip():
+    begin, lines, first, none = file.tell(), iter(file), True, None
+    for number in itertools.count(1):
+        try:  # nothing but `parsed` holds a line, which may be large
+            row, halved = parsed(next(lines))
+        except StopIteration:
+            break
+        except Blank:
             continue
-        try:
-            row, halved = parsed(line)
         except Unreadable as reason:
-            if first and line.lstrip()[:1] in (b"{", b"["):  # perhaps a document of many lines
-                after = file.tell()
-                file.seek(begin)
-                try:
-                    row, halved = parsed(file.read())
-                except Unreadable as whole:
-                    none = f"as one document: {whole}"
-                    file.seek(after)
-                    row = None
-                else:
-                    yield from _row(1, row, halved, first, problems)
+            if first:
+                document, none = _document(file, begin)
+                if document:
+                    yield from _row(1, *document, first, problems)
                     return
             problems.append((number, str(reason)))
         else:
@@ -117,7 +127,18 @@ def _read(file, problems):
             yield from _row(number, row, halved, first, problems)
         first = False
     if none:
-        problems.append((0, none))
+        problems.append((0, f"as one document: {none}"))
+
+
+def _document(file, begin):
+    """((value, halved), None) of a document of many lines; (None, the reason) if it is none."""
+    after = file.tell()
+    file.seek(begin)
+    try:
+        return parsed(file.read()), None
+    except Unreadable as reason:
+        file.seek(after)
+        return None, str(reason)
 
 
 def _row(number, row, halved, first, problems):
