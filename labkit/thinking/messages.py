@@ -60,7 +60,7 @@ def checked(message: dict, where: str) -> dict:
         _call(call, where)
     for name in ("prompt_ids", "completion_ids"):
         if message.get(name) is not None:
-            _ids(message[name], name, where)
+            token_ids(message[name], name, where)
     return message
 
 
@@ -84,6 +84,28 @@ def picture(item: dict) -> str | None:
         if item.get("type") == kind or any(name in item for name in names):
             return kind
     return None
+
+
+def function(call: dict) -> dict:
+    """The name and arguments of a tool call, which may stand under "function"."""
+    inner = call.get("function")
+    return inner if isinstance(inner, dict) and inner else call
+
+
+def token_ids(ids: Sequence[int], name: str, where: str | None = None) -> np.ndarray:
+    """Token ids as an array [T], int64.
+
+    Raises:
+        InputError: no whole numbers of 32 bits in a row.
+    """
+    fits = hasattr(ids, "ndim") or (isinstance(ids, Sequence) and all(_is_whole(i) for i in ids))
+    if fits:
+        array = np.asarray(ids)
+        fits = array.ndim == 1 and (array.dtype.kind in "iu" or not array.size)
+        fits = fits and (not array.size or (array.min() >= -(2**31) and array.max() < 2**31))
+    if not fits:
+        raise InputError(f"{name} are no token ids", got=shown(ids), expected="whole numbers of 32 bits", hint=where)
+    return array.astype(np.int64)
 
 
 def text(value: str, name: str, where: str | None) -> str:
@@ -164,21 +186,12 @@ def _content(content, where):
 
 
 def _call(call, where):
-    inner = (call.get("function") or call) if isinstance(call, dict) else None
+    inner = function(call) if isinstance(call, dict) else None
     if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
         raise InputError("a tool call without a name", got=shown(call), expected='{"name": "look"}, say', hint=where)
     text(inner["name"], "the name of a tool", where)
     plain(inner.get("arguments"), "arguments of a tool call", where)
 
 
-def _ids(ids, name, where):
-    """Token ids, which are kept as int32."""
-    try:
-        array = np.asarray(ids)
-        whole = array.ndim == 1 and (array.dtype.kind in "iu" or not array.size)
-        whole = whole and (isinstance(ids, np.ndarray) or bool not in set(map(type, ids)))
-        fits = whole and (not array.size or (array.min() >= -(2**31) and array.max() < 2**31))
-    except (TypeError, ValueError, OverflowError):
-        fits = False
-    if not fits:
-        raise InputError(f"{name} are no token ids", got=shown(ids), expected="whole numbers of 32 bits", hint=where)
+def _is_whole(entry):
+    return isinstance(entry, int | np.integer) and not isinstance(entry, bool)

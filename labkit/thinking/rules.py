@@ -16,7 +16,7 @@ import json
 from collections.abc import Sequence
 
 from labkit.errors import InputError
-from labkit.thinking.messages import checked_tools, conversation, picture, shown
+from labkit.thinking.messages import checked_tools, conversation, function, picture, shown
 
 VARIANTS = ("3.5", "3.5-nothink", "3.6", "3.8")
 KINDS = ("frame", "system", "user", "think", "answer", "call", "tool", "open")
@@ -213,7 +213,7 @@ def _reply(message, body, i, thinks, variant):
     inside.append(Piece(answer, "answer", i))
     for n, call in enumerate(message.get("tool_calls") or []):
         gap = "\n" if n else ("\n\n" if answer.strip() else "")
-        inside.append(Piece(gap + _call(call.get("function") or call, i, variant), "call", i))
+        inside.append(Piece(gap + _call(function(call), i, variant), "call", i))
     return inside
 
 

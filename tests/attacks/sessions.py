@@ -4,9 +4,13 @@ import contextlib
 import copy
 import functools
 import json
+import math
 import random
 import re
 
+import numpy as np
+
+import labkit as lk
 from labkit import reuse, thinking
 from labkit.errors import LabError
 from tests.attacks import attack, tried
@@ -225,3 +229,114 @@ def files(tries, seed, folder):
             return session, thinking.read_session(path), calls
 
         yield tried(call, faithful(data), f"try {i}: {data[:3000]!r}" if len(data) < 3000 else f"try {i}")
+
+
+# ----------------------------------------------------------------------------------------------------- conversations
+
+
+def cycle():
+    """A list that holds itself."""
+    loop = []
+    loop.append({"a": loop})
+    return loop
+
+
+def nested(levels, wide=1):
+    """Lists in lists; the same one `wide` times in each, so that a walk takes wide**levels steps."""
+    inner = []
+    for _ in range(levels):
+        inner = [inner] * wide
+    return inner
+
+
+ODD = [
+    None,
+    True,
+    0,
+    -1,
+    7,
+    1.5,
+    math.nan,
+    10**500,
+    "",
+    "x",
+    "\ud83d",
+    "\0",
+    "</think>",
+    b"x",
+    object(),
+    {1, 2},
+    range(3),
+]
+ODD += [[], {}, [1], [[]], [None], {"a": 1}, {1: 2}, {"role": "user"}, [{"type": "text", "text": 7}], [{"text": "t"}]]
+ODD += [[{"type": "image", "image": object()}], [{"type": "image", "text": "both"}], cycle, lambda: nested(5000)]
+ODD += [
+    lambda: nested(60, 2),
+    lambda: {"a": nested(99, 2)},
+    lambda: np.zeros((2, 2)),
+    lambda: np.arange(3),
+    "a" * 100_000,
+]
+TALK = [
+    {"role": "system", "content": "be brief"},
+    {"role": "user", "content": [{"type": "text", "text": "why?"}, {"type": "image", "image": "a.png"}]},
+    {
+        "role": "assistant",
+        "reasoning_content": "let me look",
+        "content": "",
+        "tool_calls": [{"type": "function", "function": {"name": "read", "arguments": {"path": "a", "n": [1, None]}}}],
+    },
+    {"role": "tool", "content": "7"},
+    {"role": "assistant", "reasoning_content": "so", "content": "because", "completion_ids": [1, 2, 3]},
+    {"role": "user", "content": "and?"},
+]
+
+
+def odd(draw):
+    """A conversation with one or two values replaced by objects of any kind, and tools, sometimes odd too."""
+    talk = [copy.deepcopy(TALK)]
+    for _ in range(draw.choice((1, 1, 2))):
+        *path, last = draw.choice([path for path in places(talk) if path and len(path) > draw.randrange(3)])
+        home = talk
+        for name in path:
+            home = home[name]
+        value = draw.choice(ODD)
+        home[last] = value() if callable(value) else value
+    value = draw.choice([None, None, None, [{"name": "look"}], *ODD])
+    return talk[0], value() if callable(value) else value
+
+
+@attack("sessions: odd conversations", short=100, long=1500)
+def conversations(tries, seed, folder):
+    """Messages given as Python objects: rendered as transformers renders them by the same template, or refused."""
+    tokenizer = lk.load("nano").tokenizer
+    for i in range(tries):
+        draw = random.Random(seed * 1_000_003 + i)
+        talk, tools = odd(draw)
+
+        def plain(talk=talk, tools=tools):
+            return tokenizer.apply_chat_template(talk, tokenize=False, tools=tools, add_generation_prompt=True)
+
+        by_rules = functools.partial(thinking.render, talk, tools=tools)
+        asked = (
+            (by_rules, lambda text, plain=plain: text == plain()),
+            (
+                lambda t=talk, o=tools: thinking.spans(t, tokenizer, tools=o).text,
+                lambda text, plain=plain: text == plain(),
+            ),
+            (
+                functools.partial(thinking.rendered, talk, tokenizer, tools=tools),
+                lambda text, plain=plain: text == plain(),
+            ),
+            (functools.partial(thinking.last_query, talk), lambda at, talk=talk: talk[at]["role"] == "user"),
+            (
+                lambda t=talk, o=tools: list(reuse.calls(t, tokenizer, tools=o, policy="preserve")),
+                lambda calls: [call.message for call in calls] == [2, 4],
+            ),
+            (
+                lambda t=talk, o=tools: thinking.divergence(t, o, tokenizer),
+                lambda found, t=talk, o=tools: isinstance(t, str) and found.position <= len(t),
+            ),
+        )
+        call, right = draw.choice(asked)
+        yield tried(call, right, f"try {i}")
