@@ -293,15 +293,14 @@ TALK = [
 
 
 def odd(draw):
-    """A conversation with one or two values replaced by objects of any kind, and tools, sometimes odd too."""
+    """A conversation with one value replaced by an object of any kind, and tools, sometimes odd too."""
     talk = [copy.deepcopy(TALK)]
-    for _ in range(draw.choice((1, 1, 2))):
-        *path, last = draw.choice([path for path in places(talk) if path and len(path) > draw.randrange(3)])
-        home = talk
-        for name in path:
-            home = home[name]
-        value = draw.choice(ODD)
-        home[last] = value() if callable(value) else value
+    *path, last = draw.choice([path for path in places(talk) if path and len(path) > draw.randrange(3)])
+    home = talk
+    for name in path:
+        home = home[name]
+    value = draw.choice(ODD)
+    home[last] = value() if callable(value) else value
     value = draw.choice([None, None, None, [{"name": "look"}], *ODD])
     return talk[0], value() if callable(value) else value
 
