@@ -12,7 +12,7 @@ import numpy as np
 
 from labkit.errors import InputError
 
-DEPTH, COUNT, DIGITS = 100, 1_000_000, 400  # of what one message holds: levels, values, digits of a whole number
+DEPTH, COUNT, DIGITS = 100, 100_000, 400  # of what one message holds: levels, values, digits of a whole number
 SHORT = reprlib.Repr()
 SHORT.maxstring = SHORT.maxother = 80
 FORM = '{"role": "user", "content": "hi"}'
