@@ -170,13 +170,17 @@ def _step(step):
     role = {"user": "user", "agent": "assistant", "system": "system"}.get(source if isinstance(source, str) else None)
     if role is None:
         raise Unreadable(f"of unknown source {parts.shown(source)}")
-    said = {"role": role, "content": parts.words(step.get("message"))}
+    if "message" not in step:
+        raise Unreadable("without a message")
+    said = {"role": role, "content": parts.words(step["message"])}
     if role == "assistant":
         said["reasoning_content"] = step.get("reasoning_content")
     if calls := parts.many(step.get("tool_calls")):
         calls = [parts.mapping(call) for call in calls]
         said["tool_calls"] = [{"name": call.get("function_name"), "arguments": call.get("arguments")} for call in calls]
     results = [parts.mapping(one) for one in parts.many(parts.mapping(step.get("observation")).get("results"))]
+    if any(not {"content", "subagent_trajectory_ref"} & set(result) for result in results):
+        raise Unreadable("with a result that shows nothing")
     results = [{"role": "tool", "content": parts.words(result.get("content"))} for result in results]
     return [parts.message(message) for message in (said, *results)]
 

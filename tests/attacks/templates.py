@@ -54,7 +54,7 @@ SLOW = (  # ended by the clock
     "{% endmacro %}{{ b(60) }}",
     "{% set ns = namespace(x={n}3) %}{% for i in range(99) %}{% set ns.x = ns.x * ns.x %}{% endfor %}",
     "{% set ns = namespace(x=[]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x|length }}"
-    "{{ ns.x == [ns.x[0], ns.x[1] + [{n}]] }}",
+    "{{ ns.x|string|length + {n} }}",
     "{% set ns = namespace(x=()) %}{% for i in range(60) %}{% set ns.x = (ns.x, ns.x) %}{% endfor %}{{ {ns.x: {n}} }}",
 )
 RIGHT = {  # harmless, with the prompt that they give
