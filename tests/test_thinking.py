@@ -368,3 +368,93 @@ def test_the_common_prefix_at_every_length(length):
     for b in (a[:length], [*a[:length], -1, 8, 9], [*a[:length], -1] + [5] * 900):
         assert thinking.common_prefix(a, b) == thinking.common_prefix(b, a) == length
     assert thinking.common_prefix(a, a) == length + 3
+
+
+# ------------------------------------------------------------------------------- conversations and templates of others
+
+
+def looped():
+    loop = []
+    loop.append(loop)
+    return loop
+
+
+@pytest.mark.parametrize(
+    ("messages", "message"),
+    [
+        (7, "(?s)a list of messages.*int"),
+        ("hi", "(?s)a list of messages.*str"),
+        ([ASK, "hi"], "(?s)a message is a mapping.*str.*message 1"),
+        ([{"role": ["user"], "content": ""}], "(?s)no such role.*message 0"),
+        ([ASK, SAID | {"reasoning_content": 7}], "(?s)reasoning_content of unknown type.*int.*message 1"),
+        ([ASK, SAID | {"tool_calls": {"name": "f"}}], "(?s)tool_calls of unknown type.*dict"),
+        ([ASK, SAID | {"tool_calls": [{"arguments": {}}]}], "(?s)a tool call without a name.*message 1"),
+        (
+            [ASK, SAID | {"tool_calls": [{"name": "f", "arguments": {"a": looped()}}]}],
+            "nested too deeply, or too large",
+        ),
+        ([ASK, SAID | {"tool_calls": [{"name": "f", "arguments": {1: 2}}]}], "a key of arguments.*unknown type"),
+        ([ASK, SAID | {"tool_calls": [{"name": "f", "arguments": {"a": 10**500}}]}], "too many digits"),
+        ([ASK, SAID | {"tool_calls": [{"name": "f", "arguments": {"a": object()}}]}], "(?s)unknown type.*object"),
+        ([{"role": "user", "content": "half \ud83d"}], "(?s)half of a surrogate pair.*character 5"),
+        ([{"role": "user", "content": [{"type": "text", "text": None}]}], "(?s)text of an item.*NoneType"),
+        ([ASK, SAID | {"completion_ids": [1.5]}], "completion_ids are no token ids"),
+        ([ASK, SAID | {"completion_ids": [2**31]}], "(?s)completion_ids are no token ids.*32 bits"),
+    ],
+)
+def test_a_conversation_of_odd_objects_is_refused_with_its_place(tokenizer, messages, message):
+    for ask in (thinking.render, thinking.last_query, lambda m: thinking.rendered(m, tokenizer)):
+        with pytest.raises(InputError, match=message):
+            ask(messages)
+
+
+def test_odd_tools_and_ids_are_refused(tokenizer):
+    for tools in ({"name": "f"}, "f", [len]):
+        with pytest.raises(InputError, match="tools are JSON schemas"):
+            thinking.render([ASK], tools=tools)
+    for ids in ([[1], [2]], [True], ["1"], {1: 2}, [2**40]):
+        with pytest.raises(InputError, match="ids are no token ids"):
+            thinking.divergence(ids, [1], tokenizer)
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    from labkit.thinking import templates
+
+    monkeypatch.setattr(templates, "SECONDS", 0.5)
+    monkeypatch.setattr(templates, "LONGEST", 1000)
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "not come to an end"),
+        ("{{ 'a' * 10**10 }}", "more memory"),
+        ("{{ 'a' * 1001 }}", "1,001 bytes, more than 1,000"),
+        ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "calls itself without end"),
+        ("{{ ''.__class__.__mro__ }}", "SecurityError"),
+        ("{{ raise_exception('never') }}", "never"),
+        ("{% for %}", "TemplateSyntaxError"),
+        ("a" * (2**20 + 1), "too large"),
+    ],
+)
+def test_a_template_of_a_stranger_is_bounded_in_any_thread(tokenizer, hasty, template, message):
+    import concurrent.futures
+    import copy
+
+    odd = copy.copy(tokenizer)
+    odd.chat_template = template
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        for ask in (lambda: thinking.rendered([ASK], odd), pool.submit(thinking.rendered, [ASK], odd).result):
+            with pytest.raises(InputError, match=message):
+                ask()
+    assert thinking.rendered([ASK], tokenizer).endswith("<think>\n"), "the next one is served"
+
+
+def test_prompts_of_the_process_apart_are_those_of_transformers(tokenizer):
+    talks = [[ASK], [ASK, SAID | {"tool_calls": [CALL]}, {"role": "tool", "content": "7 \N{FOX FACE}"}, SAID, NEXT]]
+    talks += [thinking.read_session(path).messages for path in thinking.examples().values()]
+    for talk in talks:
+        for tools in (None, [{"name": "ü<", "b": [1, None]}]):
+            plain = tokenizer.apply_chat_template(talk, tokenize=False, tools=tools, add_generation_prompt=True)
+            assert thinking.rendered(talk, tokenizer, tools=tools) == plain

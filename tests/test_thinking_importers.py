@@ -1,6 +1,8 @@
 """Recorded sessions become one format; what cannot be read is reported by its line and kept out."""
 
 import json
+import re
+import tracemalloc
 
 import pytest
 
@@ -117,7 +119,7 @@ def test_sharegpt(tmp_path):
     path.write_text(json.dumps({"conversations": turns}))
     found = thinking.read_session(path)
     assert found.messages == [{"role": "user", "content": "a"}, {"role": "assistant", "content": "<think>b</think>c"}]
-    assert found.problems == ((1, "a turn from 'robot'"),)
+    assert found.problems == ((1, "turn 3: a turn from 'robot', its value a str"),)
     assert "<think>\nb\n</think>\n\nc" in thinking.render(found.messages)
 
 
@@ -130,7 +132,7 @@ def test_broken_lines_are_reported_and_kept_out(tmp_path):
     assert [m["role"] for m in found.messages] == ["user", "assistant", "tool", "assistant"]
     assert [line for line, _ in found.problems] == [2, 3, 5]
     assert "not JSON" in found.problems[0][1] and "int" in found.problems[1][1] and "'robot'" in found.problems[2][1]
-    assert "3 kept out" in str(found) and "line 2: not JSON" in str(found)
+    assert "3 problems" in str(found) and "line 2: not JSON" in str(found)
 
 
 def test_blocks_of_unknown_type_are_reported(tmp_path):
@@ -263,7 +265,8 @@ def test_line_breaks_that_json_may_hold(tmp_path):
 )
 def test_odd_rows_of_a_log_are_reported(tmp_path, row, reason):
     found = thinking.read_session(write(tmp_path, [*OPENAI, row]))
-    assert [(line, reason in why) for line, why in found.problems][:1] == [(5, True)], found.problems
+    assert [reason in why for line, why in found.problems if line == 5] == [True], found.problems
+    assert all("beside the requests" in why for line, why in found.problems if line < 5)
 
 
 def test_odd_items_and_files(tmp_path):
@@ -272,3 +275,89 @@ def test_odd_items_and_files(tmp_path):
         thinking.read_session(tmp_path / "a.json")
     with pytest.raises(InputError, match="(?s)an item of unknown type.*str.*text, image or video"):
         thinking.render([{"role": "user", "content": ["hi"]}])
+
+
+# -------------------------------------------------------------------------------------------------------------- bounds
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"role": "user", "content": NaN}', "NaN, which JSON does not have"),
+        ('{"role": "user", "content": "a", "n": 1e999}', "the number 1e999, which is out of range"),
+        ('{"role": "user", "content": "a", "n": ' + "9" * 401 + "}", "a number of 401 digits"),
+        ('{"role": "user", "content": "a", "content": "b"}', "the key 'content' stands twice in one object"),
+        ('{"role": "user", "content": "a", "n": ' + "[" * 100 + "]" * 100 + "}", "nested too deeply"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"role": "user", "content": 7}', r"content of unknown type \(int\)"),
+        ('{"role": "user", "content": [7]}', r"an item of unknown type \(int\)"),
+        ('{"role": ["user"], "content": "a"}', r"no message: role \['user'\]"),
+        ('{"role": "assistant", "reasoning_content": {}}', "reasoning_content of unknown type"),
+        ('{"role": "assistant", "tool_calls": 1}', "a int where a list is needed"),
+        (
+            '{"role": "assistant", "tool_calls": [{"function": {"arguments": "{}"}}]}',
+            "a tool call without a name: None",
+        ),
+        ('{"role": "assistant", "prompt_ids": [1, -2]}', "prompt_ids are no token ids"),
+        ('{"role": "assistant", "completion_ids": [true]}', "completion_ids are no token ids"),
+        ('{"role": "user", "content": "a", "x": "\\udead"}', "halves of surrogate pairs, read as U.FFFD"),
+    ],
+)
+def test_a_line_out_of_bounds_is_reported_and_the_rest_is_read(tmp_path, line, reason):
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join([lines(OPENAI[:1]), line, lines(OPENAI[1:])]), "utf-8")
+    found = thinking.read_session(path)
+    assert [number for number, _ in found.problems] == [2] and re.search(reason, found.problems[0][1]), found.problems
+    kept = "U.FFFD" in reason
+    assert len(found.messages) == len(OPENAI) + kept
+
+
+def test_a_line_that_is_no_utf_8_is_one_line(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + lines(OPENAI[:1]).encode() + b'\r\n{"role": "user", "content": "\xff"}\r\n')
+    found = thinking.read_session(path)
+    assert found.messages == EXPECTED[:1] and found.problems == ((2, "not UTF-8 (byte 30)"),)
+
+
+def test_a_session_that_is_repeated_under_its_ids_is_read_once(tmp_path):
+    rows = [row | {"uuid": f"u{n}"} for n, row in enumerate(CLAUDE)]
+    other = {**rows[-1], "message": {"id": "n", "content": [{"type": "text", "text": "another"}]}}
+    found = thinking.read_session(write(tmp_path, [*rows, rows[-1], other]))
+    assert found.messages == EXPECTED
+    assert found.problems == (
+        (8, "the same as line 7 (u6); the first counts"),
+        (9, "another content under the id as line 7 (u6); the first counts"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (lines(OPENAI).encode("utf-16"), "(?s)UTF-8 text.*UTF-16"),
+        (lines(OPENAI).encode("utf-32-le"), "(?s)UTF-8 text.*UTF-32"),
+        (b"", "unknown format"),
+        (json.dumps(OPENAI, indent=1)[:-9].encode(), "(?s)unknown format.*line 0, as one document: not JSON .*at line"),
+        (b"{x\n" * 100_001, "(?s)hardly a line.*100,000 problems, the first in line 1: not JSON"),
+    ],
+)
+def test_files_that_are_given_up(tmp_path, data, message):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=message):
+        thinking.read_session(path)
+
+
+def test_problems_are_told_up_to_a_number(tmp_path):
+    found = thinking.read_session(write(tmp_path, [*OPENAI, *[{"role": "robot"}] * 1003]))
+    assert len(found.problems) == 1001 and found.problems[0] == (0, "3 more problems than the 1,000 that are told")
+
+
+@pytest.mark.parametrize(("wide", "times"), [("", 4), ("\N{FOX FACE}", 8.5)])
+def test_a_long_line_is_held_a_few_times_alone(tmp_path, wide, times):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"role": "user", "content": "x" * 3_000_000 + wide}, ensure_ascii=False), "utf-8")
+    tracemalloc.start()
+    found = thinking.read_session(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found.messages[0]["content"]) == 3_000_000 + len(wide) and peak < times * 3_000_000, peak / 3_000_000

@@ -24,6 +24,7 @@ import numpy as np
 
 from labkit.errors import InputError
 from labkit.thinking import common_prefix, rules
+from labkit.thinking.messages import Conversation, conversation, picture
 
 POLICIES = ("strip", "preserve", "drop")
 PADS = ("<|image_pad|>", "<|video_pad|>")
@@ -77,12 +78,17 @@ def calls(
     """
     if policy not in POLICIES:
         raise InputError("no such policy", got=policy, expected=", ".join(POLICIES))
-    replies = [i for i, message in enumerate(messages) if message.get("role") == "assistant"]
+    messages = conversation(messages)
+    replies = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
     if not replies:
         raise InputError("a session without calls", got=f"{len(messages)} messages", expected="an assistant message")
     encode = Encoder(tokenizer)
     questions = [i for i, message in enumerate(messages) if rules.asks(message, i)]
-    sent = [_forgetful(message) for message in messages] if policy == "drop" else messages
+    if not questions or questions[0] > replies[0]:
+        raise InputError(
+            "a reply before the first question", got=f"message {replies[0]}", expected="role user before it"
+        )
+    sent = Conversation(map(_forgetful, messages)) if policy == "drop" else messages
     options = dict(variant=variant, preserve=policy != "strip", tools=tools, enable_thinking=enable_thinking)
     for i in replies:
         pieces = rules.pieces(sent[:i], **options)
@@ -133,7 +139,7 @@ def pictures(message: dict) -> tuple[int, ...]:
     """A negative number for each picture or film of a message, from what it shows or where it lies."""
     content = message.get("content")
     items = content if isinstance(content, list | tuple) else []
-    shown = [repr(sorted(item.items())) for item in items if "text" not in item]
+    shown = [repr(sorted(item.items())) for item in items if picture(item)]
     return tuple(-1 - int.from_bytes(hashlib.sha256(text.encode()).digest()[:3]) for text in shown)
 
 
@@ -153,7 +159,9 @@ def _generated(encode, message, i, opened, options):
     if message.get("completion_ids") is not None:
         return np.asarray(message["completion_ids"], np.int32), 0
     ask = {"role": "user", "content": "?"}
-    written = rules.pieces([ask, message], **(options | {"preserve": True, "tools": None}), add_generation_prompt=False)
+    written = rules.pieces(
+        Conversation([ask, message]), **(options | {"preserve": True, "tools": None}), add_generation_prompt=False
+    )
     own = [piece for piece in written if piece.message == 1][1:-1]  # without the header and the end
     text = "".join(piece.text for piece in own) + "<|im_end|>"
     thought = next((piece.text for piece in own if piece.kind == "think"), "")

@@ -5,7 +5,9 @@ In this folder:
     rules        from messages to a prompt, in the family's variants
     prompt       the kind of every token
     parting      the first difference of two prompts, with its cause
-    importers    recorded sessions of other programs
+    messages     a conversation from elsewhere, checked once
+    importers    recorded sessions of other programs: rows (bounds), readers (formats), parts (what rows hold)
+    templates    a tokenizer's own template, run with bounds in a process apart (stranger)
     vocabulary   the true vocabulary without a checkpoint
 """
 

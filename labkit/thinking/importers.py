@@ -6,16 +6,20 @@
     atif         Agent Trajectory Interchange Format, JSON
     sharegpt     {"conversations": [{"from": ..., "value": ...}]}
 
-A line that cannot be read is kept out and reported with its number and the reason; nothing is dropped in silence. Tool
-arguments that are JSON in a string are parsed, since the template needs a mapping.
+A line, or a part of one, that cannot be read is kept out and reported with its number and the reason; the rest is read.
+Nothing is dropped in silence. Tool arguments that are JSON in a string are parsed, since the template needs a mapping.
 """
 
 import dataclasses
-import json
+import itertools
+import os
 import pathlib
 
 from labkit.errors import InputError
-from labkit.thinking.readers import FORMATS, READERS, as_call
+from labkit.thinking.readers import FORMATS, READERS
+from labkit.thinking.rows import Problems, rows
+
+LOOK = 1000  # rows by which a format is found out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Session:
     Attributes:
         messages: OpenAI messages. tools: JSON schemas, or None.
         format: one of `FORMATS`.
-        problems: (line, reason) of everything that was kept out; line 0 is the file as a whole.
+        problems: (line, reason) of everything that was kept out or read otherwise; line 0 is the file as a whole.
     """
 
     messages: list
@@ -38,7 +42,7 @@ class Session:
         summary = f"{len(self.messages)} messages, {calls} calls ({self.format})"
         lines = [f"  line {line}: {reason}" for line, reason in self.problems[:5]]
         more = [f"  and {len(self.problems) - 5} more"] if len(self.problems) > 5 else []
-        return "\n".join([summary + (f", {len(self.problems)} kept out" if self.problems else ""), *lines, *more])
+        return "\n".join([summary + (f", {len(self.problems)} problems" if self.problems else ""), *lines, *more])
 
 
 def read_session(path: str | pathlib.Path, *, format: str | None = None) -> Session:
@@ -53,19 +57,20 @@ def read_session(path: str | pathlib.Path, *, format: str | None = None) -> Sess
     Raises:
         InputError: no such file, an unknown format, nothing in it that could be read.
     """
-    path = pathlib.Path(path)
-    if not path.is_file():
+    if not isinstance(path, str | os.PathLike) or not pathlib.Path(path).is_file():
         raise InputError("no such session", got=str(path), expected="a JSON or JSONL file")
-    rows, problems = _rows(path.read_text(encoding="utf-8", errors="replace"))
-    chosen = format or _sniffed(rows)
+    path, problems = pathlib.Path(path), Problems()
+    found = rows(path, problems)
+    first = list(itertools.islice(found, LOOK))
+    chosen = format or _sniffed(first)
     if chosen not in FORMATS:
-        raise InputError("a session of unknown format", got=str(format or path.name), expected=", ".join(FORMATS))
-    messages, tools = READERS[chosen](rows, problems)
-    messages = [_checked(message) for message in messages]
+        got = str(format or path.name) + ("" if format else _first(problems))
+        raise InputError("a session of unknown format", got=got, expected=", ".join(FORMATS))
+    messages, tools = READERS[chosen](itertools.chain(_given_away(first), found), problems)
     if not messages:
-        reason = f": line {problems[0][0]}, {problems[0][1]}" if problems else ""
-        raise InputError("nothing in this session could be read", got=f"{path.name}{reason}", expected=chosen)
-    return Session(messages, tools, chosen, tuple(sorted(problems)))
+        got = path.name + _first(problems)
+        raise InputError("nothing in this session could be read", got=got, expected=chosen)
+    return Session(messages, tools, chosen, problems.all())
 
 
 def examples() -> dict[str, pathlib.Path]:
@@ -73,29 +78,16 @@ def examples() -> dict[str, pathlib.Path]:
     return {path.stem: path for path in sorted((pathlib.Path(__file__).parent / "examples").glob("*.jsonl"))}
 
 
-def _rows(text):
-    """((line, object), ...) and the problems: a whole JSON document is one row at line 1."""
-    problems = []
-    try:
-        whole = json.loads(text)
-        if isinstance(whole, dict | list):
-            return [(1, whole)], problems
-    except json.JSONDecodeError:
-        pass
-    rows = []
-    for number, line in enumerate(text.split("\n"), 1):  # JSON may hold other line breaks within a line
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            problems.append((number, f"not JSON ({error.msg} at column {error.colno})"))
-            continue
-        if isinstance(row, dict):
-            rows.append((number, row))
-        else:
-            problems.append((number, f"a {type(row).__name__} where an object is needed"))
-    return rows, problems
+def _given_away(first):
+    """The rows that were looked at, each let go of as it is read."""
+    while first:
+        yield first.pop(0)
+
+
+def _first(problems):
+    """The first problem in words, if there is one."""
+    told = problems.all()
+    return f": line {told[0][0]}, {told[0][1]}" if told else ""
 
 
 def _sniffed(rows):
@@ -115,20 +107,3 @@ def _sniffed(rows):
         if row.get("type") in ("user", "assistant") and "message" in row:
             return "claude-code"
     return None
-
-
-def _checked(message):
-    """A message in the one form: reasoning under its one name, arguments as mappings, no role that templates refuse."""
-    checked = {name: value for name, value in message.items() if value is not None}
-    if checked["role"] == "developer":
-        checked["role"] = "system"
-    if "reasoning" in checked and "reasoning_content" not in checked:
-        checked["reasoning_content"] = checked.pop("reasoning")
-    checked.setdefault("content", "")
-    old = checked.pop("function_call", None)  # of the time before there were tools
-    if isinstance(old, dict) and not checked.get("tool_calls"):
-        checked["tool_calls"] = [old]
-    if calls := checked.get("tool_calls"):
-        inner = [call.get("function") or call for call in calls]
-        checked["tool_calls"] = [as_call(call.get("name"), call.get("arguments")) for call in inner]
-    return checked

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from labkit.errors import InputError
+from labkit.thinking.messages import text, token_ids
 
 CAUSES = (
     "none",
@@ -93,7 +94,7 @@ def divergence(a, b, tokenizer=None) -> Divergence:
         `Divergence`.
 
     Raises:
-        InputError: ids without a tokenizer.
+        InputError: ids without a tokenizer, or neither ids nor a text.
     """
     a, b = (_ids(prompt, tokenizer) for prompt in (a, b))
     if isinstance(a, str):
@@ -135,10 +136,10 @@ def _ids(prompt, tokenizer):
     if isinstance(prompt, str):
         if tokenizer is None:
             return prompt
-        prompt = tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"]
+        prompt = tokenizer(text(prompt, "a prompt", None), add_special_tokens=False, verbose=False)["input_ids"]
     if tokenizer is None:
         raise InputError("ids need a tokenizer to be read", got="ids alone", hint="divergence(a, b, tokenizer)")
-    return np.asarray(prompt, np.int64)
+    return token_ids(prompt, "a prompt's ids")
 
 
 def _cause(past, old, new, begun, left_old, left_new):

@@ -10,7 +10,8 @@ import itertools
 from collections.abc import Sequence
 
 from labkit.errors import InputError
-from labkit.thinking import rules
+from labkit.thinking import rules, templates
+from labkit.thinking.messages import checked_tools, conversation, plain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,12 +94,18 @@ def spans(messages: Sequence[dict], tokenizer, *, variant: str | None = None, **
 def rendered(
     messages: Sequence[dict], tokenizer, *, preserve: bool | None = None, add_generation_prompt: bool = True, **options
 ) -> str:
-    """The prompt by the tokenizer's own template, through transformers; options as for `rules.pieces`."""
+    """The prompt by the tokenizer's own template; options as for `rules.pieces`.
+
+    Raises:
+        InputError: the template refuses the messages, or takes too much time, memory or text.
+    """
     chosen = {name: value for name, value in options.items() if value is not None}
     if preserve is not None:
         chosen["preserve_thinking"] = preserve
-    return tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=add_generation_prompt, **chosen
+    plain(chosen, "options", None)
+    tools = checked_tools(chosen.pop("tools", None))
+    return templates.apply(
+        tokenizer, conversation(messages), tools, add_generation_prompt=add_generation_prompt, **chosen
     )
 
 
@@ -106,14 +113,15 @@ def variant_of(tokenizer) -> str:
     """The variant whose rules a tokenizer's template follows, found by rendering conversations in which all differ.
 
     Raises:
-        InputError: it follows none.
+        InputError: it follows none, or gives no prompt for one of these.
     """
     ask, call = {"role": "user", "content": "a"}, {"name": "f", "arguments": {"x": True}}
     reply = {"role": "assistant", "reasoning_content": "b", "content": "c"}
     inline = {"role": "assistant", "content": "<think>d</think>e", "tool_calls": [call]}
     probes = [([ask, reply, ask], {}), ([ask, reply, ask], {"preserve": True}), ([ask, inline], {})]
+    texts = [rendered(messages, tokenizer, **options) for messages, options in probes]
     for variant in rules.VARIANTS:
-        pairs = [(rules.pieces(m, variant=variant, **o), rendered(m, tokenizer, **o)) for m, o in probes]
+        pairs = [(rules.pieces(m, variant=variant, **o), text) for (m, o), text in zip(probes, texts, strict=True)]
         if all(_as_templated(pieces, text) is not None for pieces, text in pairs):
             return variant
     raise InputError(

@@ -1,9 +1,11 @@
 """From the rows of each format to OpenAI messages: `(rows, problems) -> (messages, tools)`.
 
-A row is (line, object); what cannot be read is added to `problems` as (line, reason) and left out.
+A row is (line, object); what cannot be read is added to `problems` as (line, reason) and left out. Nothing in a row is
+taken to be of the type that it should be: `parts` reads what it holds.
 """
 
-import json
+from labkit.thinking import parts
+from labkit.thinking.rows import Unreadable
 
 COMPACTED = "a compaction; what follows is counted as if all messages before were still sent"
 FORMATS = ("openai", "claude-code", "pi", "atif", "sharegpt")
@@ -14,32 +16,43 @@ def _openai(rows, problems):
 
     A client that does not send reasoning back has it in its earlier responses alone: from there it is filled in.
     """
-    messages, requests, tools, replies = [], [], None, {}
+    messages, beside, tools, replies = [], [], None, {}
+    requests, longest = [], []
     for line, row in rows:
         if isinstance(row, list):
-            messages += [part for part in row if _has_role(part, line, problems)]
+            messages += _messages(row, line, problems)
             continue
         inner = row.get("request")
         row = (inner if isinstance(inner, dict) else {}) | {k: v for k, v in row.items() if k != "request"}
         if isinstance(row.get("messages"), list):
-            conversation = [part for part in row["messages"] if _has_role(part, line, problems)]
-            if reply := _response(row, line, problems):
+            conversation = _messages(row["messages"], line, problems)
+            reply = parts.tried(_response, row, line, problems)
+            if reply:
                 replies.setdefault(len(conversation), []).append(reply)
                 conversation = [*conversation, reply]
-            requests.append((line, conversation))
-            tools = row.get("tools") or tools
-        elif _has_role(row, line, problems):
-            messages.append(row)
+            requests.append((line, [hash(_core(message)) for message in conversation]))
+            longest = max(longest, conversation, key=len)
+            tools = parts.tried(parts.tools, row.get("tools"), line, problems) or tools
+        elif (message := parts.tried(parts.message, row, line, problems)) is not None:
+            messages.append(message)
+            beside.append(line)
     if not requests:
         return messages, tools
-    _, longest = max(requests, key=lambda request: len(request[1]))
+    for line in beside:
+        problems.append((line, "a message beside the requests of a log"))
+    cores = [hash(_core(message)) for message in longest]
     for line, conversation in requests:
-        if list(map(_core, conversation)) != list(map(_core, longest[: len(conversation)])):
+        if conversation != cores[: len(conversation)]:
             problems.append((line, "another conversation than the longest request, or one that was rewritten"))
     return [_with_reasoning(message, replies.get(at, ())) for at, message in enumerate(longest)], tools
 
 
-def _response(row, line, problems):
+def _messages(row, line, problems):
+    found = [parts.tried(parts.message, part, line, problems, f"message {n}: ") for n, part in enumerate(row, 1)]
+    return [message for message in found if message is not None]
+
+
+def _response(row):
     """The assistant's message of a response, or None."""
     answer = row.get("response") if isinstance(row.get("response"), dict) else row
     choices = answer.get("choices")
@@ -48,182 +61,150 @@ def _response(row, line, problems):
         return None
     message = first.get("message") if isinstance(first, dict) else None
     if not isinstance(message, dict):
-        problems.append((line, "a response without a message"))
-        return None
-    return {"role": "assistant"} | message
+        raise Unreadable("a response without a message")
+    return parts.message({"role": "assistant"} | message)
 
 
 def _core(message):
     """What two copies of a message must agree in: who said which words."""
-    return message.get("role"), _text(message.get("content") or "").strip()
+    content = message["content"]
+    words = content if isinstance(content, str) else "\n".join(item["text"] for item in content if "text" in item)
+    return message["role"], words.strip()
 
 
 def _with_reasoning(message, responses):
-    names = ("reasoning_content", "reasoning")
-    if any(message.get(name) for name in names):
+    if message.get("reasoning_content"):
         return message
     known = next((reply for reply in responses if _core(reply) == _core(message)), {})
-    return message | {name: known[name] for name in names if known.get(name)}
+    return message | {name: known[name] for name in ("reasoning_content",) if known.get(name)}
 
 
 def _claude_code(rows, problems):
-    messages, by_id = [], {}
+    messages, by_id, seen = [], {}, {}
     for line, row in rows:
         kind, inner = row.get("type"), row.get("message")
         if row.get("subtype") == "compact_boundary":
             problems.append((line, COMPACTED))
-        if kind not in ("user", "assistant") or row.get("isSidechain") or row.get("isMeta"):
+        if kind not in ("user", "assistant"):
+            if inner is not None or not isinstance(kind, str):
+                problems.append((line, f"a line of unknown type {parts.shown(kind)}"))
+            continue
+        if parts.tried(_aside, row, line, problems) is not False:
             continue
         if not isinstance(inner, dict) or "content" not in inner:
             problems.append((line, f"a {kind} line without a message"))
-            continue
-        if kind == "user":
-            messages += _blocks_of_user(inner["content"], line, problems)
-            continue
-        same = by_id.get(inner.get("id")) if inner.get("id") else None
-        if same is None:
-            same = {"role": "assistant", "content": ""}
-            messages.append(same)
-            by_id[inner.get("id")] = same
-        _blocks_of_assistant(same, inner["content"], line, problems)
+        elif not parts.repeated(row.get("uuid"), inner, line, seen, problems):
+            if kind == "user":
+                messages += parts.of_user(inner["content"], line, problems)
+            else:
+                reply = parts.tried(_begun, inner.get("id"), line, problems, "", messages, by_id)
+                parts.of_assistant(reply, inner["content"], line, problems)
     return messages, None
 
 
+def _aside(row):
+    """Whether a line is no part of the conversation with the user."""
+    for name in ("isSidechain", "isMeta"):
+        if not isinstance(row.get(name) or False, bool):
+            raise Unreadable(f"{name} is {parts.shown(row[name])}, not true or false")
+    return bool(row.get("isSidechain") or row.get("isMeta"))
+
+
+def _begun(name, messages, by_id):
+    """The message that blocks of this id belong to, a new one if there is none."""
+    if name is not None and not isinstance(name, str):
+        raise Unreadable(f"a message id that is no text: {parts.shown(name)}")
+    if name and name in by_id:
+        return by_id[name]
+    messages.append({"role": "assistant", "content": ""})
+    if name:
+        by_id[name] = messages[-1]
+    return messages[-1]
+
+
 def _pi(rows, problems):
-    messages = []
+    messages, seen = [], {}
     for line, row in rows:
         if row.get("type") == "compaction":
             problems.append((line, COMPACTED))
-        if row.get("type") != "message":
-            continue
         inner = row.get("message")
+        if row.get("type") != "message":
+            if inner is not None or not isinstance(row.get("type"), str):
+                problems.append((line, f"a line of unknown type {parts.shown(row.get('type'))}"))
+            continue
         if not isinstance(inner, dict) or inner.get("role") not in ("user", "assistant", "toolResult"):
             problems.append((line, "a message of unknown role"))
             continue
-        content = inner.get("content", "")
+        if "content" not in inner:
+            problems.append((line, "a message without content"))
+            continue
+        if parts.repeated(row.get("id"), inner, line, seen, problems):
+            continue
+        content = inner["content"]
         if inner["role"] == "assistant":
-            reply = {"role": "assistant", "content": ""}
-            _blocks_of_assistant(reply, content, line, problems)
-            messages.append(reply)
+            messages.append({"role": "assistant", "content": ""})
+            parts.of_assistant(messages[-1], content, line, problems)
         elif inner["role"] == "user":
-            messages += _blocks_of_user(content, line, problems)
-        else:
-            messages.append({"role": "tool", "content": _shown(content)})
+            messages += parts.of_user(content, line, problems)
+        elif (result := parts.tried(parts.result, content, line, problems)) is not None:
+            messages.append({"role": "tool", "content": result})
     return messages, None
 
 
 def _atif(rows, problems):
     messages, tools = [], None
     for line, row in rows:
-        tools = (row.get("agent") or {}).get("tool_definitions") or tools
-        for n, step in enumerate(row.get("steps", [])):
-            role = {"user": "user", "agent": "assistant", "system": "system"}.get(step.get("source"))
-            if role is None:
-                problems.append((line, f"step {n + 1} of unknown source {step.get('source')!r}"))
-                continue
-            message = {"role": role, "content": _text(step.get("message") or "")}
-            if role == "assistant" and isinstance(step.get("reasoning_content"), str):
-                message["reasoning_content"] = step["reasoning_content"]
-            if calls := step.get("tool_calls"):
-                message["tool_calls"] = [as_call(call.get("function_name"), call.get("arguments")) for call in calls]
-            messages.append(message)
-            for result in (step.get("observation") or {}).get("results", []):
-                messages.append({"role": "tool", "content": _text(result.get("content") or "")})
+        if "steps" not in row:
+            problems.append((line, "an object without steps"))
+        agent = parts.tried(parts.mapping, row.get("agent"), line, problems, "agent: ") or {}
+        tools = parts.tried(parts.tools, agent.get("tool_definitions"), line, problems) or tools
+        for n, step in enumerate(parts.tried(parts.many, row.get("steps"), line, problems, "steps: ") or [], 1):
+            messages += parts.tried(_step, step, line, problems, f"step {n} ") or []
     return messages, tools
 
 
+def _step(step):
+    """The messages of a step: what was said, and the results of its calls."""
+    step = parts.mapping(step)
+    source = step.get("source")
+    role = {"user": "user", "agent": "assistant", "system": "system"}.get(source if isinstance(source, str) else None)
+    if role is None:
+        raise Unreadable(f"of unknown source {parts.shown(source)}")
+    if "message" not in step:
+        raise Unreadable("without a message")
+    said = {"role": role, "content": parts.words(step["message"])}
+    if role == "assistant":
+        said["reasoning_content"] = step.get("reasoning_content")
+    if calls := parts.many(step.get("tool_calls")):
+        calls = [parts.mapping(call) for call in calls]
+        said["tool_calls"] = [{"name": call.get("function_name"), "arguments": call.get("arguments")} for call in calls]
+    results = [parts.mapping(one) for one in parts.many(parts.mapping(step.get("observation")).get("results"))]
+    if any(not {"content", "subagent_trajectory_ref"} & set(result) for result in results):
+        raise Unreadable("with a result that shows nothing")
+    results = [{"role": "tool", "content": parts.words(result.get("content"))} for result in results]
+    return [parts.message(message) for message in (said, *results)]
+
+
 def _sharegpt(rows, problems):
-    roles = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
-    roles |= {"tool": "tool", "observation": "tool", "function_response": "tool"}
     messages = []
     for line, row in rows:
-        for turn in row.get("conversations", []):
-            if turn.get("from") not in roles or not isinstance(turn.get("value"), str):
-                problems.append((line, f"a turn from {turn.get('from')!r}"))
-                continue
-            messages.append({"role": roles[turn["from"]], "content": turn["value"]})
+        if "conversations" not in row:
+            problems.append((line, "an object without conversations"))
+        turns = parts.tried(parts.many, row.get("conversations"), line, problems, "conversations: ")
+        for n, turn in enumerate(turns or [], 1):
+            if (message := parts.tried(_turn, turn, line, problems, f"turn {n}: ")) is not None:
+                messages.append(message)
     return messages, None
 
 
+def _turn(turn):
+    roles = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
+    roles |= {"tool": "tool", "observation": "tool", "function_response": "tool"}
+    turn = parts.mapping(turn)
+    who, said = turn.get("from"), turn.get("value")
+    if not isinstance(who, str) or who not in roles or not isinstance(said, str):
+        raise Unreadable(f"a turn from {parts.shown(who)}, its value a {type(said).__name__}")
+    return {"role": roles[who], "content": said}
+
+
 READERS = dict(zip(FORMATS, (_openai, _claude_code, _pi, _atif, _sharegpt), strict=True))
-
-
-# ------------------------------------------------------------------------------------------------------------ parts
-
-
-def _has_role(part, line, problems):
-    if isinstance(part, dict) and part.get("role") in ("system", "developer", "user", "assistant", "tool"):
-        return True
-    problems.append((line, f"no message: role {part.get('role')!r}" if isinstance(part, dict) else "no message"))
-    return False
-
-
-def _blocks_of_user(content, line, problems):
-    """Messages of a user's line: results of tools first, each its own, then what was typed."""
-    results, typed = [], []
-    for block in [{"type": "text", "text": content}] if isinstance(content, str) else content:
-        if not isinstance(block, dict):
-            problems.append((line, f"a {type(block).__name__} where a block is needed"))
-        elif block.get("type") == "tool_result":
-            results.append({"role": "tool", "content": _shown(block.get("content") or "")})
-        elif block.get("type") in ("text", "image"):
-            typed.append(_item(block))
-        else:
-            problems.append((line, f"a block of unknown type {block.get('type')!r}"))
-    plain = all("text" in item for item in typed)
-    content = "\n".join(item["text"] for item in typed) if plain else typed
-    return results + ([{"role": "user", "content": content}] if typed else [])
-
-
-def _blocks_of_assistant(message, content, line, problems):
-    """Add blocks of text, thinking and calls to an assistant's message."""
-    for block in [{"type": "text", "text": content}] if isinstance(content, str) else content:
-        kind = block.get("type")
-        if kind == "text":
-            message["content"] += block.get("text", "")
-        elif kind == "thinking":
-            message["reasoning_content"] = message.get("reasoning_content", "") + block.get("thinking", "")
-        elif kind in ("tool_use", "toolCall"):
-            arguments = block.get("input", block.get("arguments"))
-            message.setdefault("tool_calls", []).append(as_call(block.get("name"), arguments))
-        else:
-            problems.append((line, f"a block of unknown type {kind!r}"))
-
-
-def _item(block):
-    """A block as an item of OpenAI content; a picture with what it shows or where it lies."""
-    if "text" in block:
-        return {"type": "text", "text": block["text"]}
-    return {"type": "image"} | {name: block[name] for name in ("source", "data") if name in block}
-
-
-def _shown(content):
-    """Text of a result, or its items if there are pictures among them."""
-    blocks = [block for block in content if isinstance(block, dict)] if isinstance(content, list) else []
-    if any(block.get("type") == "image" for block in blocks):
-        return [_item(block) for block in blocks if "text" in block or block.get("type") == "image"]
-    return _text(content)
-
-
-def _text(content):
-    """Text of a content that is a string or a list of blocks."""
-    if isinstance(content, str):
-        return content
-    return "\n".join(block.get("text", "") for block in content if isinstance(block, dict) and "text" in block)
-
-
-def as_call(name: str, arguments) -> dict:
-    """A tool call in the one form, its arguments a mapping."""
-    return {"type": "function", "function": {"name": str(name), "arguments": _mapping(arguments)}}
-
-
-def _mapping(arguments):
-    """Arguments as a mapping; what is none becomes one, under the name `input`."""
-    if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments) if arguments.strip() else {}
-        except json.JSONDecodeError:
-            return {"input": arguments}
-    if arguments is None:
-        return {}
-    return arguments if isinstance(arguments, dict) else {"input": arguments}

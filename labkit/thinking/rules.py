@@ -16,6 +16,7 @@ import json
 from collections.abc import Sequence
 
 from labkit.errors import InputError
+from labkit.thinking.messages import checked_tools, conversation, function, picture, shown
 
 VARIANTS = ("3.5", "3.5-nothink", "3.6", "3.8")
 KINDS = ("frame", "system", "user", "think", "answer", "call", "tool", "open")
@@ -109,14 +110,15 @@ def pieces(
     """
     if variant not in VARIANTS:
         raise InputError("no such variant of the template", got=variant, expected=", ".join(VARIANTS))
+    messages, tools = conversation(messages), checked_tools(tools)
     if not messages:
-        raise InputError("no messages", got=messages, expected="a list of at least one message of role user")
+        raise InputError("no messages", got="[]", expected="a list of at least one message of role user")
     effort = _effort(variant, enable_thinking, reasoning_effort)
     last = last_query(messages)
     preserved = not variant.startswith("3.5") and (preserve is True or (variant == "3.8" and preserve is None))
     written = _head(messages, tools, effort, variant)
     for i, message in enumerate(messages):
-        role, body = message.get("role"), content_text(message, i)
+        role, body = message["role"], content_text(message, i)
         if role == "system":
             if i:
                 raise InputError("a system message stands first or nowhere", got=f"message {i}")
@@ -127,7 +129,9 @@ def pieces(
         elif role == "tool":
             written += _observed(messages, i, body.strip())
         else:
-            raise InputError("no such role", got=role, expected="system, user, assistant, tool", hint=f"message {i}")
+            raise InputError(
+                "no such role", got=shown(role), expected="system, user, assistant, tool", hint=f"message {i}"
+            )
     if add_generation_prompt:
         thinks = enable_thinking is True if variant == "3.5-nothink" else enable_thinking is not False
         written += [Piece(f"{BEGIN}assistant\n", "open"), Piece("<think>\n" if thinks else EMPTY, "open")]
@@ -140,6 +144,7 @@ def last_query(messages: Sequence[dict]) -> int:
     Raises:
         InputError: there is none.
     """
+    messages = conversation(messages)
     for i in range(len(messages) - 1, -1, -1):
         if asks(messages[i], i):
             return i
@@ -147,7 +152,7 @@ def last_query(messages: Sequence[dict]) -> int:
 
 
 def asks(message: dict, i: int) -> bool:
-    """Whether a person wrote message `i`: role user, and not just an observation in `<tool_response>` tags."""
+    """Whether a person wrote checked message `i`: role user, and not just an observation in `<tool_response>` tags."""
     if message.get("role") != "user":
         return False
     text = content_text(message, i).strip()
@@ -155,30 +160,21 @@ def asks(message: dict, i: int) -> bool:
 
 
 def content_text(message: dict, i: int) -> str:
-    """The content of a message as text, pads in the place of pictures.
+    """The content of a checked message as text, pads in the place of pictures.
 
     Raises:
-        InputError: content of an unknown type; a picture in the system message.
+        InputError: a picture in the system message.
     """
     content = message.get("content")
     if content is None or isinstance(content, str):
         return content or ""
-    if not isinstance(content, list | tuple):
-        raise InputError("content of unknown type", got=type(content).__name__, expected="str, None, a list of items")
     parts = []
     for item in content:
-        if not isinstance(item, dict):
-            got, hint = type(item).__name__, f"message {i}"
-            raise InputError("an item of unknown type", got=got, expected="text, image or video", hint=hint)
-        for pad, names in (("image", ("image", "image_url")), ("video", ("video",))):
-            if item.get("type") == pad or any(name in item for name in names):
-                if message.get("role") == "system":
-                    raise InputError("a system message holds no pictures", got=pad, hint=f"message {i}")
-                parts.append(f"<|vision_start|><|{pad}_pad|><|vision_end|>")
-                break
+        if pad := picture(item):
+            if message["role"] == "system":
+                raise InputError("a system message holds no pictures", got=pad, hint=f"message {i}")
+            parts.append(f"<|vision_start|><|{pad}_pad|><|vision_end|>")
         else:
-            if "text" not in item:
-                raise InputError("an item of unknown type", got=sorted(item), expected="text, image or video")
             parts.append(item["text"])
     return "".join(parts)
 
@@ -186,7 +182,7 @@ def content_text(message: dict, i: int) -> str:
 def split_thinking(message: dict, body: str, variant: str) -> tuple[str, str]:
     """(reasoning, answer) of an assistant's message; a tag inside the text counts if no reasoning is given apart."""
     reasoning = message.get("reasoning_content")
-    if isinstance(reasoning, str):
+    if reasoning is not None:
         return reasoning.strip(), body
     if variant != "3.8" and "</think>" in body:
         parts = body.split("</think>")
@@ -198,7 +194,7 @@ def _head(messages, tools, effort, variant):
     system = messages[0] if messages[0].get("role") == "system" else None
     text = content_text(system, 0).strip() if system else ""
     parts = [effort] if effort else []
-    if tools and isinstance(tools, list | tuple):
+    if tools:
         parts.append(TOOLS_HEAD + "".join("\n" + as_json(tool) for tool in tools) + TOOLS_FOOT)
     at = 0 if system else -1
     if not parts and not (system and (text or variant != "3.8")):
@@ -215,10 +211,9 @@ def _reply(message, body, i, thinks, variant):
     reasoning, answer = split_thinking(message, body, variant)
     inside = [Piece(f"<think>\n{reasoning}\n</think>\n\n", "think", i)] if thinks else []
     inside.append(Piece(answer, "answer", i))
-    calls = message.get("tool_calls") or []
-    for n, call in enumerate(calls if isinstance(calls, list | tuple) else []):
+    for n, call in enumerate(message.get("tool_calls") or []):
         gap = "\n" if n else ("\n\n" if answer.strip() else "")
-        inside.append(Piece(gap + _call(call.get("function") or call, i, variant), "call", i))
+        inside.append(Piece(gap + _call(function(call), i, variant), "call", i))
     return inside
 
 
@@ -229,7 +224,7 @@ def _call(call, i, variant):
     if not isinstance(arguments, dict):
         raise InputError(
             "arguments of a tool call must be a mapping",
-            got=arguments,
+            got=shown(arguments),
             expected="{name: value}",
             hint=f"json.loads them first (message {i}, {call.get('name')})",
         )
