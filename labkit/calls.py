@@ -32,8 +32,9 @@ def trace(
     asked = prompts.kept_positions(rows, logits)
     prompts.check_passes(lab, rows, chunk, before)
     lab.check_room(length + before)
-    options = dict(logits=sum(map(len, asked)), device=device, chunk=chunk, grad=grad)
-    plan.admit_trace(lab, tokens=length * len(rows), wanted=wanted, **options)
+    facts = dict(prompts=len(rows), padded=len(set(map(len, rows))) > 1, cached=None if cache is None else before)
+    options = dict(logits=max(map(len, asked)), device=device, chunk=chunk, grad=grad) | facts
+    plan.admit_trace(lab, tokens=length, wanted=wanted, **options)
     start = [_cache.start_of(cache, wanted, row) for row in range(len(rows))]
     chosen = position_ids is not None
     ids, mask, position_ids = prompts.placed(rows[0], position_ids, before) if chosen else prompts.padded(rows)
@@ -68,7 +69,7 @@ def generate(
 ) -> Run:
     """A `Run` over a prompt's ids [T] and its continuation; see `Lab.generate`."""
     wanted = wanted_seams(lab.spec, layers, seams)
-    plan.admit_trace(lab, tokens=len(ids) + max_new_tokens, wanted=wanted, logits=1, device=None)
+    plan.admit_generate(lab, tokens=len(ids), new=max_new_tokens, wanted=wanted)
     with Recorder(call, lab.model, lab.spec, wanted) as recorder:
         whole, last = passes.generate(lab, ids, max_new_tokens, temperature, seed, options)
         recorded, rotary = recorder.joined(len(whole))

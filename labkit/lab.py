@@ -240,7 +240,9 @@ class Lab:
 
     def fork(self, snap: _cache.Snapshot, n: int) -> list[_cache.HybridCache]:
         """`n` caches that continue from one snapshot, none of which sees what another reads; see `cache.restore`."""
-        return [self.restore(snap) for _ in range(_whole(n, "n", least=1, most=_cache.BRANCHES))]
+        n = _whole(n, "n", least=1, most=_cache.BRANCHES)
+        _plan.admit_copies(self, want="lab.fork", length=snap.length, each=snap.nbytes["own"], n=n)
+        return [self.restore(snap) for _ in range(n)]
 
     def resume(self, snap: _cache.Snapshot, prompt: str | Sequence[int] | torch.Tensor, **options) -> Run:
         """Trace a whole prompt whose beginning a snapshot already holds: only the rest is computed.
@@ -272,7 +274,9 @@ class Lab:
         if getattr(ids, "ndim", 0) != 2:
             hint = "lab.logits(run.ids[None])"
             raise InputError("ids of one or more rows", got=type(ids).__name__, expected="[batch, T]", hint=hint)
-        self.check_room(ids.shape[1] + (0 if cache is None else cache.get_seq_length()))
+        before = None if cache is None else cache.get_seq_length()
+        self.check_room(ids.shape[1] + (before or 0))
+        _plan.admit_logits(self, tokens=ids.shape[1], prompts=len(ids), cached=before)
         with self.scopes.call():
             return passes.feed(self, ids, cache=cache, columns=[ids.shape[1] - 1])[:, 0]
 

@@ -4,7 +4,7 @@
     def memory(run, *, layer, tokens=None, heads=None): ...
 
 The function reads one layer and returns a Dataset whose attributes hold `parity` and `tolerance`
-(`Run.check_parity`). The decorator checks what it is given, refuses a result that would not fit, adds `model`, `layer`,
+(`Run.check_parity`). The decorator checks what it is given, refuses what would not fit, adds `model`, `layer`,
 `reading` and `scaling`, and stacks several layers along a first axis `layer`. `lab.plan` asks it what a request needs.
 """
 
@@ -24,6 +24,7 @@ from labkit.spec import Spec
 from labkit.trace import Run, layers_of
 
 PLAIN = bool | int | float | str | list | tuple | range  # options that a hint can repeat
+SIZES = ("heads", "rows", "samples")  # options of a reading that say how much of it is asked for
 LOST = {"str": "a text", "Lab": "a lab"}  # what people give where a run belongs
 
 
@@ -34,6 +35,7 @@ class Request:
     Attributes:
         spec: `Spec`. tokens: of the run. sources: tokens that can be read, those of a warm cache included.
         heads, rows: how many of each. width: bytes of an activation.
+        group: most of the query heads that read one key head. chosen: whether rows were, or samples.
         options: what else was given to the reading, by name.
     """
 
@@ -44,6 +46,8 @@ class Request:
     rows: int
     width: int
     options: Mapping = dataclasses.field(default_factory=dict)
+    group: int = 1
+    chosen: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,14 +81,17 @@ class Needs:
     ) -> Request:
         """A request of this reading; `heads`, `rows` and `options`, the others by name, as the reading takes them."""
         axis = "head" if self.kind == "deltanet" else "query_head"
-        many = len(select(heads, spec.axis_sizes[axis], axis))
+        which = select(heads, spec.axis_sizes[axis], axis)
+        group = 1 if axis == "head" else max(map(len, spec.kv_groups(which).values()))
         if samples is not None:
             lines = min(samples, tokens)
         elif rows is None:
             lines = 1 if "token" in self.options else tokens
         else:
             lines = len(select(rows, tokens, "token"))
-        return Request(spec, tokens, tokens if sources is None else sources, many, lines, width, options or {})
+        sources = tokens if sources is None else sources
+        chosen = rows is not None or samples is not None
+        return Request(spec, tokens, sources, len(which), lines, width, options or {}, group, chosen)
 
 
 def reading(
@@ -114,13 +121,12 @@ def reading(
             check_run(run, name, *more, takes=options, layer=layer, **chosen)
             layers = layers_of(run.spec, [] if layer is None else layer, kind, name, instead)
             chosen = wholes(chosen, {"samples": 1} | (least or {}), optional)
+            admit(run, layers, read.needs, chosen)
             results = [one_layer(run, more, index, chosen) for index in layers]
             return results[0] if is_index(layer) else stacked(results)
 
         @torch.no_grad()
         def one_layer(run, more, layer, chosen):
-            sizes = {key: chosen[key] for key in ("heads", "rows", "samples") if chosen.get(key) is not None}
-            admit(run, layer, read.needs, sizes, {key: value for key, value in chosen.items() if key not in sizes})
             data = function(run, *more, layer=layer, **chosen)
             data.attrs = {"model": run.model, "layer": layer, "reading": name} | data.attrs
             if run.scaling.kind != "none":
@@ -161,23 +167,29 @@ def check_run(run, name: str, *more, takes: tuple = ("run",), **chosen) -> None:
         raise InputError(f"{name} reads a run", got=LOST.get(wrong[0], wrong[0]), expected=expected, hint=hint)
 
 
-def admit(run: Run, layer: int, needs: Needs, chosen: dict, options: dict) -> None:
-    """Refuse a reading whose result would not fit; before anything is allocated."""
-    seam, sources = run.seams[layer, needs.seams[-1]], run.start.length + len(run)
+def admit(run: Run, layers: Sequence[int], needs: Needs, chosen: Mapping) -> None:
+    """Refuse a reading of these layers whose results, or scratch, would not fit; before anything is allocated."""
+    seam = run.seams[layers[0], needs.seams[-1]]
+    sizes = {key: chosen[key] for key in SIZES if chosen.get(key) is not None}
+    options = {key: value for key, value in chosen.items() if key not in sizes}
 
-    def result(needs, **chosen):
-        sizes = dict(sources=sources, width=seam.element_size(), options=options)
-        request = needs.request(run.spec, len(run), **sizes, **chosen)
-        return needs.cost(request).result
+    def parts(needs, count, **chosen):
+        facts = dict(sources=run.start.length + len(run), width=seam.element_size(), options=options)
+        cost = needs.cost(needs.request(run.spec, len(run), **facts, **chosen))
+        results = cost.result * (2 * count if count > 1 else 1)  # several are stacked, which copies them
+        return {"result": results, "scratch of the reading": cost.scratch}
 
-    smaller = {"heads": [0], "rows": range(-min(64, len(run)), 0)}
-    ways = [
-        (f"{name}={value}", result(needs, **chosen | {name: value}))
-        for name, value in smaller.items()
-        if name in needs.options
-    ]
-    ways += [(name, result(plan.readings()[name])) for name in needs.cheaper] if needs.cheaper else []
-    plan.admit(needs.name, len(run), result(needs, **chosen), seam.device, ways)
+    ways = {f"layer={layers[0]}": parts(needs, 1, **sizes)} if len(layers) > 1 else {}
+    smaller, taken = {"heads": [0], "rows": range(-min(64, len(run)), 0)}, {}
+    for name in smaller if "samples" not in sizes else ("heads",):
+        if name in needs.options:  # each alone, then all of them
+            for some in ({name: smaller[name]}, taken := taken | {name: smaller[name]}):
+                ways[", ".join(f"{key}={value}" for key, value in some.items())] = parts(needs, 1, **sizes | some)
+    ways |= {name: parts(plan.readings()[name], 1) for name in needs.cheaper}
+    whole = parts(needs, len(layers), **sizes)
+    plan.admit(needs.name, len(run), whole, seam.device, [(way, sum(less.values())) for way, less in ways.items()])
+    if seam.device.type != "cpu":  # what is labelled lies in host memory
+        plan.admit(needs.name, len(run), {"result": whole["result"]}, torch.device("cpu"))
 
 
 def axis(run: Run, name: str, rows: Sequence[int] | None = None, *, cached: bool = False) -> dict:

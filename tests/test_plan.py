@@ -44,13 +44,12 @@ def test_trace(shaped, tokens, seams):
 
 
 def test_a_graph_is_planned(shaped):
-    """Autograd keeps more than the seams; how much depends on the kernels, so the estimate is a bound below 1.6x."""
     ids = tiny.ids(512)
     shaped.trace(ids[:3], grad=True)
-    peak, kept, _ = measure.peak(lambda: shaped.trace(ids, grad=True))
+    peak, _, _ = measure.peak(lambda: shaped.trace(ids, grad=True))
     planned = shaped.plan(tokens=512, grad=True)
-    assert planned.parts["graph"] > 0 == shaped.plan(tokens=512).parts["graph"]
-    assert peak < planned.peak < 1.6 * peak, f"planned {planned.peak:,}, counted {peak:,}"
+    assert planned.parts["graph"] > 0 and "graph" not in shaped.plan(tokens=512).parts
+    within(planned.peak, peak)
 
 
 @pytest.mark.parametrize("chunk", [128, 512])
@@ -113,18 +112,18 @@ def test_a_map_of_a_run_above_the_budget_is_refused_before_it_is_made(lab, monke
     from labkit import attention, deltanet
 
     run = lab.trace(tiny.ids(300))
-    monkeypatch.setattr(plan.card, "budget", lambda device: (500_000, "host memory"))
+    monkeypatch.setattr(plan.card, "budget", lambda device: (1_400_000, "host memory"))
     monkeypatch.setattr(torch.Tensor, "__matmul__", lambda *_: pytest.fail("the map was begun"))
     monkeypatch.setattr(torch, "einsum", lambda *_: pytest.fail("the map was begun"))
-    said = r"would not fit.*got: .*at most 488.28 KiB \(host memory\).*try: "
+    said = r"would not fit.*got: .*at most 1.34 MiB \(host memory\).*try: "
     with pytest.raises(BudgetError, match="(?s)attention.pattern of 300 tokens " + said + r".*rows=range\(-64, 0\)"):
         attention.pattern(run, layer=4)
     with pytest.raises(BudgetError, match="(?s)attention.contribution of 300 tokens " + said):
         attention.contribution(run, lab, layer=4)
-    with pytest.raises(BudgetError, match="(?s)deltanet.implied_attention of 300 tokens " + said + ".*implied_row"):
+    with pytest.raises(BudgetError, match="(?s)deltanet.implied_attention of 300 tokens " + said + r"heads=\[0\]"):
         deltanet.implied_attention(run, layer=1)
     monkeypatch.undo()
-    monkeypatch.setattr(plan.card, "budget", lambda device: (500_000, "host memory"))  # and what was named, fits
+    monkeypatch.setattr(plan.card, "budget", lambda device: (1_400_000, "host memory"))  # and what was named, fits
     assert attention.pattern(run, layer=4, rows=range(-64, 0)).sizes["token"] == 64
 
 

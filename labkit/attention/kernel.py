@@ -46,9 +46,27 @@ def serves(method: str | None, statistics: Statistics, q: torch.Tensor, k: torch
     if method == "kernel" and not able:
         expected = "cpu or cuda, or method='tiles'"
         raise InputError("kernels run on a CPU or an NVIDIA card", got=q.device.type, expected=expected)
-    cheap = 1 + -(-_columns(statistics) // q.shape[-1]) <= CALLS
-    exact = q.dtype == k.dtype == torch.float32
-    return method == "kernel" or (method is None and able and whole and not statistics.links and cheap and exact)
+    exact = able and whole and not statistics.links and q.dtype == k.dtype == torch.float32
+    return chosen(method, columns(statistics.blocks, statistics.kinds), q.shape[-1], exact)
+
+
+def chosen(method: str | None, values: int, head_dim: int, exact: bool) -> bool:
+    """Whether kernels that mix so many `values` beside the keys are taken; `exact` says that they could be."""
+    return method == "kernel" or (method is None and exact and 1 + -(-values // head_dim) <= CALLS)
+
+
+def columns(blocks: int, kinds: int) -> int:
+    """Values that are mixed beside the keys: every block, the sink, the place in the block, every segment."""
+    return blocks + 2 + kinds
+
+
+def scratch(group: int, rows: int, sources: int, head_dim: int, values: int, block: int) -> int:
+    """Bytes that `add` takes beside the statistics, for the largest group of heads that read one key head."""
+    taken = group * min(rows, _step(group, values, block))
+    mixed = -(-values // head_dim) * head_dim
+    near = max(12 * block, 24 * values)  # tiles in which bounds fall; masses of blocks in float64
+    read = 4 * head_dim + 2 * mixed  # queries and what they read; columns
+    return taken * (near + 4 * read + 12 * sources.bit_length()) + 8 * sources * head_dim
 
 
 def add(statistics: Statistics, q: torch.Tensor, k: torch.Tensor, first: int, gate: torch.Tensor | None = None) -> None:
@@ -63,8 +81,7 @@ def add(statistics: Statistics, q: torch.Tensor, k: torch.Tensor, first: int, ga
     if begin > first:
         part = slice(0, begin - first)
         statistics.add(q[part], k, torch.arange(first, begin), None if gate is None else gate[part])
-    wide = max(map(len, statistics.groups.values())) * max(_columns(statistics), 2 * block)
-    step = max(block, WEIGHTS // wide // block * block)
+    step = _step(max(map(len, statistics.groups.values())), columns(statistics.blocks, statistics.kinds), block)
     for a in range(begin, last, step):
         b = min(a + step, last)
         rows, groups = slice(a - first, b - first), []
@@ -99,9 +116,9 @@ def _call(q, k, v, causal):
     return out[0].float(), lse[0, :, : q.shape[1]].float()
 
 
-def _columns(statistics):
-    """Values that are mixed beside the keys: every block, the sink, the place in the block, every segment."""
-    return statistics.blocks + 2 + statistics.kinds
+def _step(group, values, block):
+    """Rows at once."""
+    return max(block, WEIGHTS // (group * max(values, 2 * block)) // block * block)
 
 
 def _row_statistics(statistics, places, q, k, first):

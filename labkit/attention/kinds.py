@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from labkit.arguments import whole
-from labkit.attention.softmax import SEAMS, TILE, Softmax, chosen, parts_cost
+from labkit.attention.softmax import SEAMS, TILE, Softmax, chosen, map_cost, parts_cost
 from labkit.errors import InputError, LayerError
 from labkit.lab import Lab
 from labkit.notation import QUANTITIES, Quantity, label, select, whole_numbers
-from labkit.plan import Cost
+from labkit.plan import Cost, Plan, make
 from labkit.reading import Request, reading
-from labkit.trace import Run
+from labkit.spec.memory import dtype_bytes
+from labkit.trace import Run, layers_of
 
 if TYPE_CHECKING:
     import xarray
@@ -75,7 +76,8 @@ def scores(
         `<name>_spread`; parity is the worst of all prompts.
 
     Raises:
-        InputError: a run or a text in place of the lab, rows that do not fit the window. LayerError, ParityError.
+        InputError: a run or a text in place of the lab, rows that do not fit the window. LayerError, ParityError;
+        BudgetError: maps that would not fit, raised before anything is traced.
     """
     if not hasattr(lab, "trace"):
         expected = "a lab: the prompts are made for the question"
@@ -88,6 +90,8 @@ def scores(
         raise LayerError(what, got=wrong, expected=f"of {list(known)}", hint=hint)
     length, samples = whole(length, "length", least=BEGIN + 1), whole(samples, "samples", least=1)
     seed = whole(seed, "seed", least=0)
+    longest = max([2 * length, *(len(lab.encode(prompt)) for prompt, *_ in facts or ())])
+    scores_plan(lab, longest, layers).refuse()
     pool = torch.arange(_plain(lab)) if pool is None else torch.tensor(whole_numbers(pool, "pool"))
     if len(pool) < length:
         raise InputError("too few tokens to draw a row without repeats", got=len(pool), expected=f"at least {length}")
@@ -118,6 +122,27 @@ def scores(
     worst = max(proofs, key=lambda each: each["parity"])
     attrs = {"model": lab.name, "layer": layers, "reading": "attention.scores", "samples": samples, "seed": seed}
     return label(variables, coords={"layer": layers, "query_head": heads}, attrs=attrs | worst)
+
+
+def scores_plan(lab: Lab, tokens: int, layers: int | Sequence[int] | None = None) -> Plan:
+    """What `scores` needs for prompts of so many tokens, twice the `length` of its rows: one map at a time."""
+    layers = layers_of(lab.spec, layers, "attention", "attention.scores")
+    whole = make(lab, tokens=tokens, layers=layers, seams=SEAMS)
+    heads, group = lab.spec.query_heads, lab.spec.query_heads // lab.spec.kv_heads
+    request = Request(lab.spec, tokens, tokens, heads, tokens, dtype_bytes(lab.dtype), {}, group)
+    cost = map_cost(request)
+    # Judging copies half of the rows, twice, beside the map and what entered it.
+    entered = tokens * (2 * lab.spec.query_heads + lab.spec.kv_heads) * lab.spec.head_dim * request.width
+    judged = max(cost.scratch, 4 * request.heads * tokens * (tokens + 3 * lab.spec.head_dim) + entered)
+    parts = {"seams": whole.kept, "result": cost.result, "scratch of the reading": judged}
+    parts = parts if sum(parts.values()) > whole.peak else whole.parts
+    shorter = tokens // 2
+    less = [(f"length={shorter // 2}", make(lab, tokens=shorter, want="attention.pattern", layers=layers[:1]).peak)]
+    facts = dict(want="attention.scores", parts=parts, kept=0, cheaper=tuple(less) if shorter > 2 * BEGIN else ())
+    return dataclasses.replace(whole, **facts)
+
+
+scores.plans = scores_plan
 
 
 def scored(p: torch.Tensor, length: int) -> dict[str, torch.Tensor]:
@@ -154,7 +179,8 @@ def _plain(lab):
 
 
 def _similarity_cost(request: Request) -> Cost:
-    cost = parts_cost(request, 4 * request.heads**2, 4)
+    request = request if request.chosen else dataclasses.replace(request, rows=min(request.rows, TILE))
+    cost = parts_cost(request, 4 * request.heads**2, 4 * (request.rows > TILE))  # then a part before is there
     return dataclasses.replace(cost, flops=cost.flops + float(request.rows) * request.heads**2 * request.sources)
 
 

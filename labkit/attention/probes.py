@@ -12,11 +12,14 @@ import torch
 from labkit.arguments import whole
 from labkit.attention import kernel
 from labkit.attention.distances import bin_axis, edges
-from labkit.attention.rotation import Unrotated, bands_of, binned
+from labkit.attention.rotation import BINS as BANDS_BINS
+from labkit.attention.rotation import Unrotated, bands_of, binned, binned_cost
 from labkit.attention.softmax import SEAMS, inputs, proven, spaced
 from labkit.attention.statistics import Statistics
-from labkit.attention.summaries import BLOCKS, block_axes
+from labkit.attention.summaries import BLOCKS, block_axes, cost_of
 from labkit.notation import label, select
+from labkit.plan import ProbeCost
+from labkit.reading import Request
 from labkit.spec import Spec
 from labkit.stream import Probe, of_kind
 from labkit.trace import Run
@@ -38,6 +41,11 @@ class AttentionProbe(Probe):
 
     def signature(self) -> list:
         return [*super().signature(), self.samples]
+
+    def request(self, spec: Spec, tokens: int, chunk: int, width: int, heads: int, **options) -> Request:
+        """One chunk at the end of a prompt, as a reading's request."""
+        rows, group = len(self.sampled(chunk)), min(heads, spec.query_heads // spec.kv_heads)
+        return Request(spec, chunk, max(tokens, chunk), heads, rows, width, options, group)
 
     def sampled(self, tokens: int) -> list[int]:
         """The rows of a chunk that are taken: so many of each block, evenly spaced, and the last one."""
@@ -69,6 +77,16 @@ class SummaryProbe(AttentionProbe):
 
     def outputs(self, spec: Spec) -> dict[str, dict[str, int | None]]:
         return {name: dict.fromkeys(("layer", "query_head", "block", *axes)) for name, (_, axes) in BLOCKS.items()}
+
+    def cost(self, spec: Spec, *, tokens: int, chunk: int, width: int) -> ProbeCost:
+        blocks, heads, layers = -(-tokens // self.block), spec.query_heads, len(self.layers)
+        options = {"block": self.block, "method": self.method}
+        taken = cost_of(self.request(spec, tokens, chunk, width, heads, **options))
+        numbers = heads * layers * (len(BLOCKS) - 2 + BINS)
+        square, triangle = heads * layers * blocks**2, heads * layers * blocks * (blocks + 1) // 2
+        rotated = (max(tokens, chunk) - chunk) * spec.kv_heads * spec.head_dim * width * 2  # keys and values of before
+        scratch = taken.scratch + taken.result + rotated
+        return ProbeCost(scratch, 4 * (blocks * numbers + triangle), 4 * (2 * blocks * numbers + triangle + 2 * square))
 
     def eat(self, run: Run) -> None:
         spec, first = run.spec, run.start.length
@@ -133,6 +151,11 @@ class BandsProbe(AttentionProbe):
     def outputs(self, spec: Spec) -> dict[str, dict[str, int | None]]:
         dims = dict.fromkeys(("layer", "query_head", "bin", "band"))
         return {"part": dims, "spread": dims, "count": {"bin": None}}
+
+    def cost(self, spec: Spec, *, tokens: int, chunk: int, width: int) -> ProbeCost:
+        taken = binned_cost(self.request(spec, tokens, chunk, width, len(self.heads), by=self.by))
+        sums = 8 * len(self.layers) * len(self.heads) * len(self.names) * BANDS_BINS * 2
+        return ProbeCost(taken.scratch + taken.result + sums, -(-tokens // chunk) * sums, 2 * sums)
 
     def signature(self) -> list:
         return [*super().signature(), list(self.heads), self.by]

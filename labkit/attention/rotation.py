@@ -188,11 +188,12 @@ def _bands_cost(request: Request) -> Cost:
     return _unrotated_cost(request, cell * len(names), cell * (request.heads * (len(names) + 1) + 2))
 
 
-def _binned_cost(request: Request) -> Cost:
+def binned_cost(request: Request) -> Cost:
+    """Of `bands_by_distance`."""
     _, names = bands_of(request.spec, request.options.get("by", "class"))
     parts = min(request.rows * request.sources * len(names), ELEMENTS)
     bins = len(edges(request.sources)) - 1
-    return _unrotated_cost(request, 3 * 8 * parts, 8 * bins * (request.heads * len(names) + 1))
+    return _unrotated_cost(request, 30 * parts, 8 * bins * (request.heads * len(names) + 1))
 
 
 @reading(
@@ -245,7 +246,7 @@ def bands(
     return label(variables, coords=coords, attrs={"scaling": str(own)} | parity)
 
 
-@reading("attention", seams=SEAMS, instead="deltanet.implied_row(run, layer={layer})", cost=_binned_cost)
+@reading("attention", seams=SEAMS, instead="deltanet.implied_row(run, layer={layer})", cost=binned_cost)
 def bands_by_distance(
     run: Run,
     *,

@@ -186,10 +186,9 @@ def map_cost(request: Request, maps: int = 1) -> Cost:
     spec, sources, rows = request.spec, request.sources, request.rows
     cell = request.heads * rows * sources
     rotated = request.tokens * (2 * spec.query_heads + spec.kv_heads) * spec.head_dim * request.width
-    group = min(request.heads, spec.query_heads // spec.kv_heads)
-    tile = 2 * min(group * min(rows, TILE) * sources, ELEMENTS)
+    tile = 2 * min(request.group * min(rows, TILE) * sources, ELEMENTS)
     mixed = rows * request.heads * spec.head_dim
-    scratch = rotated + 4 * (mixed + max(tile + rows * group * spec.head_dim, 3 * mixed))
+    scratch = rotated + 4 * (mixed + max(tile + rows * request.group * spec.head_dim, 3 * mixed))
     return Cost(4 * maps * cell, scratch, 4.0 * cell * spec.head_dim)
 
 

@@ -7,7 +7,7 @@ never with its square. For a row p over the sources j ≤ t, with logits s and l
     sink       Σ p over the first few sources      local    Σ p over the last few
     distance   Σ p over 2^n - 1 ≤ t - j < 2^{n+1} - 1, n = 0, 1, ...; and the mean Σ p (t - j)
     pooled     Σ p over each block of sources, summed over each block of rows
-    links      the largest p of a row, and where they point
+    links      the largest p of all rows, and where they point
 
 Everything is exact: the numbers of the dense map. The output gate is not in the map; its mean is given beside it
 (arXiv 2505.06708), since a head with mass but a closed gate contributes nothing.
@@ -29,7 +29,7 @@ class Statistics:
     Args:
         heads: query heads. groups: `{kv head: places in heads of those that read it}`, as `Spec.kv_groups` gives them.
         length: sources there will be in the end. block: rows and sources that are pooled.
-        sink, local: sources at the two ends. links: strongest sources a row.
+        sink, local: sources at the two ends. links: strongest weights that are remembered of each head.
         segments: [length] segment of every source, or None.
     """
 
@@ -54,7 +54,7 @@ class Statistics:
         self.pooled = torch.zeros(len(self.heads), self.blocks, self.blocks, dtype=torch.float64)
         self.counts = torch.zeros(self.blocks, dtype=torch.float32)
         self.histogram = torch.zeros(len(self.heads), self.blocks, len(self.edges) - 1, dtype=torch.float64)
-        self.top = []
+        self.top = dict.fromkeys(range(len(self.heads)))  # place: (weight, token, source) [link], strongest first
 
     def add(self, q: torch.Tensor, k: torch.Tensor, at: torch.Tensor, gate: torch.Tensor | None = None) -> None:
         """Rows of all heads.
@@ -109,15 +109,26 @@ class Statistics:
         self.pool(places, at // self.block, masses, nearer[..., :-1])
         stats = {"sink": p[..., : self.sink].sum(-1), "local": nearer[..., -1].float()}
         stats["distance"] = at.to(p.dtype) - p @ torch.arange(seen, device=p.device, dtype=p.dtype)
-        if self.links:
-            mass, source = p.topk(min(self.links, seen), dim=-1)
-            pad = (0, self.links - mass.shape[-1])
-            mass, source = torch.nn.functional.pad(mass, pad), torch.nn.functional.pad(source, pad)
-            self.top += [(i, at, mass[n], source[n]) for n, i in enumerate(places)]
         if self.kinds:
             segments = p.new_zeros(heads, rows, self.kinds)
             stats["segments"] = segments.index_add_(2, self.segments[:seen].to(p.device), p)
+        if self.links:
+            self._remember(places, p, at)
         return stats
+
+    def _remember(self, places, p, at):
+        """Put the strongest weights of a tile beside those of the tiles before; p is spoilt."""
+        seen, free = p.shape[-1], int(at[0]) + 1
+        p[..., free:].masked_fill_(torch.arange(free, seen, device=p.device) > at[:, None], -1)  # no weights
+        for n, place in enumerate(places):
+            mass, where = p[n].flatten().topk(min(self.links, int((at + 1).sum())))
+            new = (mass, at[torch.div(where, seen, rounding_mode="floor")], where % seen)
+            known = self.top[place]
+            if known is not None:
+                joined = [torch.cat(pair) for pair in zip(known, new, strict=True)]
+                best = joined[0].topk(min(self.links, len(joined[0]))).indices
+                new = tuple(column[best] for column in joined)
+            self.top[place] = new
 
     def column(self, name: str) -> torch.Tensor:
         """[head, row, ...] of a row statistic, of all rows so far."""
@@ -144,11 +155,5 @@ class Statistics:
         return means | {"histogram": self.histogram.cpu() / count, "pooled": self.pooled.cpu() / count}
 
     def strongest(self) -> list[torch.Tensor]:
-        """(weight, token, source) [head, link] of the largest weights of all rows."""
-        links = []
-        for i in range(len(self.heads)):
-            parts = [(at[:, None].expand_as(mass), mass, source) for j, at, mass, source in self.top if j == i]
-            token, mass, source = (torch.cat(column).flatten().cpu() for column in zip(*parts, strict=True))
-            best = mass.topk(min(self.links, len(mass))).indices
-            links.append((mass[best], token[best], source[best]))
-        return [torch.stack(column) for column in zip(*links, strict=True)]
+        """(weight, token, source) [head, link] of the largest weights of all rows; fewer where there are fewer."""
+        return [torch.stack(column).cpu() for column in zip(*self.top.values(), strict=True)]

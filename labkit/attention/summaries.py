@@ -34,20 +34,29 @@ BLOCKS = {
 }
 
 
-def _cost(request: Request) -> Cost:
+def cost_of(request: Request) -> Cost:
+    """Of a summary, by tiles or by kernels."""
     spec, sources, heads, rows = request.spec, request.sources, request.heads, request.rows
-    blocks, links = -(-sources // request.options.get("block", 64)), request.options.get("links", 0)
-    segments = request.options.get("segments")
+    block, links = request.options.get("block", 64), request.options.get("links", 0)
+    blocks, segments = -(-sources // block), request.options.get("segments")
     kinds = 0 if segments is None else len(set(map(str, segments)))
+    links = min(links, rows * sources)
     numbers = heads * blocks * (len(BLOCKS) - 2 + len(edges(sources)) - 1 + blocks + kinds)
-    tokens = request.tokens * (2 * spec.query_heads + spec.kv_heads) + 2 * rows * spec.query_heads
-    tile = min(min(heads, spec.query_heads // spec.kv_heads) * min(rows, TILE) * sources, ELEMENTS)
-    # Of a tile p, ln p and the float64 sums of p; of every row five numbers, and two in float64; pools in float64.
-    scratch = 28 * tile + 40 * heads * rows + 16 * numbers + tokens * spec.head_dim * request.width
+    # Rotated queries and keys, opened gates; of every row five numbers, and two in float64; pools in float64.
+    rotated = request.tokens * (2 * spec.query_heads + spec.kv_heads) * spec.head_dim * request.width
+    scratch = rotated + (40 + 4 * kinds) * heads * rows + 16 * numbers + 40 * heads * links
+    whole, columns = rows == request.tokens, kernel.columns(blocks, kinds)
+    if kernel.chosen(request.options.get("method"), columns, spec.head_dim, whole and not links and request.width == 4):
+        scratch += kernel.scratch(request.group, rows, sources, spec.head_dim, columns, block)
+    else:
+        # What was taken of queries and gates. Of a tile p, ln p and two sums of p in float64.
+        tile = min(request.group * min(rows, TILE) * sources, ELEMENTS)
+        taken = rows * (2 * spec.query_heads + request.group) * spec.head_dim * request.width
+        scratch += taken + 24 * tile
     return Cost(4 * numbers + 20 * heads * links, scratch, 2.0 * heads * rows * sources * spec.head_dim)
 
 
-@reading("attention", seams=SEAMS, instead="deltanet.memory(run, layer={layer})", cost=_cost, least=LEAST)
+@reading("attention", seams=SEAMS, instead="deltanet.memory(run, layer={layer})", cost=cost_of, least=LEAST)
 def summary(
     run: Run,
     *,
@@ -70,7 +79,7 @@ def summary(
         rows: reading tokens, relative to the run's first. samples: instead, so many of them, evenly spaced. Neither is
             all. What is left out is said in `attrs["rows"]`.
         block: rows and sources per pooled block.
-        links: how many of the strongest weights to keep per head.
+        links: how many of the strongest weights to keep per head; fewer where there are fewer.
         segments: a name for every source (for example of the spans of a conversation); adds `mass` by segment.
         sink, local: how many sources at the beginning, and how many up to the reading token, are counted as such.
         method: "tiles" of the map, the reference; "kernel", the same numbers from stock attention kernels (see

@@ -1,7 +1,7 @@
 """What the readings of one DeltaNet layer need: bytes of the result and of scratch, and operations, for `lab.plan`.
 
-Scratch is that of tiles of 512 tokens, of which two live at once. `tests/test_costs.py` holds it against counted bytes
-within 0.7 to 3, results within a quarter; `tests/test_plan.py` holds the plan of `deltanet.memory` closer.
+Scratch is that of tiles of 512 tokens, of which two live at once: the one that is being made and the one before.
+`tests/test_costs.py` holds it against counted bytes.
 """
 
 import dataclasses
@@ -9,9 +9,11 @@ import dataclasses
 from labkit.notation import select
 from labkit.plan import Cost
 from labkit.reading import Request
+from labkit.spec import Spec
 
 NUMBERS = 12  # per token and head in the result of `deltanet.memory`
 STATES = 64  # most states that `deltanet.spectrum` takes by itself
+TILE, CHUNK = 512, 32  # tokens of a tile of `equation`, and of a chunk within it
 
 
 def memory(request: Request) -> Cost:
@@ -19,19 +21,19 @@ def memory(request: Request) -> Cost:
     spec, none = request.spec, request.options.get("tokens", -1) is None
     count = 0 if none else _chosen(request, 1)
     result = 4 * request.heads * (NUMBERS * request.tokens + count * spec.dk * spec.dv)
-    scratch = 4 * spec.value_heads * (2.3 * request.tokens * spec.dv + 2 * max(count - 1, 0) * spec.dk * spec.dv)
-    return Cost(result, _inputs(request) + _tile(request) + int(scratch), _rule(request))
+    states = 4 * spec.value_heads * max(2 * count - 1, 0) * spec.dk * spec.dv
+    return Cost(result, _inputs(request) + _walk(request, spec.dv + NUMBERS) + states, _rule(request))
 
 
 def implied(request: Request) -> Cost:
-    """Rows of the implied attention."""
-    spec, padded = request.spec, -(-request.tokens // 64) * 64
-    chunked = 4 * padded * request.heads * (3 * 64 + 2 * spec.dk)
-    mixed = 4 * request.heads * request.rows * (spec.dk + 3 * spec.dv)
-    flops = 2.0 * request.heads * request.rows * request.tokens * (2 * spec.dk + 64)
-    rounded = 4 * request.heads * request.rows * (padded - request.tokens)
-    result = 4 * request.heads * (request.rows + 1) * request.tokens
-    return Cost(result, _inputs(request) + chunked + mixed + rounded, flops)
+    """Rows of the implied attention; `form` walks the layer before."""
+    spec, tokens, form = request.spec, request.tokens, request.options.get("form", "value")
+    flops = 2.0 * request.heads * request.rows * tokens * (2 * spec.dk + 64)
+    scratch = _rows(request, request.heads, request.rows, tokens)
+    if form != "value":
+        writes = spec.dv if form == "write" else 0
+        scratch = max(_walk(request, spec.dv + writes), scratch + 4 * tokens * spec.value_heads * (spec.dv + writes))
+    return Cost(4 * request.heads * (request.rows + 1) * tokens, _inputs(request) + scratch, flops)
 
 
 def survival(request: Request) -> Cost:
@@ -46,46 +48,72 @@ def half_life(request: Request) -> Cost:
 
 
 def written_by(request: Request) -> Cost:
-    """`deltanet.written_by`: two numbers per head and segment, from a state of every segment."""
-    spec, segments = request.spec, request.options.get("segments", ("all",))
-    names = len({str(name) for name in segments[: _upto(request)]}) + (request.sources > request.tokens)
-    parts = 4 * names * spec.value_heads * spec.dk * spec.dv
-    return _walked_back(request, 8 * request.heads * names, 2 * parts)
+    """`deltanet.written_by`: two numbers per head and segment; what is left of every key, and a few states."""
+    spec, segments, tokens = request.spec, request.options.get("segments", ("all",)), _upto(request)
+    names = len({str(name) for name in segments[:tokens]}) + (request.sources > request.tokens)
+    parts = 5 * spec.dk * spec.dv + min(tokens, TILE) * (spec.dk + 2 * spec.dv)
+    cost, kept = _walked_back(request, 8 * request.heads * names), 4 * spec.value_heads * tokens * spec.dk
+    gathered = _inputs(request) + 4 * spec.value_heads * (parts + 4 * names)
+    return dataclasses.replace(cost, scratch=kept + max(cost.scratch, gathered))
 
 
 def forgetting(request: Request) -> Cost:
-    """`deltanet.forgetting`: five numbers per head and token, from the source on."""
+    """`deltanet.forgetting`: five numbers per head and token; a walk to the source, then two side by side."""
+    spec = request.spec
     after = request.tokens - select(request.options.get("source", 0), request.tokens, "source")[0]
-    return Cost(20 * request.heads * after, _inputs(request) + 2 * _tile(request), 2 * _rule(request))
+    beside = 4 * 2 * min(after, TILE) * spec.value_heads * (CHUNK + 3)
+    before = _walk(request, 0, request.tokens - after + 1, outputs=False)
+    scratch = _inputs(request) + max(before, _walk(request, 2, after) + beside)
+    return Cost(20 * request.heads * after, scratch, 2 * _rule(request))
 
 
 def recall(request: Request) -> Cost:
     """`deltanet.recall`: a row of coefficients and three numbers per head and stored token."""
-    stored = len(select(request.options.get("source", 0), request.tokens, "source"))
-    scratch = _inputs(request) + 2 * _tile(request)
-    return Cost(4 * request.heads * stored * (_upto(request) + 3), scratch, 2 * _rule(request))
+    tokens, stored = _upto(request), len(select(request.options.get("source", 0), request.tokens, "source"))
+    rows = _rows(request, request.heads, stored, tokens)
+    scratch = _inputs(request) + max(_walk(request, 0, tokens, outputs=False), rows)
+    return Cost(4 * request.heads * stored * (tokens + 3), scratch, 2 * _rule(request))
 
 
-def reads(request: Request) -> Cost:
-    """One vector per head and token: `deltanet.response`, `deltanet.measured`."""
-    vectors = 4 * request.tokens * request.spec.dv
-    scratch = _inputs(request) + _tile(request) + 3 * vectors * request.spec.value_heads
-    return Cost(vectors * request.heads, scratch, 2 * _rule(request))
+def response(request: Request) -> Cost:
+    """`deltanet.response`: one vector per head and token, of a second walk beside the first one's inputs."""
+    cost, spec = measured(request), request.spec
+    return dataclasses.replace(cost, scratch=cost.scratch + 4 * request.tokens * spec.dv * spec.value_heads)
+
+
+def measured(request: Request) -> Cost:
+    """`deltanet.measured`: one vector per head and token, from the reads of a walk."""
+    vectors, spec = 4 * request.tokens * request.spec.dv, request.spec
+    return Cost(vectors * request.heads, _inputs(request) + _walk(request, spec.dv), 2 * _rule(request))
 
 
 def spectrum(request: Request) -> Cost:
     """`deltanet.spectrum`: singular values and three numbers per head and state."""
     spec, count = request.spec, _chosen(request, len(spaced(request.tokens)))
-    states = 4 * count * spec.value_heads * spec.dk * spec.dv
+    state = 4 * count * spec.dk * spec.dv
     result = 4 * count * request.heads * (min(spec.dk, spec.dv) + 3)
-    return Cost(result, _inputs(request) + _tile(request) + 2 * states, _rule(request))
+    walked = _walk(request, 0, outputs=False) + state * spec.value_heads
+    decomposed = _before(request) + state * (spec.value_heads + 2 * request.heads)
+    return Cost(result, _inputs(request) + max(walked, decomposed), _rule(request))
 
 
 def state_difference(request: Request) -> Cost:
     """`deltanet.state_difference`: two numbers and some angles per head, from one state of either run."""
     spec, result = request.spec, 4 * request.heads * (2 + request.options.get("modes", 4))
-    states = 4 * 4 * spec.value_heads * spec.dk * spec.dv
-    return Cost(result, 2 * _inputs(request) + _tile(request) + states, 2 * _rule(request))
+    states = 4 * 3 * spec.value_heads * spec.dk * spec.dv
+    return Cost(result, 2 * _inputs(request) + _walk(request, 0, outputs=False) + states, 2 * _rule(request))
+
+
+def watched(spec: Spec, layers: int, chunk: int, numbers: int) -> int:
+    """Bytes of scratch of a probe that walks a chunk of so many layers, and keeps so many numbers of each at a time."""
+    request = Request(spec, chunk, chunk, spec.value_heads, chunk, 4)
+    kept = 4 * (layers - 1) * chunk * spec.value_heads * numbers
+    return _inputs(request) + _walk(request, spec.dv + NUMBERS) + kept
+
+
+def row(spec: Spec, tokens: int, rows: int) -> int:
+    """Bytes of scratch of so many rows of the implied attention over so many tokens, all heads."""
+    return _rows(Request(spec, tokens, tokens, spec.value_heads, rows, 4), spec.value_heads, rows, tokens)
 
 
 def spaced(tokens: int) -> list[int]:
@@ -98,9 +126,12 @@ def _upto(request):
     return select(request.options.get("token", -1), request.tokens, "token")[0] + 1
 
 
-def _walked_back(request, result, states=0):
+def _walked_back(request, result):
     """Of readings by `equation.left_of_keys`."""
-    return Cost(result, _inputs(request) + _tile(request) + states, 2 * _rule(request))
+    spec, tokens = request.spec, min(_upto(request), TILE)
+    tiles = 2 if _upto(request) > TILE else 1
+    numbers = tokens * ((2 + tiles) * CHUNK + 4 * spec.dk) + -(-tokens // CHUNK) * 2 * tiles * spec.dk**2
+    return Cost(result, _inputs(request) + 4 * spec.value_heads * numbers, 2 * _rule(request))
 
 
 def _chosen(request, count):
@@ -115,14 +146,36 @@ def _inputs(request):
     return 4 * request.tokens * (spec.conv_channels + 2 * spec.key_heads * spec.dk + 3 * spec.value_heads)
 
 
-def _tile(request):
-    spec, tile = request.spec, min(3 * request.tokens // 2, 1024)  # one that is being made counts half as much again
-    chunked = tile * spec.value_heads * (0.5 * spec.dk + 1.95 * spec.dv + 3.3 * 32)
-    entries = 1.4 * -(-tile // 32) * spec.value_heads * spec.dk * spec.dv
-    return int(4 * (chunked + entries))
+def _walk(request, columns, tokens=None, *, outputs=True):
+    """The highest moment of a walk that keeps so many numbers per token and head: its tiles, or its end."""
+    spec, tokens = request.spec, request.tokens if tokens is None else tokens
+    first, second = min(tokens, TILE), min(max(tokens - TILE, 0), TILE)
+
+    def made(count):
+        numbers = 4 * CHUNK + (5 if outputs else 3) * spec.dv + 2 * spec.dk
+        return spec.value_heads * (-(-count // CHUNK)) * (CHUNK * numbers + 3 * spec.dk * spec.dv)
+
+    before = _before(request, first, outputs=outputs) // 4
+    grown = tokens * spec.value_heads * columns
+    tiles = max(made(first), before + made(second) if second else 0)
+    return 4 * max(tiles + grown * (tokens > TILE) * (tokens - TILE) // max(tokens, 1), before + 2 * grown)
+
+
+def _before(request, tokens=TILE, *, outputs=False):
+    """A tile that is there."""
+    spec, tokens = request.spec, min(tokens, request.tokens)
+    entries = -(-tokens // CHUNK) * spec.dk * spec.dv
+    return 4 * spec.value_heads * (tokens * (CHUNK + (3 if outputs else 2) * spec.dv) + entries)
+
+
+def _rows(request, heads, rows, tokens):
+    """`equation.implied` of so many heads and rows."""
+    spec, padded = request.spec, -(-tokens // 64) * 64
+    chunked, mixed = padded * (3 * 64 + 2 * spec.dk), rows * (spec.dk + 3 * spec.dv)
+    return 4 * heads * (chunked + mixed + rows * (padded - tokens))
 
 
 def _rule(request):
     """Operations of the chunk form: state in and out, and products within chunks of 32."""
     spec = request.spec
-    return 2.0 * request.tokens * spec.value_heads * (3 * spec.dk * spec.dv + 2 * 32 * (spec.dk + spec.dv))
+    return 2.0 * request.tokens * spec.value_heads * (3 * spec.dk * spec.dv + 2 * CHUNK * (spec.dk + spec.dv))

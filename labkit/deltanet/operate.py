@@ -191,7 +191,7 @@ def forget(
     )
 
 
-@reading("deltanet", seams=SEAMS, instead='edit.patch("v", layer={layer}, run=run)', cost=costs.reads)
+@reading("deltanet", seams=SEAMS, instead='edit.patch("v", layer={layer}, run=run)', cost=costs.response)
 def response(
     run: Run,
     change: torch.Tensor | float | edit.StateEdit,
@@ -256,7 +256,7 @@ def _check_edit(run, change, layer, example):
         raise InputError("this edit happens before the run begins", got=got, expected=expected)
 
 
-@reading("deltanet", seams=SEAMS, instead='edit.patch("v", layer={layer}, run=run)', cost=costs.reads)
+@reading("deltanet", seams=SEAMS, instead='edit.patch("v", layer={layer}, run=run)', cost=costs.measured)
 def measured(
     run: Run, changed: Run, *, layer: int | Sequence[int], at: int, heads: int | Sequence[int] | None = None
 ) -> "xarray.Dataset":  # noqa: F821

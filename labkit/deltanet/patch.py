@@ -19,6 +19,7 @@ from labkit.deltanet.recompute import SEAMS, inputs
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import Quantity, is_index, label, select
+from labkit.plan import admit, make
 from labkit.trace import layers_of, texts
 
 SCORE = Quantity("s", "score of the answer", "1", "signed", "arXiv 2404.15255")
@@ -62,7 +63,7 @@ def patch_states(
 
     Raises:
         InputError: an empty part, a layer, head or token out of range. LayerError: a layer without a state.
-        ParityError: a state that the rule does not give.
+        ParityError: a state that the rule does not give. BudgetError: branches that would not fit.
     """
     spec = lab.spec
     instead = 'edit.patch("v", layer={layer}, run=run)'
@@ -164,6 +165,7 @@ class _Sweep:
 
     def _branches(self, snap, suffix, n, exchanged, source=None):
         """Logits [branch, vocab] after the suffix, from n branches of a snapshot with some states exchanged."""
+        self._admit(snap, len(suffix), n)
         stack = snap.stacked(n)
         for row, layer, head in exchanged:
             stack.state[layer][row, head] = source.state[layer][0, head]
@@ -171,6 +173,13 @@ class _Sweep:
                 stack.conv[layer][row] = source.conv[layer][0]
         ids, cache = suffix[None].expand(n, -1), self.lab.restore(stack)
         return self.lab.logits(ids, cache=cache).float()
+
+    def _admit(self, snap, tokens, n):
+        """Refuse so many branches whose copies of states, and of keys and values in the pass, would not fit."""
+        sizes, own = dict(tokens=tokens, want="logits", cached=snap.length), snap.nbytes["own"]
+        peaks = {rows: make(self.lab, prompts=rows, **sizes).peak + rows * own for rows in (n, 8, 1) if rows <= n}
+        ways = [(f"batch={rows}", peak) for rows, peak in peaks.items() if rows < n]
+        admit(f"{n} branches", tokens, {"branches": peaks[n]}, self.lab.device, ways)
 
 
 def _difference(right, wrong):

@@ -12,11 +12,13 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
+from labkit.deltanet import costs
 from labkit.deltanet.equation import implied
 from labkit.deltanet.recompute import SEAMS, Walk, decay_and_write, walk
 from labkit.deltanet.singular import ranks
 from labkit.errors import InputError
 from labkit.notation import label, whole_numbers
+from labkit.plan import ProbeCost
 from labkit.spec import Spec
 from labkit.stream import Probe, of_kind
 from labkit.trace import Run
@@ -36,6 +38,9 @@ class DeltaNetProbe(Probe):
     def needs(self, spec: Spec) -> dict:
         self.layers = of_kind(self.asked, spec, "deltanet", "stream.capture keeps seams of attention layers")
         return dict.fromkeys(self.layers, SEAMS)
+
+    def cost(self, spec: Spec, *, tokens: int, chunk: int, width: int) -> ProbeCost:
+        return ProbeCost(costs.watched(spec, 1, chunk, 0))
 
     def walk(self, run: Run, layer: int, *, updates: bool = False) -> Walk:
         """The chunk of a layer, proven; its parity joins that of the result."""
@@ -69,10 +74,16 @@ class BlockProbe(DeltaNetProbe):
         self.names, self.how = tuple(names), how
 
     def needs(self, spec: Spec) -> dict[int, Sequence[str]]:
-        return dict.fromkeys(super().needs(spec), SEAMS if set(self.names) - {"keep", "write"} else ("a", "b"))
+        return dict.fromkeys(super().needs(spec), SEAMS if self._walked() else ("a", "b"))
 
     def outputs(self, spec: Spec) -> dict[str, dict[str, int | None]]:
         return {name: {"layer": None, "head": spec.value_heads, "block": None} for name in self.names}
+
+    def cost(self, spec: Spec, *, tokens: int, chunk: int, width: int) -> ProbeCost:
+        column, layers, walked = 4 * spec.value_heads, len(self.layers), self._walked()
+        kept = layers * -(-tokens // self.block) * column * len(self.names)
+        scratch = costs.watched(spec, layers, chunk, costs.NUMBERS) if walked else 4 * (layers + 1) * chunk * column
+        return ProbeCost(scratch, kept, 2 * kept)
 
     def signature(self) -> list:
         return [*super().signature(), list(self.names), self.how]
@@ -83,8 +94,12 @@ class BlockProbe(DeltaNetProbe):
             self.add(name, torch.stack([self.reduced(columns[name], self.how) for columns in layers], 1))
         self.add("first", run.positions[:: self.block])
 
+    def _walked(self):
+        """Whether its numbers ask for a walk; decay and write strength follow from two seams."""
+        return bool(set(self.names) - {"keep", "write"})
+
     def _columns(self, run, layer):
-        if not set(self.names) - {"keep", "write"}:
+        if not self._walked():
             g, beta = decay_and_write(run, layer)
             return {"keep": g.exp(), "write": beta}
         walked = self.walk(run, layer, updates=True)
@@ -139,6 +154,13 @@ class RowProbe(DeltaNetProbe):
 
     def signature(self) -> list:
         return [*super().signature(), list(self.tokens)]
+
+    def cost(self, spec: Spec, *, tokens: int, chunk: int, width: int) -> ProbeCost:
+        last, rows = self.tokens[-1] + 1, len(self.tokens)
+        kept = 4 * last * len(self.layers) * (spec.key_heads * spec.dk + 2 * spec.value_heads)
+        weights = 4 * rows * len(self.layers) * spec.value_heads * last
+        end = 4 * last * spec.key_heads * spec.dk + costs.row(spec, last, rows) + 2 * weights
+        return ProbeCost(costs.watched(spec, 1, chunk, 0), kept, end)
 
     def eat(self, run: Run) -> None:
         first = run.start.length

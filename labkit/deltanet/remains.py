@@ -20,6 +20,8 @@ from labkit.notation import label, select
 from labkit.reading import axis, reading
 from labkit.trace import Run
 
+TILE = 512  # tokens at once
+
 
 def walk_back(run: Run, layer: int, name: str, x: Inputs, see: Callable) -> tuple[torch.Tensor | None, dict]:
     """Show what the last token of `x` finds left of every stored key, tile by tile, and prove it by the model's read.
@@ -112,19 +114,22 @@ def written_by(
         raise InputError("one segment per token", got=f"{len(segments)} names", expected=f"{t + 1} tokens")
     names = list(dict.fromkeys(str(name) for name in segments[: t + 1]))
     x = inputs(run, layer).upto(t + 1)
-    place = torch.tensor([names.index(str(name)) for name in segments[: t + 1]], device=x.v.device)
-    parts = x.v.new_zeros(len(names), x.v.shape[1], x.k.shape[-1], x.v.shape[-1])
+    kept = x.v.new_empty(len(x.v), x.v.shape[1], x.k.shape[-1])  # one state per segment would grow with their number
 
     def see(span, left):
-        member = torch.nn.functional.one_hot(place[span], len(names)).to(left)
-        parts.add_(torch.einsum("tn,thk,th,thv->nhkv", member, left, x.beta[span], x.v[span]))
+        kept[span] = left
 
     start, parity = walk_back(run, layer, "deltanet.written_by", x, see)
-    if start is not None:
-        names, parts = [*names, "before"], torch.cat([parts, start[None]])
-    state = parts.sum(0)
-    square = state.square().sum((-1, -2)).clamp(min=1e-30)
-    share, norm = (parts * state).sum((-1, -2)) / square, (parts.square().sum((-1, -2)) / square).sqrt()
+    number = {name: n for n, name in enumerate(names)}
+    place = torch.tensor([number[str(name)] for name in segments[: t + 1]], device=x.v.device)
+    whole = _written(x, kept, torch.arange(t + 1, device=x.v.device))
+    whole = whole if start is None else whole + start
+    square, columns = whole.square().sum((-1, -2)).clamp(min=1e-30), []
+    for n in range(len(names) + (start is not None)):
+        part = start if n == len(names) else _written(x, kept, (place == n).nonzero()[:, 0])
+        columns.append(((part * whole).sum((-1, -2)) / square, (part.square().sum((-1, -2)) / square).sqrt()))
+    names = names if start is None else [*names, "before"]
+    share, norm = (torch.stack(column) for column in zip(*columns, strict=True))
     values = {
         "share": (("head", "segment"), share[:, heads].T, "share"),
         "part_norm": (("head", "segment"), norm[:, heads].T, "part_norm"),
@@ -221,6 +226,15 @@ def _crossing(line, window=5):
         smooth = torch.cat([line[:1].expand(window // 2), line]).unfold(0, window, 1).median(-1).values
     below = (smooth < 0.5).nonzero()
     return float(below[0]) if len(below) else float("inf")
+
+
+def _written(x, kept, tokens):
+    """Σ β_j Φ_tj k_j v_jᵀ [head, key, value] over some tokens, of which `kept` is what is left."""
+    state = x.v.new_zeros(x.v.shape[1], kept.shape[-1], x.v.shape[-1])
+    for some in tokens.split(TILE):
+        fed = x.v[some] * x.beta[some][..., None]
+        state += kept[some].permute(1, 2, 0) @ fed.transpose(0, 1)
+    return state
 
 
 def _read(state, query):

@@ -1,9 +1,10 @@
 """The Plan: what a request costs, whether it fits, and the error when it does not."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from labkit.errors import BudgetError
+from labkit.plan import bounds
 from labkit.spec import size
 from labkit.tables import Table
 
@@ -77,16 +78,15 @@ class Plan(Table):
 
 
 def budget(device) -> tuple[int, str]:
-    """(bytes free, where) on the device that runs the model."""
+    """(bytes free, what bounds them) on the device that runs the model."""
     if device.type == "cuda":
         import torch
 
         free, _ = torch.cuda.mem_get_info(device)
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(SHARE * (free + held)), torch.cuda.get_device_name(device)
-    import psutil
-
-    return int(SHARE * psutil.virtual_memory().available), "host memory"
+    free, where = bounds.host()
+    return int(SHARE * free), where
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,14 +98,30 @@ class Cost:
     flops: float = 0.0
 
 
-def admit(want: str, tokens: int, count: int, device, cheaper: Sequence[tuple[str, int]]) -> None:
-    """Refuse a reading whose result alone would not fit; for calls on a run, before they allocate.
+@dataclasses.dataclass(frozen=True)
+class ProbeCost:
+    """What one probe of a stream needs, in bytes.
+
+    Attributes:
+        chunk: scratch while it looks at a chunk, beside the chunk's seams.
+        rows: what it keeps in the end. end: its dataset, and what making it takes beside the rows.
+    """
+
+    chunk: int
+    rows: int = 0
+    end: int = 0
+
+
+def admit(want: str, tokens: int, parts: Mapping[str, int], device, cheaper: Sequence[tuple[str, int]] = ()) -> None:
+    """Refuse what would not fit; for calls that allocate more than they are given, before they do.
 
     Args:
-        count: bytes of the result. cheaper: `((way, bytes), ...)`, cheapest last.
+        want: the call. tokens: of its input. parts: `{name: bytes}` of what it takes at its highest moment.
+        device: where. cheaper: `((way, bytes), ...)` of the same call.
 
     Raises:
         BudgetError: with the bytes, the budget and the nearest way that fits.
     """
     free, where = budget(device)
-    Plan(want, tokens, {"result": count}, count, free, where, 0.0, tuple(cheaper)).refuse()
+    cheaper = tuple(sorted(cheaper, key=lambda way: -way[1]))
+    Plan(want, tokens, dict(parts), 0, free, where, 0.0, cheaper).refuse()

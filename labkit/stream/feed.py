@@ -15,7 +15,7 @@ from labkit.notation import label
 from labkit.progress import counter
 from labkit.rotary import Scaling
 from labkit.spec import Spec
-from labkit.spec.memory import kv_bytes_per_token
+from labkit.spec.memory import dtype_bytes
 from labkit.stream.probe import Probe, check_distinct, listed
 from labkit.stream.store import Store
 from labkit.trace import Recorder, Run, Seams, Start, parameters_of
@@ -68,7 +68,7 @@ def run(
     Raises:
         InputError: no probes, one that is given twice, a chunk or `every` below 1, a block that does not divide the
             chunk, a checkpoint of another request or without a name, a probe of tokens that the prompt does not have.
-        BudgetError: keys and values of so many tokens would not fit.
+        BudgetError: it would not fit; raised before the model runs.
         CheckpointError: the folder cannot be written, has no room, or is damaged from its first piece on; where only
             later pieces are, a warning names them and the stream goes on from the last good checkpoint.
         Unwritten: the disk is full; carries the dataset of the finished chunks.
@@ -83,7 +83,6 @@ def run(
     if len(blocks := {probe.block for probe in probes if probe.blocks}) > 1:
         raise InputError("probes of one stream share their block", got=sorted(blocks), expected="one block size")
     lab.check_room(len(ids))
-    _admit_keys(lab, len(ids), kv_device)
     wanted = {}
     for probe in probes:
         probe.check(len(ids))
@@ -93,6 +92,7 @@ def run(
     check_distinct(probes)
     check_merge(probes, lab.spec)
     wanted = {layer: sorted(names) for layer, names in sorted(wanted.items())}
+    _admit(lab, len(ids), probes, wanted, chunk, kv_device)
     if checkpoint is None:
         return _fed(lab, ids, probes, wanted, None, chunk, progress, every, kv_device)
     with Store(checkpoint, lab, ids, probes, chunk, every) as store:
@@ -169,18 +169,11 @@ def _write(store, cache, lab, probes, kept):
         raise Unwritten(error.what, **facts, dataset=_merged(lab, probes, None, done)) from error
 
 
-def _admit_keys(lab, tokens, kv_device):
-    """Refuse a prompt whose keys and values alone would not fit where they rest."""
-    if kv_device is not None and str(kv_device) != "cpu":
-        raise InputError("keys and values can rest on the CPU alone", got=kv_device, expected="'cpu' or None")
-    each = kv_bytes_per_token(lab.spec, lab.dtype)
-    where = lab.device if kv_device is None else torch.device("cpu")
-    ways = (
-        (('kv_device="cpu"', 0),)
-        if where.type != "cpu"
-        else ((f"the first {tokens // 2:,} tokens", tokens * each // 2),)
-    )
-    _plan.admit("lab.stream: keys and values", tokens, tokens * each, where, ways)
+def _admit(lab, tokens, probes, wanted, chunk, kv_device):
+    """Refuse a stream that would not fit: model, keys and values, what the probes need and keep; before it runs."""
+    sizes = dict(tokens=tokens, chunk=min(chunk, tokens), width=dtype_bytes(lab.dtype))
+    costs = [probe.cost(lab.spec, **sizes) for probe in probes]
+    _plan.admit_stream(lab, tokens=tokens, wanted=wanted, costs=costs, chunk=chunk, kv_device=kv_device)
 
 
 def check_merge(probes: Sequence[Probe], spec: Spec) -> None:

@@ -7,6 +7,7 @@ import torch
 from labkit.arguments import whole
 from labkit.errors import InputError
 from labkit.notation import label, select
+from labkit.plan import ProbeCost
 from labkit.spec import Spec
 from labkit.trace import Run, layers_of
 
@@ -39,6 +40,18 @@ class Probe:
 
     def check(self, tokens: int) -> None:
         """Refuse a prompt of so many tokens that does not hold what is asked for; before anything runs."""
+
+    def cost(self, spec: Spec, *, tokens: int, chunk: int, width: int) -> ProbeCost:
+        """What the probe needs beside the seams, asked before anything runs; after `needs` and `check`.
+
+        A probe that does not say it is taken to copy the seams of its largest layer twice, in float32.
+
+        Args:
+            tokens: of the prompt. chunk: tokens of a chunk. width: bytes of an activation.
+        """
+        needed = self.needs(spec).items()
+        seams = [sum(spec.seams[spec.kind(layer)][name].width(spec) for name in names) for layer, names in needed]
+        return ProbeCost(8 * chunk * max(seams, default=0))
 
     def eat(self, run: Run) -> None:
         """Look at one chunk."""
@@ -146,6 +159,10 @@ class Capture(Probe):
     def outputs(self, spec: Spec) -> dict[str, dict[str, int | None]]:
         sizes = {axis: spec.axis_sizes.get(axis, self.place.width(spec)) for axis in self.place.dims}
         return {self.seam: {"token": None, "layer": None} | sizes}
+
+    def cost(self, spec: Spec, *, tokens: int, chunk: int, width: int) -> ProbeCost:
+        row = len(self.layers) * self.place.width(spec) * width
+        return ProbeCost(2 * min(len(self.tokens), chunk) * row, len(self.tokens) * row, 2 * len(self.tokens) * row)
 
     def signature(self) -> list:
         return [*super().signature(), self.seam, list(self.tokens)]

@@ -18,6 +18,7 @@ from labkit.deltanet.equation.chunked import CHUNK, TILE, couplings, cut, solved
 from labkit.deltanet.equation.reference import Decay, Keys, Write, check
 from labkit.errors import InputError
 from labkit.notation import select
+from labkit.plan import admit
 
 
 def implied(
@@ -48,7 +49,8 @@ def implied(
         (weights, x): x reads the state before the first token.
 
     Raises:
-        InputError: an unknown form, rows or heads that do not exist; see `reference.check`.
+        InputError: an unknown form, rows or heads that do not exist; see `reference.check`. BudgetError: weights that
+            would not fit.
     """
     if form not in ("value", "write", "heuristic"):
         raise InputError("unknown form", got=form, expected="'value', 'write' or 'heuristic'")
@@ -57,6 +59,8 @@ def implied(
     heads = select(heads, count, "head")
     shared = [h // (count // k.shape[1]) for h in heads]
     rows = [] if rows is not None and not len(rows) else select(rows, tokens, "token")
+    size = len(heads) * len(rows) * (-(-tokens // chunk) * chunk + k.shape[-1]) * k.element_size()
+    admit("deltanet.implied", tokens, {"weights": size}, k.device, [("rows=[-1]", size // max(len(rows), 1))])
     rows = torch.tensor(rows, dtype=torch.long, device=k.device)
     asked = (q[rows] if queries is None else queries)[:, shared].transpose(0, 1)
     k, beta = cut(k, chunk)[shared], cut(beta[:, heads], chunk)

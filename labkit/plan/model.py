@@ -1,0 +1,176 @@
+"""One forward pass of a hybrid as transformers makes it: what is alive at its highest moment, layer by layer.
+
+Scratch of the delta rule is that of transformers' chunk rule in PyTorch, in float32 whatever the model's dtype; fused
+kernels need less. Attention with a mask (every pass that continues a cache, and padded rows) holds the mask as truth
+values through the whole pass, and for one layer at a time the same mask in the model's dtype and keys and values
+repeated for every query head (`sdpa_attention_forward`).
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from labkit.spec import Spec
+
+BLOCK = 64  # tokens of a chunk of transformers' rule
+BEFORE = ("resid_pre", "mixer_in", "qkv", "z", "b", "a", "q", "k", "v", "gate")  # kept: alive at the mixer's peak
+LOOSE = ("resid_pre", "mixer_in", "z", "b", "a", "v")  # of those, the model itself still holds these then
+GRAPHED = ("resid_pre", "resid_post", "qkv", "z", "read", "v", "gated")  # of a trace with gradients: the graph's own
+
+
+@dataclasses.dataclass(frozen=True)
+class Pass:
+    """One forward pass.
+
+    Attributes:
+        tokens: new ones in each row. sources: those that can be read, before them and they.
+        rows: of the batch. padded: whether some rows are shorter. cached: whether a cache is filled.
+    """
+
+    tokens: int
+    sources: int
+    rows: int = 1
+    padded: bool = False
+    cached: bool = False
+
+    @property
+    def masked(self) -> bool:
+        """Whether transformers makes a mask."""
+        return self.padded or 1 < self.tokens < self.sources
+
+
+@dataclasses.dataclass(frozen=True)
+class Moment:
+    """Bytes alive at one moment of a pass: seams that are kept, scratch of a layer, and the attention mask."""
+
+    seams: int
+    scratch: int
+    mask: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.seams + self.scratch + self.mask
+
+
+def passes(tokens: int, chunk: int | None, cuts: Sequence[int], before: int, **facts) -> list[Pass]:
+    """The passes over so many tokens after `before` cached ones, split by chunks and at `cuts`, that may be highest.
+
+    These are the last one, the longest one, and the one with the largest mask.
+    """
+    edges = {cut - before for cut in cuts if before < cut < before + tokens} | set(
+        range(chunk or tokens, tokens, chunk or tokens)
+    )
+    edges = [0, *sorted(edges), tokens]
+    made = [Pass(b - a, before + b, **facts) for a, b in zip(edges, edges[1:], strict=False)]
+    return list(
+        dict.fromkeys(
+            [made[-1], max(made, key=lambda p: (p.tokens, p.sources)), max(made, key=lambda p: p.tokens * p.sources)]
+        )
+    )
+
+
+def seam_bytes(spec: Spec, layer: int, name: str, tokens: int, width: int) -> int:
+    """Bytes of one seam of so many tokens, `width` bytes a number; a part keeps its whole tensor alive."""
+    return tokens * width * spec.seams[spec.kind(layer)][name].width(spec)
+
+
+def kept_bytes(
+    spec: Spec, wanted: Mapping[int, Sequence[str]], tokens: int, width: int, names: Sequence[str] = ()
+) -> int:
+    """Bytes of all wanted seams of so many tokens; `names` leaves these out."""
+    return sum(sum(own.values()) for own in _owned(spec, wanted, tokens, width, names).values())
+
+
+def highest(spec: Spec, width: int, step: Pass, wanted: Mapping[int, Sequence[str]], done: int = 0) -> Moment:
+    """The highest moment of a pass.
+
+    Args:
+        width: bytes of an activation. wanted: `{layer: seams}` that are kept.
+        done: tokens of each row whose seams are kept from earlier passes.
+    """
+    tokens = step.rows * step.tokens
+    kept, top = kept_bytes(spec, wanted, step.rows * done, width), Moment(0, 0, 0)
+    owned = _owned(spec, wanted, tokens, width)
+    mask = tokens * step.sources if step.masked else 0
+    for layer in range(spec.layers):
+        kind, own = spec.kind(layer), owned.get(layer, {})
+        inside = {
+            name: seam_bytes(spec, layer, name, tokens, width)
+            for name in (*LOOSE, "resid_pre")
+            if name in spec.seams[kind]
+        }
+        names = wanted.get(layer, ())
+        before = sum(count for name, count in own.items() if name in BEFORE)
+        loose = sum(count for name, count in inside.items() if name not in names)
+        for scratch, floats in _mixer(spec, kind, step, width):
+            top = max(top, Moment(kept + before, loose + scratch, mask + floats), key=lambda moment: moment.total)
+        loose = sum(inside[name] for name in ("resid_pre", "mixer_in") if name not in names)
+        kept += sum(own.values())
+        top = max(top, Moment(kept, loose + mlp(spec, tokens, width), mask), key=lambda moment: moment.total)
+    return top
+
+
+def state_bytes(spec: Spec, width: int) -> int:
+    """Bytes of the state and the convolution window of one DeltaNet layer, one row."""
+    return 4 * spec.value_heads * spec.dk * spec.dv + spec.conv_channels * spec.conv * width
+
+
+def mixer(spec: Spec, kind: str, step: Pass, width: int) -> int:
+    """Bytes of a mixer's highest moment beside its inputs."""
+    return max(scratch + floats for scratch, floats in _mixer(spec, kind, step, width))
+
+
+def mlp(spec: Spec, tokens: int, width: int) -> int:
+    """Gate, up and their product; with experts also every chosen expert's input and output."""
+    widths = 3 * spec.intermediate
+    if spec.experts:
+        widths = spec.active_experts * (2 * spec.hidden + 3 * spec.intermediate) + 3 * spec.shared_intermediate
+    return tokens * width * widths
+
+
+def graph_bytes(spec: Spec, tokens: int, width: int) -> int:
+    """What autograd keeps of every layer: numbers per token in float32 and in the model's dtype.
+
+    Fitted to 140 shapes in float32 and bfloat16 within 11 %, weights without gradients.
+    """
+    padded, heads = -(-tokens // BLOCK) * BLOCK, spec.value_heads
+    rule = 4 * (5 * spec.dk + 6 * spec.dv + 5 * BLOCK) + width * (5.5 * spec.dk + 2.5 * spec.dv)
+    deltanet = padded * heads * rule + tokens * spec.key_heads * spec.dk * (8 + 1.5 * width)
+    deltanet += padded // BLOCK * heads * spec.dk * spec.dv * 3.5 * width
+    softmax = tokens * spec.head_dim * (spec.query_heads * (2 + 5.5 * width) + spec.kv_heads * (2 + 2.5 * width))
+    each = 12 * tokens * spec.hidden + mlp(spec, tokens, width) * (0.85 if not spec.experts else 4 / 3)
+    return int(len(spec.deltanet_layers) * deltanet + len(spec.attention_layers) * softmax + spec.layers * each)
+
+
+def _owned(spec, wanted, tokens, width, without=()):
+    """`{layer: {seam: bytes}}` of what is kept; a layer's input is the tensor that the layer before gave."""
+    owned = {}
+    for layer, names in wanted.items():
+        owned[layer] = {name: seam_bytes(spec, layer, name, tokens, width) for name in names if name not in without}
+        if "resid_post" in wanted.get(layer - 1, ()):
+            owned[layer].pop("resid_pre", None)
+    return owned
+
+
+def _mixer(spec, kind, step, width):
+    """(scratch, float masks) at each of a mixer's high moments."""
+    tokens = step.rows * step.tokens
+    if kind == "deltanet":
+        # Of every token and head: where chunks are multiplied, where keys and queries are decayed, where reads return.
+        pairs, decayed = 3 * spec.dk + 2 * spec.dv + 4 * BLOCK, 6 * spec.dk + 4 * spec.dv + 3 * BLOCK
+        numbers = max(pairs, decayed, 5 * (spec.dk + spec.dv) + 3 * BLOCK) + 8
+        padded = step.rows * -(-step.tokens // BLOCK) * BLOCK
+        conv = tokens * spec.conv_channels * width
+        states = 4 * 4 * step.rows * spec.value_heads * spec.dk * spec.dv
+        if step.tokens == 1 and step.sources > 1:  # the recurrent rule
+            return [(conv + states, 0)]
+        return [(padded * spec.value_heads * numbers * 4 + conv + states, 0)]
+    queries, keys = spec.query_heads * spec.head_dim, spec.kv_heads * spec.head_dim
+    # Rotated queries and keys, gate, mixed values, opened gate and their product.
+    moments = [(tokens * width * (5 * queries + keys), 0)]
+    if step.masked:
+        repeated = 2 * step.rows * step.sources * queries * width if spec.query_heads > spec.kv_heads else 0
+        moments.append((tokens * width * (3 * queries + keys) + repeated, tokens * step.sources * width))
+    if step.cached and step.sources > step.tokens:  # the cache grows by concatenation
+        moments.append((tokens * width * (2 * queries + 2 * keys) + step.rows * step.sources * keys * width, 0))
+    return moments

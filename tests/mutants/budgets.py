@@ -1,0 +1,34 @@
+"""Mutants of what is planned and refused."""
+
+from tests.mutants import Mutant
+
+MODEL, REQUESTS, BOUNDS = "labkit/plan/model.py", "labkit/plan/requests.py", "labkit/plan/bounds.py"
+READING, STATISTICS, FEED = "labkit/reading.py", "labkit/attention/statistics.py", "labkit/stream/feed.py"
+HERE = "tests/test_budgets.py::"
+CONTAINER = f"{HERE}test_a_container_bounds_the_budget"
+TAKEN = f"{HERE}test_a_request_takes_what_was_planned"
+
+MUTANTS = [
+    Mutant(
+        MODEL,
+        "+ repeated, tokens * step.sources * width)",
+        "+ repeated, 0)",
+        f"{HERE}test_the_mask_of_chunks_is_planned",
+    ),
+    Mutant(
+        REQUESTS, '{"seams": 2 * kept, "rotary and logits": 2 * rotary + answers}', "{}", f"{TAKEN}[small-chunks-900]"
+    ),
+    Mutant(BOUNDS, "- now + _row(", "- now - _row(", CONTAINER),
+    Mutant(BOUNDS, "for up in (inner, *inner.parents)", "for up in (inner,)", CONTAINER),
+    Mutant(
+        READING, '"scratch of the reading": cost.scratch', '"scratch": 0', f"{HERE}test_scratch_is_refused_like_results"
+    ),
+    Mutant(READING, "(2 * count if count > 1 else 1)", "count", f"{HERE}test_several_layers_are_refused_at_once"),
+    Mutant(
+        STATISTICS,
+        "where % seen)",
+        "where // seen)",
+        f"{HERE}test_links_are_the_largest_weights_and_no_more_than_there_are",
+    ),
+    Mutant(FEED, "wanted=wanted, costs=costs", "wanted=wanted, costs=[]", f"{HERE}test_the_rows_of_a_probe_count"),
+]
