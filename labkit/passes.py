@@ -140,7 +140,7 @@ def check_mode(lab) -> None:
 
     Raises:
         InputError: training mode (dropout, and gradient checkpointing that drops the cache), weights that are not in
-            memory, compiled modules, autocast, a default dtype other than float32.
+            memory, compiled modules, autocast.
     """
     watched = lab.scopes.watched
     watched.look()
@@ -158,9 +158,6 @@ def check_mode(lab) -> None:
     if torch.is_autocast_enabled(lab.device.type):
         got, expected = f"torch.autocast({lab.device.type!r})", "the model's own dtypes"
         raise InputError("no readings under autocast", got=got, expected=expected, hint="leave the autocast block")
-    if torch.get_default_dtype() != torch.float32:
-        got, hint = str(torch.get_default_dtype()), "torch.set_default_dtype(torch.float32)"
-        raise InputError("the default dtype of PyTorch is changed", got=got, expected="torch.float32", hint=hint)
 
 
 def _listed(names, shown=3):

@@ -105,7 +105,7 @@ def test_bands_that_would_not_fit(lab, monkeypatch):
     from labkit.plan import card
 
     run = lab.trace(IDS)
-    monkeypatch.setattr(card, "budget", lambda device: (50_000, "a small machine"))
+    monkeypatch.setattr(card, "budget", lambda device: (3_000_000, "a small machine"))
     with pytest.raises(
         BudgetError, match=r"(?s)attention.bands of 150 tokens would not fit.*small machine.*try: .*bands_by_distance"
     ):

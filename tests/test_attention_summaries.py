@@ -6,7 +6,7 @@ import pytest
 import tiny
 import torch
 
-from labkit import attention
+from labkit import attention, deltanet, edit, yarn
 from labkit.attention import distances, kernel, softmax
 from labkit.attention.statistics import Statistics
 from labkit.errors import InputError, LayerError
@@ -286,12 +286,23 @@ def test_rows_that_are_spaced_reach_back_to_the_beginning(rows, length):
 
 @pytest.mark.parametrize("reading", [attention.summary, attention.pattern, attention.similarity])
 def test_the_default_type_of_torch_does_not_matter(lab, reading):
-    run = lab.trace(tiny.ids(40))
-    plain = reading(run, layer=2)
+    def calls():
+        with yarn.scaled(lab, 2.0), lab.edit(edit.scale("gated", layer=1, factor=0.5)):
+            scaled = lab.generate(tiny.ids(40), max_new_tokens=2)
+        return (
+            lab.trace(tiny.ids(40), chunk=16),
+            scaled,
+            lab.stream(tiny.ids(40), probes=deltanet.norms(block=8), chunk=8),
+        )
+
+    (run, scaled, streamed), before = calls(), lab.trace(tiny.ids(40))
+    plain, held = reading(run, layer=2), deltanet.memory(run, layer=1)
     torch.set_default_dtype(torch.float64)
     try:
-        assert reading(run, layer=2).identical(plain)
-        again = lab.trace(tiny.ids(40))
+        assert reading(run, layer=2).identical(plain) and deltanet.memory(run, layer=1).identical(held)
+        again, *others = calls()
+        assert torch.equal(lab.trace(tiny.ids(40)).logits, before.logits)
     finally:
         torch.set_default_dtype(torch.float32)
     assert torch.equal(again.logits, run.logits) and again.logits.dtype == torch.float32
+    assert torch.equal(others[0].logits, scaled.logits) and others[1].identical(streamed)

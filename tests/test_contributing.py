@@ -75,7 +75,7 @@ def test_a_family_in_one_file(tmp_path, monkeypatch):
     plain, mixed = tiny.make_lab(tiny.model()), tiny.make_lab(tiny.model())
     for layer in spec.deltanet_layers:
         mixer = mixed.model.model.layers[layer].linear_attn
-        mixer.in_proj_qkv = Sorted(mixer.in_proj_qkv, order)
+        mixer.in_proj_qkv = Sorted(mixer.in_proj_qkv, order).eval()
     mixed.spec = dataclasses.replace(mixed.spec, family=family.name)
     change = edit.function(lambda x, at: torch.cat([2 * x[..., :30], x[..., 30:]], -1), seam="qkv", layer=1, tokens=[7])
     runs = []

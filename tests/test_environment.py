@@ -17,7 +17,20 @@ from packaging.utils import canonicalize_name
 ROOT = pathlib.Path(__file__).parent.parent
 SIX = ("jupyterlab", "transformers", "torch", "plotly", "ipywidgets", "nbval")
 EXTRAS = ("lab", "gpu", "quant", "qwen", "dev")
-TARGETS = ("help", "env", "figures", "notebooks", "test", "lint", "lab", "bench", "mutants", "doctor", "clean")
+TARGETS = (
+    "help",
+    "env",
+    "figures",
+    "notebooks",
+    "test",
+    "lint",
+    "lab",
+    "bench",
+    "mutants",
+    "attack",
+    "doctor",
+    "clean",
+)
 PARTS = {"labkit", "figures", "notebooks", "tests", "environment.yml", "README.md"}
 BUILD = {".ci", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "conftest.py"}
 BUILD |= {"constraints.txt", "pyproject.toml"}

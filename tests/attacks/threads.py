@@ -108,7 +108,8 @@ def tasks(tries, seed, folder):
             outcomes += await asyncio.gather(*(work(job) for job in jobs[first : first + 6]))
         return outcomes
 
-    yield from asyncio.run(everybody())
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:  # a loop of its own: there may be one in this thread
+        yield from pool.submit(lambda: asyncio.run(everybody())).result()
     yield _left()
 
 
