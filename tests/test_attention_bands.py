@@ -107,7 +107,7 @@ def test_bands_that_would_not_fit(lab, monkeypatch):
     run = lab.trace(IDS)
     monkeypatch.setattr(card, "budget", lambda device: (3_000_000, "a small machine"))
     with pytest.raises(
-        BudgetError, match=r"(?s)attention.bands of 150 tokens would not fit.*small machine.*try: .*bands_by_distance"
+        BudgetError, match=r"(?s)attention.bands of 150 tokens would not fit.*small machine.*try: rows=range"
     ):
         attention.bands(run, layer=2, by="pair")
 
