@@ -142,8 +142,7 @@ def check_mode(lab) -> None:
         InputError: training mode (dropout, and gradient checkpointing that drops the cache), weights that are not in
             memory, compiled modules, autocast.
     """
-    watched = lab.scopes.watched
-    watched.look()
+    watched = lab.scopes.watched  # which has looked when the call began
     lab.scopes.seen = watched.identity(lab.name, lab.dtype)
     lab.scopes.turn()
     if watched.training:

@@ -11,12 +11,12 @@ scope that is over does nothing; and the next call takes such hooks away and tur
 
 import contextlib
 import contextvars
-import dataclasses
 import functools
 import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -31,8 +31,7 @@ WAIT = 0.001  # seconds between two looks whether it is one's turn
 KWARGS = ("_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs")  # where PyTorch notes how to call a hook
 
 
-@dataclasses.dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where a hook goes.
 
     Attributes:
@@ -52,6 +51,7 @@ class Hook:
     """A hook of labkit's, which acts only while its owner does."""
 
     of_labkit = True
+    __slots__ = ("owner", "function", "everywhere", "__weakref__")
 
     def __init__(self, owner, place: Place):
         self.owner, self.function, self.everywhere = owner, place.function, place.everywhere
@@ -120,6 +120,7 @@ class Call(_Held):
                 self.scopes.forget(each)
         self.scopes.recorder = None
         self.scopes.mend()
+        self.scopes.watched.look()
         return self
 
     def leave(self, kind: type | None) -> None:
@@ -241,9 +242,9 @@ class Scopes:
         """Place hooks of an owner: something with `handles`, `acts` and `over`."""
         self.clean = False
         for place in places:
-            register = "register_forward_pre_hook" if place.side == "before" else "register_forward_hook"
-            hook, options = Hook(owner, place), dict(with_kwargs=place.kwargs, prepend=place.first)
-            owner.handles.append(getattr(place.module, register)(hook, **options))
+            module = place.module
+            register = module.register_forward_pre_hook if place.side == "before" else module.register_forward_hook
+            owner.handles.append(register(Hook(owner, place), with_kwargs=place.kwargs, prepend=place.first))
 
     def turn(self) -> None:
         """Turn the rotary module to what is in force here."""

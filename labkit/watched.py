@@ -32,6 +32,7 @@ class Watched:
         self.model, self.stack, self.family = model, stack, family
         self.modules, self.absent, self._children, self._weights = {}, [], [], []
         self.training, self.compiled, self.hooked = [], [], {}
+        self._blocks = {}  # (layer, path) -> module
         self._hashes = {}  # name of a parameter -> (parameter, first version, version, hash)
         self._made = None  # (key, Identity)
         self.look()
@@ -56,6 +57,7 @@ class Watched:
     def _walk(self):
         """Note all modules, and those of other makers that labkit must know of."""
         self.modules = dict(self.model.named_modules())
+        self._blocks = {}
         self._children = [(each._modules, [*each._modules.values()]) for each in self.modules.values() if each._modules]
         self._facts = [(name, each.__dict__) for name, each in self.modules.items() if "training" in each.__dict__]
         self._adapted = [(name, each) for name, each in self.modules.items() if hasattr(each, "merged_adapters")]
@@ -79,6 +81,13 @@ class Watched:
                 self._weights.append((module._parameters, name, weight, version))
         self.absent = [place for place, (weight, *_) in self._hashes.items() if weight.is_meta]
         self._made = None
+
+    def module(self, layer: int, path: str) -> torch.nn.Module:
+        """A module of a decoder layer, by its path there; "" is the layer."""
+        found = self._blocks.get((layer, path))
+        if found is None:
+            found = self._blocks[layer, path] = self.stack.layers[layer].get_submodule(path)
+        return found
 
     def identity(self, name: str, dtype: torch.dtype) -> Identity:
         """The identity of the model as it was at the last `look`, without edits and scaling."""

@@ -178,9 +178,9 @@ def test_what_an_image_left_behind_comes_back_after_an_interrupt():
     def stop(module, args):
         raise KeyboardInterrupt
 
-    lines, _ = interrupted(lambda: lab.trace(IDS, layers=[], logits=[]), 0)
+    lines, _ = interrupted(lambda: lab.trace(IDS, layers=[]), 0)
     for line in range(lines - 60, lines + 1, 3):
-        interrupted(lambda: lab.trace(IDS, layers=[], logits=[]), line)
+        interrupted(lambda: lab.trace(IDS, layers=[]), line)
         lab.trace(IDS, layers=[])
         assert model.model.rope_deltas.tolist() == [[-3]], line
     hook = model.model.language_model.layers[0].register_forward_pre_hook(stop)
@@ -318,3 +318,12 @@ def scribble(lab):
         earlier.pop().zero_()
 
     return write
+
+
+def test_an_exchanged_layer_is_traced_as_it_is_now(own):
+    before = own.trace(IDS)
+    own.model.model.layers[3].mlp = copy.deepcopy(tiny.model(seed=3).model.layers[3].mlp)
+    run = own.trace(IDS)
+    bare = own.model(IDS[None]).logits[0, -1]
+    assert torch.allclose(run.logits[0], bare, atol=1e-5) and not torch.allclose(run.logits, before.logits, atol=0.1)
+    assert run.identity.weights != before.identity.weights

@@ -71,7 +71,7 @@ def passes(tokens: int, chunk: int | None, cuts: Sequence[int], before: int, **f
 
 def seam_bytes(spec: Spec, layer: int, name: str, tokens: int, width: int) -> int:
     """Bytes of one seam of so many tokens, `width` bytes a number; a part keeps its whole tensor alive."""
-    return tokens * width * spec.seams[spec.kind(layer)][name].width(spec)
+    return tokens * width * spec.widths[spec.kinds[layer]][name]
 
 
 def kept_bytes(
@@ -92,17 +92,16 @@ def highest(spec: Spec, width: int, step: Pass, wanted: Mapping[int, Sequence[st
     kept, top = kept_bytes(spec, wanted, step.rows * done, width), Moment(0, 0, 0)
     owned = _owned(spec, wanted, tokens, width)
     mask = tokens * step.sources if step.masked else 0
-    for layer in range(spec.layers):
-        kind, own = spec.kind(layer), owned.get(layer, {})
-        inside = {
-            name: seam_bytes(spec, layer, name, tokens, width)
-            for name in (*LOOSE, "resid_pre")
-            if name in spec.seams[kind]
-        }
-        names = wanted.get(layer, ())
+    mixers = {kind: _mixer(spec, kind, step, width) for kind in spec.widths}
+    loosened = {
+        kind: {name: tokens * width * count for name, count in widths.items() if name in LOOSE}
+        for kind, widths in spec.widths.items()
+    }
+    for layer, kind in enumerate(spec.kinds):
+        own, inside, names = owned.get(layer, {}), loosened[kind], wanted.get(layer, ())
         before = sum(count for name, count in own.items() if name in BEFORE)
         loose = sum(count for name, count in inside.items() if name not in names)
-        for scratch, floats in _mixer(spec, kind, step, width):
+        for scratch, floats in mixers[kind]:
             top = max(top, Moment(kept + before, loose + scratch, mask + floats), key=lambda moment: moment.total)
         loose = sum(inside[name] for name in ("resid_pre", "mixer_in") if name not in names)
         kept += sum(own.values())

@@ -5,6 +5,7 @@ A  gated attention   `query_heads` of head_dim over `kv_heads`; the first `rotar
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping
 
 from labkit.errors import InputError
@@ -134,6 +135,11 @@ class Spec(Table):
     def seams(self) -> Mapping[str, Mapping[str, Seam]]:
         """`{kind: {name: labkit.families.Seam}}` of this model's layers."""
         return FAMILIES[self.family].seams
+
+    @functools.cached_property
+    def widths(self) -> dict[str, dict[str, int]]:
+        """`{kind: {seam: numbers per token that its module's tensor holds}}`."""
+        return {kind: {name: seam.width(self) for name, seam in seams.items()} for kind, seams in self.seams.items()}
 
     @property
     def axis_sizes(self) -> dict[str, int]:

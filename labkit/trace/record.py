@@ -38,7 +38,7 @@ class Recorder:
     @property
     def acts(self) -> bool:
         """Whether its call is running in this thread."""
-        return self.call.thread == threading.get_ident() and not self.over
+        return self.scopes.recorder is self and self.call.thread == threading.get_ident() and not self.call.over
 
     def __enter__(self):
         self._clean = self.scopes.clean
@@ -112,7 +112,7 @@ class Recorder:
     def _places(self, layer, name):
         """The hook that keeps a seam; where others have hooks on its module, also one that comes before theirs."""
         seam = self.spec.seams[self.spec.kind(layer)][name]
-        module, place = self.stack.layers[layer].get_submodule(seam.path), (layer, name)
+        module, place = self.scopes.watched.module(layer, seam.path), (layer, name)
         side = "before" if seam.side == "in" else "after"
         mine = module._forward_pre_hooks if side == "before" else module._forward_hooks
         others = [hook for hook in mine.values() if not isinstance(hook, Hook)]
