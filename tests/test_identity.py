@@ -90,10 +90,21 @@ def test_peft_says_what_the_identity_reads(own):
     from peft.tuners.lora import LoraConfig
 
     plain = own.identity()
-    adapted = peft.inject_adapter_in_model(LoraConfig(r=3, target_modules=["down_proj"]), own.model).eval()
-    lab = tiny.make_lab(adapted)
-    assert lab.identity().adapters.startswith("default x")
-    assert set(lab.identity().differing(plain)) == {"weights", "adapters"}
+    logits = own.trace(IDS).logits
+    config = LoraConfig(r=3, target_modules=["down_proj"], lora_dropout=0.5, init_lora_weights=False)
+    lab = tiny.make_lab(peft.inject_adapter_in_model(config, own.model).eval())
+    adapted, layers = lab.identity(), [each for each in lab.model.modules() if hasattr(each, "merged_adapters")]
+    assert adapted.adapters.startswith("default x") and set(adapted.differing(plain)) == {"weights", "adapters"}
+    assert not torch.allclose(lab.trace(IDS).logits, logits, atol=1e-3)
+    for each in layers:
+        each.enable_adapters(False)
+    assert lab.identity().differing(adapted) == {"adapters": ("switched off", adapted.adapters)}
+    assert torch.allclose(lab.trace(IDS).logits, logits, atol=1e-5)
+    layers[0].enable_adapters(True)
+    assert "switched off at" in lab.identity().adapters and "default x" in lab.identity().adapters
+    layers[0].lora_dropout.train()
+    with pytest.raises(InputError, match="training mode in model.layers.0.mlp.down_proj.lora_dropout"):
+        lab.trace(IDS)
 
 
 def test_attention_kernels_and_scaling_are_told(own):

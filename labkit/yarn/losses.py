@@ -19,6 +19,7 @@ from labkit.yarn.tasks import filler_ids
 if TYPE_CHECKING:
     import xarray
 
+ROWS = 256  # tokens whose logits are turned to float32 at a time
 CHANGE = Quantity("Δ loss", "loss minus that behind the shortest text", "nat", "signed", "this run")
 
 
@@ -69,9 +70,10 @@ def likelihood(lab: Lab, ids: torch.Tensor, *, last: int | None = None, chunk: i
     if not 1 <= count < len(ids):
         raise InputError("no token can be scored without one before it", got=f"last={last}, {len(ids)} tokens")
     before = list(range(len(ids) - 1 - count, len(ids) - 1))
-    logits = lab.trace(ids, layers=[], logits=before, chunk=chunk).logits.float()
+    logits = lab.trace(ids, layers=[], logits=before, chunk=chunk).logits
     scored = ids[len(ids) - count :, None].to(logits.device)
-    return float(-logits.log_softmax(-1).gather(1, scored).mean())
+    rows = zip(logits.split(ROWS), scored.split(ROWS), strict=True)  # in float32, a part at a time
+    return float(-sum(part.float().log_softmax(-1).gather(1, at).sum() for part, at in rows) / count)
 
 
 @torch.no_grad()

@@ -29,6 +29,27 @@ def hooks_off():
     return paired(lambda: forward(lab, ids), lambda: forward(other, ids))
 
 
+def knowing():
+    """Identity, mode and turn of a call / a trace of one seam at 41 tokens, the shortest that one makes. Goal: 0.01."""
+    import labkit
+    from labkit import passes
+
+    lab = labkit.load("nano")
+    ids = lab.encode("red fox " * 20)
+
+    def known():
+        with lab.scopes.call():
+            passes.check_mode(lab)
+            return lab.seen
+
+    def hundred():
+        for _ in range(100):
+            known()
+
+    found = paired(hundred, lambda: lab.trace(ids, layers=[3], seams=["q"]))
+    return found | {"ratio": found["ratio"] / 100, "quartiles": [edge / 100 for edge in found["quartiles"]]}
+
+
 def memories():
     """`deltanet.memory` of all six DeltaNet layers at 1,024 tokens / the plain forward. Goal: at most 0.5."""
     from labkit import deltanet
@@ -204,5 +225,5 @@ def stream_held(tokens):
     return dict(peak=high, held=status("VmRSS") - grown)
 
 
-QUESTIONS = [trace_all_seams, hooks_off, memories, pattern_time, pattern_memory, rows_memory, stream_time]
+QUESTIONS = [trace_all_seams, hooks_off, knowing, memories, pattern_time, pattern_memory, rows_memory, stream_time]
 QUESTIONS += [stream_time_all_probes, stream_memory, start_up, load_nano]

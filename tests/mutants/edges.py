@@ -4,12 +4,13 @@ from tests.mutants import Mutant
 
 ARGUMENTS, DECODING, PROBE = "labkit/arguments.py", "labkit/decoding.py", "labkit/stream/probe.py"
 ATTACKED = "tests/test_attacks.py::test_an_attack_ends_in_a_clear_error_or_a_right_result"
+ARGUED, DRAWN = f"{ATTACKED}[hostile arguments]", f"{ATTACKED}[hostile texts in pages]"
 SETTINGS = "tests/test_passes.py::test_generation_settings_of_a_checkpoint_count_for_nothing_but_the_ids_that_stop"
 OPTIONS = "tests/test_stream.py::test_options_that_are_no_numbers_and_no_folder"
 SIGNS = "tests/test_notation.py::test_tokens_are_readable"
 
 MUTANTS = [
-    Mutant(ARGUMENTS, "not abs(plain) <= sys.float_info.max", "abs(plain) > sys.float_info.max", ATTACKED),
+    Mutant(ARGUMENTS, "not abs(plain) <= sys.float_info.max", "abs(plain) > sys.float_info.max", ARGUED),
     Mutant(ARGUMENTS, "if isinstance(value, bool) or getattr", "if getattr", OPTIONS),
     Mutant(DECODING, "return silent | fixed | decided | chosen", "return fixed | decided | chosen", SETTINGS),
     Mutant(
@@ -19,7 +20,7 @@ MUTANTS = [
         "tests/test_stream.py::test_probes_that_are_none_and_probes_twice_are_refused",
     ),
     Mutant("labkit/signs.py", '"Cc", "Cf", ', '"Cc", ', SIGNS),
-    Mutant("labkit/draw/words.py", '.replace("%", "&#37;")', "", ATTACKED),
+    Mutant("labkit/draw/words.py", '.replace("%", "&#37;")', "", DRAWN),
     Mutant(
         "labkit/terminal.py",
         'stream.reconfigure(errors="replace")',
