@@ -34,6 +34,12 @@ def fingerprint(value: object) -> str:
     return hashed.hexdigest()[:16]
 
 
+def flat(tensor: torch.Tensor) -> torch.Tensor:
+    """All numbers in a row, in an order of memory that can be viewed as another dtype; a copy where need be."""
+    row = tensor.reshape(-1)
+    return row if row.stride(0) == 1 else row.clone(memory_format=torch.contiguous_format)
+
+
 def _feed(hashed, value, above):
     """Feed a value; `above` holds the ids of the functions it lies in, so that recursion ends."""
     tell = lambda *parts: hashed.update("\x1f".join(map(str, parts)).encode("utf-8", "surrogatepass") + b"\x1e")  # noqa: E731
@@ -54,7 +60,7 @@ def _feed(hashed, value, above):
     elif isinstance(value, torch.Tensor):
         plain = value.detach().as_subclass(torch.Tensor)
         tell("tensor", plain.dtype, tuple(plain.shape))
-        hashed.update(memoryview(plain.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
+        hashed.update(memoryview(flat(plain.cpu()).view(torch.uint8).numpy()))
     elif kind.__module__ == "numpy":
         tell("numpy", getattr(value, "dtype", kind), getattr(value, "shape", ()))
         hashed.update(value.tobytes())

@@ -13,6 +13,7 @@ import transformers
 
 import labkit.families.kernels as kernels
 from labkit.families import Family
+from labkit.fingerprint import flat
 from labkit.identity import Identity
 
 SAMPLES, WHOLE = 64, 4096  # numbers of a parameter; up to WHOLE of them all count
@@ -188,8 +189,8 @@ def _plain(tensor) -> list[torch.Tensor]:
 def _bits(tensor):
     """The numbers as whole numbers of the same bits: their sum tells every single change."""
     whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
-    return tensor.contiguous().view(whole)
+    return flat(tensor).view(whole).view(tensor.shape)
 
 
 def _bytes(tensor) -> bytes:
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).cpu().numpy().tobytes()
+    return flat(tensor.detach()).view(torch.uint8).cpu().numpy().tobytes()

@@ -166,6 +166,19 @@ def test_constants_defaults_names_and_code_count():
     assert fingerprint([1, 2.0, "a", None]) != fingerprint([1, 2, "a", None]) != fingerprint((1, 2, "a", None))
 
 
+def test_tensors_count_by_their_numbers_whatever_their_place_in_memory():
+    table = torch.arange(12.0).view(3, 4)
+    same = [table.T.contiguous(), table.T, torch.stack([table, table])[1].T]
+    assert len({fingerprint(each) for each in same}) == 1 and fingerprint(table) != fingerprint(table.T)
+    entries = [table[1, 2], table[1:2, 2][0], torch.tensor(6.0), table.T[2:3, 1][0]]
+    assert len({fingerprint(each) for each in entries}) == 1 != fingerprint(torch.tensor(6))
+    columns = [table[1:2, 2], torch.tensor([6.0]), table[1:, 2:][:1, 0]]
+    assert len({fingerprint(each) for each in columns}) == 1
+    kinds = (torch.bfloat16, torch.bool, torch.complex64, torch.int8)
+    assert len({fingerprint(torch.zeros(3, dtype=kind)) for kind in kinds}) == len(kinds)
+    fingerprint(torch.empty(0, 3))
+
+
 def test_recursion_ends():
     def down(n):
         return n and down(n - 1)

@@ -81,7 +81,8 @@ def checked_tools(tools: Sequence[dict] | None) -> Sequence[dict] | None:
 def picture(item: dict) -> str | None:
     """Whether an item of content is an "image" or a "video"; None if it is neither."""
     for kind, names in (("image", ("image", "image_url")), ("video", ("video",))):
-        if item.get("type") == kind or any(name in item for name in names):
+        given = item.get("type")
+        if (isinstance(given, str) and given == kind) or any(name in item for name in names):
             return kind
     return None
 

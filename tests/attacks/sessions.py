@@ -305,6 +305,11 @@ def odd(draw):
     return talk[0], value() if callable(value) else value
 
 
+def _after(text, tools):
+    """A prompt; after its words on tools, where there are any: nano's template has words of its own."""
+    return text if not tools else text[text.index("</tools>") :].partition("<|im_end|>")[2]
+
+
 @attack("sessions: odd conversations", short=100, long=1500)
 def conversations(tries, seed, folder):
     """Messages given as Python objects: rendered as transformers renders them by the same template, or refused."""
@@ -318,7 +323,7 @@ def conversations(tries, seed, folder):
 
         by_rules = functools.partial(thinking.render, talk, tools=tools)
         asked = (
-            (by_rules, lambda text, plain=plain: text == plain()),
+            (by_rules, lambda text, plain=plain, o=tools: _after(text, o) == _after(plain(), o)),
             (
                 lambda t=talk, o=tools: thinking.spans(t, tokenizer, tools=o).text,
                 lambda text, plain=plain: text == plain(),
