@@ -12,56 +12,23 @@ scope that is over does nothing; and the next call takes such hooks away and tur
 import contextlib
 import contextvars
 import functools
+import os
 import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch
 
 from labkit.errors import InputError
 from labkit.families import Family
+from labkit.hooks import Place, place, sweep
 from labkit.rotary import Rotation, Scaling
 from labkit.watched import Watched
 
 _OPEN = contextvars.ContextVar("labkit's open scopes", default=())
 _OF = weakref.WeakKeyDictionary()  # model -> Scopes
 WAIT = 0.001  # seconds between two looks whether it is one's turn
-KWARGS = ("_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs")  # where PyTorch notes how to call a hook
-
-
-class Place(NamedTuple):
-    """Where a hook goes.
-
-    Attributes:
-        side: "before" or "after" the module. kwargs: whether it takes keywords. first: before other hooks there.
-        everywhere: whether it also acts in other threads and tasks while its owner is open.
-    """
-
-    module: torch.nn.Module
-    side: str
-    function: Callable
-    kwargs: bool = False
-    first: bool = False
-    everywhere: bool = False
-
-
-class Hook:
-    """A hook of labkit's, which acts only while its owner does."""
-
-    of_labkit = True
-    __slots__ = ("owner", "function", "everywhere", "__weakref__")
-
-    def __init__(self, owner, place: Place):
-        self.owner, self.function, self.everywhere = owner, place.function, place.everywhere
-
-    def __call__(self, module, *given):
-        acts = not self.owner.over if self.everywhere else self.owner.acts
-        return self.function(module, *given) if acts else None
-
-    def __deepcopy__(self, memo):
-        return self  # in a copied model it acts, and ends, with the scope
 
 
 class _Exit:
@@ -241,10 +208,7 @@ class Scopes:
     def place(self, owner, places: Sequence[Place]) -> None:
         """Place hooks of an owner: something with `handles`, `acts` and `over`."""
         self.clean = False
-        for place in places:
-            module = place.module
-            register = module.register_forward_pre_hook if place.side == "before" else module.register_forward_hook
-            owner.handles.append(register(Hook(owner, place), with_kwargs=place.kwargs, prepend=place.first))
+        place(owner, places)
 
     def turn(self) -> None:
         """Turn the rotary module to what is in force here."""
@@ -260,16 +224,7 @@ class Scopes:
             return
         if self.aside is not None and self.recorder is None:
             self.put_back()
-        living = False
-        for module in self.watched.modules.values():
-            for hooks in (module._forward_pre_hooks, module._forward_hooks):
-                for number, hook in list(hooks.items()) if hooks else ():
-                    if isinstance(hook, Hook) and hook.owner.over:
-                        hooks.pop(number, None)
-                        for notes in KWARGS:
-                            getattr(module, notes).pop(number, None)
-                    elif isinstance(hook, Hook):
-                        living = True
+        living = sweep(self.watched.modules.values())
         self.turn()
         self.clean = not living
 
@@ -298,3 +253,13 @@ def scopes_of(model: torch.nn.Module, stack: torch.nn.Module, family: Family, co
     if model not in _OF:
         _OF[model] = Scopes(model, stack, family, constants)
     return _OF[model]
+
+
+def forked() -> None:
+    """In a child process: the threads whose calls were running are not here, and nobody need wait for them."""
+    for scopes in tuple(_OF.values()):
+        scopes.calls.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=forked)

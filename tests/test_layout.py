@@ -20,7 +20,7 @@ RANKS = [
     ("families",),
     ("nano",),
     ("spec", "thinking", "fingerprint", "identity"),
-    ("watched",),
+    ("hooks", "watched"),
     ("scopes",),
     ("trace",),
     ("cache",),

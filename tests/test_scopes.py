@@ -10,7 +10,7 @@ import pytest
 import tiny
 import torch
 
-from labkit import edit, stream, yarn
+from labkit import edit, scopes, stream, yarn
 from labkit.errors import InputError, SeamError
 from tests.attacks.interrupts import interrupted
 
@@ -125,6 +125,14 @@ def test_a_second_thread_waits(own):
     first.join()
     second.join()
     assert order[0] == "edited" and len(order) == 2
+
+
+def test_a_child_process_waits_for_nobody(own):
+    left = scopes.Call(own.scopes)
+    left.thread = 0  # of the parent
+    own.scopes.calls.append(left)
+    scopes.forked()
+    assert own.scopes.calls == [] and len(own.trace(IDS)) == len(IDS)
 
 
 def test_a_call_within_a_call_is_refused(own):

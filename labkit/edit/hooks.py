@@ -7,7 +7,7 @@ import torch
 from labkit.cache import is_linear, with_book
 from labkit.edit.kinds import SeamEdit, StateEdit
 from labkit.errors import InputError, LayerError
-from labkit.scopes import Place
+from labkit.hooks import Place
 from labkit.trace import Pass, decoder
 
 

@@ -5,7 +5,8 @@ import threading
 import torch
 
 from labkit.errors import InputError, SeamError
-from labkit.scopes import Call, Hook, Place
+from labkit.hooks import Hook, Place
+from labkit.scopes import Call
 from labkit.trace.seams import Pass, decoder
 from labkit.watched import named
 

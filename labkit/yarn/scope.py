@@ -12,9 +12,10 @@ from collections.abc import Callable
 from labkit.arguments import whole
 from labkit.cache import with_book
 from labkit.errors import InputError
+from labkit.hooks import Place
 from labkit.lab import Lab
 from labkit.rotary import RELEASED, Scaling, stretched
-from labkit.scopes import Place, Scope
+from labkit.scopes import Scope
 from labkit.trace import decoder
 
 

@@ -14,9 +14,10 @@ from transformers.cache_utils import DynamicLayer
 from labkit import rotary
 from labkit.cache import CLOSED, GO_ON
 from labkit.errors import InputError
+from labkit.hooks import Place
 from labkit.lab import Lab
 from labkit.rotary import RELEASED, stretched
-from labkit.scopes import Place, Scope
+from labkit.scopes import Scope
 from labkit.trace import Pass, decoder
 from labkit.yarn.scope import under
 
