@@ -552,7 +552,7 @@ def test_every_run_that_is_made_is_opened_as_it_was(lab, tmp_path):
 def flat(value):
     """A field of a run as plain dicts, so that tensors in it are compared as tensors."""
     if dataclasses.is_dataclass(value):
-        value = vars(value)
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(key): flat(part) for key, part in value.items()}
     return value.detach() if isinstance(value, torch.Tensor) else torch.tensor(list(str(value).encode()))

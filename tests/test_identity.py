@@ -15,6 +15,7 @@ from labkit import attention, cache, deltanet, edit, identity, stream, watched, 
 from labkit.errors import InputError
 from labkit.fingerprint import Opaque, fingerprint
 from labkit.rotary import Scaling
+from labkit.trace import cache_parameter
 from labkit.yarn import answers
 
 IDS = tiny.ids(19, seed=4)
@@ -282,16 +283,17 @@ def test_a_beginning_read_under_other_edits_is_not_continued(own, before, after,
 
 
 def test_caches_of_the_bare_model_know_their_edits(own):
+    cached = cache_parameter(own.model)
     with own.edit(edit.scale("gated", **HALF)):
-        given = own.model(IDS[None, :8]).past_key_values
+        given = own.model(IDS[None, :8])[cached]
         assert isinstance(given, cache.HybridCache)
-        own.model(IDS[None, 8:12], past_key_values=given)
+        own.model(IDS[None, 8:12], **{cached: given})
     with pytest.raises(InputError, match="under other edits"):
-        own.model(IDS[None, 12:], past_key_values=given)
+        own.model(IDS[None, 12:], **{cached: given})
     foreign = DynamicCache(config=own.model.config)  # of nobody: what filled it is taken for the bare model
-    own.model(IDS[None, :8], past_key_values=foreign)
+    own.model(IDS[None, :8], **{cached: foreign})
     with own.edit(edit.scale("gated", **HALF)), pytest.raises(InputError, match="under other edits"):
-        own.model(IDS[None, 8:], past_key_values=foreign)
+        own.model(IDS[None, 8:], **{cached: foreign})
 
 
 def test_a_record_of_nobody_passes(own):
