@@ -8,7 +8,8 @@ import pytest
 import tiny
 import torch
 
-from labkit import attention, deltanet, plan, stream
+import labkit
+from labkit import attention, deltanet, plan, reuse, stream, yarn
 from labkit.errors import BudgetError
 from labkit.plan import bounds, requests
 from labkit.trace import wanted_seams
@@ -342,3 +343,18 @@ def test_a_limit_of_the_process_bounds_the_budget(name, letter):
     free, where = found.strip().split("|")
     assert where == f"the limit of this process (ulimit {letter})"
     assert 0.9 * 190 * 2**20 < int(free) <= 0.9 * 200 * 2**20
+
+
+def test_sessions_and_fillers_that_would_not_fit(monkeypatch):
+    """Calls that keep keys and values of much text ask before the first pass."""
+    talk = [{"role": "user", "content": "red fox"}, {"role": "assistant", "content": "blue"}]
+    ran, nano_lab = [], labkit.load("nano")
+    monkeypatch.setattr(nano_lab.model, "forward", lambda *args, **options: ran.append(args))
+    monkeypatch.setattr(plan.card, "budget", lambda device: (3_000, "a small machine"))
+    for call, name in (
+        (lambda: reuse.play(nano_lab, talk), "reuse.play .*a snapshot of every call"),
+        (lambda: yarn.counterfactuals(nano_lab, seeds=1), "yarn.counterfactuals .*in blocks and joined"),
+    ):
+        with pytest.raises(BudgetError, match=f"(?s){name}.*a small machine"):
+            call()
+    assert ran == []

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import xarray
 
+from labkit import plan
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import label
@@ -21,6 +22,7 @@ from labkit.progress import counter
 from labkit.reuse.call import Call, calls
 from labkit.reuse.ledger import COLUMNS
 from labkit.reuse.schemes import alone, depths, schemes
+from labkit.spec.memory import kv_bytes_per_token
 from labkit.thinking import common_prefix
 
 MEASURED = {"seconds": "seconds", "cold_seconds": "seconds", "gap": "logit_gap", "same": None}  # their quantities
@@ -51,7 +53,7 @@ def play(
         the most likely next token is the same.
 
     Raises:
-        InputError: a session that does not fit the window, and as `replay`.
+        InputError: a session that does not fit the window, and as `replay`. BudgetError: too many keys and values.
     """
     marks = schemes(snapshots)
     if messages and isinstance(messages[0], Call):
@@ -66,6 +68,9 @@ def play(
         raise InputError(
             "the session does not fit the window", got=f"{longest} tokens", expected=f"at most {lab.window}"
         )
+    each = [len(call.prompt) + len(call.generated) for call in session]
+    kept = {"a snapshot of every call": sum(each) * kv_bytes_per_token(lab.spec, lab.dtype)}
+    plan.admit("reuse.play", longest, kept, lab.device)
     saved, rows, live, fed = [], [], None, []
     for call in counter(session, show=progress, unit="call"):
         fits = lambda ids: len(ids) < len(call.prompt) and common_prefix(ids, call.prompt) == len(ids)  # noqa: B023

@@ -24,11 +24,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from labkit import plan
 from labkit.arguments import whole
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import label, whole_numbers
 from labkit.rotary import Scaling, stretched
+from labkit.spec.memory import kv_bytes_per_token
 from labkit.yarn.answers import RIGHT, distinct, interruptible
 from labkit.yarn.margins import margin
 from labkit.yarn.scope import under
@@ -68,6 +70,7 @@ def counterfactuals(
 
     Raises:
         InputError: an unknown cause, a text that leaves no room for filler in the window.
+        BudgetError: so much filler would not fit.
         Interrupted: on Ctrl-C; its dataset holds what was answered.
     """
     if unknown := [cause for cause in causes if cause not in CAUSES]:
@@ -79,6 +82,8 @@ def counterfactuals(
         expected = f"below {window - ROOM}"
         raise InputError("the text leaves no room for filler", got=f"{length} tokens", expected=expected)
     extra = [block + n * window for n in range(4)] if extra is None else whole_numbers(extra, "extra", least=0)
+    most, each = length + max(extra), kv_bytes_per_token(lab.spec, lab.dtype)
+    plan.admit("yarn.counterfactuals", most, {"keys and values, in blocks and joined": 2 * most * each}, lab.device)
     scalings = distinct([Scaling(), stretched(lab.spec)] if scalings is None else scalings)
     shape = (len(causes), len(scalings), len(extra), seeds)
     margins, rights = (np.full(shape, np.nan, np.float32) for _ in range(2))
