@@ -32,14 +32,20 @@ def lab():
     return made, made.trace(IDS).logits, made.model(IDS[None]).logits
 
 
-def interrupted(call, line: int, error=KeyboardInterrupt):
-    """Run `call` and raise at its line number `line`; (lines passed, what was raised or None)."""
+def interrupted(call, line: int, error=KeyboardInterrupt, names: list | None = None):
+    """Run `call` and raise at its line number `line`; (lines passed, what was raised or None).
+
+    Args:
+        names: takes the name of the function of each line.
+    """
     passed, raised = 0, None
 
     def local(frame, event, argument):
         nonlocal passed
         if event == "line":
             passed += 1
+            if names is not None:
+                names.append(frame.f_code.co_name)
             if passed == line:
                 raise error
         return local
