@@ -8,12 +8,11 @@ read, become U+FFFD and are reported.
 import codecs
 import itertools
 import json
-import math
 import pathlib
 import re
-import sys
 from collections.abc import Iterator
 
+from labkit.bounded import decoder, deep
 from labkit.errors import InputError
 from labkit.thinking.messages import DEPTH, DIGITS
 
@@ -93,7 +92,7 @@ def parsed(line: bytes) -> tuple[object, bool]:
             line = OF_FOUR.sub(lambda found: json.dumps(found[0].decode())[1:-1].encode(), line)
         line = line.decode()
         value = DECODER.decode(line)
-        if type(value) in (dict, list) and _deep(value):
+        if type(value) in (dict, list) and deep(value, DEPTH):
             raise Unreadable(f"nested too deeply, more than {DEPTH} levels")
         mended = _mended(value) if halves else value
         return mended, bool(halves) and mended != value
@@ -150,41 +149,6 @@ def _row(number, row, halved, first, problems):
         problems.append((number, f"a {type(row).__name__} where an object is needed"))
 
 
-def _deep(value):
-    level = [value]
-    for _ in range(DEPTH):
-        inner = (item.values() if isinstance(item, dict) else item for item in level)
-        level = [one for items in inner for one in items if type(one) in (dict, list)]
-        if not level:
-            return False
-    return True
-
-
-def _mapping(pairs):
-    made = {sys.intern(name): value for name, value in pairs}
-    if len(made) < len(pairs):
-        seen = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
-        raise Unreadable(f"the key {twice[:40]!r} stands twice in one object")
-    return made
-
-
-def _whole(digits):
-    if len(digits) > DIGITS:
-        raise Unreadable(f"a number of {len(digits):,} digits")
-    return int(digits)
-
-
-def _fraction(digits):
-    if len(digits) > DIGITS or not math.isfinite(value := float(digits)):
-        raise Unreadable(f"the number {digits[:40]}, which is out of range")
-    return value
-
-
-def _constant(name):
-    raise Unreadable(f"{name}, which JSON does not have")
-
-
 def _mended(value):
     """The value, halves of surrogate pairs replaced."""
     if isinstance(value, str):
@@ -196,6 +160,4 @@ def _mended(value):
     return value
 
 
-DECODER = json.JSONDecoder(
-    object_pairs_hook=_mapping, parse_int=_whole, parse_float=_fraction, parse_constant=_constant
-)
+DECODER = decoder(DIGITS, Unreadable)
