@@ -85,11 +85,42 @@ def _feed(hashed, value, above):
     elif dataclasses.is_dataclass(value) and _known(kind):
         tell("record", kind.__qualname__)
         _feed(hashed, {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}, above)
-    elif isinstance(value, torch.nn.Module) and all(_known(type(each)) for each in value.modules()):
-        tell("weights", repr(value))
-        _feed(hashed, value.state_dict(), above)
+    elif isinstance(value, torch.nn.Module):
+        _feed_module(hashed, value, above, tell)
+    elif isinstance(value, type):
+        _feed_class(hashed, value, above, tell)
+    elif not _known(kind) and hasattr(value, "__dict__") and id(value) not in above:
+        tell("object")
+        _feed_class(hashed, kind, above, tell)
+        _feed(hashed, vars(value), above | {id(value)})
     else:
         raise Opaque(f"{kind.__module__}.{kind.__qualname__}")
+
+
+def _feed_class(hashed, kind, above, tell):
+    """A class: its name, and what those that belong to no known package define."""
+    tell("class", kind.__module__, kind.__qualname__)
+    if _known(kind) or id(kind) in above:
+        return
+    above = above | {id(kind)}
+    for name, part in sorted(vars(kind).items()):
+        part = part.__func__ if isinstance(part, staticmethod | classmethod) else part
+        if isinstance(part, (types.FunctionType, *NUMBERS)) and name not in ("__module__", "__doc__", "__qualname__"):
+            tell(name)
+            _feed(hashed, part, above)
+    for base in kind.__bases__:
+        _feed_class(hashed, base, above, tell)
+
+
+def _feed_module(hashed, module, above, tell):
+    """A module: classes, weights, modes and numbers; none with hooks."""
+    for name, each in module.named_modules():
+        if each._forward_hooks or each._forward_pre_hooks or "forward" in vars(each):
+            raise Opaque(f"a module with hooks, {name or type(each).__qualname__}")
+        numbers = {key: fact for key, fact in vars(each).items() if isinstance(fact, NUMBERS) and key[0] != "_"}
+        tell("module", name, sorted(numbers.items(), key=str), each.training, each.extra_repr())
+        _feed_class(hashed, type(each), above, tell)
+    _feed(hashed, module.state_dict(), above)
 
 
 def _feed_function(hashed, function, above, tell):
@@ -108,8 +139,12 @@ def _feed_function(hashed, function, above, tell):
             tell("empty")
     for name in sorted(_globals(code)):
         tell(name)
-        if name in function.__globals__:
-            _feed(hashed, function.__globals__[name], above)
+        value = function.__globals__.get(name, ...)
+        if isinstance(value, types.ModuleType) and value.__name__.split(".")[0] not in KNOWN:
+            tell("module", value.__name__)  # of which the attributes count that the function names
+            _feed(hashed, {part: getattr(value, part) for part in _names(code) if hasattr(value, part)}, above)
+        elif value is not ...:
+            _feed(hashed, value, above)
     return None
 
 
@@ -117,6 +152,12 @@ def _globals(code):
     """Names that a code object and those inside it read from its module."""
     names = {step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
     return names.union(*(_globals(each) for each in code.co_consts if isinstance(each, types.CodeType)))
+
+
+def _names(code):
+    """All names in a code object and those inside it, attributes too, in a fixed order."""
+    inner = (_names(each) for each in code.co_consts if isinstance(each, types.CodeType))
+    return sorted({*code.co_names}.union(*inner))
 
 
 def _known(value):

@@ -96,6 +96,12 @@ class Lab:
         facts = dict(scaling=str(self.scaling.plain(self.spec.window)), edits=tuple(e.text for e in self.scopes.edits))
         return dataclasses.replace(self.scopes.seen, **facts)
 
+    def look(self) -> None:
+        """See whether the model changed since the last pass, unless a call is running, which has looked already."""
+        if not self.scopes.calls:
+            self.scopes.watched.look()
+            self.scopes.seen = self.scopes.watched.identity(self.name, self.dtype)
+
     def identity(self, *, full: bool = False) -> Identity:
         """What computes now: weights, adapters, dtype, kernels, scaling, open edits with what they do, versions.
 
@@ -104,7 +110,7 @@ class Lab:
         Args:
             full: also a digest of every byte of the weights.
         """
-        self.scopes.watched.look()
+        self.scopes.watched.look(closely=True)
         self.scopes.seen = None
         return dataclasses.replace(self.seen, digest=digest(self.model)) if full else self.seen
 

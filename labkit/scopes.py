@@ -1,7 +1,7 @@
 """What is open on a model: edits, a rotary scaling, keys kept before rotation. Each is set by a `with` block.
 
 One `Scopes` per model, whichever labs are around it. A scope belongs to the thread or asyncio task that opened it
-(contextvars), and to those started inside it: its hooks are placed once, act there alone, and are inert elsewhere.
+(contextvars), and to tasks begun inside it: its hooks are placed once, act there alone, and are inert elsewhere.
 
 Python can be interrupted anywhere, also before the first line of `__exit__`. So nothing here relies on having been
 undone: a scope is over once it was left, or once the interpreter has dropped its exit without calling it; a hook of a
@@ -38,7 +38,7 @@ class _Exit:
         if scope is None:
             return _leave
         bound = functools.partial(_leave, scope)
-        scope.exit = weakref.ref(bound)
+        scope.exits.append(weakref.ref(bound))  # whoever only looks for an `__exit__` binds another one
         return bound
 
 
@@ -51,12 +51,12 @@ class _Held:
     """What a `with` block holds."""
 
     def __init__(self):
-        self.exit, self.ended = None, False
+        self.exits, self.ended = [], False
 
     @property
     def over(self) -> bool:
         """Whether the block has ended, in order or not."""
-        return self.ended or (self.exit is not None and self.exit() is None)
+        return self.ended or (bool(self.exits) and all(bound() is None for bound in self.exits))
 
     __exit__ = _Exit()
 

@@ -1,7 +1,7 @@
 """A model under watch: which weights it has, which modules, hooks and modes; cheap to look at before every pass.
 
-Weights are told apart by samples: of every parameter up to 64 numbers (all of a small one), its name, shape and dtype.
-Afterwards PyTorch's version counters say which parameters changed in place; of those the sums of all rows count too.
+Weights are told apart by samples: of every parameter up to 64 numbers (all of a small one), its name, shape and dtype;
+and by the sums of all its rows, but for very large models in host memory. PyTorch's version counters say what changed.
 `digest(model)` reads every byte.
 """
 
@@ -10,6 +10,7 @@ import platform
 
 import torch
 import transformers
+from torch.nn.modules import module as torch_module
 
 import labkit.families.kernels as kernels
 from labkit.families import Family
@@ -17,7 +18,11 @@ from labkit.fingerprint import flat
 from labkit.identity import Identity
 
 SAMPLES, WHOLE = 64, 4096  # numbers of a parameter; up to WHOLE of them all count
+SUMMED = 4 * 2**30  # bytes of weights in host memory whose rows are summed
+PROBED = 4  # weights that may be trained, and are looked at each time
 COMPILED = "_compiled_call_impl"
+PLAIN = frozenset({COMPILED, "forward"})  # what a module has of its own only where somebody changed it
+EVERYWHERE = (torch_module._global_forward_pre_hooks, torch_module._global_forward_hooks)
 VERSIONS = f"python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}"
 
 
@@ -27,59 +32,86 @@ class Watched:
     Attributes:
         modules: `{name: module}` of the whole model, as of the last `look`. absent: parameters without numbers.
         training, compiled: names of modules in training mode, of compiled ones. hooked: modules with hooks, by name.
+        replaced: names of modules whose `forward` somebody replaced.
     """
 
     def __init__(self, model: torch.nn.Module, stack: torch.nn.Module, family: Family):
         self.model, self.stack, self.family = model, stack, family
         self.modules, self.absent, self._children, self._weights = {}, [], [], []
-        self.training, self.compiled, self.hooked = [], [], {}
+        self.training, self.compiled, self.hooked, self.replaced = [], [], {}, []
         self._blocks = {}  # (layer, path) -> module
-        self._hashes = {}  # name of a parameter -> (parameter, first version, version, hash)
+        self._hashes = {}  # name of a parameter -> (parameter, first version, version, pointer, hash)
         self._made = None  # (key, Identity)
         self.look()
 
-    def look(self) -> None:
-        """See whether modules or weights changed since the last look; some microseconds if none did."""
-        if not self._children or any([*children.values()] != before for children, before in self._children):
-            self._walk()
-        for held, name, weight, version in self._weights:
-            if held.get(name) is not weight or _version(weight) != version:
-                self._hash()
-                break
-        marks = [
-            (name, facts)
-            for name, facts in self._facts
-            if facts["training"] or facts["_forward_hooks"] or facts["_forward_pre_hooks"] or COMPILED in facts
-        ]
-        self.training = [name for name, facts in marks if facts["training"]]
-        self.compiled = self._wrapped + [name for name, facts in marks if facts.get(COMPILED) is not None]
-        self.hooked = {name: facts for name, facts in marks if facts["_forward_hooks"] or facts["_forward_pre_hooks"]}
+    def look(self, *, closely: bool = False) -> None:
+        """See whether modules or weights changed since the last look; some microseconds if none did.
 
-    def _walk(self):
-        """Note all modules, and those of other makers that labkit must know of."""
-        self.modules = dict(self.model.named_modules())
-        self._blocks = {}
+        Of weights that may be trained some are sampled anew, since fused optimizers write past the version counters.
+
+        Args:
+            closely: sample everything anew, whatever the counters say; some milliseconds.
+        """
+        if closely or not self._children or any([*inner.values()] != before for inner, before in self._children):
+            self._walk(closely)
+        elif self._written():
+            self._hash()
+        elif any(_sampled(weight, False) != sample for weight, sample in self._trained):
+            self._hash(closely=True)
+        marks = [(name, facts) for name, facts in self._facts if not PLAIN.isdisjoint(facts) or _marked(facts)]
+        self.training = [name for name, facts in marks if facts["training"]]
+        self.compiled = self._wrapped + [name for name, facts in marks if _compiled(facts)]
+        self.hooked = {name: facts for name, facts in marks if facts["_forward_hooks"] or facts["_forward_pre_hooks"]}
+        self.replaced = [name for name, facts in marks if "forward" in facts and not _compiled(facts)]
+
+    def _written(self):
+        """Whether a parameter was exchanged, written into or moved."""
+        for held, name, weight, version, pointer in self._weights:
+            if held.get(name) is not weight or weight.data_ptr() != pointer or weight._version != version:
+                return True
+        return any(held.get(name) is not weight for held, name, weight in self._others)
+
+    def _walk(self, closely=False):
+        """Note all modules, what they are, and those of other makers that labkit must know of."""
+        self.modules, self._blocks, hashed = dict(self.model.named_modules()), {}, hashlib.sha256()
         self._children = [(each._modules, [*each._modules.values()]) for each in self.modules.values() if each._modules]
         self._facts = [(name, each.__dict__) for name, each in self.modules.items() if "training" in each.__dict__]
         self._adapted = [(name, each) for name, each in self.modules.items() if hasattr(each, "merged_adapters")]
         self._wrapped = [name for name, each in self.modules.items() if type(each).__name__ == "OptimizedModule"]
-        self._hash()
+        for name, each in self.modules.items():  # what computes beside the weights: classes, and numbers such as eps
+            if each is self.stack.rotary_emb or hasattr(each, "merged_adapters"):
+                continue  # told by scaling and switches
+            facts = {key: fact for key, fact in each.__dict__.items() if type(fact) in (bool, int, float, str)}
+            facts = {key: fact for key, fact in facts.items() if not key.startswith("_") and key != "training"}
+            hashed.update(f"{name} {type(each).__qualname__} {sorted(facts.items())} ".encode())
+        self._structure = hashed.digest()
+        self._hash(closely)
 
-    def _hash(self):
+    def _hash(self, closely=False):
         """Hash parameters that are new or were written into; the others keep their hashes."""
-        known, self._hashes, self._weights = self._hashes, {}, []
-        for path, module in self.modules.items():
-            for name, weight in module._parameters.items():
-                if weight is None:
-                    continue
-                place, version = f"{path}.{name}".lstrip("."), _version(weight)
-                before = known.get(place)
-                if before is None or before[0] is not weight:
-                    before = (weight, version, None, b"")
-                if before[2] != version:
-                    before = (weight, before[1], version, _sampled(weight, version != before[1]))
-                self._hashes[place] = before
-                self._weights.append((module._parameters, name, weight, version))
+        known, self._hashes, self._weights, self._others = self._hashes, {}, [], []
+        held = [
+            (f"{path}.{name}".lstrip("."), module._parameters, name, weight)
+            for path, module in self.modules.items()
+            for name, weight in module._parameters.items()
+            if weight is not None
+        ]
+        # Sums of all rows tell every change; of weights in host memory by the dozens of gigabytes they would take long.
+        small = sum(weight.nbytes for *_, weight in held if not weight.is_cuda) <= SUMMED
+        for place, parameters, name, weight in held:
+            version, pointer = _version(weight), _pointer(weight)
+            before = known.get(place)
+            same = before is not None and before[0] is weight and before[2:4] == (version, pointer)
+            if not same or closely:
+                first = version if before is None or before[0] is not weight else before[1]
+                before = (weight, first, version, pointer, _sampled(weight, small or version != first))
+            self._hashes[place] = before
+            if pointer is not None:
+                self._weights.append((parameters, name, weight, version, pointer))
+            else:
+                self._others.append((parameters, name, weight))
+        trained = [weight for *_, weight in held if weight.requires_grad]
+        self._trained = [(weight, _sampled(weight, False)) for weight in trained[:: max(1, len(trained) // PROBED)]]
         self.absent = [place for place, (weight, *_) in self._hashes.items() if weight.is_meta]
         self._made = None
 
@@ -96,7 +128,7 @@ class Watched:
         attention, experts = config._attn_implementation, getattr(config, "_experts_implementation", None)
         key = (name, dtype, tuple(computed.values()), attention, experts, self._switches(), self.hooks())
         if self._made is None or self._made[0] != key:
-            hashed = hashlib.sha256()
+            hashed = hashlib.sha256(self._structure)
             for path, (*_, part) in sorted(self._hashes.items()):
                 hashed.update(path.encode() + part)
             *_, switches, hooks = key
@@ -134,12 +166,14 @@ class Watched:
 
     def hooks(self) -> tuple[str, ...]:
         """`function at module` of hooks that others placed on the model."""
-        return tuple(
-            f"{named(hook)} at {name or 'the model'}"
+        own = [
+            (hook, name or "the model")
             for name, facts in self.hooked.items()
             for hook in (*facts["_forward_pre_hooks"].values(), *facts["_forward_hooks"].values())
-            if not getattr(hook, "of_labkit", False)
-        )
+        ]
+        own += [(hook, "every module") for hooks in EVERYWHERE for hook in hooks.values()]
+        told = [f"{named(hook)} at {name}" for hook, name in own if not getattr(hook, "of_labkit", False)]
+        return (*told, *(f"another forward at {name or 'the model'}" for name in self.replaced))
 
 
 def named(hook) -> str:
@@ -160,6 +194,21 @@ def digest(model: torch.nn.Module) -> str:
 
 def _version(weight):
     return 0 if weight.is_inference() else weight._version
+
+
+def _pointer(weight):
+    """Where a plain parameter lies; None for packed ones and those without a version."""
+    plain = type(weight) in (torch.Tensor, torch.nn.Parameter) and not weight.is_inference()
+    return weight.data_ptr() if plain else None
+
+
+def _marked(facts):
+    return facts["training"] or facts["_forward_hooks"] or facts["_forward_pre_hooks"]
+
+
+def _compiled(facts):
+    """Whether `torch.compile` is behind a module or its forward."""
+    return facts.get(COMPILED) is not None or hasattr(facts.get("forward"), "_torchdynamo_orig_callable")
 
 
 def _sampled(weight, changed) -> bytes:

@@ -289,3 +289,45 @@ def test_patching_many_positions_takes_each_its_own_source(lab):
         assert torch.equal(changed[token], values[source])
     with pytest.raises(InputError, match="(?s)taken from a run.*got: Lab.*run=lab.trace"):
         edit.patch("v", layer=2, run=lab)
+
+
+def test_a_row_for_every_token_goes_by_position_in_every_way_of_feeding(lab):
+    ids, vector = tiny.ids(20), torch.zeros(20, 44)
+    vector[12] = torch.arange(44.0)
+    short = tiny.ids(13, seed=9)
+    with lab.edit(edit.add("mlp_out", layer=1, vector=vector)):
+        whole, chunked = lab.trace(ids).logits, lab.trace(ids, chunk=7).logits
+        batch = lab.trace([ids, short])
+        alone = lab.trace(short).logits
+    with lab.edit(edit.add("mlp_out", layer=1, vector=vector[12], tokens=[12])):
+        one = lab.trace(ids).logits
+    for other in (chunked, batch[0].logits, one):
+        assert (other - whole).abs().max() < 1e-4 * whole.abs().max()
+    assert (batch[1].logits - alone).abs().max() < 1e-4 * alone.abs().max()
+    ten = edit.add("mlp_out", layer=1, vector=vector[:10])
+    for options in ({}, {"chunk": 10}):
+        with pytest.raises(InputError, match="(?s)no value for every token.*\\[10, 44\\].*up to token"), lab.edit(ten):
+            lab.trace(ids, **options)
+
+
+def test_positions_count_from_the_first_real_token_wherever_the_padding_is(lab):
+    ids, mask = tiny.ids(9), torch.ones(2, 9, dtype=torch.long)
+    mask[1, 6:] = 0
+    rows = torch.stack([ids, ids])
+    with lab.edit(edit.scale("gated", layer=1, factor=0.0, tokens=[5])):
+        right = lab.model(rows, attention_mask=mask).logits[1, 5]
+        alone = lab.model(ids[None, :6]).logits[0, 5]
+    assert (right - alone).abs().max() < 1e-4 * alone.abs().max()
+
+
+@pytest.mark.parametrize("gives", [None, 1.0, torch.ones(3), torch.ones(1, 8, 44) > 0, torch.ones(1, 8, 44) * 1j])
+def test_what_a_function_gives_must_take_the_place_of_what_it_got(lab, gives):
+    odd = lab.edit(edit.function(lambda x, at: gives, seam="mlp_out", layer=1))
+    with pytest.raises(InputError, match="gave no real numbers|changed the shape"), odd:
+        lab.trace(tiny.ids(8))
+
+
+def test_a_window_keeps_its_shape(lab):
+    narrow = lab.edit(edit.state(layer=0, at=3, window=lambda old: old[:, :1]))
+    with pytest.raises(InputError, match="changed the shape"), narrow:
+        lab.trace(tiny.ids(8))

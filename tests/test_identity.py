@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import threading
 
 import pytest
 import tiny
@@ -124,7 +125,6 @@ def test_weights_are_hashed_when_they_change_alone(own, monkeypatch):
     monkeypatch.setattr(watched, "_sampled", lambda weight, changed: hashed.append(weight) or sampled(weight, changed))
     for _ in range(3):
         own.trace(IDS)
-        own.identity()
     assert hashed == []
     with torch.no_grad():
         own.model.model.layers[2].mlp.up_proj.weight[0, 0] = 0.0
@@ -180,6 +180,65 @@ def test_tensors_count_by_their_numbers_whatever_their_place_in_memory():
     fingerprint(torch.empty(0, 3))
 
 
+class Counter:
+    """A change with something in it that nobody can look into."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def __call__(self, values, positions):
+        return values
+
+
+class Steer:
+    """A change with a state that can be told."""
+
+    def __init__(self, by):
+        self.by = by
+
+    def __call__(self, values, positions):
+        return values + self.by
+
+
+class Autoencoder(torch.nn.Module):
+    """Somebody's own module."""
+
+    def __init__(self, seed):
+        super().__init__()
+        self.encode = torch.nn.Linear(5, 7)
+        torch.nn.init.normal_(self.encode.weight, generator=torch.Generator().manual_seed(seed))
+        torch.nn.init.zeros_(self.encode.bias)
+
+    def forward(self, x):
+        return self.encode(x)
+
+
+def test_objects_modules_and_classes_of_users_are_told_by_what_they_hold():
+    assert fingerprint(Steer(1)) == fingerprint(Steer(1)) != fingerprint(Steer(2))
+    prints = [fingerprint(functools.partial(torch.add, Autoencoder(seed))) for seed in (1, 1, 2)]
+    assert prints[0] == prints[1] != prints[2]
+    quiet, drop = torch.nn.Dropout().eval(), torch.nn.Dropout()
+    assert fingerprint(quiet) != fingerprint(drop)
+    hooked = Autoencoder(1)
+    hooked.register_forward_hook(look)
+    with pytest.raises(Opaque, match="hooks"):
+        fingerprint(hooked)
+
+
+def test_what_a_function_takes_from_a_module_of_a_user_counts(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "helpers_of_a_user.py").write_text("SCALE = 2\ndef steer(x):\n    return SCALE * x\n")
+    import helpers_of_a_user
+
+    space = {"helpers": helpers_of_a_user, "__name__": "__main__"}
+    exec("def change(x, at):\n    return helpers.steer(x)", space)
+    first = fingerprint(space["change"])
+    helpers_of_a_user.SCALE = 3
+    assert fingerprint(space["change"]) != first
+    helpers_of_a_user.SCALE = 2
+    assert fingerprint(space["change"]) == first
+
+
 def test_recursion_ends():
     def down(n):
         return n and down(n - 1)
@@ -188,11 +247,7 @@ def test_recursion_ends():
 
 
 def test_state_that_cannot_be_seen_has_no_fingerprint():
-    class Counter:
-        def __call__(self, x, at):
-            return x
-
-    with pytest.raises(Opaque, match="Counter"):
+    with pytest.raises(Opaque, match="_thread"):
         fingerprint(Counter())
     opaque = [edit.function(Counter(), seam="gated", layer=1) for _ in range(2)]
     assert opaque[0].fingerprint is None and opaque[0].key != opaque[1].key
@@ -363,10 +418,6 @@ def test_an_adapter_switched_off_is_another_model(own, tmp_path):
 
 
 def test_an_edit_that_cannot_be_told_apart_keeps_no_checkpoint(own, tmp_path):
-    class Counter:
-        def __call__(self, values, positions):
-            return values
-
     with own.edit(edit.function(Counter(), seam="gated", layer=1)):
         with pytest.raises(InputError, match="(?s)nobody can tell later.*function\\('gated', layer=1\\).*leave out"):
             streamed(own, tmp_path)
@@ -389,3 +440,103 @@ def test_answers_are_of_the_model_that_gave_them(tmp_path):
         edited = answers.Answers(tmp_path, first_lab)
     with pytest.raises(InputError, match="edits none, now scale"), edited:
         pass
+
+
+# --------------------------------------------------------------------------------- what counters and names do not tell
+
+
+def fused(lab):
+    weights = [weight.requires_grad_(True) for weight in lab.model.parameters()]
+    for weight in weights:
+        weight.grad = torch.ones_like(weight)
+    torch.optim.AdamW(weights, lr=0.01, fused=True).step()
+
+
+def of_data(lab):
+    lab.model.model.layers[1].mlp.up_proj.weight.data = lab.model.model.layers[1].mlp.up_proj.weight.data * 3
+
+
+def in_place_of_data(lab):
+    lab.model.model.layers[1].mlp.up_proj.weight.data.mul_(3)
+
+
+def epsilon(lab):
+    lab.model.model.norm.eps = 0.5
+
+
+def activation(lab):
+    lab.model.model.layers[1].mlp.act_fn = torch.nn.ReLU().eval()
+
+
+@pytest.mark.parametrize("change", [fused, of_data, in_place_of_data, epsilon, activation])
+def test_changes_that_no_counter_tells_are_seen(own, change):
+    before, warm = own.identity(), own.cache()
+    own.trace(IDS[:8], cache=warm)
+    snap = own.snapshot(warm)
+    change(own)
+    assert set(own.identity().differing(before)) == {"weights"}
+    with pytest.raises(InputError, match="this snapshot was made by another model"):
+        own.restore(snap)
+    if change in (fused, of_data, activation):  # seen without a closer look
+        with pytest.raises(InputError, match="this cache was made by another model"):
+            own.trace(IDS[8:], cache=warm)
+
+
+def test_equal_weights_have_one_identity_however_they_came(own):
+    twin = tiny.make_lab(tiny.model(seed=12))
+    twin.model.load_state_dict(own.model.state_dict())
+    assert twin.identity().weights == own.identity().weights
+    edited = tiny.model(seed=11)
+    edited.model.embed_tokens.weight[3] = 0.0  # before a lab saw it
+    assert tiny.make_lab(edited).identity().weights != own.identity().weights
+
+
+def test_hooks_on_every_module_and_forwards_of_others_are_told(own):
+    handle = torch.nn.modules.module.register_module_forward_hook(look)
+    try:
+        assert own.identity().hooks == ("test_identity.look at every module",)
+    finally:
+        handle.remove()
+    mlp = own.model.model.layers[1].mlp
+    mlp.forward = functools.partial(type(mlp).forward, mlp)
+    assert own.identity().hooks == ("another forward at model.layers.1.mlp",)
+    own.model.forward = torch.compile(own.model.forward, backend="eager")
+    with pytest.raises(InputError, match="compiled: the model"):
+        own.logits(IDS[None])
+
+
+def test_an_edit_is_known_as_it_was_when_its_block_opened(own):
+    vector = torch.ones(own.spec.hidden)
+    item = edit.function(lambda x, at: x + vector, seam="mlp_out", layer=1)
+    warm = own.cache()
+    with own.edit(item):
+        own.trace(IDS[:8], cache=warm)
+    vector.mul_(10)
+    with own.edit(item), pytest.raises(InputError, match="under other edits"):
+        own.trace(IDS[8:], cache=warm)
+
+
+def test_an_edit_of_earlier_tokens_has_acted(own, tmp_path):
+    item, warm = edit.scale("gated", layer=1, factor=0.5, tokens=[3]), own.cache()
+    with own.edit(item):
+        own.trace(IDS[:8], cache=warm)
+        whole = own.trace(IDS).logits
+    with own.edit(item):
+        rest = own.trace(IDS[8:], cache=warm).logits
+    assert (rest - whole).abs().max() < 1e-4 * whole.abs().max()
+    with own.edit(item):
+        interrupted(own, tmp_path)
+    with own.edit(item):
+        assert streamed(own, tmp_path).attrs["tokens"] == len(IDS)
+
+
+def test_bare_passes_look_at_the_model_too(own):
+    warm, cached = own.cache(), cache_parameter(own.model)
+    own.model(IDS[None, :8], **{cached: warm})
+    with torch.no_grad():
+        own.model.model.norm.weight[3] += 0.5
+    with pytest.raises(InputError, match="this cache was made by another model"):
+        own.model(IDS[None, 8:], **{cached: warm})
+    fresh = own.cache()
+    own.model(IDS[None, :8], **{cached: fresh})
+    own.trace(IDS[8:], cache=fresh)

@@ -307,7 +307,11 @@ REFUSED = {
         "config.json is not JSON",
         "NaN, which JSON does not have",
     ),
-    "beyond floats": (text("config.json", "1000.0", "1e999"), "config.json is not JSON", "the number 1e999, which is out of range"),
+    "beyond floats": (
+        text("config.json", "1000.0", "1e999"),
+        "config.json is not JSON",
+        "the number 1e999, which is out of range",
+    ),
     "digits": (text("config.json", "1000.0", "1" * 4000), "config.json is not JSON", "a number of 4,000 digits"),
     "name twice": (
         text("config.json", "{", '{"vocab_size": 7, '),

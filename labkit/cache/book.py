@@ -63,6 +63,7 @@ class HybridCache(DynamicCache):
         lab = self.lab()
         if lab is not None and layer_idx == lab.spec.attention_layers[0]:
             torn, self.book.torn = self.book.torn, True  # the layers before have read the tokens of this pass
+            lab.look()
             settle(self, lab)
             self.book.torn = torn
         return super().update(key_states, value_states, layer_idx, *args, **kwargs)
@@ -163,6 +164,7 @@ def with_book(lab, module: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[
     Returns:
         new (args, kwargs) of a hook, or None.
     """
+    lab.look()
     cache = Pass.of(module, args, kwargs).cache
     if cache is not None:
         return settle(cache, lab)

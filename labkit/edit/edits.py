@@ -7,7 +7,7 @@ import torch
 from labkit.arguments import number, whole
 from labkit.cache import Snapshot
 from labkit.edit.kinds import SeamEdit, StateEdit
-from labkit.edit.values import LARGEST, fitted, tensor
+from labkit.edit.values import LARGEST, of_tokens, tensor
 from labkit.errors import InputError, LayerError
 from labkit.notation import select, whole_numbers
 from labkit.trace import Run
@@ -52,9 +52,9 @@ def set(
     heads: int | Sequence[int] | None = None,
     tokens: int | Sequence[int] | None = None,
 ) -> SeamEdit:
-    """Set a seam to a number or to a tensor that broadcasts over [batch, token, head, ...]."""
-    new = tensor(value, "value")
-    write = lambda x, at: fitted(new, x, "value")
+    """Set a seam to a number, or to a tensor that broadcasts over [head, ...] or has a row for every token."""
+    new, some = tensor(value, "value"), tokens is not None
+    write = lambda x, at: of_tokens(new, x, at, "value", some=some)
     return function(write, seam=seam, layer=layer, heads=heads, tokens=tokens, name="set")
 
 
@@ -79,9 +79,9 @@ def add(
     heads: int | Sequence[int] | None = None,
     tokens: int | Sequence[int] | None = None,
 ) -> SeamEdit:
-    """Add a number or a tensor that broadcasts over [batch, token, head, ...]: steering."""
-    more = tensor(vector, "vector")
-    plus = lambda x, at: x + fitted(more, x, "vector")
+    """Add a number, or a tensor that broadcasts over [head, ...] or has a row for every token: steering."""
+    more, some = tensor(vector, "vector"), tokens is not None
+    plus = lambda x, at: x + of_tokens(more, x, at, "vector", some=some)
     return function(plus, seam=seam, layer=layer, heads=heads, tokens=tokens, name="add")
 
 

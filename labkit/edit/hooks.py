@@ -43,11 +43,13 @@ class Interventions:
     def _enter(self, module, args, kwargs):
         current = Pass.of(module, args, kwargs)
         seen, tokens = current.before, current.tokens
-        pads = torch.zeros(current.batch, dtype=torch.long)
-        if current.mask is not None:
-            pads = (current.mask == 0).sum(1).cpu()
         self.current, self.acted = current, set()
-        self.positions = torch.arange(tokens) + seen - pads[:, None]
+        self.positions = (torch.arange(tokens) + seen).expand(current.batch, -1)
+        if current.mask is not None:  # real tokens count, wherever the padding is
+            real = current.mask.cpu() != 0
+            self.positions = torch.where(real, real.cumsum(1) - 1, -1)[:, -tokens:]
+        # What was read before this block was read under these edits, or the cache would be refused.
+        self.done |= {id(item) for item in self.edits if item.tokens is not None and item.acts_on(0, seen)}
         for item in self.states:
             if seen <= item.at < seen + tokens - 1 or (current.cache is None and item.at < tokens):
                 raise InputError(
@@ -101,9 +103,7 @@ class Interventions:
             values = seam.read(whole, self.spec, *shape)
             heads = slice(None) if item.heads is None else list(item.heads)
             old = values[:, :, heads]
-            new = item.change(old.clone(), self.positions)
-            if tuple(new.shape) != tuple(old.shape):
-                raise InputError(f"{item!r} changed the shape", got=tuple(new.shape), expected=tuple(old.shape))
+            new = _checked(item, item.change(old.clone(), self.positions), old)
             chosen = rows.to(values.device).view(*rows.shape, *[1] * (old.ndim - 2))
             values[:, :, heads] = torch.where(chosen, new.to(old), old)
             seam.write(whole, values, self.spec, *shape)
@@ -131,9 +131,16 @@ def _operate(layer, item):
     held, window = layer.recurrent_states[0], layer.conv_states[0]
     if item.change is not None:
         chosen = slice(None) if item.heads is None else list(item.heads)
-        new = item.change(held[:, chosen].clone())
-        if tuple(new.shape) != tuple(held[:, chosen].shape):
-            raise InputError(f"{item!r} changed the shape", got=tuple(new.shape), expected=tuple(held[:, chosen].shape))
-        held[:, chosen] = new.to(held)
+        held[:, chosen] = _checked(item, item.change(held[:, chosen].clone()), held[:, chosen]).to(held)
     if item.window is not None:
-        window.copy_(item.window(window.clone()))
+        window.copy_(_checked(item, item.window(window.clone()), window))
+
+
+def _checked(item, new, old):
+    """What an edit's function gave, if it can take the place of what it was given."""
+    if not isinstance(new, torch.Tensor) or new.is_complex() or new.dtype == torch.bool:
+        got = str(new.dtype) if isinstance(new, torch.Tensor) else type(new).__name__
+        raise InputError(f"{item!r} gave no real numbers", got=got, expected=f"a tensor {list(old.shape)}")
+    if tuple(new.shape) != tuple(old.shape):
+        raise InputError(f"{item!r} changed the shape", got=tuple(new.shape), expected=tuple(old.shape))
+    return new

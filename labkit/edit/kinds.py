@@ -162,6 +162,8 @@ def checked(edits: Iterable[SeamEdit | StateEdit], spec: Spec) -> tuple[SeamEdit
                 )
             count = spec.axis_sizes[axis]
             item = dataclasses.replace(item, heads=tuple(select(item.heads, count, axis)))
+        item = dataclasses.replace(item)  # as its function is now: what it closes over may have changed since
+        item.key  # noqa: B018
         places = [item.at] if isinstance(item, StateEdit) else item.tokens or ()
         if negative := [p for p in places if p < 0]:
             raise InputError("token positions count from 0", got=negative, hint="len(run) - 1 for the last one")

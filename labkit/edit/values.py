@@ -41,3 +41,23 @@ def fitted(values: torch.Tensor, x: torch.Tensor, name: str) -> torch.Tensor:
     except RuntimeError:
         expected = f"what broadcasts to {list(x.shape)}"
         raise InputError(f"{name} does not fit", got=list(values.shape), expected=expected) from None
+
+
+def of_tokens(values: torch.Tensor, x: torch.Tensor, at: torch.Tensor, name: str, *, some: bool) -> torch.Tensor:
+    """`fitted` to a seam x [batch, token, ...]; values with an axis of tokens go by absolute position.
+
+    Args:
+        at: positions [batch, token], below 0 for padding. some: whether the edit is of some tokens alone.
+
+    Raises:
+        InputError: another shape, or tokens that the values do not have.
+    """
+    own = x.ndim - 2  # axes of one token
+    if values.ndim == own + 2 and len(values) == 1:
+        values = values[0]
+    if values.ndim <= own or (values.ndim == own + 1 and len(values) == 1):
+        return fitted(values, x, name)
+    if values.ndim > own + 1 or (not some and int(at.max()) >= len(values)):
+        got, expected = f"{name} of shape {list(values.shape)}", f"up to token {int(at.max())}: a row for each, or one"
+        raise InputError(f"{name} has no value for every token", got=got, expected=expected)
+    return fitted(values.to(x.device)[at.clamp(0, len(values) - 1).to(x.device)], x, name)

@@ -39,6 +39,9 @@ class Seams(Mapping):
     def __contains__(self, key):
         return key in self._tensors
 
+    def __reduce__(self):
+        return Seams, (dict(self._tensors),)
+
     def __iter__(self):
         return iter(self._tensors)
 

@@ -55,7 +55,7 @@ MUTANTS = [
     ),
     Mutant(
         SCOPES,
-        "self.ended or (self.exit is not None and self.exit() is None)",
+        "self.ended or (bool(self.exits) and all(bound() is None for bound in self.exits))",
         "self.ended",
         OPEN + "every_line_between_the_block_and_its_end",
     ),
