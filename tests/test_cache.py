@@ -186,3 +186,26 @@ def test_a_snapshot_is_restored_into_an_empty_cache_alone(lab):
     cache, snap = warm(lab, 20)
     with pytest.raises(InputError, match=r"(?s)into an empty cache.*20 tokens.*lab.restore\(snap\)"):
         hybrid.restore(snap, cache)
+
+
+@pytest.mark.parametrize("layer", [0, 1, 3, 4])
+def test_a_bare_pass_that_did_not_end_leaves_a_torn_cache(lab, layer):
+    def stop(module, args):
+        raise KeyboardInterrupt
+
+    warm, cached = lab.cache(), cache_parameter(lab.model)
+    lab.trace(IDS[:9], cache=warm)
+    lab.model(IDS[None, 9:12], **{cached: warm})
+    before = lab.snapshot(warm)
+    hook = lab.model.model.layers[layer].mlp.register_forward_pre_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        lab.model(IDS[None, 12:15], **{cached: warm})
+    hook.remove()
+    if layer < 4:  # after the last mixer all layers have read all tokens
+        with pytest.raises(InputError, match="(?s)was interrupted.*lab.restore a snapshot"):
+            lab.trace(IDS[12:], cache=warm)
+        with pytest.raises(InputError, match="was interrupted"):
+            lab.snapshot(warm)
+    cold = lab.trace(IDS).logits
+    rest = lab.trace(IDS[12:], cache=lab.restore(before)).logits
+    assert (rest - cold).abs().max() < 1e-4 * cold.abs().max()

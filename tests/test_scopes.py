@@ -38,6 +38,7 @@ def test_two_labs_of_a_model_share_its_scopes(own):
         assert str(own.scaling) == "yarn 2" and own.window == 2 * own.spec.window
         assert not torch.equal(own.trace(IDS).logits, plain)
     assert torch.equal(own.trace(IDS).logits, plain) and tiny.hooks(own.model) == []
+    assert own.model.config.max_position_embeddings == own.window == own.spec.window
 
 
 def test_scopes_nest_and_close_in_any_order(own):
@@ -58,6 +59,23 @@ def test_a_scope_is_opened_once(own):
     with scope:
         own.trace(IDS)
     with pytest.raises(InputError, match="opened once"), scope:
+        pass
+
+
+def test_who_looks_for_an_exit_closes_nothing(own):
+    plain, scope = own.trace(IDS).logits, own.edit(HALF)
+    assert hasattr(scope, "__exit__")
+    with scope:
+        assert hasattr(scope, "__exit__") and callable(scope.__exit__)
+        assert not torch.equal(own.trace(IDS).logits, plain) and own.scopes.edits != []
+    assert torch.equal(own.trace(IDS).logits, plain) and own.scopes.edits == []
+
+
+def test_an_edit_that_saw_the_passes_of_other_threads_alone_is_an_error(own):
+    message = "(?s)saw no pass of its own thread.*inside the function that the thread runs"
+    with pytest.raises(InputError, match=message), own.edit(HALF), concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pool.submit(own.trace, IDS).result()
+    with own.edit(HALF):
         pass
 
 
@@ -189,8 +207,11 @@ def test_what_an_image_left_behind_comes_back_after_an_interrupt():
     def stop(module, args):
         raise KeyboardInterrupt
 
-    lines, _ = interrupted(lambda: lab.trace(IDS, layers=[]), 0)
-    for line in range(lines - 60, lines + 1, 3):
+    names = []
+    interrupted(lambda: lab.trace(IDS, layers=[]), 0, names=names)
+    chosen = [line for line, name in enumerate(names, 1) if name in ("text_alone", "set_aside", "put_back")]
+    assert len(chosen) > 15
+    for line in chosen:
         interrupted(lambda: lab.trace(IDS, layers=[]), line)
         lab.trace(IDS, layers=[])
         assert model.model.rope_deltas.tolist() == [[-3]], line

@@ -1,5 +1,6 @@
 """What a cache must know of itself beside its tensors: the tokens it absorbed, and what its keys were rotated under."""
 
+import collections
 import dataclasses
 import weakref
 from collections.abc import Sequence
@@ -55,6 +56,17 @@ class HybridCache(DynamicCache):
     def __init__(self, config, lab, *, offloading: bool = False):
         super().__init__(config=config, offloading=offloading, offload_only_non_sliding=False)
         self.book, self.lab = Book(), weakref.ref(lab)
+        self.reads = collections.Counter()  # passes that each layer has seen to its end
+
+    @property
+    def uneven(self) -> bool:
+        """Whether some layers have seen more passes than others: one did not end."""
+        return len(set(self.reads.values())) > 1 or len(self.reads) not in (0, len(self.layers))
+
+    def update_recurrent_state(self, recurrent_states: torch.Tensor, layer_idx: int, *args, **kwargs) -> torch.Tensor:
+        """As transformers'; counted."""
+        self.reads[layer_idx] += 1
+        return super().update_recurrent_state(recurrent_states, layer_idx, *args, **kwargs)
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args, **kwargs
@@ -66,6 +78,7 @@ class HybridCache(DynamicCache):
             lab.look()
             settle(self, lab)
             self.book.torn = torn
+        self.reads[layer_idx] += 1
         return super().update(key_states, value_states, layer_idx, *args, **kwargs)
 
 
@@ -183,6 +196,6 @@ def check_whole(cache: DynamicCache) -> None:
     Raises:
         InputError: a pass into it did not end.
     """
-    if book_of(cache).torn:
+    if book_of(cache).torn or (isinstance(cache, HybridCache) and cache.uneven):
         got, hint = "layers that read different tokens", "lab.restore a snapshot from before, or read the prompt again"
         raise InputError("a pass into this cache was interrupted", got=got, hint=hint)

@@ -24,15 +24,21 @@ class Interventions:
         self.seams = [item for item in edits if isinstance(item, SeamEdit)]
         self.done, self.reached = set(), 0  # ids of the edits that ever acted; tokens read
         self.current, self.acted = None, set()  # the pass that is running, and ids of the edits that acted in it
+        self.elsewhere = 0  # passes of other threads and tasks
         self.places = [Place(self.stack, "before", self._enter, kwargs=True), Place(self.stack, "after", self._leave)]
+        self.places.append(Place(self.stack, "before", self._count, everywhere=True))
         self.places += [self._place(item) for item in self.seams]
 
     def check(self) -> None:
         """Refuse edits that found no place in any pass, once there was one.
 
         Raises:
-            InputError: names them.
+            InputError: names them; or all passes were of other threads or tasks, which the edits do not reach.
         """
+        if not self.reached and self.elsewhere > 0 and self.edits:
+            hint = "open the block inside the function that the thread runs"
+            got, expected = f"{self.elsewhere} passes elsewhere", "passes of the thread or task that opened it"
+            raise InputError("an edit saw no pass of its own thread", got=got, expected=expected, hint=hint)
         idle = [repr(item) for item in self.edits if id(item) not in self.done]
         if idle and self.reached:
             got = f"{', '.join(idle)}; passes read up to {self.reached} tokens"
@@ -40,7 +46,11 @@ class Interventions:
                 "an edit found no place", got=got, expected="tokens that the prompts have, layers that run"
             )
 
+    def _count(self, module, args):
+        self.elsewhere += 1
+
     def _enter(self, module, args, kwargs):
+        self.elsewhere -= 1  # counted by the hook that acts everywhere
         current = Pass.of(module, args, kwargs)
         seen, tokens = current.before, current.tokens
         self.current, self.acted = current, set()
