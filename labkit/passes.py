@@ -126,13 +126,11 @@ def text_alone(lab) -> Iterator[bool]:
     if lab.scopes.aside is not None or not any(hasattr(lab.model.model, name) for name in names):
         yield False
         return
-    clean = lab.scopes.clean
     try:
         carried = lab.scopes.set_aside(lab.model.model, names)
         yield any(value is not None and bool(value.any()) for value in carried.values())
     finally:
         lab.scopes.put_back()
-        lab.scopes.clean = clean
 
 
 def check_mode(lab) -> None:

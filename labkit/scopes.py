@@ -220,17 +220,16 @@ class Scopes:
 
     def mend(self) -> None:
         """Take away what scopes and calls that are over have left; then everything is as the open ones say."""
-        if self.clean:
-            return
         if self.aside is not None and self.recorder is None:
             self.put_back()
+        if self.clean:
+            return
         living = sweep(self.watched.modules.values())
         self.turn()
         self.clean = not living
 
     def set_aside(self, module: torch.nn.Module, names: Sequence[str]) -> dict:
         """Attributes of a module become None until `put_back`; returns what they were."""
-        self.clean = False
         self.aside = module, {name: getattr(module, name) for name in names if hasattr(module, name)}
         for name in self.aside[1]:
             setattr(module, name, None)

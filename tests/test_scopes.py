@@ -207,12 +207,14 @@ def test_what_an_image_left_behind_comes_back_after_an_interrupt():
     def stop(module, args):
         raise KeyboardInterrupt
 
+    lab.trace(IDS, layers=[])  # the first one has lines of its own
     names = []
     interrupted(lambda: lab.trace(IDS, layers=[]), 0, names=names)
     chosen = [line for line, name in enumerate(names, 1) if name in ("text_alone", "set_aside", "put_back")]
     assert len(chosen) > 15
     for line in chosen:
-        interrupted(lambda: lab.trace(IDS, layers=[]), line)
+        _, raised = interrupted(lambda: lab.trace(IDS, layers=[]), line)
+        assert isinstance(raised, KeyboardInterrupt)
         lab.trace(IDS, layers=[])
         assert model.model.rope_deltas.tolist() == [[-3]], line
     hook = model.model.language_model.layers[0].register_forward_pre_hook(stop)

@@ -71,8 +71,8 @@ MUTANTS = [
     ),
     Mutant(
         SCOPES,
-        "            self.put_back()\n        living",
-        "            pass\n        living",
+        "            self.put_back()\n        if self.clean",
+        "            pass\n        if self.clean",
         OPEN + "what_an_image_left_behind_comes_back_after_an_interrupt",
     ),
     Mutant(
