@@ -236,8 +236,8 @@ class Scopes:
         return self.aside[1]
 
     def put_back(self) -> None:
-        """Undo `set_aside`."""
-        module, carried = self.aside
+        """Undo `set_aside`, if it has been done."""
+        module, carried = self.aside or (None, {})
         for name, value in carried.items():
             setattr(module, name, value)
         self.aside = None
