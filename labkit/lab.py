@@ -280,6 +280,7 @@ class Lab:
         if getattr(ids, "ndim", 0) != 2:
             hint = "lab.logits(run.ids[None])"
             raise InputError("ids of one or more rows", got=type(ids).__name__, expected="[batch, T]", hint=hint)
+        prompts.check_cache(cache)
         before = None if cache is None else cache.get_seq_length()
         self.check_room(ids.shape[1] + (before or 0))
         _plan.admit_logits(self, tokens=ids.shape[1], prompts=len(ids), cached=before)

@@ -63,9 +63,10 @@ def start(batch: bool, grad: bool, *, cache, position_ids, chunk: int | None, cu
     """Refuse a batch that does not start cold, and gradients through more than one pass; returns the chunk as an int.
 
     Raises:
-        InputError: either of them, or a chunk that is no number of tokens.
+        InputError: either of them, a chunk that is no number of tokens, something else than a cache.
     """
     chunk = None if chunk is None else whole(chunk, "chunk", least=1)
+    check_cache(cache)
     if batch and (cache is not None or position_ids is not None):
         got = "a list of prompts and a cache" if cache is not None else "a list of prompts and position_ids"
         raise InputError("a batch starts cold", got=got, hint="trace them one by one")
@@ -75,6 +76,19 @@ def start(batch: bool, grad: bool, *, cache, position_ids, chunk: int | None, cu
         got = ", ".join(name for name, given in many.items() if given)
         raise InputError("gradients need one prompt in one pass", got=got, hint='lab.trace("red fox", grad=True)')
     return chunk
+
+
+def check_cache(cache) -> None:
+    """Refuse what is no cache; None is none.
+
+    Raises:
+        InputError: a snapshot, a run, a number, ...
+    """
+    if cache is None or hasattr(cache, "get_seq_length"):
+        return
+    snapshot = type(cache).__name__ == "Snapshot"
+    hint = "cache=lab.restore(snap)" if snapshot else "cache=lab.cache()"
+    raise InputError("not a cache", got=type(cache).__name__, expected="what lab.cache or lab.restore gives", hint=hint)
 
 
 def choices(max_new_tokens: int, temperature: float, seed: int) -> tuple[int, float, int]:

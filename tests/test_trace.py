@@ -343,3 +343,14 @@ def test_norm_and_unembedding_give_the_logits(lab):
         gated = run.seams[layer, "gated"].flatten(1)
         assert torch.allclose(lab.projection(layer)(gated), run.seams[layer, "mixer_out"], atol=1e-6)
     assert torch.equal(lab.logits(IDS[None]), lab.trace(IDS).logits)
+
+
+@pytest.mark.parametrize("cache, hint", [(3, "lab.cache"), ("warm", "lab.cache"), ("snapshot", "lab.restore")])
+def test_what_is_no_cache_is_refused(lab, cache, hint):
+    if cache == "snapshot":
+        warm = lab.cache()
+        lab.trace(tiny.ids(5), cache=warm)
+        cache = lab.snapshot(warm)
+    for call in (lambda: lab.trace(tiny.ids(7), cache=cache), lambda: lab.logits(tiny.ids(7)[None], cache=cache)):
+        with pytest.raises(InputError, match=f"(?s)not a cache.*{hint}"):
+            call()
