@@ -12,7 +12,7 @@ SHOWN = 200  # signs of one value in a message
 LISTS = "hooks", "edits"
 TELLS = "weights", "digest", "adapters", "dtype", "hooks", "scaling", "edits", "kernels", "versions"
 NUMBERS = TELLS[:4]  # without which a continuation is wrong; hooks may only look, kernels move last digits alone
-LASTING = tuple(name for name in TELLS if name not in ("digest", "hooks"))
+LASTING = tuple(name for name in TELLS if name not in ("digest", "hooks", "scaling"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,11 +86,10 @@ def of_json(facts: dict) -> Identity:
     return Identity(**{name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()})
 
 
-def lasting(lab, *, scaling: bool = True) -> dict:
+def lasting(lab) -> dict:
     """The identity of a lab for a folder that another process may continue, as plain objects without the name.
 
-    Args:
-        scaling: whether the scaling of now is part of it.
+    Scaling is left out: a folder tells it itself, for a stream or for each answer.
 
     Raises:
         InputError: an open edit that cannot be told from another one.
@@ -103,7 +102,7 @@ def lasting(lab, *, scaling: bool = True) -> dict:
             hint="leave out the folder",
         )
     made = lab.identity().to_json()
-    return {name: made[name] for name in LASTING if scaling or name != "scaling"}
+    return {name: made[name] for name in LASTING}
 
 
 def difference(before: dict, now: dict) -> str:

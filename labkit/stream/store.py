@@ -44,7 +44,7 @@ class Store:
             "ids": _digest(ids),
             "chunk": chunk,
             "probes": [probe.signature() for probe in probes],
-            "identity": lasting(lab, scaling=False),
+            "identity": lasting(lab),
             "scaling": dataclasses.asdict(_scaling(lab)),
         }
         self.points: tuple[Point, ...] = ()  # what the folder holds for good; replaced in one step

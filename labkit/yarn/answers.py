@@ -64,7 +64,7 @@ class Answers:
 
     def __init__(self, folder, lab):
         self.known, self.path = {}, None if folder is None else pathlib.Path(folder) / "answers.jsonl"
-        self.facts, self.model = {"format": FORMAT, "identity": lasting(lab, scaling=False)}, lab.name
+        self.facts, self.model = {"format": FORMAT, "identity": lasting(lab)}, lab.name
         self.window = lab.spec.window
         self._scope = contextlib.ExitStack()
 

@@ -102,7 +102,7 @@ MUTANTS = [
     ),
     Mutant(
         "labkit/stream/store.py",
-        '"identity": lasting(lab, scaling=False),',
+        '"identity": lasting(lab),',
         '"identity": {},',
         IDENTITY + "folders_of_one_name_are_of_different_models",
     ),
