@@ -1,6 +1,6 @@
-"""What `Lab.trace` and `Lab.generate` do once their arguments are understood: plan, run, record, and make runs of it.
+"""What `Lab.trace`, `generate` and `step` do once their arguments are understood: plan, run, record, make runs of it.
 
-Both take the `scopes.Call` inside which they run.
+They take the `scopes.Call` inside which they run.
 """
 
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from labkit import cache as _cache
-from labkit import passes, plan, prompts
+from labkit import passes, plan, prompts, steps
 from labkit.scopes import Call
 from labkit.trace import Recorder, Run, Seams, parameters_of, texts, wanted_seams
 
@@ -59,31 +59,56 @@ def trace(
 def generate(
     call: Call,
     lab,
-    ids: torch.Tensor,
+    rows: list[torch.Tensor],
     layers: int | Sequence[int] | None,
     seams: Sequence[str] | None,
     max_new_tokens: int,
     temperature: float,
     seed: int,
+    capture: bool | None,
     options: dict,
-) -> Run:
-    """A `Run` over a prompt's ids [T] and its continuation; see `Lab.generate`."""
+) -> list[Run]:
+    """A `Run` over each prompt's ids [T] and its continuation; see `Lab.generate`."""
     wanted = wanted_seams(lab.spec, layers, seams)
-    plan.admit_generate(lab, tokens=len(ids), new=max_new_tokens, wanted=wanted)
-    with Recorder(call, lab.model, lab.spec, wanted) as recorder:
-        whole, last = passes.generate(lab, ids, max_new_tokens, temperature, seed, options)
-        recorded, rotary = recorder.joined(len(whole))
-    return Run(
-        ids=whole,
-        tokens=texts(lab.tokenizer, whole),
-        prompt_length=len(ids),
-        logits=last,
-        logit_tokens=torch.tensor([len(whole) - 1]),
-        seams=Seams({key: value[0] for key, value in recorded.items()}),
-        rotary=tuple(part[0] for part in rotary),
-        start=_cache.start_of(None, wanted),
-        **_shared(lab, wanted),
-    )
+    length = max(map(len, rows))
+    padded = len(set(map(len, rows))) > 1
+    plan.admit_generate(lab, tokens=length, new=max_new_tokens, wanted=wanted, prompts=len(rows), padded=padded)
+    cache, pads = lab.cache(), [length - len(row) for row in rows]
+    with steps.reader(call, lab, cache, wanted, most=max_new_tokens, pads=pads, capture=capture) as reader:
+        whole, last = steps.generate(lab, reader, rows, max_new_tokens, temperature, seed, options)
+        recorded, rotary = reader.joined()
+    shared, start, runs = _shared(lab, wanted), _cache.start_of(None, wanted), []
+    for i, (row, ids, pad) in enumerate(zip(rows, whole, pads, strict=True)):
+        own = dict(ids=ids, tokens=texts(lab.tokenizer, ids), prompt_length=len(row), start=start)
+        own |= dict(logits=last[i : i + 1], logit_tokens=torch.tensor([len(ids) - 1]))
+        own |= dict(seams=Seams({key: value[i, pad : pad + len(ids)] for key, value in recorded.items()}))
+        own |= dict(rotary=tuple(part[i if len(part) > 1 else 0, pad : pad + len(ids)] for part in rotary))
+        runs.append(Run(**own, **shared))
+    return runs
+
+
+def step(
+    call: Call,
+    lab,
+    cache,
+    tokens: torch.Tensor,
+    layers: int | Sequence[int] | None,
+    seams: Sequence[str] | None,
+    capture: bool | None,
+) -> list[Run]:
+    """A `Run` of one token for every row of a cache, [batch]; see `Lab.step`."""
+    wanted, before = wanted_seams(lab.spec, layers, seams), cache.get_seq_length()
+    plan.admit_trace(lab, tokens=1, wanted=wanted, logits=1, device=None, prompts=len(tokens), cached=before)
+    start = [_cache.start_of(cache, wanted, row) for row in range(len(tokens))]
+    logits, seen, rotary = steps.step(call, lab, cache, tokens, wanted, capture)
+    shared, runs = _shared(lab, wanted), []
+    for i, token in enumerate(tokens[:, None]):
+        own = dict(ids=token, tokens=texts(lab.tokenizer, token), prompt_length=1, start=start[i])
+        own |= dict(logits=logits[i : i + 1], logit_tokens=torch.tensor([0]))
+        own |= dict(seams=Seams({key: value[i] for key, value in seen.items()}))
+        own |= dict(rotary=tuple(part[i if len(part) > 1 else 0] for part in rotary))
+        runs.append(Run(**own, **shared))
+    return runs
 
 
 def _shared(lab, wanted):

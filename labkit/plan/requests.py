@@ -64,17 +64,29 @@ def trace(
     return _plan(lab, "trace", many, moments, left)
 
 
-def generate(lab, tokens: int, new: int, wanted: Mapping[int, Sequence[str]], *, cuts: Sequence[int] = ()) -> Plan:
-    """Of `Lab.generate`: a prompt of so many tokens, then at most `new` ones, one at a time."""
+def generate(
+    lab,
+    tokens: int,
+    new: int,
+    wanted: Mapping[int, Sequence[str]],
+    *,
+    prompts: int = 1,
+    padded: bool = False,
+    cuts: Sequence[int] = (),
+) -> Plan:
+    """Of `Lab.generate`: prompts of so many tokens, then at most `new` ones of each, one at a time."""
     spec, each, whole = lab.spec, dtype_bytes(lab.dtype), tokens + new
-    rotary, answers, moments = 2 * spec.rotary_dim * each, spec.vocab * (each + 3 * 4), []
-    inside = [cut for cut in cuts if cut < tokens]
-    for step in [*model.passes(tokens, None, inside, 0, cached=True), Pass(1, whole, cached=True)]:
+    rotary, answers, moments = 2 * spec.rotary_dim * each, prompts * spec.vocab * (2 * each + 3 * 4), []
+    turns = prompts if padded else 1
+    inside, facts = [cut for cut in cuts if cut < tokens], dict(rows=prompts, padded=padded, cached=True)
+    for step in [*model.passes(tokens, None, inside, 0, **facts), Pass(1, whole, **facts)]:
         high = _pass(model.highest(spec, each, step, wanted, step.sources - step.tokens))
-        moments.append(high | _cache(lab, 1, step.sources) | {"rotary and logits": rotary * step.sources + answers})
-    kept = model.kept_bytes(spec, wanted, whole, each)
-    moments.append({"seams": 2 * kept, "rotary and logits": 2 * rotary * whole + spec.vocab * each})
-    return _plan(lab, "generate", whole, moments, kept + rotary * whole + spec.vocab * each)
+        held = {"rotary and logits": turns * rotary * step.sources + answers}
+        moments.append(high | _cache(lab, prompts, step.sources) | held)
+    kept = model.kept_bytes(spec, wanted, prompts * whole, each)
+    left = turns * rotary * whole + prompts * spec.vocab * each
+    joined = {"seams": 2 * kept, "rotary and logits": left + turns * rotary * whole + prompts * spec.vocab * each}
+    return _plan(lab, "generate", prompts * whole, [*moments, joined], kept + left)
 
 
 def logits(lab, tokens: int, *, prompts: int = 1, cached: int | None = None) -> Plan:
