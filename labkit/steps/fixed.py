@@ -84,7 +84,7 @@ class Fixed:
             self._run()
         for layer in cache.layers:
             if not is_linear(layer):
-                layer.length = length + 1
+                layer.advance(1)
         cache.reads.update({at: count - cache.reads[at] for at, count in reads.items()})
         book.torn = False
         if len(tokens) == 1 and len(book.ids) == length:
