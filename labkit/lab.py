@@ -94,6 +94,7 @@ class Lab(Wrapped):
         seed: int = 0,
         layers: int | Sequence[int] | None = None,
         seams: Sequence[str] | None = None,
+        states: int | Sequence[int] | None = None,
         capture: bool | None = None,
         **options,
     ) -> Run | list[Run]:
@@ -106,6 +107,7 @@ class Lab(Wrapped):
                 its prompt alone.
             max_new_tokens: at most so many; a stop id ends it earlier.
             temperature: 0 is greedy; above, the sampling is seeded by `seed` and leaves the global generator alone.
+            states: DeltaNet layers whose state is kept after every new token, in `run.states`.
             capture: whether a card records one decode step and plays it back, seams included: True demands it and says
                 what stands in its way, False takes ordinary passes, None records where it can.
             options: of `model.generate`: `top_p`, `top_k`, `repetition_penalty` and what `decoding.ALLOWED` names.
@@ -121,7 +123,7 @@ class Lab(Wrapped):
         rows = [self.encode(row) for row in prompt] if batch else [self.encode(prompt)]
         max_new_tokens, temperature, seed = prompts.choices(max_new_tokens, temperature, seed)
         self.check_room(max(map(len, rows)) + max_new_tokens)
-        decoded = max_new_tokens, temperature, seed, capture, options
+        decoded = max_new_tokens, temperature, seed, states, capture, options
         with self.scopes.call() as call:
             runs = calls.generate(call, self, rows, layers, seams, *decoded)
         return runs if batch else runs[0]
@@ -133,6 +135,7 @@ class Lab(Wrapped):
         *,
         layers: int | Sequence[int] | None = None,
         seams: Sequence[str] | None = None,
+        states: int | Sequence[int] | None = None,
         capture: bool | None = None,
     ) -> Run | list[Run]:
         """Read one token more into a cache that holds some, and keep what crosses the seams.
@@ -143,7 +146,7 @@ class Lab(Wrapped):
         Args:
             cache: from `lab.cache()`, `restore` or `fork`, after a prompt.
             token: an id; or one for every row of the cache, which gives a list of runs.
-            capture: as in `generate`.
+            states, capture: as in `generate`.
 
         Returns:
             `Run` of this token; its `logits` [1, vocab] predict the next one, `start` is what the cache held before.
@@ -156,7 +159,7 @@ class Lab(Wrapped):
         tokens = prompts.step(token, cache, self.spec.vocab)
         self.check_room(cache.get_seq_length() + 1)
         with self.scopes.call() as call:
-            runs = calls.step(call, self, cache, tokens, layers, seams, capture)
+            runs = calls.step(call, self, cache, tokens, layers, seams, states, capture)
         return runs[0] if alone else runs
 
     def stream(self, prompt, *, probes, chunk=2048, progress=False, checkpoint=None, every=16, kv_device=None):
@@ -194,8 +197,6 @@ class Lab(Wrapped):
     def cache(self, *, offloading: bool = False) -> _cache.HybridCache:
         """An empty hybrid cache for this model; with `offloading` keys and values rest in host memory."""
         cache = _cache.HybridCache(decoder(self.model).config, self, offloading=offloading)
-        for layer in self.spec.attention_layers if self.scopes.unrotated else ():
-            cache.layers[layer] = self.scopes.unrotated(layer)
         return cache
 
     def snapshot(self, cache) -> _cache.Snapshot:

@@ -11,7 +11,7 @@ from transformers import DynamicCache
 
 import labkit as lk
 from labkit import attention, deltanet, edit, steps, yarn
-from labkit.errors import BackendError, InputError
+from labkit.errors import BackendError, InputError, LayerError, ParityError
 from labkit.steps import Fixed, Plain, capture, single
 from labkit.trace import wanted_seams
 
@@ -184,6 +184,31 @@ def test_generate_reads_recorded_steps_and_keeps_their_seams(own, taped):
     for layer in own.spec.attention_layers:
         attention.pattern(run, layer=layer)
     assert max(run.parity.values()) < 1e-5
+
+
+@pytest.mark.parametrize("capture", [None, False])
+def test_states_are_kept_after_every_step_and_prove_what_is_recomputed(own, taped, capture, tmp_path):
+    runs = own.generate([IDS[:20], IDS[30:37]], max_new_tokens=9, states=[0, 3], capture=capture)
+    for run in runs:
+        assert run.states.keys() == {0, 3} and run.states[0].shape == (9, 9, 10, 14)
+        ds = deltanet.memory(run, layer=0, tokens=range(run.prompt_length, len(run)))
+        states = torch.tensor(ds.state.values).transpose(0, 1)
+        assert_near(states, run.states[0], 1e-5)
+        assert 0 < run.parity[0, "deltanet.memory state"] < 1e-5
+        run.states[0][-1] *= 1.01
+        with pytest.raises(ParityError, match="layer 0 recomputed from its seams disagrees"):
+            deltanet.memory(run, layer=0)
+    assert len(taped) == (capture is None)
+    runs[1].save(tmp_path / "run")
+    back = lk.open_run(tmp_path / "run")
+    assert back.states.keys() == {0, 3} and torch.equal(back.states[3], runs[1].states[3])
+    cache = own.cache()
+    own.trace(IDS[:20], cache=cache)
+    for token in IDS[20:26].tolist():
+        run = own.step(cache, token, states=1, capture=capture)
+        assert torch.equal(run.states[1][0], cache.layers[1].recurrent_states[0][0])
+    with pytest.raises(LayerError, match="layer 2 is a gated attention layer"):
+        own.generate(IDS[:5], max_new_tokens=2, states=2)
 
 
 def test_edits_are_honoured_by_ordinary_passes_where_they_are_open(own, taped):

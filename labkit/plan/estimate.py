@@ -115,7 +115,7 @@ def admit_generate(lab, *, tokens: int, new: int, wanted: dict[int, list[str]], 
     """Refuse a generation that would not fit, before the model runs; see `Lab.generate`.
 
     Args:
-        facts: `prompts` and `padded` of `requests.generate`.
+        facts: `prompts`, `padded` and `states` of `requests.generate`.
     """
     plan = requests.generate(lab, tokens, new, wanted, cuts=lab.scopes.cuts, **facts)
     if not plan.fits:

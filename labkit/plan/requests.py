@@ -72,9 +72,14 @@ def generate(
     *,
     prompts: int = 1,
     padded: bool = False,
+    states: int = 0,
     cuts: Sequence[int] = (),
 ) -> Plan:
-    """Of `Lab.generate`: prompts of so many tokens, then at most `new` ones of each, one at a time."""
+    """Of `Lab.generate`: prompts of so many tokens, then at most `new` ones of each, one at a time.
+
+    Args:
+        states: of how many layers the state is kept after each of the new tokens.
+    """
     spec, each, whole = lab.spec, dtype_bytes(lab.dtype), tokens + new
     rotary, answers, moments = 2 * spec.rotary_dim * each, prompts * spec.vocab * (2 * each + 3 * 4), []
     turns = prompts if padded else 1
@@ -83,7 +88,8 @@ def generate(
         high = _pass(model.highest(spec, each, step, wanted, step.sources - step.tokens))
         held = {"rotary and logits": turns * rotary * step.sources + answers}
         moments.append(high | _cache(lab, prompts, step.sources) | held)
-    kept = model.kept_bytes(spec, wanted, prompts * whole, each)
+    held = prompts * new * states * 4 * spec.value_heads * spec.dk * spec.dv
+    kept = model.kept_bytes(spec, wanted, prompts * whole, each) + held
     left = turns * rotary * whole + prompts * spec.vocab * each
     joined = {"seams": 2 * kept, "rotary and logits": left + turns * rotary * whole + prompts * spec.vocab * each}
     return _plan(lab, "generate", prompts * whole, [*moments, joined], kept + left)

@@ -41,10 +41,12 @@ class Fixed:
         *,
         most: int,
         pads: Sequence[int] = (0,),
+        states: Sequence[int] = (),
         graph: type = CudaGraph,
     ):
         self.call, self.lab, self.cache, self.wanted, self.most, self.graph = call, lab, cache, wanted, most, graph
-        self.rows, self.prompt, self.recorded, self.ran, self.kept = None, None, None, 0, 0
+        self.rows, self.held, self.prompt, self.recorded, self.ran, self.kept = None, {}, None, None, 0, 0
+        self.watched = tuple(states)
         place = lambda values: torch.tensor(values, device=lab.device)  # noqa: E731
         self.pads, self.place, self.row = place(list(pads)), place([0]), place([0])
         self.tokens = self.pads.new_zeros(len(pads), 1)
@@ -100,6 +102,10 @@ class Fixed:
         joined = {key: torch.cat([part, steps[key]], 1) if key in steps else part for key, part in seams.items()}
         both = zip(rotary, turned, strict=True) if turned else ((part,) for part in rotary)
         return joined, tuple(torch.cat([part.expand(len(parts[-1]), -1, -1) for part in parts], 1) for parts in both)
+
+    def states(self) -> dict[int, torch.Tensor]:
+        """`{layer: [batch, step, head, key, value]}`, the cache's own states after each step that is kept."""
+        return {layer: part[:, : min(self.kept, self.most)].clone() for layer, part in self.held.items()}
 
     def last(self) -> tuple[dict[tuple[int, str], torch.Tensor], tuple[torch.Tensor, ...]]:
         """Seams and rotary of the last step."""
@@ -161,11 +167,17 @@ class Fixed:
                 {key: _row(part, self.most) for key, part in pieces.items()},
                 [_row(part, self.most) for part in rotary],
             )
+            self.held = {layer: _row(held[:, None], self.most) for layer, held in self._states()}
         self.logits.copy_(out)
+        for layer, held in self._states():
+            self.held[layer].index_copy_(1, self.row, held[:, None])
         for key, part in pieces.items():
             self.rows[0][key].index_copy_(1, self.row, part)
         for rows, part in zip(self.rows[1], rotary, strict=True):
             rows.index_copy_(1, self.row, part)
+
+    def _states(self):
+        return [(layer, self.cache.layers[layer].recurrent_states[0]) for layer in self.watched]
 
     @property
     def room(self) -> int:

@@ -15,11 +15,22 @@ class Plain:
     Args:
         call: the turn at the model in which it reads. cache: of the rows. wanted: `{layer: seams}`.
         pads: for every row, how many of the first columns hold no token.
+        states: DeltaNet layers whose state is kept after each step.
     """
 
-    def __init__(self, call: Call, lab, cache, wanted: dict[int, list[str]], *, pads: Sequence[int] = (0,)):
+    def __init__(
+        self,
+        call: Call,
+        lab,
+        cache,
+        wanted: dict[int, list[str]],
+        *,
+        pads: Sequence[int] = (0,),
+        states: Sequence[int] = (),
+    ):
         self.call, self.lab, self.cache, self.wanted = call, lab, cache, wanted
         self.pads = torch.tensor(pads)
+        self.held = {layer: [] for layer in states}
         self.recorder, self.columns = Recorder(call, lab.model, lab.spec, wanted), 0
 
     def __enter__(self):
@@ -35,11 +46,18 @@ class Plain:
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """Logits [batch, vocab] after one more token of every row, [batch]."""
-        return self._read(tokens[:, None])
+        logits = self._read(tokens[:, None])
+        for layer, kept in self.held.items():
+            kept.append(self.cache.layers[layer].recurrent_states[0].clone())
+        return logits
 
     def joined(self) -> tuple[dict[tuple[int, str], torch.Tensor], tuple[torch.Tensor, ...]]:
         """Seams and rotary of all tokens read, as `Recorder.joined`."""
         return self.recorder.joined(self.columns)
+
+    def states(self) -> dict[int, torch.Tensor]:
+        """`{layer: [batch, step, head, key, value]}`, the cache's own states after each step."""
+        return {layer: torch.stack(kept, 1) for layer, kept in self.held.items() if kept}
 
     def _read(self, ids):
         first, count = self.cache.get_seq_length(), ids.shape[1]

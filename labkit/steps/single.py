@@ -23,12 +23,14 @@ def reader(
     *,
     most: int,
     pads: Sequence[int] = (0,),
+    states: Sequence[int] = (),
     capture: bool | None = None,
 ) -> Plain | Fixed:
     """What reads tokens into a cache: on fixed shapes where a card can record that, else by ordinary passes.
 
     Args:
-        most: steps whose seams are kept. capture: True demands a recording, False wants none, None takes it where it
+        most: steps whose seams are kept. states: DeltaNet layers whose state is kept after each of them.
+        capture: True demands a recording, False wants none, None takes it where it
             can be had.
 
     Raises:
@@ -36,28 +38,35 @@ def reader(
     """
     why = "not wanted" if capture is False else refusal(lab, cache)
     if why is None:
-        return Fixed(call, lab, cache, wanted, most=most, pads=pads, graph=CudaGraph)
+        return Fixed(call, lab, cache, wanted, most=most, pads=pads, states=states, graph=CudaGraph)
     if capture:
         hint = "capture=None takes ordinary passes where there is no other way"
         raise BackendError("this decode step cannot be recorded", got=why, hint=hint)
-    return Plain(call, lab, cache, wanted, pads=pads)
+    return Plain(call, lab, cache, wanted, pads=pads, states=states)
 
 
 def step(
-    call: Call, lab, cache: HybridCache, tokens: torch.Tensor, wanted: dict[int, list[str]], capture: bool | None
-) -> tuple[torch.Tensor, dict[tuple[int, str], torch.Tensor], tuple[torch.Tensor, ...]]:
-    """One token more of every row, [batch]: (logits [batch, vocab], seams [batch, 1, ...], rotary).
+    call: Call,
+    lab,
+    cache: HybridCache,
+    tokens: torch.Tensor,
+    wanted: dict[int, list[str]],
+    states: tuple[int, ...],
+    capture: bool | None,
+) -> tuple[torch.Tensor, dict, tuple[torch.Tensor, ...], dict[int, torch.Tensor]]:
+    """One token more of every row, [batch]: (logits [batch, vocab], seams [batch, 1, ...], rotary, states).
 
     Raises:
         BackendError: as `reader`.
     """
-    asked, before = (wanted, len(tokens)), _STEPPED.get(cache)
+    asked, before = (wanted, states, len(tokens)), _STEPPED.get(cache)
     if capture is not False and before is not None and before[0] == asked and refusal(lab, cache) is None:
         held = before[1]
         held.call = call
-        return held.step(tokens), *held.last()
-    with reader(call, lab, cache, wanted, most=1, pads=(0,) * len(tokens), capture=capture) as made:
+        return held.step(tokens), *held.last(), held.states()
+    options = dict(pads=(0,) * len(tokens), states=states, capture=capture)
+    with reader(call, lab, cache, wanted, most=1, **options) as made:
         if isinstance(made, Plain):
-            return made.step(tokens), *made.joined()
+            return made.step(tokens), *made.joined(), made.states()
     _STEPPED[cache] = asked, made
-    return made.step(tokens), *made.last()
+    return made.step(tokens), *made.last(), made.states()
