@@ -10,14 +10,15 @@ from tape import Tape
 from transformers import DynamicCache
 
 import labkit as lk
-from labkit import attention, deltanet, edit, steps, yarn
+from labkit import attention, deltanet, edit, passes, steps, yarn
 from labkit.errors import BackendError, InputError, LayerError, ParityError
-from labkit.steps import Fixed, Plain, capture, single
+from labkit.steps import Fixed, Plain, capture, fixed, single
 from labkit.trace import wanted_seams
 
 IDS = tiny.ids(60)
 PROMPT = torch.stack([IDS[:20], torch.cat([IDS[:3], IDS[30:47]])])
 MORE = torch.stack([IDS[20:31], IDS[5:16]])
+ACROSS = 5e-5  # a row in a padded batch and alone, after many tokens; measured 1.3e-5
 NEAR = {torch.float32: 1e-5, torch.bfloat16: 3e-2}  # relative; other shapes sum in another order
 
 
@@ -138,6 +139,19 @@ def test_a_scaling_has_recordings_of_its_own(own, taped):
             for token in IDS[20:26].tolist():
                 assert_near(own.step(cache, token).logits, own.trace([token], cache=other).logits, 1e-5)
     assert len(taped) == 3
+
+
+def test_a_recording_is_bound_to_the_frequencies(own):
+    """The frequencies of another scaling lie elsewhere: what was recorded under the first would turn by them still."""
+    cache = own.cache()
+    with own.scopes.call() as call, Fixed(call, own, cache, {}, most=9, graph=Tape) as reader:
+        reader.prefill(IDS[None, :20])
+        for token in IDS[20:24]:
+            reader.step(token[None])
+        before, first = reader._key(), reader.recorded
+    with yarn.scaled(own, 4), own.scopes.call():
+        passes.check_mode(own)
+        assert not fixed._same(reader._key(), before) and first is not None
 
 
 def test_what_was_stepped_goes_on_by_itself_in_a_snapshot_and_in_forks(own, taped):
@@ -311,15 +325,17 @@ def test_steps_that_make_no_sense_are_refused(own, token, match):
 # -------------------------------------------------------------------------------------------------- several prompts
 
 
-@pytest.mark.parametrize("options", [{}, dict(temperature=1.3, seed=4), dict(temperature=0.8, top_k=5)], ids=str)
+@pytest.mark.parametrize(
+    "options", [dict(repetition_penalty=1.5), dict(temperature=1.3, seed=4), dict(temperature=0.8, top_k=5)], ids=str
+)
 def test_several_prompts_give_what_each_gives_alone(own, options):
     prompts = [IDS[:37], IDS[20:], IDS[50:53]]
     for prompt, run in zip(prompts, own.generate(prompts, max_new_tokens=9, **options), strict=True):
         alone = own.generate(prompt, max_new_tokens=9, **options)
         assert torch.equal(run.ids, alone.ids) and run.prompt_length == len(prompt)
-        assert_near(run.logits, alone.logits, 1e-5)
+        assert_near(run.logits, alone.logits, ACROSS)
         for place, seam in alone.seams.items():
-            assert_near(run.seams[place], seam, 1e-5)
+            assert_near(run.seams[place], seam, ACROSS)
 
 
 def test_a_row_ends_at_its_own_stop(own):
