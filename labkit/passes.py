@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from labkit.cache import book_of, check_whole, settle
+from labkit.cache import HybridCache, book_of, check_whole, settle
 from labkit.decoding import settings
 from labkit.errors import InputError
 from labkit.families import FAMILIES
@@ -52,6 +52,8 @@ def _feed(lab, ids, columns, cache, mask, position_ids, chunk, shifted):
         cuts |= set(range(chunk, length, chunk))
     if cuts and cache is None:
         cache = lab.cache()
+    if cuts and not first and isinstance(cache, HybridCache):
+        cache.reserve(length)
     if cache is not None:
         check_whole(cache)
         settle(cache, lab)
@@ -101,6 +103,7 @@ def generate(
     check_mode(lab)
     options = settings(lab, options, max_new_tokens, temperature)
     cache = lab.cache()
+    cache.reserve(len(ids) + max_new_tokens)
     with text_alone(lab), torch.random.fork_rng([lab.device] if lab.device.type == "cuda" else []):
         torch.manual_seed(seed)
         if inside := [cut for cut in lab.scopes.cuts if cut < len(ids)]:
