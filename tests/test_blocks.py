@@ -203,7 +203,7 @@ def test_an_interrupt_inside_of_an_update_leaves_a_torn_cache(lab, layer, room):
     lab.trace(IDS[:40], cache=cache)
     before, update = lab.snapshot(cache), Blocks.update
 
-    def stopping(self, keys, values):
+    def stopping(self, keys, values, *args, **kwargs):
         return update(self, keys, values.as_subclass(Stopped) if self is cache.layers[layer] else values)
 
     cache.layers[layer].update = stopping.__get__(cache.layers[layer])
