@@ -194,9 +194,12 @@ class Lab(Wrapped):
 
     # ------------------------------------------------------------------------------------------------ cache
 
-    def cache(self, *, offloading: bool = False) -> _cache.HybridCache:
-        """An empty hybrid cache for this model; with `offloading` keys and values rest in host memory."""
+    def cache(self, *, room: int | None = None, offloading: bool = False) -> _cache.HybridCache:
+        """An empty hybrid cache with room for so many tokens; `offloading` lets keys and values rest in host memory."""
         cache = _cache.HybridCache(decoder(self.model).config, self, offloading=offloading)
+        if room is not None:
+            cache.reserve(room)
+            _plan.admit_room(self, tokens=room, offloading=offloading)
         return cache
 
     def snapshot(self, cache) -> _cache.Snapshot:

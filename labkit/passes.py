@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from labkit.cache import book_of, check_whole, settle
+from labkit.cache import HybridCache, book_of, check_whole, settle
 from labkit.errors import InputError
 from labkit.families import FAMILIES
 from labkit.trace import cache_parameter
@@ -51,6 +51,8 @@ def _feed(lab, ids, columns, cache, mask, position_ids, chunk, shifted):
         cuts |= set(range(chunk, length, chunk))
     if cuts and cache is None:
         cache = lab.cache()
+    if cuts and not first and isinstance(cache, HybridCache):
+        cache.reserve(length)
     if cache is not None:
         check_whole(cache)
         settle(cache, lab)

@@ -9,7 +9,7 @@ from labkit.arguments import whole
 from labkit.errors import InputError
 from labkit.plan import card, requests
 from labkit.plan.card import Plan, ProbeCost
-from labkit.spec.memory import dtype_bytes
+from labkit.spec.memory import dtype_bytes, kv_bytes_per_token
 from labkit.trace import layers_of, wanted_seams
 
 MECHANISMS = ("deltanet", "attention", "residual", "attribution", "yarn")  # folders whose readings can be planned
@@ -134,6 +134,17 @@ def admit_copies(lab, *, want: str, length: int, each: int, n: int) -> None:
     """Refuse so many copies of a snapshot's own tensors, of `each` bytes, before the first is made; see `Lab.fork`."""
     half = n // 2
     card.admit(want, length, {f"{n} branches": n * each}, lab.device, [(f"n={half}", half * each)] if half else [])
+
+
+def admit_room(lab, *, tokens: int, offloading: bool) -> None:
+    """Refuse keys and values of so many tokens that would not fit, where they rest; see `Lab.cache`.
+
+    Raises:
+        InputError: more tokens than the window. BudgetError.
+    """
+    lab.check_room(tokens)
+    parts = {"keys and values": tokens * kv_bytes_per_token(lab.spec, lab.dtype)}
+    card.admit("lab.cache", tokens, parts, _device("cpu") if offloading else lab.device)
 
 
 def admit_stream(

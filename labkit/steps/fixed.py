@@ -63,7 +63,7 @@ class Fixed:
         with Plain(self.call, self.lab, self.cache, self.wanted, pads=self.pads.tolist()) as plain:
             logits = plain.prefill(ids)
             self.prompt = plain.joined()
-        self.cache.reserve(-(-(ids.shape[1] + self.most) // ROOM) * ROOM)
+        self.cache.reserve(ids.shape[1] + self.most)
         return logits
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -77,7 +77,8 @@ class Fixed:
         check_whole(cache)
         settle(cache, lab)
         length, book = cache.get_seq_length(), book_of(cache)
-        cache.reserve(-(-(length + 1) // ROOM) * ROOM)
+        if self.room <= length:
+            cache.reserve(-(-(length + 1) // ROOM) * ROOM)
         self.tokens.copy_(tokens[:, None])
         self.place.fill_(length)
         self.row.fill_(self.kept % self.most)
