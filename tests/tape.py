@@ -19,16 +19,14 @@ class Tape(TorchDispatchMode):
     def __init__(self, body):
         super().__init__()
         self.steps, self.known, self.before, self.kept = [], {}, {}, []
-        with self:
-            body()
-        for tensor, contents in self.before.values():
-            tensor.copy_(contents)
-        self.known, self.before = {}, {}
+        try:
+            with self:
+                body()
+        finally:
+            for tensor, contents in self.before.values():
+                tensor.copy_(contents)
+            self.known, self.before = {}, {}
         Tape.made.append(self)
-
-    @staticmethod
-    def warm(body):
-        body()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}

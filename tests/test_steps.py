@@ -1,7 +1,9 @@
 """Decode steps: the same numbers one by one, on fixed shapes, recorded and played back; one prompt or several."""
 
 import copy
+import gc
 import inspect
+import weakref
 
 import pytest
 import tiny
@@ -95,12 +97,41 @@ def test_a_tape_keeps_no_python_values_and_its_recording_has_no_effect():
     assert sums.tolist() == [0, 0, 1, 0, 0, 2, 0] and len(seen) == 1
 
 
-def test_steps_that_look_at_a_number_are_refused_by_name():
+def test_a_step_that_looks_at_a_number_is_not_recorded_and_says_so():
     lab = tiny.make_lab(tiny.model(experts=True))
     lab.model.set_experts_implementation("eager")
-    match = r"does not record this decode step\n  got: operation not permitted .*\n  try: .*capture=False"
+    got = "operation not permitted when stream is capturing"
+    match = rf"does not record this decode step\n  got: {got}.*\n  try: .*capture=False"
     with pytest.raises(BackendError, match=match):
-        read(lab, Fixed, most=11, graph=Tape)
+        read(lab, Fixed, most=11, graph=Tape, demanded=True)
+    with pytest.warns(UserWarning, match=f"does not record this decode step: {got}.*; steps run one by one"):
+        logits, seams, *_ = read(lab, Fixed, most=11, graph=Tape)
+    expected, kept, *_ = read(lab, Plain)
+    assert_near(logits, expected, 1e-5)
+    assert all((seams[at] - kept[at]).abs().max() <= 1e-4 for at in kept)
+
+
+def test_a_recording_does_not_keep_its_cache(own, taped):
+    cache = own.cache()
+    own.trace(IDS[:20], cache=cache)
+    for token in IDS[20:25].tolist():
+        own.step(cache, token)
+    known = weakref.ref(cache)
+    assert len(taped) == 1 and len(single._STEPPED) > 0
+    taped.clear()
+    del cache
+    gc.collect()
+    assert known() is None
+
+
+def test_rows_write_a_tensor_once_however_many_names_it_has():
+    rows, at = steps.rows.Rows(4), torch.tensor([2])
+    a, b, c = torch.randn(3, 1, 5), torch.randn(3, 1, 2, 7), torch.randn(3, 1, 6).bfloat16()
+    for _ in range(2):
+        rows.write({"a": a, "b": b, "again": a, "c": c, "part": b[:, :, 1]}, at)
+    assert rows.flat[torch.float32].shape == (3, 4, 5 + 14 + 7) and rows.flat[torch.bfloat16].shape == (3, 4, 6)
+    for name, tensor in {"a": a, "b": b, "again": a, "c": c, "part": b[:, :, 1]}.items():
+        assert torch.equal(rows.read(name, 2, 3), tensor)
 
 
 def test_a_recording_is_made_anew_when_what_it_is_bound_to_changes(own, taped):

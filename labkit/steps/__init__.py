@@ -1,8 +1,8 @@
 """Decode steps: what reads one token after another, keeps its seams, and is captured on a card where that is possible.
 
 In this folder: `plain` (ordinary passes, the reference), `fixed` (the same on fixed shapes, which a card can record and
-play back), `capture` (when that is allowed, and the recording), `choice` (which token comes next), `single`
-(`lab.step`).
+play back), `rows` (where recorded steps keep their seams), `capture` (when a recording is allowed, and the recording),
+`choice` (which token comes next), `single` (`lab.step`).
 """
 
 from labkit.steps.capture import CudaGraph, refusal

@@ -44,21 +44,12 @@ def static(lab, cache) -> str | None:
 
 
 class CudaGraph:
-    """A step as a CUDA graph. `warm` runs it once on a stream of its own, as CUDA asks before a recording."""
+    """A step as a CUDA graph; making it runs nothing on the card."""
 
     def __init__(self, body: Callable[[], None]):
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
             body()
-
-    @staticmethod
-    def warm(body: Callable[[], None]) -> None:
-        """Run the step for real, beside the current stream."""
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            body()
-        torch.cuda.current_stream().wait_stream(side)
 
     def replay(self) -> None:
         """Run the recorded step with what its tensors hold now."""

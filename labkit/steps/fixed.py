@@ -10,6 +10,8 @@ one size and write them in place by themselves.
 """
 
 import contextlib
+import warnings
+import weakref
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -20,8 +22,10 @@ from labkit.passes import check_mode, text_alone
 from labkit.scopes import Call
 from labkit.steps.capture import WARM, CudaGraph
 from labkit.steps.plain import Plain
+from labkit.steps.rows import Rows
 from labkit.trace import Recorder, cache_parameter
 
+TURN = ("cos", "sin")  # rows of the rotary angles, beside those of seams
 ROOM = 256  # columns by which a cache grows while it is stepped: fewer recordings, against columns that are read empty
 
 
@@ -29,7 +33,8 @@ class Fixed:
     """As `Plain`, its steps on fixed shapes; the first ones run, then one is recorded and played back.
 
     Args:
-        most: steps that are kept; more are refused. graph: what records, `CudaGraph` or its like.
+        most: steps that are kept, the last ones. graph: what records, `CudaGraph` or its like.
+        demanded: whether a step that cannot be recorded is an error; else a warning, and steps run one by one.
     """
 
     def __init__(
@@ -43,14 +48,27 @@ class Fixed:
         pads: Sequence[int] = (0,),
         states: Sequence[int] = (),
         graph: type = CudaGraph,
+        demanded: bool = False,
     ):
-        self.call, self.lab, self.cache, self.wanted, self.most, self.graph = call, lab, cache, wanted, most, graph
-        self.rows, self.held, self.prompt, self.recorded, self.ran, self.kept = None, {}, None, None, 0, 0
-        self.watched = tuple(states)
+        self.call, self.lab, self.wanted, self.most, self.graph, self.demanded = (
+            call,
+            lab,
+            wanted,
+            most,
+            graph,
+            demanded,
+        )
+        self.cache_of, self.watched = weakref.ref(cache), tuple(states)  # what is kept of a cache does not keep it
+        self.rows, self.held, self.prompt, self.recorded, self.ran, self.kept = Rows(most), {}, None, None, 0, 0
         place = lambda values: torch.tensor(values, device=lab.device)  # noqa: E731
         self.pads, self.place, self.row = place(list(pads)), place([0]), place([0])
         self.tokens = self.pads.new_zeros(len(pads), 1)
         self.logits = None
+
+    @property
+    def cache(self):
+        """The cache that is read into."""
+        return self.cache_of()
 
     def __enter__(self):
         return self
@@ -76,7 +94,7 @@ class Fixed:
         check_mode(lab)
         check_whole(cache)
         settle(cache, lab)
-        length, book = cache.get_seq_length(), book_of(cache)
+        length, book, known = cache.get_seq_length(), book_of(cache), tokens.cpu()
         if self.room <= length:
             cache.reserve(-(-(length + 1) // ROOM) * ROOM)
         self.tokens.copy_(tokens[:, None])
@@ -91,18 +109,20 @@ class Fixed:
         cache.reads.update({at: count - cache.reads[at] for at, count in reads.items()})
         book.torn = False
         if len(tokens) == 1 and len(book.ids) == length:
-            book.ids = torch.cat([book.ids, tokens.cpu()])
+            book.ids = torch.cat([book.ids, known])
         self.ran, self.kept = self.ran + 1, self.kept + 1
         return self.logits.clone()
 
     def joined(self) -> tuple[dict[tuple[int, str], torch.Tensor], tuple[torch.Tensor, ...]]:
         """Seams and rotary of the prompt and of all steps, as `Recorder.joined`."""
-        (seams, rotary), (rows, turns) = self.prompt, self.rows or ({}, ())
-        steps = {key: part[:, : self.kept] for key, part in rows.items()}
-        turned = [part[:, : self.kept] for part in turns]
-        joined = {key: torch.cat([part, steps[key]], 1) if key in steps else part for key, part in seams.items()}
-        both = zip(rotary, turned, strict=True) if turned else ((part,) for part in rotary)
-        return joined, tuple(torch.cat([part.expand(len(parts[-1]), -1, -1) for part in parts], 1) for parts in both)
+        (seams, rotary), last = self.prompt, self.kept
+        if not last:
+            return seams, rotary
+        joined = {key: torch.cat([part, self.rows.read(key, 0, last)], 1) for key, part in seams.items()}
+        turned = [self.rows.read(name, 0, last) for name in TURN]
+        rows = max(len(part) for part in (*rotary, *turned))  # one, where all rows stand at the same positions
+        both = zip(rotary, turned, strict=True)
+        return joined, tuple(torch.cat([part.expand(rows, -1, -1) for part in parts], 1) for parts in both)
 
     def states(self) -> dict[int, torch.Tensor]:
         """`{layer: [batch, step, head, key, value]}`, the cache's own states after each step that is kept."""
@@ -111,10 +131,9 @@ class Fixed:
     def last(self) -> tuple[dict[tuple[int, str], torch.Tensor], tuple[torch.Tensor, ...]]:
         """Seams and rotary of the last step."""
         at = (self.kept - 1) % self.most
-        rows, turns = self.rows
-        return {key: part[:, at : at + 1].clone() for key, part in rows.items()}, tuple(
-            part[:, at : at + 1].clone() for part in turns
-        )
+        read = lambda name: self.rows.read(name, at, at + 1).clone()  # noqa: E731
+        seams = {(layer, name): read((layer, name)) for layer, names in self.wanted.items() for name in names}
+        return seams, tuple(map(read, TURN))
 
     def _key(self):
         """What a recording is bound to: while it is the same, the recorded addresses are those of the model now."""
@@ -126,24 +145,28 @@ class Fixed:
         key = self._key()
         if self.recorded is not None and not _same(self.recorded[0], key):
             self.recorded, self.ran = None, 0
-        if self.recorded is not None:
-            self.recorded[1].replay()
-            return
-        with Recorder(self.call, self.lab.model, self.lab.spec, self.wanted) as seen:
-            body = lambda: self._body(seen)  # noqa: E731
-            if self.ran < WARM:
-                self.graph.warm(body)
-                return
-            try:
-                recording = self.graph(body)
-            except RuntimeError as error:
-                raise BackendError(
-                    "the card does not record this decode step",
-                    got=str(error).strip().splitlines()[0],
-                    hint="capture=False takes ordinary passes: lab.generate(prompt, capture=False)",
-                ) from error
-        self.recorded = key, recording
-        recording.replay()
+        if self.recorded is None:
+            with Recorder(self.call, self.lab.model, self.lab.spec, self.wanted) as seen:
+                body = lambda: self._body(seen)  # noqa: E731
+                if self.ran < WARM or self.graph is None:
+                    body()
+                    return
+                try:
+                    self.recorded = key, self.graph(body)
+                except RuntimeError as error:
+                    self._refused(error)
+                    body()
+                    return
+        self.recorded[1].replay()
+
+    def _refused(self, error):
+        """Go on one by one, or say that it cannot be had."""
+        what, got = "the card does not record this decode step", str(error).strip().splitlines()[0]
+        hint = "capture=False takes ordinary passes: lab.generate(prompt, capture=False)"
+        if self.demanded:
+            raise BackendError(what, got=got, hint=hint) from error
+        self.graph = None
+        warnings.warn(f"{what}: {got}; steps run one by one ({hint})", stacklevel=2)
 
     def _body(self, seen):
         """The step: from `tokens` and `place` to `logits`, the cache and the row of every seam."""
@@ -164,18 +187,12 @@ class Fixed:
         pieces, rotary = seen.joined(1)
         if self.logits is None:
             self.logits = torch.empty_like(out)
-            self.rows = (
-                {key: _row(part, self.most) for key, part in pieces.items()},
-                [_row(part, self.most) for part in rotary],
-            )
-            self.held = {layer: _row(held[:, None], self.most) for layer, held in self._states()}
+            self.held = {layer: _row(held, self.most) for layer, held in self._states()}
         self.logits.copy_(out)
+        turned = {name: part.expand(len(out), -1, -1) for name, part in zip(TURN, rotary, strict=True)}
+        self.rows.write(pieces | turned, self.row)
         for layer, held in self._states():
             self.held[layer].index_copy_(1, self.row, held[:, None])
-        for key, part in pieces.items():
-            self.rows[0][key].index_copy_(1, self.row, part)
-        for rows, part in zip(self.rows[1], rotary, strict=True):
-            rows.index_copy_(1, self.row, part)
 
     def _states(self):
         return [(layer, self.cache.layers[layer].recurrent_states[0]) for layer in self.watched]
@@ -198,8 +215,8 @@ class Fixed:
                 layer.place = None
 
 
-def _row(part, most):
-    return part.new_empty(len(part), most, *part.shape[2:])
+def _row(state, most):
+    return state.new_empty(len(state), most, *state.shape[1:])
 
 
 def _tensors(layer):

@@ -38,7 +38,9 @@ def reader(
     """
     why = "not wanted" if capture is False else refusal(lab, cache)
     if why is None:
-        return Fixed(call, lab, cache, wanted, most=most, pads=pads, states=states, graph=CudaGraph)
+        return Fixed(
+            call, lab, cache, wanted, most=most, pads=pads, states=states, graph=CudaGraph, demanded=bool(capture)
+        )
     if capture:
         hint = "capture=None takes ordinary passes where there is no other way"
         raise BackendError("this decode step cannot be recorded", got=why, hint=hint)
