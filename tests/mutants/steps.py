@@ -17,7 +17,7 @@ MUTANTS = [
     ),
     Mutant(FIXED, "self.row.fill_(self.kept % self.most)", "self.row.fill_(0)", SAME),
     Mutant(FIXED, "layer.advance(1)", "layer.advance(0)", SAME),
-    Mutant(FIXED, "cache.reads.update(", "dict(", SAME),
+    Mutant(FIXED, "cache.reads.update({at: count - cache.reads[at] for at, count in reads.items()})", "pass", SAME),
     Mutant(FIXED, "str(self.lab.scaling), turn, held", "str(self.lab.scaling), turn", ANEW),
     Mutant(
         FIXED,
