@@ -13,7 +13,7 @@ kernels round, entropy by 0.001 to 0.03 nat on average, so there the tiles are t
 
 import torch
 
-from labkit.attention.statistics import Statistics
+from labkit.attention.statistics import Statistics, between
 from labkit.errors import InputError
 
 CALLS = 5  # kernel calls that cost as much as the tiles, measured on two CPU cores
@@ -142,14 +142,13 @@ def _row_statistics(statistics, places, q, k, first):
         pieces.append(attend(q, k, values, first)[0])
     mixed = torch.cat(pieces, -1)
     masses, stats["sink"] = mixed[..., :blocks], mixed[..., blocks]
-    if kinds:
-        stats["segments"] = mixed[..., blocks + 2 : blocks + 2 + kinds]
     at = torch.arange(first, sources, device=k.device)
     starts = torch.arange(blocks, device=k.device, dtype=torch.float64) * block
     stats["distance"] = (at - masses.double() @ starts - mixed[..., blocks + 1]).float()
     nearer = _nearer(q, k, lse, masses, first, block, [*statistics.edges, statistics.local])
     stats["local"] = nearer[..., -1].float()
-    statistics.pool(places, at // block, masses, nearer[..., :-1])
+    segments = mixed[..., blocks + 2 : blocks + 2 + kinds]
+    statistics.pool(places, at // block, masses, between(nearer[..., :-1]), segments)
     return stats
 
 
