@@ -1,18 +1,18 @@
 """The numbers of `Statistics` from two fused passes (`passes`, Triton) on a card, at about the cost of the attention.
 
-Any rows, in float32 (products in full precision), bfloat16 and float16; float32 sums inside a tile of rows, float64 over
-tiles. What the passes write is small: of each row six numbers, of each tile of rows its mass by block of sources, bin of
-distance and segment. The strongest weights of a head lie in the rows with the largest maxima, and a row's maximum comes
-out of the first pass: those rows alone are formed again, by the reference.
+Any rows, in float32 (products in full precision), bfloat16 and float16; sums in float32 inside a tile of rows, in
+float64 over tiles. What the passes write is small: of each row six numbers, of each tile of rows its mass by block of
+sources, bin of distance and segment. The strongest weights of a head lie in the rows with the largest maxima, and a
+row's maximum comes out of the first pass: those rows alone are formed again, by the reference.
 
-The first pass costs about as much as the model's own attention. Its level is lse, which the model's kernel knows too, but
-no attention function of transformers returns it, so that no seam shows it.
+The first pass costs about as much as the model's own attention. Its level is lse, which the model's kernel knows too,
+but no attention function of transformers returns it, so that no seam shows it.
 """
 
 import functools
 import importlib
 import importlib.util
-import types
+import math
 
 import torch
 
@@ -22,14 +22,16 @@ from labkit.errors import InputError
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 PARTS = 2**24  # numbers of tiles of rows at once
+BINS = 32  # of distances below 2^31
 SPARE = 6 * 2**10  # bytes of shared memory that sums over a tile take
-# Tiles (rows, sources, warps, stages) by bytes of a number, best first. Shared memory holds the rows' queries and the
-# keys of each stage: bytes x head_dim x (rows + stages x sources). For 16 bits and heads of 256: 192 KiB of the 227 that
-# an H100 lends to a program, then 128, 80, and 64 for cards that lend 99. float32 has no tensor cores: its tiles are
-# bounded by registers, 128 KiB, 96 and 64.
+PRODUCTS = 2**10  # of float32, of each thread: with more, registers spill (ptxas, sm_90)
+# Tiles (rows, sources, warps, stages) by bytes of a number, best first. Shared memory holds the queries of the rows and
+# the keys of each stage, bytes x head_dim x (rows + stages x sources); an H100 lends 227 KiB to a program, other cards
+# 99. Heads of 256 in 16 bits take 192 KiB, 128, 80, 64, 48, 16. float32 has no tensor cores, and its tiles are bounded
+# by `PRODUCTS`: rows x sources x head_dim / threads.
 TILES = {
     2: ((128, 128, 8, 2), (128, 64, 8, 2), (64, 32, 4, 3), (64, 32, 4, 2), (32, 32, 4, 2), (16, 16, 4, 1)),
-    4: ((64, 32, 8, 2), (32, 32, 8, 2), (32, 16, 4, 2), (16, 16, 4, 1)),
+    4: ((64, 64, 8, 2), (64, 32, 8, 2), (32, 32, 8, 2), (32, 16, 4, 2), (16, 16, 4, 1)),
 }
 
 
@@ -43,35 +45,36 @@ def takes(q: torch.Tensor, k: torch.Tensor) -> bool:
     return q.device.type == "cuda" and q.dtype == k.dtype and q.dtype in DTYPES and importable()
 
 
-def passes(device: torch.device) -> types.ModuleType:
-    """The kernels.
+def check(q: torch.Tensor, k: torch.Tensor) -> None:
+    """Refuse what the passes cannot do.
 
     Raises:
-        InputError: Triton is missing, or they would run on a CPU without Triton's interpreter.
+        InputError: Triton is missing; a CPU without Triton's interpreter; numbers of another type.
     """
     if not importable():
         expected = "pip install triton, or method='tiles'"
         raise InputError("fused passes need Triton", got="no package of this name", expected=expected)
-    kernels = importlib.import_module("labkit.attention.passes")
-    if device.type != "cuda" and type(kernels.first).__name__ != "InterpretedFunction":
-        expected = "cuda, or method='tiles', or TRITON_INTERPRET=1 set before Python starts, which is slow"
-        raise InputError("fused passes run on a card", got=device.type, expected=expected)
-    return kernels
+    if q.device.type != "cuda" and not _interpreted():
+        expected = "cuda, or method='tiles'; or, slowly, TRITON_INTERPRET=1 set before Python starts"
+        raise InputError("fused passes run on a card", got=q.device.type, expected=expected)
+    if q.dtype != k.dtype or q.dtype not in DTYPES:
+        expected = "both float32, bfloat16 or float16, or method='tiles'"
+        raise InputError("fused passes do not know these types", got=f"{q.dtype}, {k.dtype}", expected=expected)
 
 
-def tiling(
-    head_dim: int, width: int, rows: int, sources: int, shared: int = 227 * 2**10
-) -> tuple[int, int, int, int]:
+def tiling(head_dim: int, width: int, rows: int, sources: int, shared: int = 227 * 2**10) -> tuple[int, int, int, int]:
     """(rows, sources, warps, stages) of a tile.
 
     Args:
         head_dim: padded. width: bytes of a number. rows: most of one block that are taken together.
         sources: most of one block. shared: bytes of shared memory that a program can have.
     """
-    fits = (row for row in TILES[width] if width * head_dim * (row[0] + row[3] * row[1]) + SPARE <= shared)
-    most_rows, most_sources, warps, stages = next(fits, TILES[width][-1])
+    for most_rows, most_sources, warps, stages in TILES[width]:
+        fits = width * head_dim * (most_rows + stages * most_sources) + SPARE <= shared
+        if fits and (width == 2 or most_rows * most_sources * head_dim <= 32 * warps * PRODUCTS):
+            break
     down, right = min(most_rows, padded(rows)), min(most_sources, padded(sources))
-    return down, right, 4 if down <= 64 and width == 2 else warps, stages
+    return down, right, warps if width == 4 or down > 64 else 4, stages
 
 
 def padded(count: int) -> int:
@@ -88,9 +91,9 @@ def cut(at: torch.Tensor, block: int, down: int) -> torch.Tensor:
 
 def scratch(heads: int, rows: int, sources: int, head_dim: int, block: int, kinds: int, links: int) -> int:
     """Bytes that `add` takes beside the statistics."""
-    columns = -(-sources // block) + 32 + (padded(kinds) if kinds else 0)
+    columns = -(-sources // block) + BINS + (padded(kinds) if kinds else 0)
     many = rows // 16 + 1 + -(-rows // block)  # tiles of 16 rows, the smallest; never so many where rows are many
-    parts = max(min(heads * many * columns, PARTS), heads * columns)
+    parts = max(min(heads * many * columns, PARTS), 4 * heads * columns)
     again = 24 * min(links, rows) * sources + 4 * sources * head_dim if links else 0
     return 12 * heads * rows + 20 * parts + 12 * sources * bool(kinds) + 16 * rows + again
 
@@ -103,49 +106,42 @@ def add(
     Args:
         q: [row, query_head, head_dim], k: [source, kv_head, head_dim], rotated; k at least up to the last row.
         at: [row] positions among the sources, ascending. gate: [row, query_head, head_dim], opened.
-
-    Raises:
-        InputError: see `passes`; numbers of another type.
     """
-    kernels = passes(q.device)
-    if q.dtype != k.dtype or q.dtype not in DTYPES:
-        expected = "both float32, bfloat16 or float16, or method='tiles'"
-        raise InputError("fused passes do not know this type", got=f"{q.dtype}, {k.dtype}", expected=expected)
+    if q.device.type == "cpu":  # Triton's interpreter multiplies the bits of bfloat16; these are the same numbers
+        q, k = q.float(), k.float()
     q, k = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k))
-    device, block, rows, heads = q.device, statistics.block, len(at), statistics.heads
+    device, block, heads, kinds = q.device, statistics.block, statistics.heads, statistics.kinds
     most = int(torch.unique_consecutive(at // block, return_counts=True)[1].max())
     wide = padded(q.shape[-1])
     down, right, warps, stages = tiling(wide, q.element_size(), most, min(block, len(k)), _shared(device))
-    starts = cut(at, block, down)
-    kv = torch.tensor([_key_head(statistics, i) for i in range(len(heads))], dtype=torch.int32, device=device)
-    names = ("level", "entropy", "top", "sink", "local", "distance")
-    row = {name: torch.empty(len(heads), rows, dtype=torch.float32, device=device) for name in names}
-    segment, until = _stretches(statistics, device)
-    shared = [q, k, at.int().to(device)], [torch.tensor(heads, dtype=torch.int32, device=device), kv]
-    strides, scale = (q.stride(0), q.stride(1), k.stride(0), k.stride(1)), q.shape[-1] ** -0.5 * 1.4426950408889634
-    sizes = dict(D=q.shape[-1], DP=wide, BM=down, BN=right, num_warps=warps, num_stages=stages)
+    sizes = dict(D=q.shape[-1], DP=wide, BM=down, BN=right, num_warps=warps, num_stages=stages, enable_fp_fusion=True)
     sizes["PRECISION"] = "ieee" if q.dtype == torch.float32 else "tf32"
-    blocks, bins, kinds = int(at[-1]) // block + 1, len(statistics.edges) - 1, statistics.kinds
-    kinds_up = padded(kinds) if kinds else 0
-    step = max(1, PARTS // (len(heads) * (blocks + 32 + kinds_up)))
-    on_device = starts.to(device)
+    number = lambda numbers: torch.as_tensor(numbers).int().to(device)
+    key_head = {place: kv_head for kv_head, places in statistics.groups.items() for place in places}
+    readers = number(heads), number([key_head[place] for place in range(len(heads))])
+    layout = (q.stride(0), q.stride(1), k.stride(0), k.stride(1), len(at), q.shape[-1] ** -0.5 * math.log2(math.e))
+    names = ("level", "entropy", "top", "sink", "local", "distance")
+    rows = {name: torch.empty(len(heads), len(at), dtype=torch.float32, device=device) for name in names}
+    kernels, starts, positions, stretches = _kernels(), cut(at, block, down), number(at), _stretches(statistics, device)
+    columns = int(at[-1]) // block + 1, BINS, padded(kinds) if kinds else 0
+    step = max(4, PARTS // (len(heads) * sum(columns)) // 4 * 4)  # places in memory that Triton takes for aligned
     for begin in range(0, len(starts) - 1, step):
-        part = slice(begin, begin + step)
-        home = (at[starts[:-1][part].long()] // block).to(device)
-        new = functools.partial(torch.zeros, len(heads), len(home), dtype=torch.float32, device=device)
-        pooled, by_bin, by_kind = (new(size) for size in (blocks, 32, kinds_up))
-        before, after = shared[0] + [on_device[begin:]], shared[1]
-        grid = (len(home), len(heads))
-        kernels.first[grid](*before, *after, *(row[n] for n in names[:3]), *strides, rows, scale, **sizes)
+        home = at[starts[begin : begin + step + 1][:-1].long()] // block
+        parts = [torch.zeros(len(heads), len(home), n, dtype=torch.float32, device=device) for n in columns]
+        inputs, grid = (q, k, positions, number(starts[begin:]), *readers), (len(home), len(heads))
+        kernels.first[grid](*inputs, *(rows[n] for n in names[:3]), *layout, **sizes)
+        outputs = (*(rows[n] for n in names[3:]), *parts, *layout)
+        bounds = (statistics.sink, statistics.local, block, columns[0])
         kernels.second[grid](
-            *before, *after, row["level"], segment, until, *(row[n] for n in names[3:]), pooled, by_bin, by_kind,
-            *strides, rows, scale, statistics.sink, statistics.local, block, blocks,
-            BINS_UP=32, KINDS_UP=kinds_up, **sizes,
-        )  # fmt: skip
-        statistics.pool(range(len(heads)), home, pooled, by_bin[..., :bins], by_kind[..., :kinds])
-    statistics.keep(at, [(list(range(len(heads))), {n: row[n] for n in ("entropy", *names[3:])})], gate)
+            *inputs, rows["level"], *stretches, *outputs, *bounds, BINS_UP=BINS, KINDS_UP=columns[2], **sizes
+        )
+        pooled, by_bin, by_kind = parts
+        bins = len(statistics.edges) - 1
+        statistics.pool(range(len(heads)), home.to(device), pooled, by_bin[..., :bins], by_kind[..., :kinds])
+    kept = {name: rows[name] for name in ("entropy", *names[3:])}
+    statistics.keep(at, [(list(range(len(heads))), kept)], gate)
     if statistics.links:
-        _remember(statistics, q, k, at, row["top"], kv)
+        _remember(statistics, q, k, at, rows["top"], readers[1])
 
 
 def _remember(statistics, q, k, at, top, kv):
@@ -157,8 +153,13 @@ def _remember(statistics, q, k, at, top, kv):
             statistics.remember([place], s.softmax(-1), there[part].to(q.device))
 
 
-def _key_head(statistics, place):
-    return next(kv_head for kv_head, places in statistics.groups.items() if place in places)
+def _kernels():
+    """The passes; Triton loads with them, and not before."""
+    return importlib.import_module("labkit.attention.passes")
+
+
+def _interpreted():
+    return type(_kernels().first).__name__ == "InterpretedFunction"
 
 
 def _stretches(statistics, device):

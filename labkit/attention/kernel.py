@@ -14,45 +14,14 @@ kernels round, entropy by 0.001 to 0.03 nat on average, so there the tiles are t
 import torch
 
 from labkit.attention.statistics import Statistics, between
-from labkit.errors import InputError
 
 CALLS = 5  # kernel calls that cost as much as the tiles, measured on two CPU cores
 WEIGHTS = 2**21  # of one tile of rows at once
 
-METHODS = (None, "tiles", "kernel")
 
-
-def check(method: str | None, whole: bool, links: int = 0) -> None:
-    """Refuse an unknown method, and kernels for what they cannot do; `whole` says that every row is taken.
-
-    Raises:
-        InputError: either of them.
-    """
-    if method not in METHODS:
-        raise InputError("unknown method", got=method, expected="None, 'tiles' or 'kernel'")
-    if method == "kernel" and (links or not whole):
-        got, expected = f"{'all' if whole else 'chosen'} rows, links={links}", "all rows, links=0, or method='tiles'"
-        raise InputError("kernels take all rows and name no links", got=got, expected=expected)
-
-
-def serves(method: str | None, statistics: Statistics, q: torch.Tensor, k: torch.Tensor, whole: bool) -> bool:
-    """Whether kernels fill this `Statistics`: as asked, or, of themselves, where they are exact and cheaper.
-
-    Raises:
-        InputError: as `check`, and kernels asked for on another device.
-    """
-    check(method, whole, statistics.links)
-    able = q.device.type in ("cpu", "cuda")
-    if method == "kernel" and not able:
-        expected = "cpu or cuda, or method='tiles'"
-        raise InputError("kernels run on a CPU or an NVIDIA card", got=q.device.type, expected=expected)
-    exact = able and whole and not statistics.links and q.dtype == k.dtype == torch.float32
-    return chosen(method, columns(statistics.blocks, statistics.kinds), q.shape[-1], exact)
-
-
-def chosen(method: str | None, values: int, head_dim: int, exact: bool) -> bool:
-    """Whether kernels that mix so many `values` beside the keys are taken; `exact` says that they could be."""
-    return method == "kernel" or (method is None and exact and 1 + -(-values // head_dim) <= CALLS)
+def cheaper(values: int, head_dim: int) -> bool:
+    """Whether kernels that mix so many `values` beside the keys cost less than tiles."""
+    return 1 + -(-values // head_dim) <= CALLS
 
 
 def columns(blocks: int, kinds: int) -> int:

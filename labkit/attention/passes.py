@@ -7,10 +7,10 @@ level L = log2 Σ 2^x:
     second   p = 2^(x - L), summed by row, by block of sources, by distance and by segment
 
 Rows stand at any ascending positions. Sources come in tiles that begin at multiples of BN from the beginning of their
-block. Nearly all of them are plain: every row sees all of the tile, at distances of one bin, beyond the sink and what is
-near, in one segment. Their loops hold a product, an exponential and two sums by row. Around the diagonal, at a bound of
-a bin or of a segment, a tile is taken apart under masks. Sums are written by their own program, so that a run repeats
-its numbers; nothing is added by several at once.
+block. Nearly all of them are plain: every row sees all of the tile, at distances of one bin, beyond the sink and what
+is near, in one segment. Their loops hold a product, an exponential and two sums by row. Around the diagonal, at a bound
+of a bin or of a segment, a tile is taken apart under masks. Every sum is written by one program, and none is added by
+several at once, so that a run repeats its numbers.
 """
 
 import triton
@@ -38,7 +38,10 @@ def _rows(Q, AT, START, HEADS, q_row, q_head, D: tl.constexpr, DP: tl.constexpr,
 
 
 @triton.jit
-def _products(q, K, j0, last, k_source, D: tl.constexpr, DP: tl.constexpr, BN: tl.constexpr, EDGE: tl.constexpr, PRECISION: tl.constexpr):
+def _products(
+    q, K, j0, last, k_source,
+    D: tl.constexpr, DP: tl.constexpr, BN: tl.constexpr, EDGE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
     """⟨q, k⟩ of sources from j0 on; of an edge, none from `last` on is read."""
     j, d = tl.arange(0, BN), tl.arange(0, DP)
     places = K + tl.cast(j0, tl.int64) * k_source + j[None, :] * k_source + d[:, None]
@@ -52,43 +55,47 @@ def _products(q, K, j0, last, k_source, D: tl.constexpr, DP: tl.constexpr, BN: t
 
 
 @triton.jit
-def _rise(s, m, l, e):
-    """Running maximum, Σ 2^(x - m) and Σ 2^(x - m) (x - m) of each row, with the logits s of one more tile."""
-    high = tl.maximum(m, tl.max(s, 1))
-    x = s - high[:, None]
+def _rise(s, scale, m, z, h):
+    """(m, z, h) of each row with the products s of one more tile: running maximum of x = scale s, z = Σ 2^(x - m) and
+    h = Σ 2^(x - m) (x - m), which cancels nothing however large x is."""
+    high = tl.maximum(m, tl.max(s, 1) * scale)
+    x = s * scale - high[:, None]
     p, less = tl.exp2(x), tl.exp2(m - high)
-    e = (e + l * (m - high)) * less + tl.sum(p * x, 1)
-    return high, l * less + tl.sum(p, 1), e
+    return high, z * less + tl.sum(p, 1), (h + z * (m - high)) * less + tl.sum(p * x, 1)
 
 
-@triton.jit
-def first(Q, K, AT, START, HEADS, KEYS, LEVEL, ENTROPY, TOP, q_row, q_head, k_source, k_head, T, scale, D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, PRECISION: tl.constexpr):
+@triton.jit(do_not_specialize=["T"])
+def first(
+    Q, K, AT, START, HEADS, KEYS, LEVEL, ENTROPY, TOP, q_row, q_head, k_source, k_head, T, scale,
+    D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
     """Level, entropy in nat and largest weight [head, row]; grid (tiles of rows, heads)."""
     r, there, t, t0, t1, q = _rows(Q, AT, START, HEADS, q_row, q_head, D, DP, BM)
     base = K + tl.cast(tl.load(KEYS + tl.program_id(1)), tl.int64) * k_head
     m = tl.full([BM], -1e30, tl.float32)
-    l = tl.zeros([BM], tl.float32)
-    e = tl.zeros([BM], tl.float32)
+    z = tl.zeros([BM], tl.float32)
+    h = tl.zeros([BM], tl.float32)
     whole = (t0 + 1) // BN * BN  # every row sees all sources below
     for j0 in range(0, whole, BN):
-        m, l, e = _rise(_products(q, base, j0, 0, k_source, D, DP, BN, False, PRECISION) * scale, m, l, e)
+        s = _products(q, base, j0, 0, k_source, D, DP, BN, False, PRECISION)
+        m, z, h = _rise(s, scale, m, z, h)
     for j0 in range(whole, t1 + 1, BN):
-        s = _products(q, base, j0, t1 + 1, k_source, D, DP, BN, True, PRECISION) * scale
+        s = _products(q, base, j0, t1 + 1, k_source, D, DP, BN, True, PRECISION)
         seen = (j0 + tl.arange(0, BN))[None, :] <= t[:, None]
-        m, l, e = _rise(tl.where(seen, s, -1e30), m, l, e)
-    l = tl.where(there, l, 1.0)
+        m, z, h = _rise(tl.where(seen, s, -1e30), scale, m, z, h)
+    z = tl.where(there, z, 1.0)
     out = tl.cast(tl.program_id(1), tl.int64) * T + r
-    tl.store(LEVEL + out, m + tl.log2(l), mask=there)
-    tl.store(ENTROPY + out, 0.6931471805599453 * (tl.log2(l) - e / l), mask=there)
-    tl.store(TOP + out, 1.0 / l, mask=there)
+    tl.store(LEVEL + out, m + tl.log2(z), mask=there)
+    tl.store(ENTROPY + out, tl.maximum(0.6931471805599453 * (tl.log2(z) - h / z), 0.0), mask=there)
+    tl.store(TOP + out, 1.0 / z, mask=there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T", "sink", "local", "blocks"])
 def second(
     Q, K, AT, START, HEADS, KEYS, LEVEL, SEGMENT, UNTIL, SINK, LOCAL, DISTANCE, POOLED, BINS, KINDS,
     q_row, q_head, k_source, k_head, T, scale, sink, local, block, blocks,
-    D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BINS_UP: tl.constexpr, KINDS_UP: tl.constexpr,
-    PRECISION: tl.constexpr,
+    D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+    BINS_UP: tl.constexpr, KINDS_UP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Masses, from the levels of `first`: sink, local and mean distance [head, row]; sums over each tile of rows by
     block of sources, bin of distance and segment [head, tile, ...]. KINDS_UP: 0 without segments."""
@@ -127,21 +134,21 @@ def second(
             held += mass
             j0 += plain
         else:
-            j = j0 + c
-            back = t[:, None] - j[None, :]
+            source = j0 + c
+            back = t[:, None] - source[None, :]
             s = _products(q, base, j0, stop, k_source, D, DP, BN, True, PRECISION)
-            p = tl.exp2(tl.where((back >= 0) & (j < stop)[None, :], s * scale - level[:, None], -1e30))
+            p = tl.exp2(tl.where((back >= 0) & (source < stop)[None, :], s * scale - level[:, None], -1e30))
             rows = tl.sum(p, 1)
             distance += rows * (t - j0).to(tl.float32) - tl.sum(p * c[None, :].to(tl.float32), 1)
-            early += tl.sum(tl.where((j < sink)[None, :], p, 0.0), 1)
+            early += tl.sum(tl.where((source < sink)[None, :], p, 0.0), 1)
             near += tl.sum(tl.where(back < local, p, 0.0), 1)
             edge = tl.minimum(j0 + BN, stop)
             for n in range(_bin(tl.maximum(t0 - edge + 1, 0)), far + 1):
                 inside = (back >= (1 << n) - 1) & (back < (2 << n) - 1)
                 by_bin += tl.where(bins == n, tl.sum(tl.sum(tl.where(inside, p, 0.0), 1), 0), 0.0)
             if KINDS_UP:
-                columns, kind = tl.sum(p, 0), tl.load(SEGMENT + j, mask=j < stop, other=-1)
-                lowest = tl.min(tl.where(j < stop, kind, KINDS_UP), 0)
+                columns, kind = tl.sum(p, 0), tl.load(SEGMENT + source, mask=source < stop, other=-1)
+                lowest = tl.min(tl.where(source < stop, kind, KINDS_UP), 0)
                 for n in range(lowest, tl.max(kind, 0) + 1):
                     by_kind += tl.where(kinds == n, tl.sum(tl.where(kind == n, columns, 0.0), 0), 0.0)
             held += tl.sum(rows, 0)
