@@ -1,7 +1,7 @@
-"""Triton's kernels on a CPU: a fixture under which they are run by Triton's interpreter, and nothing else is changed.
+"""Triton's kernels on a CPU: a fixture under which Triton's interpreter runs them, and nothing else is changed.
 
-Triton decides when it decorates a function, its own `tl.sum` and the like included, and it may have been imported long
-before without the interpreter. Those functions are exchanged for the time of the tests, and the kernels imported anew.
+Triton decides when it decorates a function, its own `tl.sum` and the like included, and something may have imported it
+long before. Those functions are exchanged for as long as the tests of a module run, and the kernels are imported anew.
 """
 
 import importlib
@@ -15,7 +15,7 @@ KERNELS = "labkit.attention.passes"
 @pytest.fixture(scope="module")
 def interpreter():
     """The kernels `labkit.attention.passes`, interpreted."""
-    import triton.language as tl
+    tl = pytest.importorskip("triton.language", reason="fused passes need Triton, which has wheels for Linux on x86-64")
     from triton.runtime.interpreter import InterpretedFunction
     from triton.runtime.jit import JITFunction
 
@@ -25,8 +25,8 @@ def interpreter():
             for name, value in list(vars(module).items()):
                 if isinstance(value, JITFunction):
                     patch.setattr(module, name, InterpretedFunction(value.fn))
-        patch.delitem(sys.modules, KERNELS, raising=False)
+        patch.setitem(sys.modules, KERNELS, None)  # so that what was there comes back
+        del sys.modules[KERNELS]
         kernels = importlib.import_module(KERNELS)
         assert isinstance(kernels.first, InterpretedFunction)
         yield kernels
-        del sys.modules[KERNELS]

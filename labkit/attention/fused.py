@@ -129,12 +129,13 @@ def add(
         home = at[starts[begin : begin + step + 1][:-1].long()] // block
         parts = [torch.zeros(len(heads), len(home), n, dtype=torch.float32, device=device) for n in columns]
         inputs, grid = (q, k, positions, number(starts[begin:]), *readers), (len(home), len(heads))
-        kernels.first[grid](*inputs, *(rows[n] for n in names[:3]), *layout, **sizes)
         outputs = (*(rows[n] for n in names[3:]), *parts, *layout)
         bounds = (statistics.sink, statistics.local, block, columns[0])
-        kernels.second[grid](
-            *inputs, rows["level"], *stretches, *outputs, *bounds, BINS_UP=BINS, KINDS_UP=columns[2], **sizes
-        )
+        with torch.cuda.device_of(q):
+            kernels.first[grid](*inputs, *(rows[n] for n in names[:3]), *layout, **sizes)
+            kernels.second[grid](
+                *inputs, rows["level"], *stretches, *outputs, *bounds, BINS_UP=BINS, KINDS_UP=columns[2], **sizes
+            )
         pooled, by_bin, by_kind = parts
         bins = len(statistics.edges) - 1
         statistics.pool(range(len(heads)), home.to(device), pooled, by_bin[..., :bins], by_kind[..., :kinds])
