@@ -47,7 +47,7 @@ def filled(q, k, at, block, add=fused.add, **options):
     """`Statistics` of rows, with segments of which some follow one another and some alternate."""
     j = torch.arange(len(k))
     segments = torch.where(j < 40, j // 17, 3 + j % 2)
-    seen = Statistics(HEADS, GROUPS, len(k), block=block, segments=segments, **OPTIONS | options)
+    seen = Statistics(HEADS, GROUPS, len(k), block=block, **dict(segments=segments) | OPTIONS | options)
     gate = torch.rand(q.shape, generator=torch.Generator().manual_seed(1))
     if add is fused.add:
         fused.add(seen, q, k, at, gate)
@@ -58,13 +58,14 @@ def filled(q, k, at, block, add=fused.add, **options):
 
 def differences(seen, p, first, block, size=1.0):
     """The largest difference of each statistic from the dense map p, relative to its largest value; at least `size`."""
-    rows, histogram, pooled, at = oracle(p, first, block, OPTIONS["sink"], OPTIONS["local"])
+    rows, histogram, pooled, at = oracle(p, first, block, seen.sink, seen.local)
     pairs = {name: (seen.column(name), expected) for name, expected in rows.items()}
     home = torch.nn.functional.one_hot(at // block, seen.blocks).double()
     pairs["histogram"] = seen.histogram, torch.einsum("htb,tn->hnb", histogram, home)
     pairs["pooled"] = seen.pooled, pooled
-    masses = [p[..., seen.segments == n].sum(-1) for n in range(seen.kinds)]
-    pairs["masses"] = seen.masses, torch.einsum("htk,tn->hnk", torch.stack(masses, -1), home)
+    if seen.kinds:
+        masses = [p[..., seen.segments == n].sum(-1) for n in range(seen.kinds)]
+        pairs["masses"] = seen.masses, torch.einsum("htk,tn->hnk", torch.stack(masses, -1), home)
     means, entropy = seen.reduced(at), rows["entropy"]
     taken = seen.counts > 0
     for name, expected in (("entropy_low", seen.block_extremes(entropy, at)[0]), ("support", None)):
@@ -102,6 +103,16 @@ def test_tiles_of_any_size_say_the_same(interpreter, tile, monkeypatch):  # noqa
     monkeypatch.setattr(fused, "PARTS", 1)  # four tiles of rows at once
     q, k, first, block = drawn(block=48, rows=100, first=27)
     worst = differences(filled(q, k, torch.arange(100) + 27, block), dense(q, k, 27)[HEADS], 27, block, size=0.0)
+    assert max(worst.values()) < 1e-5, worst
+
+
+@pytest.mark.parametrize("segments", [None, [j // 150 for j in range(465)]], ids=["", "segments"])
+def test_plain_tiles_say_the_same(interpreter, segments, monkeypatch):  # noqa: F811
+    """Far from the diagonal, where nothing is masked: the case of nearly all tiles of a long prompt."""
+    monkeypatch.setattr(fused, "TILES", {4: ((16, 16, 4, 1),)})
+    q, k, first, block = drawn(block=64, rows=60, first=405, head_dim=16)
+    seen = filled(q, k, torch.arange(60) + first, block, segments=segments, local=100, sink=20)
+    worst = differences(seen, dense(q, k, first)[HEADS], first, block, size=0.0)
     assert max(worst.values()) < 1e-5, worst
 
 
