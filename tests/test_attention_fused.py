@@ -17,6 +17,7 @@ from labkit.attention.statistics import Statistics
 from labkit.attention.summaries import cost_of
 from labkit.errors import InputError
 from labkit.reading import Request
+from tests.benchmarks import look
 
 IDS = tiny.ids(150)
 HEADS, GROUPS = [4, 0, 3], {1: [0, 2], 0: [1]}  # of 6 query heads that read 2 key heads
@@ -106,12 +107,12 @@ def test_tiles_of_any_size_say_the_same(interpreter, tile, monkeypatch):  # noqa
     assert max(worst.values()) < 1e-5, worst
 
 
-@pytest.mark.parametrize("segments", [None, [j // 150 for j in range(465)]], ids=["", "segments"])
-def test_plain_tiles_say_the_same(interpreter, segments, monkeypatch):  # noqa: F811
+def test_plain_tiles_say_the_same(interpreter, monkeypatch):  # noqa: F811
     """Far from the diagonal, where nothing is masked: the case of nearly all tiles of a long prompt."""
     monkeypatch.setattr(fused, "TILES", {4: ((16, 16, 4, 1),)})
-    q, k, first, block = drawn(block=64, rows=60, first=405, head_dim=16)
-    seen = filled(q, k, torch.arange(60) + first, block, segments=segments, local=100, sink=20)
+    q, k, first, block = drawn(block=64, rows=40, first=420, head_dim=16)
+    segments = [j // 150 for j in range(len(k))]
+    seen = filled(q, k, torch.arange(40) + first, block, segments=segments, local=100, sink=20)
     worst = differences(seen, dense(q, k, first)[HEADS], first, block, size=0.0)
     assert max(worst.values()) < 1e-5, worst
 
@@ -202,6 +203,12 @@ def test_a_summary_by_the_passes_is_that_by_tiles(interpreter, lab, warm):  # no
             error = abs(mine[name] - tiles[name]).max()
             assert error < 1e-5 * max(1, float(abs(tiles[name]).max())), name
             assert (mine[name].isnull() == tiles[name].isnull()).all()
+
+
+def test_the_check_of_the_card_runs_dry(interpreter):  # noqa: F811
+    sizes = dict(rows=16, sources=48, heads=2, kv_heads=1, head_dim=16, block=32)
+    facts = look.rows_on_card("cpu", **sizes, rounds=2)
+    assert facts["error"] < 1e-5 and facts["ratio"] > 0 and facts["linked"] > 0
 
 
 def test_which_method_is_taken(interpreter, monkeypatch):  # noqa: F811
