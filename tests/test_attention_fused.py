@@ -49,7 +49,7 @@ def filled(q, k, at, block, add=fused.add, **options):
     j = torch.arange(len(k))
     segments = torch.where(j < 40, j // 17, 3 + j % 2)
     seen = Statistics(HEADS, GROUPS, len(k), block=block, **dict(segments=segments) | OPTIONS | options)
-    gate = torch.rand(q.shape, generator=torch.Generator().manual_seed(1))
+    gate = torch.rand(q.shape, generator=torch.Generator().manual_seed(1)).to(q.device)
     if add is fused.add:
         fused.add(seen, q, k, at, gate)
     else:
@@ -75,7 +75,7 @@ def differences(seen, p, first, block, size=1.0):
     weight = seen.strongest()[0]
     pairs["links"] = weight, p.flatten(1).topk(weight.shape[1]).values
     return {
-        name: float((mine.double() - exact).abs().max() / max(size, float(exact.abs().max())))
+        name: float((mine.double().cpu() - exact).abs().max() / max(size, float(exact.abs().max())))
         for name, (mine, exact) in pairs.items()
     }
 
@@ -282,3 +282,18 @@ def test_the_compiler_takes_the_kernels_and_the_shared_memory_is_what_was_counte
     lines = [[int(number) for number in line.split()] for line in done.stdout.splitlines()]
     assert len(lines) == 2, done.stderr[-3000:]
     assert all(taken <= counted and waits for taken, counted, waits in lines), lines
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("head_dim", [24, 256])
+def test_the_compiled_passes_say_what_the_dense_map_says(dtype, head_dim):
+    q, k, first, block = drawn(block=200, rows=450, first=777, head_dim=head_dim, dtype=dtype)
+    at, p = torch.arange(450) + first, dense(q, k, first)[HEADS]
+    assert methods.way(None, filled(q[:1], k, at[:1], block, add=None), q.cuda(), k.cuda(), True) == "fused"
+    seen = filled(q.cuda(), k.cuda(), at, block)
+    worst = differences(seen, p, first, block, size=0.0)
+    assert max(worst.values()) < 3e-5, worst
+    again = filled(q.cuda(), k.cuda(), at, block)
+    assert torch.equal(again.pooled, seen.pooled) and torch.equal(again.histogram, seen.histogram)

@@ -3,7 +3,8 @@
 Any rows, in float32 (products in full precision), bfloat16 and float16; sums in float32 inside a tile of rows, in
 float64 over tiles. What the passes write is small: of each row six numbers, of each tile of rows its mass by block of
 sources, bin of distance and segment. The strongest weights of a head lie in the rows with the largest maxima, and a
-row's maximum comes out of the first pass: those rows alone are formed again, by the reference.
+row's maximum comes out of the first pass: those rows alone are formed again, by the reference. Of weights that differ
+by less than float32 can tell, either may be the last that is named, as it is with tiles.
 
 The first pass costs about as much as the model's own attention. Its level is lse, which the model's kernel knows too,
 but no attention function of transformers returns it, so that no seam shows it.
@@ -177,4 +178,6 @@ def _stretches(statistics, device):
 @functools.cache
 def _shared(device):
     """Bytes of shared memory that a program can have."""
-    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin if device.type == "cuda" else 2**17
+    if device.type == "cpu":
+        return 227 * 2**10
+    return getattr(torch.cuda.get_device_properties(device), "shared_memory_per_block_optin", 2**16)  # 64 KiB on AMD's

@@ -8,7 +8,7 @@ A fused kernel returns Σ p v and lse = ln Σ e^s of every row and never shows p
 
 What cuts through a block, the bounds of distances, is read from single tiles: rows of one block against the few blocks
 in which a bound 2^n - 1 falls, O(T block log T) weights in all. In float32 the numbers are those of the tiles; 16-bit
-kernels round, entropy by 0.001 to 0.03 nat on average, so there the tiles are the default.
+kernels round, entropy by 0.001 to 0.03 nat on average, so there they are not taken of themselves.
 """
 
 import torch
