@@ -61,7 +61,7 @@ def everything(lab):
     run = lab.trace(IDS[:70], logits="all", cache=cache)
     rest = lab.resume(lab.snapshot(cache), IDS)
     grown = lab.generate(IDS[:30], max_new_tokens=5)
-    with lab.edit(edit.ablate(layer=1, seam="gated", heads=2)):
+    with lab.edit(*edit.ablate(1)):
         edited = lab.trace([IDS[:40], IDS[:33]])[1]
     for layer in lab.spec.deltanet_layers:
         deltanet.memory(run, layer=layer)

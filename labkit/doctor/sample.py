@@ -99,7 +99,9 @@ def build(dtype: torch.dtype, family: Family | None = None, seed: int = 0):
             weight.add_(0.3 * noise)
         else:
             weight.copy_(noise * 1.5 / (weight[0].numel() if weight.ndim < 3 else weight.shape[-1]) ** 0.5)
-    return model.to(dtype)
+    for weight in model.parameters():  # the rotary frequencies stay float32, as in a model that is loaded
+        weight.data = weight.to(dtype)
+    return model
 
 
 def far(a: torch.Tensor, b: torch.Tensor) -> float:
