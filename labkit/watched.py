@@ -128,7 +128,7 @@ class Watched:
         attention, experts = config._attn_implementation, getattr(config, "_experts_implementation", None)
         device = next(weight.device.type for weight, *_ in self._hashes.values())
         rounded = kernels.float32_as(device)
-        told = f" on {device}" + ("" if rounded == "ieee" else f", float32 multiplied as {rounded}")
+        told = f" on {device}" + ("" if rounded == "ieee" else kernels.TOLD + rounded)
         key = (name, dtype, tuple(computed.values()), told, attention, experts, self._switches(), self.hooks())
         if self._made is None or self._made[0] != key:
             hashed = hashlib.sha256(self._structure)

@@ -1,5 +1,6 @@
 """Which code computes: fast kernels only where they can, and attention that needs no mask to continue a cache."""
 
+import dataclasses
 import functools
 import sys
 import types
@@ -11,9 +12,9 @@ from transformers.models.qwen3_5 import modeling_qwen3_5 as modeling
 
 import labkit as lk
 from labkit import attention, deltanet, edit, kernels
-from labkit.errors import BackendError, InputError
+from labkit.errors import BackendError, InputError, ParityError
 from labkit.families import FAMILIES
-from labkit.kernels import bound, cards, limits, lower_right
+from labkit.kernels import bound, cards, lower_right
 from labkit.kernels.limits import Work, able
 
 DENSE = FAMILIES["qwen3_5"]
@@ -141,8 +142,6 @@ def test_a_dispatcher_asks_the_tensors(fast, monkeypatch):
     ],
 )
 def test_what_a_fast_kernel_can_compute(package, operation, change, expected):
-    import dataclasses
-
     assert able(package, operation, dataclasses.replace(CUDA, **change), tf32=False) is expected
 
 
@@ -156,10 +155,17 @@ def test_tf32_is_taken_where_it_was_asked_for_and_told(model):
         assert able("fla", "chunk_gated_delta_rule", wide, tf32=True)
         assert lab.identity().differing(plain).keys() == {"kernels"}
         assert lab.identity().kernels.endswith("on cpu, float32 multiplied as tf32")
+        run = lab.trace(IDS[:9], layers=[0], seams=["resid_post"])
     finally:
         torch.set_float32_matmul_precision(before)
     assert ("numbers", "precision", "ieee") in lk.wrap(model).backend.facts()
-    assert limits.WIDEST == 256
+    seam = run.seams[0, "resid_post"]
+    off = seam + 2e-3 * seam.abs().max()  # as much as TF32 may be off, and no more
+    assert run.check_parity(0, "test", off, seam)["tolerance"] == 4e-3
+    exact = lab.trace(IDS[:9], layers=[0], seams=["resid_post"])
+    for bad, asked in ((off, exact), (seam + 5e-3 * seam.abs().max(), run)):
+        with pytest.raises(ParityError):
+            asked.check_parity(0, "test", bad, seam)
 
 
 # --------------------------------------------------------------------------------------- lower-right attention
@@ -247,7 +253,7 @@ def test_a_whole_model_computes_the_same_bits_under_flash_on_the_cpu(images, mod
 
 
 def chunks(lab):
-    return [lab.trace(IDS, logits="all", chunk=chunk).logits for chunk in (1, 7, 64, 100)]
+    return [lab.trace(IDS[: 20 * chunk], logits="all", chunk=chunk).logits for chunk in (1, 7, 64, 100)]
 
 
 def pictured():
@@ -375,3 +381,42 @@ def test_two_softmaxes_meet_by_their_log_sums(n, dtype, column):
     made = cards.in_two_parts(part, q, k, v, 0.3)
     right = cards.dense(q, k, v, 0.3)
     assert made.dtype == dtype and (made - right).abs().max() < (2e-6 if dtype == torch.float32 else 2e-2)
+
+
+# ------------------------------------------------------------------------------------------------- plans
+
+
+@pytest.fixture
+def true_size(monkeypatch):
+    """A stand-in for a lab of the 27B on an H200 with lower-right attention: its shape, no weights."""
+    import json
+    import pathlib
+
+    from labkit import plan
+
+    folder = pathlib.Path(lk.spec.__file__).parent / "published"
+    facts = json.loads((folder / "Qwen3.6-27B.json").read_text(encoding="utf-8"))
+    anatomy, kind = lk.spec.read(facts), DENSE.model_class()
+    with torch.device("meta"):
+        model = kind(kind.config_class(**facts["text_config"])).to(torch.bfloat16).eval()
+    monkeypatch.setattr(cards, "kernel_for", lambda *facts: "flash")
+    free = int(plan.card.SHARE * (139 * 2**30 - sum(weight.nbytes for weight in model.parameters())))
+    monkeypatch.setattr(plan.card, "budget", lambda device: (free, "an H200"))
+    scopes = types.SimpleNamespace(cuts=[])
+    lab = types.SimpleNamespace(spec=anatomy, model=model, dtype=torch.bfloat16, scopes=scopes)
+    lab.device = torch.device("cuda", 0)
+    return lab
+
+
+def test_a_million_tokens_of_the_27b_in_one_stream_fit_a_card(true_size):
+    from labkit.plan import requests
+
+    lab, probes = true_size, {0: ["a", "b"], 2: ["a", "b"]}
+    lower_right.choose(lab.model, "flash", lab.device)
+    planned = lambda chunk: requests.stream(lab, 1_010_000, probes, [], chunk=chunk)  # noqa: E731
+    assert all(planned(chunk).fits and not planned(chunk).parts["attention mask"] for chunk in (2048, 8192))
+    lab.model.set_attn_implementation("sdpa")
+    assert not planned(8192).fits, "masks and repeated keys take what is missing"
+    lower_right.choose(lab.model, "flash", lab.device)
+    padded = requests.trace(lab, 4096, probes, prompts=2, padded=True, chunk=1024)
+    assert padded.parts["attention mask"] or padded.peak > requests.trace(lab, 4096, probes, prompts=2, chunk=1024).peak

@@ -10,6 +10,6 @@
 """
 
 from labkit.kernels.bound import force, forced, installed, running, settle
-from labkit.kernels.rounding import float32_as
+from labkit.kernels.rounding import TOLD, float32_as
 
-__all__ = ["float32_as", "force", "forced", "installed", "running", "settle"]
+__all__ = ["TOLD", "float32_as", "force", "forced", "installed", "running", "settle"]

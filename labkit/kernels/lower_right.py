@@ -121,6 +121,13 @@ def register() -> None:
     AttentionMaskInterface.register(NAME, mask)
 
 
-def kernel(attention: str, device: torch.device, dtype: torch.dtype, head_dim: int, groups: int) -> str | None:
-    """The kernel within lower-right attention, as `cards.kernel_for`; None under another attention."""
-    return cards.kernel_for(device, dtype, head_dim, groups) if attention == NAME else None
+def kernel(config, device: torch.device, dtype: torch.dtype) -> str | None:
+    """The kernel within lower-right attention of a model's text configuration; None under another attention."""
+    if config._attn_implementation != NAME:
+        return None
+    return cards.kernel_for(device, dtype, config.head_dim, config.num_attention_heads // config.num_key_value_heads)
+
+
+def maskless(config, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a model with this text configuration continues a cache without a mask and repeated keys."""
+    return kernel(config, device, dtype) not in (None, cards.MASKED)

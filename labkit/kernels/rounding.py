@@ -8,6 +8,8 @@ environment, read when a kernel is compiled, changes it for dots that name no pr
 
 import torch
 
+TOLD = ", float32 multiplied as "  # how `Identity.kernels` says that it was not as it is
+
 
 def float32_as(device: str) -> str:
     """How matmuls of float32 are computed on a type of device: "ieee", "tf32" or, on a CPU alone, "bf16"."""

@@ -4,13 +4,16 @@ Each is a list of moments, of which the highest counts. A moment names what is a
 and the scratch of one layer of the model or of the probes.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
+from labkit.kernels import lower_right
 from labkit.plan import card, model
 from labkit.plan.card import Plan, ProbeCost
 from labkit.plan.model import Pass
 from labkit.spec import prefill_flops
 from labkit.spec.memory import dtype_bytes, kv_bytes_per_token
+from labkit.trace import decoder
 
 
 def trace(
@@ -49,7 +52,7 @@ def trace(
         kept = loose + graph
     for step in () if grad else split:
         done = step.sources - before - step.tokens
-        high = model.highest(spec, each, step, {} if offload else wanted, done)
+        high = _highest(lab, each, step, {} if offload else wanted, done)
         grown = _cache(lab, prompts, step.sources) if filled else {}
         moments.append(_pass(high) | grown | start | {"rotary and logits": rotary * (done + step.tokens) // tokens})
     if not grad:
@@ -70,7 +73,7 @@ def generate(lab, tokens: int, new: int, wanted: Mapping[int, Sequence[str]], *,
     rotary, answers, moments = 2 * spec.rotary_dim * each, spec.vocab * (each + 3 * 4), []
     inside = [cut for cut in cuts if cut < tokens]
     for step in [*model.passes(tokens, None, inside, 0, cached=True), Pass(1, whole, cached=True)]:
-        high = _pass(model.highest(spec, each, step, wanted, step.sources - step.tokens))
+        high = _pass(_highest(lab, each, step, wanted, step.sources - step.tokens))
         moments.append(high | _cache(lab, 1, step.sources) | {"rotary and logits": rotary * step.sources + answers})
     kept = model.kept_bytes(spec, wanted, whole, each)
     moments.append({"seams": 2 * kept, "rotary and logits": 2 * rotary * whole + spec.vocab * each})
@@ -83,7 +86,7 @@ def logits(lab, tokens: int, *, prompts: int = 1, cached: int | None = None) -> 
     step = Pass(tokens, (cached or 0) + tokens, prompts, cached=cached is not None)
     cache = {} if cached is None else _cache(lab, prompts, step.sources)
     answers = {"rotary and logits": prompts * spec.vocab * each + 2 * tokens * spec.rotary_dim * each}
-    moments = [_pass(model.highest(spec, each, step, {})) | cache | answers]
+    moments = [_pass(_highest(lab, each, step, {})) | cache | answers]
     return _plan(lab, "logits", prompts * tokens, moments, sum(cache.values()) + prompts * spec.vocab * each)
 
 
@@ -114,7 +117,7 @@ def stream(
         earlier = 0 if kv_device else before * 2 * spec.kv_heads * spec.head_dim * each * len(watched)
         held = {"keys and values": keys, "keys and values at the start": earlier, "states": states}
         held |= {"rows of the probes": rows * before // tokens, "rotary and logits": spec.vocab * each}
-        moments.append(_pass(model.highest(spec, each, step, wanted)) | held)
+        moments.append(_pass(_highest(lab, each, step, wanted)) | held)
         eaten = {"seams": model.kept_bytes(spec, wanted, step.tokens, each)}
         eaten["scratch of the probes"] = max(
             (cost.chunk * step.tokens // max(1, min(chunk, tokens)) for cost in costs), default=0
@@ -159,6 +162,12 @@ def _cache(lab, rows, tokens):
 def _started(spec, wanted, rows, each):
     """Copies of the states that entered, of the layers that are watched."""
     return rows * model.state_bytes(spec, each) * sum(spec.kind(layer) == "deltanet" for layer in wanted)
+
+
+def _highest(lab, each, step, wanted, done=0):
+    """The highest moment of a pass with this lab's attention."""
+    maskless = lab.device.type == "cuda" and lower_right.maskless(decoder(lab.model).config, lab.device, lab.dtype)
+    return model.highest(lab.spec, each, dataclasses.replace(step, maskless=maskless), wanted, done)
 
 
 def _pass(moment):
