@@ -16,6 +16,7 @@ from labkit.errors import BackendError, InputError, ParityError
 from labkit.families import FAMILIES
 from labkit.kernels import bound, cards, lower_right
 from labkit.kernels.limits import Work, able
+from labkit.trace import cache_parameter
 
 DENSE = FAMILIES["qwen3_5"]
 IDS = tiny.ids(101)
@@ -124,6 +125,17 @@ def test_a_dispatcher_asks_the_tensors(fast, monkeypatch):
         modeling.torch_recurrent_gated_delta_rule(graph, graph, graph, **decay)
     with pytest.raises(AssertionError, match="cpu tensor"):
         modeling.torch_chunk_gated_delta_rule(graph, graph, graph, **decay)
+
+
+def test_a_function_that_somebody_else_put_there_stays(fast, monkeypatch, model):
+    kernels.settle(DENSE)
+    rule = modeling.torch_chunk_gated_delta_rule
+    mine = lambda *args, **options: rule(*args, **options)  # noqa: E731
+    monkeypatch.setattr(modeling, "torch_chunk_gated_delta_rule", mine)
+    lab = lk.wrap(model)
+    assert modeling.torch_chunk_gated_delta_rule is mine
+    assert lab.backend.kernels["chunk_gated_delta_rule"] == __name__
+    assert len(lab.trace(IDS[:9])) == 9
 
 
 @pytest.mark.parametrize(
@@ -286,6 +298,22 @@ def spied(function, seen):
         return seen[-1]
 
     return spy
+
+
+def test_a_cache_of_fixed_length_is_honoured():
+    from transformers import StaticCache
+
+    built = tiny.model()
+    lk.wrap(built, attention="flash")
+    cache, name = StaticCache(config=built.config, max_cache_len=40), cache_parameter(built)
+    with torch.no_grad():
+        parts = [built(IDS[None, a:b], **{name: cache}).logits for a, b in ((0, 20), (20, 21), (21, 30))]
+        whole = built(IDS[None, :30]).logits
+        early = torch.ones(1, 1, 30, 30, dtype=torch.bool).tril(-3)
+        early[..., 0] = True
+        seen = built(IDS[None, :30], attention_mask={"linear_attention": None, "full_attention": early}).logits
+    assert (torch.cat(parts, 1) - whole).abs().max() < 1e-4 * whole.abs().max()
+    assert (seen - whole).abs().max() > 1e-3 * whole.abs().max(), "a mask that is given always counts"
 
 
 def test_attention_is_chosen_by_name(model, monkeypatch):

@@ -6,6 +6,7 @@ import torch
 from transformers.cache_utils import Cache, DynamicCache
 
 from labkit.families import ATTENTION, DELTANET, FAMILIES, Family
+from labkit.kernels import settle
 from labkit.trace import cache_parameter
 
 KINDS = (DELTANET, ATTENTION, DELTANET, ATTENTION)
@@ -85,6 +86,7 @@ def run(model, ids: torch.Tensor, *, cache: Cache | None = None, **options) -> t
 def build(dtype: torch.dtype, family: Family | None = None, seed: int = 0):
     """A random hybrid whose gates, decays and norms really vary; the global generator is left alone."""
     family = family or next(iter(FAMILIES.values()))
+    settle(family)
     names = {kind: name for name, kind in family.kinds.items()}
     sizes = {name: SIZES[name] for name in family.sizes}
     configuration = family.configuration(**sizes, **FIXED, layer_types=[names[kind] for kind in KINDS])

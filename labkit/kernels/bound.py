@@ -49,13 +49,13 @@ def _work(operation, args, options):
 
 
 def settle(family: Family) -> None:
-    """Put a `Dispatcher` in front of each fast kernel of a family.
+    """Put a `Dispatcher` in front of each fast kernel of a family; a function that somebody else put there stays.
 
     Raises:
         BackendError: its modeling file has no such global.
     """
     for operation, function in functions(family).items():
-        if not isinstance(function, Dispatcher) and package_of(function) != "torch":
+        if not isinstance(function, Dispatcher) and behind(function) and package_of(function) != "torch":
             setattr(family.module(), family.kernels[operation], Dispatcher(operation, function))
 
 
@@ -103,10 +103,12 @@ def running(family: Family, stack: torch.nn.Module) -> dict[str, str]:
     weight = stack.norm.weight
     work = Work(weight.device.type, weight.dtype, width=size("dk"), channels=channels, taps=size("conv"))
     tf32 = float32_as(work.device) != "ieee"
-    return {
-        operation: package if able(package, operation, work, tf32=tf32) else "torch"
-        for operation, package in installed(family).items()
-    }
+    found = {}
+    for operation, function in functions(family).items():
+        package = package_of(function)
+        chosen = behind(function) and not able(package, operation, work, tf32=tf32)
+        found[operation] = "torch" if chosen else package
+    return found
 
 
 def functions(family: Family) -> dict[str, Callable]:
@@ -138,6 +140,7 @@ def package_of(function: Callable) -> str:
     return "torch" if top in ("transformers", "labkit") else top
 
 
+@functools.lru_cache
 def behind(function: Callable) -> dict | None:
     """The decorator's variables `implementation` and `torch_function`, however often it is wrapped; or None."""
     while function is not None:
