@@ -7,6 +7,7 @@ the card at hand, in a small problem (`proven`); the last in the table, sdpa wit
 
 import functools
 import importlib.util
+from collections.abc import Callable
 
 import torch
 
@@ -112,7 +113,7 @@ def _cudnn_part(q, k, v, causal, scale):
     return made[0], made[1]
 
 
-def in_two_parts(part, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
+def in_two_parts(part: Callable, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
     """Lower-right attention from a kernel that knows square causal and full attention alone.
 
     What stands before the queries is seen by all of them; the two softmaxes meet by their log sums.

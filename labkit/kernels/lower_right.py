@@ -11,6 +11,7 @@ a device without such a kernel, where the same bits come out as under "sdpa".
 """
 
 import functools
+from collections.abc import Callable
 
 import torch
 
@@ -30,7 +31,17 @@ def _theirs():
     return sdpa_attention_forward, sdpa_mask, causal_mask_function
 
 
-def attend(module, query, key, value, attention_mask, dropout=0.0, scaling=None, is_causal=None, **options):
+def attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    **options,
+) -> tuple[torch.Tensor, None]:
     """transformers' attention interface: query [batch, query_head, n, head_dim], key and value [batch, kv_head, m, .].
 
     Returns:
@@ -53,17 +64,17 @@ def attend(module, query, key, value, attention_mask, dropout=0.0, scaling=None,
 
 
 def mask(
-    batch_size,
-    q_length,
-    kv_length,
-    q_offset=0,
-    kv_offset=0,
-    mask_function=None,
-    attention_mask=None,
-    local_size=None,
-    allow_is_causal_skip=True,
+    batch_size: int,
+    q_length: int,
+    kv_length: int,
+    q_offset: int | torch.Tensor = 0,
+    kv_offset: int = 0,
+    mask_function: Callable | None = None,
+    attention_mask: torch.Tensor | None = None,
+    local_size: int | None = None,
+    allow_is_causal_skip: bool = True,
     **options,
-):
+) -> torch.Tensor | None:
     """transformers' mask interface: None for plain causal attention that ends with the last key, else the sdpa mask."""
     _, make, plain = _theirs()
     whole = mask_function in (None, plain) and local_size is None and allow_is_causal_skip
