@@ -5,8 +5,9 @@ A kernel that is asked for more fails, some of them only in the middle of a pass
 
 - all of them take CUDA tensors alone, in 16 bits or in float32;
 - `chunk_gated_delta_rule` takes keys of at most 256 channels, and solves its triangular systems in TF32 by name
-  (`SOLVE_TRIL_DOT_PRECISION`), whatever Triton's own default says. So a float32 model runs the reference, unless TF32
-  was asked for. In 16 bits TF32 is finer than what goes in;
+  (`SOLVE_TRIL_DOT_PRECISION`), whatever Triton's own default says; that alone moves float32 by 7e-5 instead of 1e-6 (in
+  Triton's interpreter). So a float32 model runs the reference, unless TF32 was asked for. In 16 bits TF32 is finer than
+  what goes in;
 - `fused_recurrent_gated_delta_rule` multiplies no matrices, and has no backward pass;
 - `causal_conv1d` takes 2 to 4 taps and, where channels lie last, as they do here, a multiple of 8 of them; the update
   of one token has no backward pass.
