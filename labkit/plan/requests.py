@@ -4,14 +4,17 @@ Each is a list of moments, of which the highest counts. A moment names what is a
 and the scratch of one layer of the model or of the probes.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 from labkit.cache import grown
+from labkit.kernels import lower_right
 from labkit.plan import card, model
 from labkit.plan.card import Plan, ProbeCost
 from labkit.plan.model import Pass
 from labkit.spec import prefill_flops
 from labkit.spec.memory import dtype_bytes, kv_bytes_per_token
+from labkit.trace import decoder
 
 
 def trace(
@@ -50,7 +53,7 @@ def trace(
         kept = loose + graph
     for step in () if grad else split:
         done = step.sources - before - step.tokens
-        high = model.highest(spec, each, step, {} if offload else wanted, done)
+        high = _highest(lab, each, step, {} if offload else wanted, done)
         moments.append(_pass(high) | cache | start | {"rotary and logits": rotary * (done + step.tokens) // tokens})
     if not grad:
         norm = 2 * many * spec.hidden * 4 if logits > 1 else 0
@@ -85,7 +88,7 @@ def generate(
     turns, cache = prompts if padded else 1, _cache(lab, prompts, whole)
     inside, facts = [cut for cut in cuts if cut < tokens], dict(rows=prompts, padded=padded)
     for step in [*model.passes(tokens, None, inside, 0, **facts), Pass(1, whole, **facts)]:
-        high = _pass(model.highest(spec, each, step, wanted, step.sources - step.tokens))
+        high = _pass(_highest(lab, each, step, wanted, step.sources - step.tokens))
         moments.append(high | cache | {"rotary and logits": turns * rotary * step.sources + answers})
     held = prompts * new * states * 4 * spec.value_heads * spec.dk * spec.dv
     kept = model.kept_bytes(spec, wanted, prompts * whole, each) + held
@@ -100,7 +103,7 @@ def logits(lab, tokens: int, *, prompts: int = 1, cached: int | None = None) -> 
     step = Pass(tokens, (cached or 0) + tokens, prompts, cached=bool(cached))
     cache = {} if cached is None else _cache(lab, prompts, _room(cached, tokens))
     answers = {"rotary and logits": prompts * spec.vocab * each + 2 * tokens * spec.rotary_dim * each}
-    moments = [_pass(model.highest(spec, each, step, {})) | cache | answers]
+    moments = [_pass(_highest(lab, each, step, {})) | cache | answers]
     return _plan(lab, "logits", prompts * tokens, moments, sum(cache.values()) + prompts * spec.vocab * each)
 
 
@@ -129,7 +132,7 @@ def stream(
         before = step.sources - step.tokens
         held = {"keys and values": _keys(lab, tokens, kv_device), "states": states}
         held |= {"rows of the probes": rows * before // tokens, "rotary and logits": spec.vocab * each}
-        moments.append(_pass(model.highest(spec, each, step, wanted)) | held)
+        moments.append(_pass(_highest(lab, each, step, wanted)) | held)
         eaten = {"seams": model.kept_bytes(spec, wanted, step.tokens, each)}
         eaten["scratch of the probes"] = max(
             (cost.chunk * step.tokens // max(1, min(chunk, tokens)) for cost in costs), default=0
@@ -179,6 +182,12 @@ def _cache(lab, rows, tokens):
 def _started(spec, wanted, rows, each):
     """Copies of the states that entered, of the layers that are watched."""
     return rows * model.state_bytes(spec, each) * sum(spec.kind(layer) == "deltanet" for layer in wanted)
+
+
+def _highest(lab, each, step, wanted, done=0):
+    """The highest moment of a pass with this lab's attention."""
+    maskless = lab.device.type == "cuda" and lower_right.maskless(decoder(lab.model).config, lab.device, lab.dtype)
+    return model.highest(lab.spec, each, dataclasses.replace(step, maskless=maskless), wanted, done)
 
 
 def _pass(moment):
