@@ -19,6 +19,9 @@ RESUMED = "tests/test_cache.py::test_resumed_equals_cold"
 BLOCKS = "labkit/cache/blocks.py"
 BITS = "tests/test_blocks.py::test_every_bit_is_that_of_concatenated_keys"
 ROOM = "tests/test_blocks.py::test_a_reserved_buffer_is_made_once_and_exactly"
+HOST = "labkit/cache/host.py"
+HOSTED = "tests/test_blocks.py::test_keys_that_rest_in_host_memory_give_the_same_bits"
+CROSSED = "tests/test_blocks.py::test_only_new_tokens_go_back_and_only_earlier_ones_come"
 
 MUTANTS = [
     Mutant(ROTARY, "0.1 * math.log(self.factor) + 1.0", "0.1 * math.log2(self.factor) + 1.0", FREQUENCIES),
@@ -69,5 +72,14 @@ MUTANTS = [
         "return same and not (torch.is_grad_enabled() and (states.requires_grad or buffer.requires_grad))",
         "return same",
         "tests/test_blocks.py::test_a_graph_through_the_cache_stays_whole",
+    ),
+    Mutant(HOST, "for a, b in zip(shown[:2], mark, strict=False)) ", "for a, b in ()) ", HOSTED),
+    Mutant(HOST, "self.shown[at][2] == layer.length", "True", HOSTED),
+    Mutant(HOST, "_copy(source[:, :, first:last], target[:, :, first:last])", "_copy(source, target)", CROSSED),
+    Mutant(
+        "labkit/stream/store.py",
+        "self._writing = self._writer.submit(self._write, self.points, done, grown, tensors, rows)",
+        "self._write(self.points, done, grown, tensors, rows)",
+        "tests/test_stream.py::test_a_checkpoint_is_written_while_the_next_chunk_is_computed",
     ),
 ]
