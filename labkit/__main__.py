@@ -1,4 +1,4 @@
-"""The `labkit` command: what a model costs, what a session could reuse, whether the installed packages are sound.
+"""The `labkit` command: what a model costs, which cards hold it, what a session could reuse, whether the packages are sound.
 
 Anything heavy is imported by the subcommand that needs it, so that `labkit --help` answers at once.
 """
@@ -56,7 +56,7 @@ def _parser():
 
     text = "which contexts fit cards of 24 to 141 GB, by how the weights are stored, and beside which probes"
     fit = commands.add_parser("fit", help=text, description=text)
-    fit.add_argument("model", metavar="MODEL", nargs="?", help="as of plan")
+    fit.add_argument("model", metavar="MODEL", nargs="?", help="as for plan")
     fit.add_argument("--gpu", action="append", help="a card, again for more; default: one each of 24 to 141 GB")
     fit.add_argument("--dtype", default="bfloat16", help="of weights, activations and keys; default: %(default)s")
     fit.add_argument("--chunk", type=int, default=2048, metavar="N", help="tokens of a chunk; default: %(default)s")

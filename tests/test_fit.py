@@ -133,7 +133,9 @@ def test_the_command_prints_it(capsys):
     shown = capsys.readouterr().out
     expected = plan.fit(BIG, cards=["H100", "rtx4090"], chunk=512, most=9000)
     assert shown == f"{expected}\n" and "80 GB · H100" in shown and "9,000 tokens" in shown and "L40S" not in shown
-    assert main(["fit", "--gpu", "H100"]) == 0 and "nano" in capsys.readouterr().out
+    assert main(["fit", "--gpu", "A100"]) == 0
+    shown = capsys.readouterr().out
+    assert "nano" in shown and "int8" in shown and "fp8" not in shown, "a card without its arithmetic"
 
 
 @pytest.mark.parametrize(
@@ -141,7 +143,7 @@ def test_the_command_prints_it(capsys):
     [
         (dict(cards=["Z80"]), "unknown GPU"),
         (dict(stored=["int3"]), "(?s)unknown quantisation.*int3.*nf4"),
-        (dict(cards=["A100"]), "fp8 weights need fp8 arithmetic"),
+        (dict(cards=["A100"], stored=["fp8"]), "fp8 weights need fp8 arithmetic"),
         (dict(dtype="int77"), "unknown dtype"),
         (dict(chunk=0), "chunk out of range"),
         (dict(most=0), "most out of range"),

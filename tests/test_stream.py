@@ -257,7 +257,7 @@ def test_a_checkpoint_is_written_while_the_next_chunk_is_computed(lab, tmp_path,
         begun.append(threading.current_thread())
         with ran:
             if path.name.startswith("kv") and before < 5:
-                assert ran.wait_for(lambda: passes[0] > before, 60)
+                assert ran.wait_for(lambda: passes[0] > before, 20)
         return write(path, tensors)
 
     def count(*_):

@@ -60,9 +60,12 @@ class Lift:
             self.stream.synchronize()
 
     def _place_of(self, layer):
-        mark = (*layer.resting(), layer.length)
-        same = lambda shown: shown is not None and all(a is b for a, b in zip(shown[:2], mark, strict=False))
-        return next((at for at in (0, 1) if same(self.shown[at]) and self.shown[at][2] == layer.length), None)
+        """Which place shows what a layer holds now; None where neither does."""
+        keys, values = layer.resting()
+        for at, shown in enumerate(self.shown):
+            if shown is not None and shown[0] is keys and shown[1] is values and shown[2] == layer.length:
+                return at
+        return None
 
     def _make(self, at, layer, like):
         """A place of a layer's size, the one that is there where it has it."""

@@ -109,7 +109,7 @@ def fit(
     spec: Spec,
     *,
     cards: Sequence[str | Gpu] = CARDS,
-    stored: Sequence[str | None] = STORED,
+    stored: Sequence[str | None] | None = None,
     dtype="bfloat16",
     chunk: int = 2048,
     most: int | None = None,
@@ -117,7 +117,8 @@ def fit(
     """Which contexts fit which cards, and beside which probes.
 
     Args:
-        spec: from `spec.read`. cards: names, or `Gpu`s of your own. stored: quantisations; None for `dtype`.
+        spec: from `spec.read`. cards: names, or `Gpu`s of your own.
+        stored: quantisations, of which None is `dtype` itself; None for all that a card computes with.
         dtype: of activations, keys and values. chunk: tokens of a chunk of the stream.
         most: tokens that are asked for at most; None for four windows, as far as `yarn.scaled` goes.
 
@@ -127,10 +128,12 @@ def fit(
     chunk = whole(chunk, "chunk", least=1)
     most = WINDOWS * spec.window if most is None else whole(most, "most", least=1)
     dtype_bytes(dtype)
-    if unknown := [name for name in stored if name is not None and name not in QUANTIZED]:
+    if unknown := [name for name in stored or () if name is not None and name not in QUANTIZED]:
         raise InputError("unknown quantisation", got=unknown, expected=f"None, {', '.join(QUANTIZED)}")
-    facts = dict(dtype=dtype, chunk=chunk, most=most)
-    rows = [_fitted(spec, find_gpu(card), way, **facts) for card in cards for way in stored]
+    facts, rows = dict(dtype=dtype, chunk=chunk, most=most), []
+    for gpu in map(find_gpu, cards):
+        able = [way for way in STORED if way != "fp8" or gpu.fp8]
+        rows += [_fitted(spec, gpu, way, **facts) for way in (able if stored is None else stored)]
     return Fit(spec, chunk, most, tuple(rows))
 
 

@@ -59,7 +59,7 @@ MUTANTS = [
     Mutant(STREAM, "(a // chunk + 1) % every == 0 or last", "a // chunk % every == 0 or last", CADENCE),
     Mutant(STREAM, "(a // chunk + 1) % every == 0 or last", "(a // chunk + 1) % every == 0", CADENCE),
     Mutant(STREAM, "(a // chunk + 1) % every == 0 or last", "True", CADENCE),
-    Mutant(BLOCKS, "buffer[:, :, held:length].copy_(states)", "buffer[:, :, : length - held].copy_(states)", BITS),
+    Mutant(BLOCKS, "buffer[:, :, first:last].copy_(states)", "buffer[:, :, : last - first].copy_(states)", BITS),
     Mutant(BLOCKS, "max(length, self.reserved) if exact", "max(length, self.reserved - BLOCK) if exact", ROOM),
     Mutant(
         BLOCKS,
@@ -73,9 +73,13 @@ MUTANTS = [
         "return same",
         "tests/test_blocks.py::test_a_graph_through_the_cache_stays_whole",
     ),
-    Mutant(HOST, "for a, b in zip(shown[:2], mark, strict=False)) ", "for a, b in ()) ", HOSTED),
-    Mutant(HOST, "self.shown[at][2] == layer.length", "True", HOSTED),
-    Mutant(HOST, "_copy(source[:, :, first:last], target[:, :, first:last])", "_copy(source, target)", CROSSED),
+    Mutant(HOST, "shown[0] is keys and shown[1] is values and", "", HOSTED),
+    Mutant(
+        HOST,
+        "_copy(source[:, :, first:last], target[:, :, first:last])",
+        "_copy(source[:, :, :last], target[:, :, :last])",
+        CROSSED,
+    ),
     Mutant(
         "labkit/stream/store.py",
         "self._writing = self._writer.submit(self._write, self.points, done, grown, tensors, rows)",
