@@ -1,4 +1,4 @@
-"""The `labkit` command: what a model costs, which cards hold it, what a session could reuse, whether the packages are sound.
+"""The `labkit` command: what a model costs, which cards hold it, what a session could reuse, whether the packages work.
 
 Anything heavy is imported by the subcommand that needs it, so that `labkit --help` answers at once.
 """
