@@ -1,0 +1,189 @@
+"""The card's own book: every check runs dry on the CPU, leaves its line, and README says what the lines say."""
+
+import json
+
+import pytest
+
+from tests.benchmarks.card import LIMIT, Goal, Skip, book, check, checks, laws, table
+from tests.benchmarks.card.bench import Bench, flat
+
+KNOWN = {one.name: one for one in checks()}
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """A bench whose tiny models all checks of the file share, as those of a process do."""
+    return Bench("cpu", dry=True)
+
+
+def made(call, **facts):
+    return check(**dict(seconds=1, room=0) | facts)(call)
+
+
+@pytest.mark.filterwarnings("ignore")  # of tools that are looked at
+@pytest.mark.parametrize("name", KNOWN)
+def test_every_check_runs_dry(name, bench):
+    line = book.asked(KNOWN[name], bench, dry=True)
+    assert "error" not in line, line["error"]
+    if "skipped" not in line:
+        found = flat(line["numbers"])
+        assert found and all(isinstance(value, float | int) for value in found.values())
+        unmeasured = {goal.number for goal in KNOWN[name].goals} - found.keys()
+        assert unmeasured <= {"peak_GiB"}, "a goal that its check does not measure"
+        assert json.loads(json.dumps(line)) == line
+    assert len(KNOWN[name].about) <= 120 and KNOWN[name].asked == (KNOWN[name].seconds > LIMIT)
+
+
+def test_the_checks_of_the_issue_are_there_shortest_first():
+    seconds = [one.seconds for one in checks()]
+    assert seconds == sorted(seconds)
+    assert {"laws", "trace", "trace_host", "spectrum", "summary_262k", "probes", "prefill_262k", "decode"} <= set(KNOWN)
+    assert [one.name for one in checks() if one.asked] == ["half_a_million", "million"]
+
+
+def test_a_check_that_fails_is_a_line_and_the_next_goes_on(tmp_path, capsys):
+    def broken(bench):
+        """Breaks."""
+        raise RuntimeError("no memory\nsecond line")
+
+    def works(bench):
+        """Works."""
+        return {"ratio": bench.spread([1.0, 2.0, 4.0]), "peak_GiB": None}, {"tokens": 7}
+
+    def unable(bench):
+        """Is skipped."""
+        raise Skip("not here")
+
+    chosen = [made(broken), made(works, goals=(Goal("ratio", 1.5),)), made(unable)]
+    assert book.run(chosen, "cpu", tmp_path, dry=True) == 1
+    broken, works = book.read(tmp_path / "dry.jsonl")
+    assert broken["error"] == "RuntimeError: no memory" and "numbers" not in broken
+    assert works["numbers"] == {"ratio": {"median": 2.0, "low": 1.5, "high": 3.0, "rounds": 3}}
+    assert works["sizes"] == {"tokens": 7} and works["versions"]["torch"] and works["date"] and works["labkit"]
+    shown = capsys.readouterr().out
+    assert "works            ratio=2 (1.5 to 3)  ratio at most 1.5: missed" in shown
+    assert "unable           skipped: not here" in shown and "broken           error: RuntimeError: no memory" in shown
+
+
+def test_a_line_is_written_before_the_next_check_begins(tmp_path):
+    def first(bench):
+        """Measures."""
+        return {"ratio": 1.25}, {}
+
+    def stopped(bench):
+        """Is stopped by hand."""
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        book.run([made(first), made(stopped)], "cpu", tmp_path, dry=True)
+    (line,) = book.read(tmp_path / "dry.jsonl")
+    assert line["check"] == "first" and line["numbers"] == {"ratio": 1.25}
+
+
+def test_the_budget_counts_models_that_must_be_built(tmp_path, capsys, monkeypatch):
+    def short(bench):
+        """Short."""
+        return {"ratio": 1.0}, {}
+
+    def long(bench):
+        """Long."""
+        return {"ratio": 1.0}, {}
+
+    monkeypatch.setattr(Bench, "lab", lambda self, of: None)
+    chosen = [made(short, seconds=3), made(long, seconds=20, of="27B")]
+    book.run(chosen, "cpu", tmp_path, budget=40)
+    assert "no time left for long" in capsys.readouterr().out
+    book.run(chosen, "cpu", tmp_path, budget=70)
+    assert [line["check"] for line in book.read(tmp_path / "cpu.jsonl")] == ["short", "short", "long"]
+
+
+def test_what_a_card_has_no_room_for_is_skipped_by_name(tmp_path, capsys, monkeypatch):
+    def large(bench):
+        """Large."""
+        return {"ratio": 1.0}, {}
+
+    monkeypatch.setattr(Bench, "free", lambda self: 59.0)
+    monkeypatch.setattr(Bench, "lab", lambda self, of: None)
+    book.run([made(large, room=9, of="27B"), made(large, room=8, of="27B")], "cpu", tmp_path)
+    assert capsys.readouterr().out.startswith("large            skipped: needs 59 GiB, 59 are free\nlarge   ")
+    assert len(book.read(tmp_path / "cpu.jsonl")) == 1
+
+
+def test_a_cpu_keeps_ratios_alone(tmp_path):
+    def timed(bench):
+        """Times."""
+        return {"ratio": 1.5, "plain_ms": 3.0, "seconds": 4.0, "peak_GiB": 5.0, "x_tokens_per_s": 6.0}, {}
+
+    book.run([made(timed)], "cpu", tmp_path)
+    (line,) = book.read(tmp_path / "cpu.jsonl")
+    assert line["numbers"] == {"ratio": 1.5} and "CPU core" in line["card"]
+
+
+def test_the_command_lists_names_and_refuses_others(capsys):
+    assert book.main(["--list"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n{name} " in f"\n{shown}" for name in KNOWN)
+    assert "million           720 s" in shown and "only when named" in shown
+    with pytest.raises(SystemExit):
+        book.main(["--only", "wishes"])
+    assert "wishes" in capsys.readouterr().err
+
+
+def test_without_a_card_its_checks_are_named_and_left_out(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert book.main(["--only", "trace", "--only", "spectrum", "--results", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == (
+        "no CUDA device; skipped: spectrum, trace (--dry runs them at tiny sizes)\nno results\n"
+    )
+
+
+def test_laws_are_counted_from_what_pytest_says():
+    said = "F...\nSKIPPED [1] x\n1 failed, 26 passed, 3 skipped, 1 error in 4.2s\n"
+    assert laws.counted(said) == {"passed": 26, "skipped": 3, "failed": 2}
+    with pytest.raises(RuntimeError, match="ImportError"):
+        laws.counted("ImportError: no module\n")
+
+
+# ------------------------------------------------------------------------------------------------------ the table
+
+
+def test_readme_holds_the_table_of_the_results():
+    text = table.README.read_text("utf-8")
+    assert table.placed(text, table.rendered()) == text, "python -m tests.benchmarks.card table"
+
+
+def line(version, name, numbers, **more):
+    facts = dict(
+        card="some card", date="2026-01-02", labkit=version, versions={"torch": "9", "fla": None}, numbers=numbers
+    )
+    return {"check": name, **facts, **more}
+
+
+def test_a_row_holds_what_each_version_measured_and_no_more():
+    lines = [
+        line("0.8", "trace", {"ratio": 3.0}),
+        line("0.8", "trace", {"ratio": {"median": 1.234, "low": 1.2, "high": 1.3}}),
+        line("0.8", "decode", {"ratio": 1.5, "all_tokens_per_s": 40.25, "none_tokens_per_s": 60.0}),
+        line("0.8", "laws", {"passed": 3, "skipped": 1, "failed": 2}),
+        line("0.8", "watch_262k", {"ratio": {"median": 20.0, "above": True}}),
+        {**line("0.8", "spectrum", {}), "error": "OutOfMemoryError: x"},
+    ]
+    del lines[-1]["numbers"]
+    made = table.card_table(lines, checks(), "0.9").splitlines()
+    rows = {row.split(" | ")[0].strip("| "): row.split(" | ")[1:] for row in made if row.startswith("|")}
+    at = lambda name: rows[KNOWN[name].about.rstrip(".")]  # noqa: E731
+    assert made[0] == "| some card, 27B shape, seeded weights | labkit 0.8, 2026-01-02 | labkit 0.9 | goal |"
+    assert at("trace") == ["1.23", "not measured", "≤ 1.05 |"]
+    assert at("decode") == ["1.5, all 40.2 tokens/s", "not measured", "≤ 1.1, all ≥ 45 tokens/s |"]
+    assert at("laws") == ["3 of 5", "not measured", "all |"]
+    assert at("watch_262k")[0] == "> 20" and at("spectrum")[0] == "failed" and at("probes")[0] == "not measured"
+    assert made[-1] == "Measured with labkit 0.8: torch 9."
+
+
+def test_tools_stand_beside_each_other_with_what_they_refuse():
+    assert table.peers_table([]) == []
+    sizes = {"layers": 24, "tokens": 64, "tools": {"nnsight": "0.8.1"}, "refused": {"another": "KeyError: 'gate'"}}
+    spread = {"median": 1.5, "low": 1.25, "high": 2.0}
+    (shown,) = table.peers_table([line("0.9", "peers", {"labkit": spread, "nnsight": spread}, sizes=sizes)])
+    assert "| labkit 0.9 | 1.50 | 1.25 to 2.00 |" in shown and "| nnsight 0.8.1 | 1.50 |" in shown
+    assert "| another | does not run: KeyError: 'gate' |" in shown
