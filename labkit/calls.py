@@ -1,6 +1,6 @@
-"""What `Lab.trace` and `Lab.generate` do once their arguments are understood: plan, run, record, and make runs of it.
+"""What `Lab.trace`, `generate` and `step` do once their arguments are understood: plan, run, record, make runs of it.
 
-Both take the `scopes.Call` inside which they run.
+They take the `scopes.Call` inside which they run.
 """
 
 from collections.abc import Sequence
@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import torch
 
 from labkit import cache as _cache
-from labkit import passes, plan, prompts
+from labkit import passes, plan, prompts, steps
+from labkit.families import DELTANET
 from labkit.scopes import Call
-from labkit.trace import Recorder, Run, Seams, parameters_of, texts, wanted_seams
+from labkit.trace import Recorder, Run, Seams, layers_of, parameters_of, texts, wanted_seams
 
 
 def trace(
@@ -59,31 +60,69 @@ def trace(
 def generate(
     call: Call,
     lab,
-    ids: torch.Tensor,
+    rows: list[torch.Tensor],
     layers: int | Sequence[int] | None,
     seams: Sequence[str] | None,
     max_new_tokens: int,
     temperature: float,
     seed: int,
+    states: int | Sequence[int] | None,
+    capture: bool | None,
     options: dict,
-) -> Run:
-    """A `Run` over a prompt's ids [T] and its continuation; see `Lab.generate`."""
-    wanted = wanted_seams(lab.spec, layers, seams)
-    plan.admit_generate(lab, tokens=len(ids), new=max_new_tokens, wanted=wanted)
-    with Recorder(call, lab.model, lab.spec, wanted) as recorder:
-        whole, last = passes.generate(lab, ids, max_new_tokens, temperature, seed, options)
-        recorded, rotary = recorder.joined(len(whole))
-    return Run(
-        ids=whole,
-        tokens=texts(lab.tokenizer, whole),
-        prompt_length=len(ids),
-        logits=last,
-        logit_tokens=torch.tensor([len(whole) - 1]),
-        seams=Seams({key: value[0] for key, value in recorded.items()}),
-        rotary=tuple(part[0] for part in rotary),
-        start=_cache.start_of(None, wanted),
-        **_shared(lab, wanted),
-    )
+) -> list[Run]:
+    """A `Run` over each prompt's ids [T] and its continuation; see `Lab.generate`."""
+    wanted, states = wanted_seams(lab.spec, layers, seams), _stateful(lab.spec, states, "lab.generate")
+    length, padded = max(map(len, rows)), len(set(map(len, rows))) > 1
+    facts = dict(prompts=len(rows), padded=padded, states=len(states))
+    plan.admit_generate(lab, tokens=length, new=max_new_tokens, wanted=wanted, **facts)
+    cache, pads = lab.cache(), [length - len(row) for row in rows]
+    cache.reserve(length + max_new_tokens)
+    reading = dict(most=max_new_tokens, pads=pads, states=states, capture=capture)
+    with steps.reader(call, lab, cache, wanted, **reading) as reader:
+        whole, last = steps.generate(lab, reader, rows, max_new_tokens, temperature, seed, options)
+        (recorded, rotary), held = reader.joined(), reader.states()
+    shared, start, runs = _shared(lab, wanted), _cache.start_of(None, wanted), []
+    for i, (row, ids, pad) in enumerate(zip(rows, whole, pads, strict=True)):
+        own = dict(ids=ids, tokens=texts(lab.tokenizer, ids), prompt_length=len(row), start=start)
+        own |= dict(logits=last[i : i + 1], logit_tokens=torch.tensor([len(ids) - 1]))
+        own |= dict(seams=Seams({key: value[i, pad : pad + len(ids)] for key, value in recorded.items()}))
+        own |= dict(rotary=tuple(part[i if len(part) > 1 else 0, pad : pad + len(ids)] for part in rotary))
+        own |= dict(states={layer: part[i, : len(ids) - len(row)] for layer, part in held.items()})
+        runs.append(Run(**own, **shared))
+    return runs
+
+
+def step(
+    call: Call,
+    lab,
+    cache,
+    tokens: torch.Tensor,
+    layers: int | Sequence[int] | None,
+    seams: Sequence[str] | None,
+    states: int | Sequence[int] | None,
+    capture: bool | None,
+) -> list[Run]:
+    """A `Run` of one token for every row of a cache, [batch]; see `Lab.step`."""
+    wanted, states = wanted_seams(lab.spec, layers, seams), _stateful(lab.spec, states, "lab.step")
+    before = cache.get_seq_length()
+    plan.admit_trace(lab, tokens=1, wanted=wanted, logits=1, device=None, prompts=len(tokens), cached=before)
+    start = [_cache.start_of(cache, wanted, row) for row in range(len(tokens))]
+    logits, seen, rotary, held = steps.step(call, lab, cache, tokens, wanted, states, capture)
+    shared, runs = _shared(lab, wanted), []
+    for i, token in enumerate(tokens[:, None]):
+        own = dict(ids=token, tokens=texts(lab.tokenizer, token), prompt_length=1, start=start[i])
+        own |= dict(logits=logits[i : i + 1], logit_tokens=torch.tensor([0]))
+        own |= dict(seams=Seams({key: value[i] for key, value in seen.items()}))
+        own |= dict(rotary=tuple(part[i if len(part) > 1 else 0] for part in rotary))
+        own |= dict(states={layer: part[i] for layer, part in held.items()})
+        runs.append(Run(**own, **shared))
+    return runs
+
+
+def _stateful(spec, states, name):
+    """DeltaNet layers whose states are kept."""
+    instead = "lab.snapshot(cache).keys[{layer}]"
+    return () if states is None else tuple(layers_of(spec, states, DELTANET, f"{name}(states=...)", instead))
 
 
 def _shared(lab, wanted):

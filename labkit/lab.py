@@ -4,7 +4,6 @@ Reading is a call that returns a value; changing is a `with` block that cleans u
 toggles: the only state between calls is which scopes are open (`labkit.scopes`).
 """
 
-import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -16,16 +15,13 @@ from labkit import plan as _plan
 from labkit import stream as _stream
 from labkit.arguments import whole as _whole
 from labkit.errors import InputError
-from labkit.families import FAMILIES
-from labkit.identity import Identity
 from labkit.notation import is_index
-from labkit.rotary import Scaling, constants, scaling_of
-from labkit.scopes import Scope, scopes_of
+from labkit.scopes import Scope
 from labkit.trace import Run, decoder
-from labkit.watched import digest
+from labkit.wrapped import Wrapped
 
 
-class Lab:
+class Lab(Wrapped):
     """One model to look into; made by `labkit.load`.
 
     Attributes:
@@ -35,84 +31,6 @@ class Lab:
         backend: which kernel each operation resolved to, dtype, device, versions.
         scopes: edits and scalings that are open now; shared by all labs around one model.
     """
-
-    def __init__(self, model, tokenizer, spec, backend=None, name=""):
-        self.model, self.tokenizer, self.spec, self.backend = model, tokenizer, spec, backend
-        self.name = name or spec.name
-        self.scopes = scopes_of(model, decoder(model), FAMILIES[spec.family], constants(spec))
-
-    def __repr__(self):
-        return f"Lab({self.name}, {self.spec.strip()}, {str(self.dtype).removeprefix('torch.')} on {self.device})"
-
-    @property
-    def device(self) -> torch.device:
-        """Where the embeddings live, hence where token ids must go."""
-        return decoder(self.model).embed_tokens.weight.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of the activations."""
-        return decoder(self.model).norm.weight.dtype
-
-    @property
-    def window(self) -> int:
-        """Positions the model accepts: the native window, or what an open `yarn.scaled` scope made of it."""
-        if (scope := self.scopes.scaled) is not None:
-            return scope.reach
-        allowed, own = self.scopes.rotation.allowed, self.native
-        # A configuration may leave the native window as it was.
-        return max(allowed, int(own.factor * own.original)) if own.original else allowed
-
-    @property
-    def scaling(self) -> Scaling:
-        """The `rotary.Scaling` in force: the configuration's own, or that of an open `yarn.scaled` scope."""
-        return self.scopes.scaling or self.native
-
-    @property
-    def native(self) -> Scaling:
-        """The `rotary.Scaling` that the checkpoint's configuration states."""
-        return scaling_of(decoder(self.model).config)
-
-    @property
-    def final_norm(self) -> torch.nn.Module:
-        """The norm between the last layer and the unembedding: `lab.unembedding(lab.final_norm(x))` are logits."""
-        return decoder(self.model).norm
-
-    @property
-    def unembedding(self) -> torch.nn.Module:
-        """The linear layer from the residual stream to the vocabulary, [vocab, hidden]."""
-        return self.model.get_output_embeddings()
-
-    def projection(self, layer: int) -> torch.nn.Module:
-        """The linear layer from a mixer's heads to the residual stream, [hidden, heads * channels]."""
-        path = FAMILIES[self.spec.family].projections[self.spec.kind(layer)]
-        return decoder(self.model).layers[layer].get_submodule(path)
-
-    @property
-    def seen(self) -> Identity:
-        """`identity()` as of the last pass, with the edits and the scaling of now."""
-        if self.scopes.seen is None:
-            self.scopes.seen = self.scopes.watched.identity(self.name, self.dtype)
-        facts = dict(scaling=str(self.scaling.plain(self.spec.window)), edits=tuple(e.text for e in self.scopes.edits))
-        return dataclasses.replace(self.scopes.seen, **facts)
-
-    def look(self) -> None:
-        """See whether the model changed since the last pass, unless a call is running, which has looked already."""
-        if not self.scopes.calls:
-            self.scopes.watched.look()
-            self.scopes.seen = self.scopes.watched.identity(self.name, self.dtype)
-
-    def identity(self, *, full: bool = False) -> Identity:
-        """What computes now: weights, adapters, dtype, kernels, scaling, open edits with what they do, versions.
-
-        Runs and snapshots carry it, checkpoint folders are compared by it.
-
-        Args:
-            full: also a digest of every byte of the weights.
-        """
-        self.scopes.watched.look(closely=True)
-        self.scopes.seen = None
-        return dataclasses.replace(self.seen, digest=digest(self.model)) if full else self.seen
 
     # ---------------------------------------------------------------------------------------------- reading
 
@@ -167,29 +85,82 @@ class Lab:
             runs = calls.trace(call, self, rows, layers, seams, logits, chunk, cache, device, position_ids, grad)
         return runs if batch else runs[0]
 
-    def generate(self, prompt, *, max_new_tokens=32, temperature=0.0, seed=0, layers=None, seams=None, **options):
+    def generate(
+        self,
+        prompt: str | Sequence | torch.Tensor,
+        *,
+        max_new_tokens: int = 32,
+        temperature: float = 0.0,
+        seed: int = 0,
+        layers: int | Sequence[int] | None = None,
+        seams: Sequence[str] | None = None,
+        states: int | Sequence[int] | None = None,
+        capture: bool | None = None,
+        **options,
+    ) -> Run | list[Run]:
         """Continue a prompt and record the same seams in prefill and in every decode step.
 
-        The loop is `model.generate`; afterwards the last sampled token is fed too, so that the run is complete.
+        Tokens are chosen as `model.generate` does; the last one is read too, so that the run is complete.
 
         Args:
-            prompt: a text or token ids [T].
+            prompt: a text, token ids [T], or a list of those: a batch that gives a list of runs, each equal to that of
+                its prompt alone.
             max_new_tokens: at most so many; a stop id ends it earlier.
             temperature: 0 is greedy; above, the sampling is seeded by `seed` and leaves the global generator alone.
+            states: DeltaNet layers whose state is kept after every new token, in `run.states`.
+            capture: whether a card records one decode step and plays it back, seams included: True demands it and says
+                what stands in its way, False takes ordinary passes, None records where it can.
             options: of `model.generate`: `top_p`, `top_k`, `repetition_penalty` and what `decoding.ALLOWED` names.
 
         Returns:
             `Run` over prompt and continuation, of which `run.prompt_length` tokens were given; `run.logits` predict
-            what would come next.
+            what would come next. Or a list of them.
 
         Raises:
-            InputError: as for `trace`, or no room for new tokens in the window.
+            InputError: as for `trace`, or no room for new tokens in the window. BackendError: as `steps.reader`.
         """
-        ids = self.encode(prompt)
+        batch = isinstance(prompt, list | tuple) and bool(prompt) and not is_index(prompt[0])
+        rows = [self.encode(row) for row in prompt] if batch else [self.encode(prompt)]
         max_new_tokens, temperature, seed = prompts.choices(max_new_tokens, temperature, seed)
-        self.check_room(len(ids) + max_new_tokens)
+        self.check_room(max(map(len, rows)) + max_new_tokens)
+        decoded = max_new_tokens, temperature, seed, states, capture, options
         with self.scopes.call() as call:
-            return calls.generate(call, self, ids, layers, seams, max_new_tokens, temperature, seed, options)
+            runs = calls.generate(call, self, rows, layers, seams, *decoded)
+        return runs if batch else runs[0]
+
+    def step(
+        self,
+        cache: _cache.HybridCache,
+        token: int | Sequence[int] | torch.Tensor,
+        *,
+        layers: int | Sequence[int] | None = None,
+        seams: Sequence[str] | None = None,
+        states: int | Sequence[int] | None = None,
+        capture: bool | None = None,
+    ) -> Run | list[Run]:
+        """Read one token more into a cache that holds some, and keep what crosses the seams.
+
+        The numbers are those of `lab.trace([token], cache=cache)`. On a card the third step of a cache is recorded,
+        seams included, and later ones play it back; ask for the same layers and seams each time.
+
+        Args:
+            cache: from `lab.cache()`, `restore` or `fork`, after a prompt.
+            token: an id; or one for every row of the cache, which gives a list of runs.
+            states, capture: as in `generate`.
+
+        Returns:
+            `Run` of this token; its `logits` [1, vocab] predict the next one, `start` is what the cache held before.
+
+        Raises:
+            InputError: an empty cache, ids out of range, another number of ids than rows. BackendError: as
+            `generate`.
+        """
+        alone = is_index(token)
+        tokens = prompts.step(token, cache, self.spec.vocab)
+        self.check_room(cache.get_seq_length() + 1)
+        with self.scopes.call() as call:
+            runs = calls.step(call, self, cache, tokens, layers, seams, states, capture)
+        return runs[0] if alone else runs
 
     def stream(self, prompt, *, probes, chunk=2048, progress=False, checkpoint=None, every=16, kv_device=None):
         """Prefill a long prompt in chunks; online probes eat each chunk, nothing else is kept. See `labkit.stream`."""
@@ -223,11 +194,12 @@ class Lab:
 
     # ------------------------------------------------------------------------------------------------ cache
 
-    def cache(self, *, offloading: bool = False) -> _cache.HybridCache:
-        """An empty hybrid cache for this model; with `offloading` keys and values rest in host memory."""
+    def cache(self, *, room: int | None = None, offloading: bool = False) -> _cache.HybridCache:
+        """An empty hybrid cache with room for so many tokens; `offloading` lets keys and values rest in host memory."""
         cache = _cache.HybridCache(decoder(self.model).config, self, offloading=offloading)
-        for layer in self.spec.attention_layers if self.scopes.unrotated else ():
-            cache.layers[layer] = self.scopes.unrotated(layer)
+        if room is not None:
+            cache.reserve(room)
+            _plan.admit_room(self, tokens=room, offloading=offloading)
         return cache
 
     def snapshot(self, cache) -> _cache.Snapshot:

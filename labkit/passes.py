@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from labkit.cache import book_of, check_whole, settle
-from labkit.decoding import settings
+from labkit.cache import HybridCache, book_of, check_whole, settle
 from labkit.errors import InputError
 from labkit.families import FAMILIES
 from labkit.trace import cache_parameter
@@ -52,6 +51,8 @@ def _feed(lab, ids, columns, cache, mask, position_ids, chunk, shifted):
         cuts |= set(range(chunk, length, chunk))
     if cuts and cache is None:
         cache = lab.cache()
+    if cuts and not first and isinstance(cache, HybridCache):
+        cache.reserve(length)
     if cache is not None:
         check_whole(cache)
         settle(cache, lab)
@@ -84,32 +85,6 @@ def _feed(lab, ids, columns, cache, mask, position_ids, chunk, shifted):
             if len(book.ids) == first:
                 book.ids = torch.cat([book.ids, ids[0].cpu()])
     return torch.cat(logits, 1) if logits else None
-
-
-@torch.no_grad()
-def generate(
-    lab, ids: torch.Tensor, max_new_tokens: int, temperature: float, seed: int, options: dict
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """`model.generate` on a fresh cache, and then a pass over the last token that was sampled.
-
-    Returns:
-        (ids [T] of prompt and continuation, logits [1, vocab] of what would come next).
-
-    Raises:
-        InputError: as `check_mode`, or an option that `decoding.settings` refuses.
-    """
-    check_mode(lab)
-    options = settings(lab, options, max_new_tokens, temperature)
-    cache = lab.cache()
-    with text_alone(lab), torch.random.fork_rng([lab.device] if lab.device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        if inside := [cut for cut in lab.scopes.cuts if cut < len(ids)]:
-            feed(lab, ids[None, : inside[-1]], cache=cache, columns=[])
-        prompt = ids[None].to(lab.device)
-        options |= {"attention_mask": torch.ones_like(prompt), cache_parameter(lab.model): cache}
-        whole = lab.model.generate(prompt, **options).cpu()
-        logits = feed(lab, whole[:, -1:], cache=cache, columns=[0])
-    return whole[0], logits[0]
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import torch
 
 from labkit.arguments import number, whole
 from labkit.errors import InputError
-from labkit.notation import whole_numbers
+from labkit.notation import is_index, whole_numbers
 
 COLDEST = 1e-4  # below, logits over it overflow
 
@@ -89,6 +89,24 @@ def check_cache(cache) -> None:
     snapshot = type(cache).__name__ == "Snapshot"
     hint = "cache=lab.restore(snap)" if snapshot else "cache=lab.cache()"
     raise InputError("not a cache", got=type(cache).__name__, expected="what lab.cache or lab.restore gives", hint=hint)
+
+
+def step(token: int | Sequence[int] | torch.Tensor, cache, vocab: int) -> torch.Tensor:
+    """The next token of every row of a cache, [batch].
+
+    Raises:
+        InputError: no cache or an empty one, ids out of range, another number of ids than rows.
+    """
+    check_cache(cache)
+    if cache is None or not cache.get_seq_length():
+        got, hint = "no cache" if cache is None else "an empty cache", 'lab.trace("red fox", cache=cache)'
+        raise InputError("a step goes on from a prompt", got=got, expected="a cache that holds tokens", hint=hint)
+    tokens = encode([token] if is_index(token) else token, None, vocab)
+    rows = next(len(layer.keys) for layer in cache.layers if getattr(layer, "keys", None) is not None)
+    if len(tokens) != rows:
+        hint = "lab.trace(ids, cache=cache)" if rows == 1 else None
+        raise InputError("one token for every row", got=f"{len(tokens)} ids", expected=f"{rows} of them", hint=hint)
+    return tokens
 
 
 def choices(max_new_tokens: int, temperature: float, seed: int) -> tuple[int, float, int]:

@@ -4,12 +4,14 @@ Keys and values of token j depend on tokens up to j alone, so attention layers c
 folds every token into one matrix and cannot be cut: cutting only the keys and values gives a cache that is silently
 wrong. Going back therefore means to keep a snapshot at the place to go back to.
 
-`transformers.DynamicCache` grows keys and values by concatenation, so old tensors stay valid and snapshots share
-them; convolution windows and recurrent states are updated in place, so snapshots clone them.
+Keys and values are appended and never overwritten, so old views stay valid and snapshots share them; convolution
+windows and recurrent states are updated in place, so snapshots clone them.
 
-In this folder: `book` (the cache and what it knows of itself), `snapshots` (keep, continue, fork).
+In this folder: `blocks` (keys and values in buffers with room), `book` (the cache and what it knows of itself),
+`snapshots` (keep, continue, fork).
 """
 
+from labkit.cache.blocks import BLOCK, Blocks, grown
 from labkit.cache.book import (
     CLOSED,
     GO_ON,
@@ -25,9 +27,11 @@ from labkit.cache.book import (
 from labkit.cache.snapshots import BRANCHES, Snapshot, check, check_begins, position_ids_of, restore, snapshot, start_of
 
 __all__ = [
+    "BLOCK",
     "BRANCHES",
     "CLOSED",
     "GO_ON",
+    "Blocks",
     "Book",
     "HybridCache",
     "Snapshot",
@@ -35,6 +39,7 @@ __all__ = [
     "check",
     "check_begins",
     "check_whole",
+    "grown",
     "is_linear",
     "is_unrotated",
     "position_ids_of",

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from transformers.cache_utils import DynamicCache
 
+from labkit.arguments import whole
+from labkit.cache.blocks import Blocks
 from labkit.errors import InputError
 from labkit.identity import Identity
 from labkit.rotary import Scaling
@@ -55,8 +57,22 @@ class HybridCache(DynamicCache):
 
     def __init__(self, config, lab, *, offloading: bool = False):
         super().__init__(config=config, offloading=offloading, offload_only_non_sliding=False)
+        made = lab.scopes.unrotated or (lambda layer: Blocks())
+        for index in lab.spec.attention_layers:
+            self.layers[index] = made(index)
         self.book, self.lab = Book(), weakref.ref(lab)
         self.reads = collections.Counter()  # passes that each layer has seen to its end
+
+    def reserve(self, tokens: int) -> None:
+        """Make room for the keys and values of so many tokens in all, so that growing up to them copies nothing.
+
+        Raises:
+            InputError: no number of tokens.
+        """
+        tokens = whole(tokens, "tokens", least=1)
+        for layer in self.layers:
+            if isinstance(layer, Blocks):
+                layer.reserve(tokens)
 
     @property
     def uneven(self) -> bool:
@@ -65,8 +81,9 @@ class HybridCache(DynamicCache):
 
     def update_recurrent_state(self, recurrent_states: torch.Tensor, layer_idx: int, *args, **kwargs) -> torch.Tensor:
         """As transformers'; counted."""
+        states = super().update_recurrent_state(recurrent_states, layer_idx, *args, **kwargs)
         self.reads[layer_idx] += 1
-        return super().update_recurrent_state(recurrent_states, layer_idx, *args, **kwargs)
+        return states
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args, **kwargs
@@ -78,8 +95,9 @@ class HybridCache(DynamicCache):
             lab.look()
             settle(self, lab)
             self.book.torn = torn
+        states = super().update(key_states, value_states, layer_idx, *args, **kwargs)
         self.reads[layer_idx] += 1
-        return super().update(key_states, value_states, layer_idx, *args, **kwargs)
+        return states
 
 
 _FOREIGN = weakref.WeakKeyDictionary()  # books of caches that others made; a copy of such a cache begins a new one

@@ -22,7 +22,7 @@ class Snapshot:
 
     Attributes:
         length: tokens absorbed.
-        keys, values: `{layer: [batch, kv_head, length, head_dim]}`, shared with the cache they came from.
+        keys, values: `{layer: [batch, kv_head, length, head_dim]}`, views of the buffers of the cache they came from.
         conv: `{layer: [batch, channel, taps]}`, own copy.
         state: `{layer: [batch, head, key, value]}`, own copy, float32.
         ids: [length] the tokens absorbed, where known; `Lab.resume` checks them against a new prompt.
@@ -46,9 +46,13 @@ class Snapshot:
 
     @property
     def nbytes(self) -> dict[str, int]:
-        """`{"shared": bytes of keys and values, "own": bytes of windows and states}`."""
-        size = lambda part: sum(t.numel() * t.element_size() for t in part.values())  # noqa: E731
-        return {"shared": size(self.keys) + size(self.values), "own": size(self.conv) + size(self.state)}
+        """`{"shared": bytes of keys and values, "own": bytes of windows and states}` that the snapshot keeps alive.
+
+        A view keeps its whole buffer alive, with the room behind the tokens that it shows.
+        """
+        held = lambda part: {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in part.values()}
+        shared, own = held(self.keys) | held(self.values), held(self.conv) | held(self.state)
+        return {"shared": sum(shared.values()), "own": sum(own.values())}
 
     def stacked(self, n: int) -> "Snapshot":
         """A snapshot of `n` equal rows, for branches that run as one batch: keys and values are views, states copies.
@@ -129,9 +133,9 @@ def snapshot(cache: DynamicCache, *, ids: torch.Tensor | None = None) -> Snapsho
 def restore(snap: Snapshot, cache: DynamicCache) -> DynamicCache:
     """Fill an empty cache so that it continues where the snapshot was taken; the snapshot can be restored again.
 
-    States and windows are copies. Keys and values are shared with the snapshot until the cache grows: transformers
-    replaces them whenever it appends, reorders, repeats, selects or crops. Whoever writes into `layer.keys` in place
-    changes the snapshot and every cache that shares them.
+    States and windows are copies. Keys and values are shared with the snapshot until the cache grows: a pass copies
+    them before it writes, and transformers replaces them whenever it reorders, repeats, selects or crops. Whoever
+    writes into `layer.keys` in place changes the snapshot and every cache that shares them.
 
     Args:
         snap: `Snapshot`.

@@ -158,6 +158,9 @@ def walk(
         queries = grouped(x.q[list(at)], x.v.shape[1])
         recomputed, seam = torch.einsum("nhkv,nhk->nhv", chosen, queries), seam[list(at)]
     parity = run.check_parity(layer, name, recomputed, seam)
+    if reads and layer in run.states:  # the model's own last state; read and written through the same 16 bits
+        held = run.states[layer][-1].to(seam.dtype)
+        parity = max(parity, run.check_parity(layer, f"{name} state", part.state, held), key=lambda p: p["parity"])
     return Walk(x, parity, chosen, part.state, joined.pop("reads", None), joined.pop("writes", None), joined)
 
 

@@ -9,7 +9,7 @@ from labkit.arguments import whole
 from labkit.errors import InputError
 from labkit.plan import card, requests
 from labkit.plan.card import Plan, ProbeCost
-from labkit.spec.memory import dtype_bytes
+from labkit.spec.memory import dtype_bytes, kv_bytes_per_token
 from labkit.trace import layers_of, wanted_seams
 
 MECHANISMS = ("deltanet", "attention", "residual", "attribution", "yarn")  # folders whose readings can be planned
@@ -18,7 +18,7 @@ CHUNK = 2048  # tokens of a chunk of a stream
 OPTIONS = {
     "trace": ("seams", "grad", "logits", "prompts", "cached"),
     "stream": ("probes", "kv_device"),
-    "generate": ("seams", "max_new_tokens"),
+    "generate": ("seams", "max_new_tokens", "prompts"),
     "logits": ("prompts", "cached"),
 }
 
@@ -52,8 +52,8 @@ def make(
         chunk: tokens per forward pass; None for one pass (a stream takes 2,048).
         options: of a trace `seams`, `grad`, `logits` (how many positions keep theirs), `prompts` (how many of this
             length, as one batch) and `cached` (tokens in the cache that is given); of a stream its `probes` and
-            `kv_device`; of `generate` `seams` and `max_new_tokens`; of `logits` `prompts` and `cached`; of a reading
-            its own, as it takes them: `heads`, `rows`, `samples`, ...
+            `kv_device`; of `generate` `seams`, `max_new_tokens` and `prompts`; of `logits` `prompts` and `cached`; of a
+            reading its own, as it takes them: `heads`, `rows`, `samples`, ...
 
     Returns:
         `Plan`; `plan.refuse()` raises when it does not fit.
@@ -80,7 +80,7 @@ def make(
         plan, cheaper = _planned_stream(lab, tokens, layers, chunk or CHUNK, **options)
     elif want == "generate":
         wanted, new = wanted_seams(lab.spec, layers, options.get("seams")), options.get("max_new_tokens", 32)
-        plan = requests.generate(lab, tokens, new, wanted)
+        plan = requests.generate(lab, tokens, new, wanted, prompts=options.get("prompts", 1))
         cheaper = _cheaper_generate(lab, tokens, new, list(wanted))
     elif want == "logits":
         plan = requests.logits(lab, tokens, **options)
@@ -111,9 +111,13 @@ def admit_trace(
         card.admit("trace", tokens, {"seams": kept * (2 if chunk else 1)}, _device(device))
 
 
-def admit_generate(lab, *, tokens: int, new: int, wanted: dict[int, list[str]]) -> None:
-    """Refuse a generation that would not fit, before the model runs; see `Lab.generate`."""
-    plan = requests.generate(lab, tokens, new, wanted, cuts=lab.scopes.cuts)
+def admit_generate(lab, *, tokens: int, new: int, wanted: dict[int, list[str]], **facts) -> None:
+    """Refuse a generation that would not fit, before the model runs; see `Lab.generate`.
+
+    Args:
+        facts: `prompts`, `padded` and `states` of `requests.generate`.
+    """
+    plan = requests.generate(lab, tokens, new, wanted, cuts=lab.scopes.cuts, **facts)
     if not plan.fits:
         _with(plan, _cheaper_generate(lab, tokens, new, list(wanted))).refuse()
 
@@ -130,6 +134,17 @@ def admit_copies(lab, *, want: str, length: int, each: int, n: int) -> None:
     """Refuse so many copies of a snapshot's own tensors, of `each` bytes, before the first is made; see `Lab.fork`."""
     half = n // 2
     card.admit(want, length, {f"{n} branches": n * each}, lab.device, [(f"n={half}", half * each)] if half else [])
+
+
+def admit_room(lab, *, tokens: int, offloading: bool) -> None:
+    """Refuse keys and values of so many tokens that would not fit, where they rest; see `Lab.cache`.
+
+    Raises:
+        InputError: more tokens than the window. BudgetError.
+    """
+    lab.check_room(tokens)
+    parts = {"keys and values": tokens * kv_bytes_per_token(lab.spec, lab.dtype)}
+    card.admit("lab.cache", tokens, parts, _device("cpu") if offloading else lab.device)
 
 
 def admit_stream(

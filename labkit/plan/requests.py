@@ -6,6 +6,7 @@ and the scratch of one layer of the model or of the probes.
 
 from collections.abc import Mapping, Sequence
 
+from labkit.cache import grown
 from labkit.plan import card, model
 from labkit.plan.card import Plan, ProbeCost
 from labkit.plan.model import Pass
@@ -37,10 +38,10 @@ def trace(
     spec, each, before = lab.spec, dtype_bytes(lab.dtype), cached or 0
     many, several = prompts * tokens, model.passes(tokens, chunk, cuts, before)[0].tokens < tokens
     filled = cached is not None or several
-    split = model.passes(tokens, chunk, cuts, before, rows=prompts, padded=padded, cached=filled)
+    split = model.passes(tokens, chunk, cuts, before, rows=prompts, padded=padded, cached=before > 0)
     rotary, answers = 2 * (many if padded else tokens) * spec.rotary_dim * each, prompts * logits * spec.vocab * each
     kept, moments = model.kept_bytes(spec, wanted, 0 if offload else many, each), []
-    cache = _cache(lab, prompts, before + tokens) if filled else {}
+    cache = _cache(lab, prompts, _room(before, tokens)) if filled else {}
     start = {"states at the start": _started(spec, wanted, prompts, each)} if before else {}
     if grad:
         loose = model.kept_bytes(spec, wanted, many, each, model.GRAPHED)
@@ -50,8 +51,7 @@ def trace(
     for step in () if grad else split:
         done = step.sources - before - step.tokens
         high = model.highest(spec, each, step, {} if offload else wanted, done)
-        grown = _cache(lab, prompts, step.sources) if filled else {}
-        moments.append(_pass(high) | grown | start | {"rotary and logits": rotary * (done + step.tokens) // tokens})
+        moments.append(_pass(high) | cache | start | {"rotary and logits": rotary * (done + step.tokens) // tokens})
     if not grad:
         norm = 2 * many * spec.hidden * 4 if logits > 1 else 0
         moments.append(
@@ -64,24 +64,41 @@ def trace(
     return _plan(lab, "trace", many, moments, left)
 
 
-def generate(lab, tokens: int, new: int, wanted: Mapping[int, Sequence[str]], *, cuts: Sequence[int] = ()) -> Plan:
-    """Of `Lab.generate`: a prompt of so many tokens, then at most `new` ones, one at a time."""
+def generate(
+    lab,
+    tokens: int,
+    new: int,
+    wanted: Mapping[int, Sequence[str]],
+    *,
+    prompts: int = 1,
+    padded: bool = False,
+    states: int = 0,
+    cuts: Sequence[int] = (),
+) -> Plan:
+    """Of `Lab.generate`: prompts of so many tokens, then at most `new` ones of each, one at a time.
+
+    Args:
+        states: of how many layers the state is kept after each of the new tokens.
+    """
     spec, each, whole = lab.spec, dtype_bytes(lab.dtype), tokens + new
-    rotary, answers, moments = 2 * spec.rotary_dim * each, spec.vocab * (each + 3 * 4), []
-    inside = [cut for cut in cuts if cut < tokens]
-    for step in [*model.passes(tokens, None, inside, 0, cached=True), Pass(1, whole, cached=True)]:
+    rotary, answers, moments = 2 * spec.rotary_dim * each, prompts * spec.vocab * (2 * each + 3 * 4), []
+    turns, cache = prompts if padded else 1, _cache(lab, prompts, whole)
+    inside, facts = [cut for cut in cuts if cut < tokens], dict(rows=prompts, padded=padded)
+    for step in [*model.passes(tokens, None, inside, 0, **facts), Pass(1, whole, **facts)]:
         high = _pass(model.highest(spec, each, step, wanted, step.sources - step.tokens))
-        moments.append(high | _cache(lab, 1, step.sources) | {"rotary and logits": rotary * step.sources + answers})
-    kept = model.kept_bytes(spec, wanted, whole, each)
-    moments.append({"seams": 2 * kept, "rotary and logits": 2 * rotary * whole + spec.vocab * each})
-    return _plan(lab, "generate", whole, moments, kept + rotary * whole + spec.vocab * each)
+        moments.append(high | cache | {"rotary and logits": turns * rotary * step.sources + answers})
+    held = prompts * new * states * 4 * spec.value_heads * spec.dk * spec.dv
+    kept = model.kept_bytes(spec, wanted, prompts * whole, each) + held
+    left = turns * rotary * whole + prompts * spec.vocab * each
+    joined = {"seams": 2 * kept, "rotary and logits": 2 * left}
+    return _plan(lab, "generate", prompts * whole, [*moments, joined], kept + left)
 
 
 def logits(lab, tokens: int, *, prompts: int = 1, cached: int | None = None) -> Plan:
     """Of `Lab.logits`: rows of so many tokens, after `cached` ones of each row in the cache that was given."""
     spec, each = lab.spec, dtype_bytes(lab.dtype)
-    step = Pass(tokens, (cached or 0) + tokens, prompts, cached=cached is not None)
-    cache = {} if cached is None else _cache(lab, prompts, step.sources)
+    step = Pass(tokens, (cached or 0) + tokens, prompts, cached=bool(cached))
+    cache = {} if cached is None else _cache(lab, prompts, _room(cached, tokens))
     answers = {"rotary and logits": prompts * spec.vocab * each + 2 * tokens * spec.rotary_dim * each}
     moments = [_pass(model.highest(spec, each, step, {})) | cache | answers]
     return _plan(lab, "logits", prompts * tokens, moments, sum(cache.values()) + prompts * spec.vocab * each)
@@ -104,15 +121,13 @@ def stream(
     """
     spec, each, here = lab.spec, dtype_bytes(lab.dtype), lab.device.type == "cpu"
     window = model.state_bytes(spec, each)
-    watched = [layer for layer in wanted if spec.kind(layer) == "attention"]
     # In the cache, the copies for an interrupt, and what entered the chunk, for the probes.
     states = window * 2 * len(spec.deltanet_layers) + _started(spec, wanted, 1, each)
     rows = sum(cost.rows for cost in costs) if here else 0
-    moments, split = [], model.passes(tokens, chunk, cuts, 0, cached=True)
+    moments, split = [], model.passes(tokens, chunk, cuts, 0)
     for step in split:
-        keys, before = _keys(lab, step.sources, kv_device), step.sources - step.tokens
-        earlier = 0 if kv_device else before * 2 * spec.kv_heads * spec.head_dim * each * len(watched)
-        held = {"keys and values": keys, "keys and values at the start": earlier, "states": states}
+        before = step.sources - step.tokens
+        held = {"keys and values": _keys(lab, tokens, kv_device), "states": states}
         held |= {"rows of the probes": rows * before // tokens, "rotary and logits": spec.vocab * each}
         moments.append(_pass(model.highest(spec, each, step, wanted)) | held)
         eaten = {"seams": model.kept_bytes(spec, wanted, step.tokens, each)}
@@ -149,8 +164,13 @@ def _keys(lab, tokens, kv_device):
     return tokens * per * min(2, layers) // max(layers, 1)
 
 
+def _room(before, tokens):
+    """Tokens that the buffers of a cache have room for afterwards: as many as it holds, or more where they grew."""
+    return grown(before + tokens) if before else tokens
+
+
 def _cache(lab, rows, tokens):
-    """What a cache of so many rows and tokens holds."""
+    """What a cache with room for so many tokens of so many rows takes."""
     spec, each = lab.spec, dtype_bytes(lab.dtype)
     states = len(spec.deltanet_layers) * model.state_bytes(spec, each)
     return {"keys and values": rows * tokens * kv_bytes_per_token(spec, lab.dtype), "states": rows * states}

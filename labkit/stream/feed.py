@@ -104,6 +104,7 @@ def _fed(lab, ids, probes, wanted, store, chunk, progress, every, kv_device):
     cache, done = lab.cache(offloading=kv_device is not None and lab.device.type != "cpu"), 0
     if store is not None:
         cache, done = store.resume(cache)
+    cache.reserve(len(ids))
     parameters = parameters_of(lab.model, lab.spec, wanted)
     bar = counter(total=len(ids), done=done, unit="tok", show=progress, title="stream")
     logits = None if store is None else store.logits

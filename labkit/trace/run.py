@@ -112,6 +112,8 @@ class Run:
         scaling: `rotary.Scaling` in force while the run was made.
         position_ids: [token] rotary positions, if they were chosen; None where they count on.
         identity: what computed it, `labkit.identity.Identity`: weights, edits, kernels and more.
+        states: `{layer: [step, head, key, value]}`, the model's own states after each of the last tokens, where they
+            were kept (`states=` of `Lab.generate` and `Lab.step`); readings compare what they recompute with them.
         graph: `{(layer, name): what crossed the boundary}` of a trace with gradients, else None; see `gradient`.
     """
 
@@ -130,6 +132,7 @@ class Run:
     scaling: Scaling = Scaling()
     position_ids: torch.Tensor | None = None
     identity: Identity = Identity()
+    states: dict = dataclasses.field(default_factory=dict, repr=False)
     graph: dict | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def __len__(self):

@@ -59,6 +59,7 @@ def _tensors(run):
     tensors |= {"rotary/cos": run.rotary[0], "rotary/sin": run.rotary[1]}
     tensors |= {f"seams/{layer}/{name}": value for (layer, name), value in run.seams.items()}
     tensors |= {f"parameters/{layer}/{name}": value for (layer, name), value in run.parameters.items()}
+    tensors |= {f"states/{layer}": value for layer, value in run.states.items()}
     for part in PARTS:
         tensors |= {f"start/{part}/{layer}": value for layer, value in getattr(run.start, part).items()}
     return tensors
@@ -78,10 +79,13 @@ def open_run(folder: str | pathlib.Path) -> Run:
     facts = _facts(raw)
     tensors = folders.read_tensors(folder / TENSORS, facts["tensors"])
     _check(tensors, facts)
+    states: dict[int, torch.Tensor] = {}
     groups: dict[str, dict] = {"seams": {}, "parameters": {}} | {part: {} for part in PARTS}
     for key, value in tensors.items():
         head, *rest = key.split("/")
-        if head == "start":
+        if head == "states":
+            states[int(rest[0])] = value
+        elif head == "start":
             groups[rest[0]][int(rest[1])] = value
         elif head in groups:
             groups[head][int(rest[0]), rest[1]] = value
@@ -102,6 +106,7 @@ def open_run(folder: str | pathlib.Path) -> Run:
         scaling=facts["scaling"],
         position_ids=tensors.get("position_ids"),
         identity=facts["identity"],
+        states=states,
     )
 
 
@@ -253,6 +258,8 @@ def _expected(tensors, facts):
         keys = (spec.kv_heads, length, spec.head_dim)
         parts = {"keys": keys, "values": keys}
         if kind == DELTANET:
+            held = min([*getattr(tensors.get(f"states/{layer}"), "shape", ())[:1], tokens])  # as many as were kept
+            shapes[f"states/{layer}"] = (held, spec.value_heads, spec.dk, spec.dv), None
             parts = {"conv": (spec.conv_channels, spec.conv), "state": (spec.value_heads, spec.dk, spec.dv)}
         shapes |= {f"start/{part}/{layer}": (shape, None) for part, shape in parts.items()}
     return shapes
@@ -278,7 +285,7 @@ def _check(tensors, facts):
             _agree(bool(value.isfinite().all()), f"{name} that is not finite", "cosines and sines")
     needed = ["ids", "logits", "logit_tokens", "rotary/cos", "rotary/sin"]
     spec, warm = facts["spec"], facts["length"] > 0
-    groups = [name.split("/") for name in tensors if "/" in name]
+    groups = [name.split("/") for name in tensors if "/" in name and not name.startswith("states/")]
     layers = {int(group[-2 if group[0] in ("seams", "parameters") else -1]) for group in groups if group[0] != "rotary"}
     for layer in sorted(layers):
         delta = spec.kind(layer) == DELTANET

@@ -9,10 +9,9 @@ its length. The bytes are the same, the turning costs one pass over the rotated 
 import dataclasses
 
 import torch
-from transformers.cache_utils import DynamicLayer
 
 from labkit import rotary
-from labkit.cache import CLOSED, GO_ON
+from labkit.cache import CLOSED, GO_ON, Blocks
 from labkit.errors import InputError
 from labkit.hooks import Place
 from labkit.lab import Lab
@@ -90,7 +89,7 @@ class Rotator:
         return torch.cat([rotated / (cos**2 + sin**2), rest], -1).to(keys)
 
 
-class UnrotatedLayer(DynamicLayer):
+class UnrotatedLayer(Blocks):
     """Keys before rotation with their positions, and values; gives out keys turned under the running pass's scaling."""
 
     unrotated = True

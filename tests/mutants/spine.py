@@ -16,6 +16,9 @@ WHERE = "tests/test_edit.py::test_positions_are_absolute_in_every_way_of_feeding
 MOVED = "tests/test_edit.py::test_an_edit_moves_only_the_chosen_tokens_and_heads"
 OWN = "tests/test_cache.py::test_snapshots_share_keys_and_own_states"
 RESUMED = "tests/test_cache.py::test_resumed_equals_cold"
+BLOCKS = "labkit/cache/blocks.py"
+BITS = "tests/test_blocks.py::test_every_bit_is_that_of_concatenated_keys"
+ROOM = "tests/test_blocks.py::test_a_reserved_buffer_is_made_once_and_exactly"
 
 MUTANTS = [
     Mutant(ROTARY, "0.1 * math.log(self.factor) + 1.0", "0.1 * math.log2(self.factor) + 1.0", FREQUENCIES),
@@ -53,4 +56,18 @@ MUTANTS = [
     Mutant(STREAM, "(a // chunk + 1) % every == 0 or last", "a // chunk % every == 0 or last", CADENCE),
     Mutant(STREAM, "(a // chunk + 1) % every == 0 or last", "(a // chunk + 1) % every == 0", CADENCE),
     Mutant(STREAM, "(a // chunk + 1) % every == 0 or last", "True", CADENCE),
+    Mutant(BLOCKS, "buffer[:, :, held:length].copy_(states)", "buffer[:, :, : length - held].copy_(states)", BITS),
+    Mutant(BLOCKS, "max(length, self.reserved) if exact", "max(length, self.reserved - BLOCK) if exact", ROOM),
+    Mutant(
+        BLOCKS,
+        "self._keys = None if tensor is None else (tensor, tensor.shape[-2])",
+        "self._keys = None if tensor is None else (self._keys[0] if self.room else tensor, tensor.shape[-2])",
+        "tests/test_blocks.py::test_tokens_that_were_cropped_are_not_written_over",
+    ),
+    Mutant(
+        BLOCKS,
+        "return same and not (torch.is_grad_enabled() and (states.requires_grad or buffer.requires_grad))",
+        "return same",
+        "tests/test_blocks.py::test_a_graph_through_the_cache_stays_whole",
+    ),
 ]

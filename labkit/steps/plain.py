@@ -1,0 +1,72 @@
+"""Decode by ordinary passes: the reference for every faster way, and what runs where those cannot."""
+
+from collections.abc import Sequence
+
+import torch
+
+from labkit import passes
+from labkit.scopes import Call
+from labkit.trace import Recorder
+
+
+class Plain:
+    """Reads prompts and then token after token of all rows into one cache, inside a `with` block, and keeps the seams.
+
+    Args:
+        call: the turn at the model in which it reads. cache: of the rows. wanted: `{layer: seams}`.
+        pads: for every row, how many of the first columns hold no token.
+        states: DeltaNet layers whose state is kept after each step.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        lab,
+        cache,
+        wanted: dict[int, list[str]],
+        *,
+        pads: Sequence[int] = (0,),
+        states: Sequence[int] = (),
+    ):
+        self.call, self.lab, self.cache, self.wanted = call, lab, cache, wanted
+        self.pads = torch.tensor(pads)
+        self.held = {layer: [] for layer in states}
+        self.recorder, self.columns = Recorder(call, lab.model, lab.spec, wanted), 0
+
+    def __enter__(self):
+        self.recorder.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self.recorder.__exit__(*error)
+
+    def prefill(self, ids: torch.Tensor) -> torch.Tensor:
+        """Logits [batch, vocab] after ids [batch, T]."""
+        return self._read(ids)
+
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Logits [batch, vocab] after one more token of every row, [batch]."""
+        logits = self._read(tokens[:, None])
+        for layer, kept in self.held.items():
+            kept.append(self.cache.layers[layer].recurrent_states[0].clone())
+        return logits
+
+    def joined(self) -> tuple[dict[tuple[int, str], torch.Tensor], tuple[torch.Tensor, ...]]:
+        """Seams and rotary of all tokens read, as `Recorder.joined`."""
+        return self.recorder.joined(self.columns)
+
+    def states(self) -> dict[int, torch.Tensor]:
+        """`{layer: [batch, step, head, key, value]}`, the cache's own states after each step."""
+        return {layer: torch.stack(kept, 1) for layer, kept in self.held.items() if kept}
+
+    def _read(self, ids):
+        first, count = self.cache.get_seq_length(), ids.shape[1]
+        mask = position_ids = None
+        if self.pads.any():
+            at = torch.arange(first + count)
+            mask = (at >= self.pads[:, None]).long()
+            position_ids = (at[first:] - self.pads[:, None]).clamp(min=0)
+        options = dict(mask=mask, position_ids=position_ids)
+        given = passes.feed(self.lab, ids, cache=self.cache, columns=[count - 1], **options)
+        self.columns += count
+        return given[:, 0]
