@@ -18,6 +18,7 @@ class Bench:
     def __init__(self, device: str, *, dry: bool = False):
         self.device, self.dry = torch.device(device), dry
         self.chunk, self.block = (16, 8) if dry else (8192, 4096)
+        self.capture = True if self.device.type == "cuda" else None  # of steps: demanded where there is a card
 
     @functools.cached_property
     def big(self):

@@ -74,7 +74,8 @@ def asked(one: Check, bench, dry: bool) -> dict:
         return line | {"error": first[:400]}
     if bench.device.type != "cuda" and not dry:  # other machines' seconds say nothing
         numbers = {name: value for name, value in numbers.items() if not name.endswith(ABSOLUTE)}
-    line |= {"sizes": sizes, "numbers": rounded(numbers)}
+    goals = {goal.number: {"at_least" if goal.least else "at_most": goal.bound} for goal in one.goals}
+    line |= {"sizes": sizes, "numbers": rounded(numbers), "goals": goals}
     return line | {"seconds": round(time.monotonic() - begin, 1)}
 
 
