@@ -7,6 +7,7 @@ import pytest
 from tests.benchmarks.card import LIMIT, Goal, Skip, book, check, checks, laws, table
 from tests.benchmarks.card.bench import Bench, flat
 
+DECODED = dict(none=0.25, all=0.375, resid_post=0.4, eager=0.5, eager_all=1.0)  # seconds of a step
 KNOWN = {one.name: one for one in checks()}
 
 
@@ -135,6 +136,55 @@ def test_without_a_card_its_checks_are_named_and_left_out(tmp_path, capsys, monk
     assert capsys.readouterr().out == (
         "no CUDA device; skipped: spectrum, trace (--dry runs them at tiny sizes)\nno results\n"
     )
+
+
+def test_rivals_take_turns_after_a_warm_up_and_ratios_are_paired(monkeypatch):
+    bench, order = Bench("cpu"), []
+    clock = {"a": iter([2.0, 4.0, 9.0]), "b": iter([1.0, 4.0, 3.0])}
+
+    def seconds(self, call):
+        call()
+        return next(clock[order[-1]])
+
+    monkeypatch.setattr(Bench, "seconds", seconds)
+    times = bench.rivals(3, a=lambda: order.append("a"), b=lambda: order.append("b"))
+    assert order == ["a", "b", "b", "a", "a", "b", "b", "a"] and times == {"a": [2.0, 4.0, 9.0], "b": [1.0, 4.0, 3.0]}
+    assert bench.ratio(times["a"], times["b"]) == {"median": 2.0, "low": 1.5, "high": 2.5, "rounds": 3}
+    assert bench.spread([7.0]) == {"median": 7.0, "low": 7.0, "high": 7.0, "rounds": 1}
+
+
+TIMED = {  # seconds of the rivals of a check, and what it must make of them
+    "trace": (dict(traced=3.0, plain=2.0), dict(ratio=1.5, traced_ms=3000.0)),
+    "trace_few": (dict(plain=2.0, resid_post=3.0, one_seam=5.0), dict(resid_post=1.5, one_seam=2.5)),
+    "probes": (dict(plain=2.0, light=3.0, watched=5.0), dict(ratio=1.5, watched=2.5, light_tokens_per_s=32 / 3)),
+    "kv_host": (dict(host=3.0, card=2.0), dict(ratio=1.5, host_tokens_per_s=32 / 3)),
+    "summary_32k": (dict(summary=3.0, full=5.0, own=2.0), dict(ratio=1.5, full=2.5)),
+    "watch_262k": (dict(watched=9.0, plain=3.0, own=4.0), dict(ratio=1.5, own_s=4.0)),
+    "decode": (
+        {f"{name} {new}": 1.0 + new * each for name, each in DECODED.items() for new in (8, 12)},
+        dict(ratio=1.5, eager_ratio=2.0, none_tokens_per_s=4.0, all_tokens_per_s=8 / 3, resid_post_tokens_per_s=2.5),
+    ),
+    "step": (dict(none=2.0, all=3.0), dict(ratio=1.5, none_tokens_per_s=2.0)),
+}
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_a_check_compares_the_right_rivals(name, bench, monkeypatch):
+    times, expected = TIMED[name]
+
+    def rivals(self, rounds, **calls):
+        assert calls.keys() == times.keys()
+        return {name: [times[name]] * 2 for name in calls}
+
+    monkeypatch.setattr(Bench, "rivals", rivals)
+    found = flat(KNOWN[name].call(bench)[0])
+    assert {number: found[number] for number in expected} == pytest.approx(expected)
+
+
+def test_a_goal_is_a_bound_from_above_or_below():
+    most, least = Goal("ratio", 1.5), Goal("speed", 45, least=True)
+    assert (most.met(1.5), most.met(1.6), least.met(45), least.met(44)) == (True, False, True, False)
+    assert (str(most), str(least)) == ("ratio at most 1.5", "speed at least 45")
 
 
 def test_laws_are_counted_from_what_pytest_says():
