@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tiny
 import xarray
+from interpreted import interpreter  # noqa: F401
 
 from labkit import attention, yarn
 from labkit.errors import InputError, LayerError
@@ -13,12 +14,14 @@ from labkit.trace import Run
 IDS = tiny.ids(150)
 
 
-@pytest.mark.parametrize("method", ["tiles", None])
+@pytest.mark.parametrize("method", ["tiles", None, "fused"])
 @pytest.mark.parametrize("samples", [None, 5], ids=["all rows", "some rows"])
-def test_the_summary_online_is_the_summary(lab, samples, method):
-    ids = tiny.ids(300)
+def test_the_summary_online_is_the_summary(lab, samples, method, request):
+    if method == "fused":
+        request.getfixturevalue("interpreter")
+    ids = tiny.ids(150 if method == "fused" else 300)
     run = lab.trace(ids)
-    for chunk in (64, 128):
+    for chunk in (128,) if method == "fused" else (64, 128):
         watch = attention.watch(block=64, samples=samples, method=method)
         ds = lab.stream(ids, probes=[watch, capture("q", tokens=[3])], chunk=chunk)
         assert 0 < ds.attrs["parity"] < 1e-5 and ds.attrs["tolerance"] == 1e-4
@@ -26,7 +29,7 @@ def test_the_summary_online_is_the_summary(lab, samples, method):
         for layer in (2, 4):
             mine = ds.sel(layer=layer)
             places = {63 - i * 64 // 5 for i in range(5)}
-            rows = None if samples is None else [t for t in range(300) if t % 64 in places or t == 299]
+            rows = None if samples is None else [t for t in range(len(ids)) if t % 64 in places or t == len(ids) - 1]
             whole = attention.summary(run, layer=layer, block=64, rows=rows, method="tiles")
             assert mine.rows_taken.values.tolist() == whole.rows_taken.values.tolist()
             for name in ("entropy", "entropy_low", "entropy_high", "support", "sink", "local", "distance", "gate"):

@@ -7,7 +7,7 @@ import tiny
 import torch
 
 from labkit import attention, deltanet, edit, yarn
-from labkit.attention import distances, kernel, softmax
+from labkit.attention import distances, kernel, methods, softmax
 from labkit.attention.statistics import Statistics
 from labkit.errors import InputError, LayerError
 
@@ -107,7 +107,6 @@ def test_stock_kernels_say_what_the_dense_map_says(name, weights, monkeypatch):
     seen = filled(Statistics(heads, GROUPS, len(k), block=block, local=10, segments=marks), q, k, first, "kernel")
     p = dense(q, k, first)[heads]
     rows, histogram, pooled, at = oracle(p, first, block, 4, 10)
-    rows["segments"] = torch.stack([p[..., torch.tensor(marks) == n].sum(-1) for n in range(max(marks) + 1)], -1)
     for key, expected in rows.items():
         mine = torch.cat(seen.rows[key], 1).double()
         # entropy is a difference of numbers as large as the logits, here up to 300
@@ -117,6 +116,9 @@ def test_stock_kernels_say_what_the_dense_map_says(name, weights, monkeypatch):
     for n in range(seen.blocks):
         assert (seen.histogram[:, n] - histogram[:, at // block == n].sum(1)).abs().max() < 2e-5 * block
     assert (seen.pooled - pooled).abs().max() < 2e-5 * block
+    masses = torch.stack([p[..., torch.tensor(marks) == n].sum(-1) for n in range(max(marks) + 1)], -1)
+    for n in range(seen.blocks):
+        assert (seen.masses[:, n] - masses[:, at // block == n].sum(1)).abs().max() < 2e-5 * block
     assert (seen.histogram.sum(-1).sum(-1) - tokens).abs().max() < 1e-3
     tiles = filled(Statistics(heads, GROUPS, len(k), block=block, local=10, segments=marks), q, k, first, "tiles")
     assert torch.equal(torch.cat(seen.rows["gate"], 1), torch.cat(tiles.rows["gate"], 1))
@@ -133,15 +135,14 @@ def test_kernels_are_taken_where_they_are_exact_and_cheaper(lab):
     assert attention.summary(run, layer=4, samples=9, block=50).identical(
         attention.summary(run, layer=4, samples=9, block=50, method="tiles")
     )
-    assert not kernel.serves(None, Statistics([0], {0: [0]}, 150), torch.zeros(1, 1, 16).half(), torch.zeros(1), True)
-    assert not kernel.serves(
-        None, Statistics([0], {0: [0]}, 9000, block=8), torch.zeros(1, 1, 16), torch.zeros(1), True
-    )
+    half, one = torch.zeros(1, 1, 16).half(), torch.zeros(1)
+    assert methods.way(None, Statistics([0], {0: [0]}, 150), half, one, True) == "tiles"
+    assert methods.way(None, Statistics([0], {0: [0]}, 9000, block=8), half.float(), one, True) == "tiles"
 
 
 def test_kernel_misuse(lab):
     run = lab.trace(IDS[:30])
-    with pytest.raises(InputError, match="(?s)unknown method.*got: fast.*'tiles' or 'kernel'"):
+    with pytest.raises(InputError, match="(?s)unknown method.*got: fast.*'tiles', 'kernel' or 'fused'"):
         attention.summary(run, layer=4, method="fast")
     with pytest.raises(InputError, match="(?s)kernels take all rows.*chosen rows, links=0.*method='tiles'"):
         attention.summary(run, layer=4, samples=3, method="kernel")
@@ -152,9 +153,8 @@ def test_kernel_misuse(lab):
     with pytest.raises(InputError, match="(?s)kernels take all rows.*chosen rows"):
         attention.watch(samples=3, method="kernel")
     with pytest.raises(InputError, match="(?s)kernels run on a CPU or an NVIDIA card.*got: meta.*method='tiles'"):
-        kernel.serves(
-            "kernel", Statistics([0], {0: [0]}, 9), torch.zeros(1, 1, 16, device="meta"), torch.zeros(1), True
-        )
+        there = torch.zeros(1, 1, 16, device="meta")
+        methods.way("kernel", Statistics([0], {0: [0]}, 9), there, torch.zeros(1), True)
 
 
 @pytest.mark.parametrize("by", ["tiles", "kernel"])

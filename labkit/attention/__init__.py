@@ -6,6 +6,8 @@ In this folder, from the equation upwards:
     distances   distances in bins that double
     statistics  what rows say, without the map
     kernel      the same numbers from stock attention kernels
+    fused       the same numbers from two passes over tiles on a card; `passes` holds them, in Triton
+    methods     which of the three is taken
     readings    the map itself; what its entries add after the output projection
     summaries   the statistics of a layer
     zoom        a window on the map at any scale, for `draw.zoom`

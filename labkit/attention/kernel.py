@@ -8,51 +8,20 @@ A fused kernel returns Σ p v and lse = ln Σ e^s of every row and never shows p
 
 What cuts through a block, the bounds of distances, is read from single tiles: rows of one block against the few blocks
 in which a bound 2^n - 1 falls, O(T block log T) weights in all. In float32 the numbers are those of the tiles; 16-bit
-kernels round, entropy by 0.001 to 0.03 nat on average, so there the tiles are the default.
+kernels round, entropy by 0.001 to 0.03 nat on average, so there they are not taken of themselves.
 """
 
 import torch
 
-from labkit.attention.statistics import Statistics
-from labkit.errors import InputError
+from labkit.attention.statistics import Statistics, between
 
 CALLS = 5  # kernel calls that cost as much as the tiles, measured on two CPU cores
 WEIGHTS = 2**21  # of one tile of rows at once
 
-METHODS = (None, "tiles", "kernel")
 
-
-def check(method: str | None, whole: bool, links: int = 0) -> None:
-    """Refuse an unknown method, and kernels for what they cannot do; `whole` says that every row is taken.
-
-    Raises:
-        InputError: either of them.
-    """
-    if method not in METHODS:
-        raise InputError("unknown method", got=method, expected="None, 'tiles' or 'kernel'")
-    if method == "kernel" and (links or not whole):
-        got, expected = f"{'all' if whole else 'chosen'} rows, links={links}", "all rows, links=0, or method='tiles'"
-        raise InputError("kernels take all rows and name no links", got=got, expected=expected)
-
-
-def serves(method: str | None, statistics: Statistics, q: torch.Tensor, k: torch.Tensor, whole: bool) -> bool:
-    """Whether kernels fill this `Statistics`: as asked, or, of themselves, where they are exact and cheaper.
-
-    Raises:
-        InputError: as `check`, and kernels asked for on another device.
-    """
-    check(method, whole, statistics.links)
-    able = q.device.type in ("cpu", "cuda")
-    if method == "kernel" and not able:
-        expected = "cpu or cuda, or method='tiles'"
-        raise InputError("kernels run on a CPU or an NVIDIA card", got=q.device.type, expected=expected)
-    exact = able and whole and not statistics.links and q.dtype == k.dtype == torch.float32
-    return chosen(method, columns(statistics.blocks, statistics.kinds), q.shape[-1], exact)
-
-
-def chosen(method: str | None, values: int, head_dim: int, exact: bool) -> bool:
-    """Whether kernels that mix so many `values` beside the keys are taken; `exact` says that they could be."""
-    return method == "kernel" or (method is None and exact and 1 + -(-values // head_dim) <= CALLS)
+def cheaper(values: int, head_dim: int) -> bool:
+    """Whether kernels that mix so many `values` beside the keys cost less than tiles."""
+    return 1 + -(-values // head_dim) <= CALLS
 
 
 def columns(blocks: int, kinds: int) -> int:
@@ -142,14 +111,13 @@ def _row_statistics(statistics, places, q, k, first):
         pieces.append(attend(q, k, values, first)[0])
     mixed = torch.cat(pieces, -1)
     masses, stats["sink"] = mixed[..., :blocks], mixed[..., blocks]
-    if kinds:
-        stats["segments"] = mixed[..., blocks + 2 : blocks + 2 + kinds]
     at = torch.arange(first, sources, device=k.device)
     starts = torch.arange(blocks, device=k.device, dtype=torch.float64) * block
     stats["distance"] = (at - masses.double() @ starts - mixed[..., blocks + 1]).float()
     nearer = _nearer(q, k, lse, masses, first, block, [*statistics.edges, statistics.local])
     stats["local"] = nearer[..., -1].float()
-    statistics.pool(places, at // block, masses, nearer[..., :-1])
+    segments = mixed[..., blocks + 2 : blocks + 2 + kinds]
+    statistics.pool(places, at // block, masses, between(nearer[..., :-1]), segments)
     return stats
 
 

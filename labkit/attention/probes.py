@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from labkit.arguments import whole
-from labkit.attention import kernel
+from labkit.attention import methods
 from labkit.attention.distances import bin_axis, edges
 from labkit.attention.rotation import BINS as BANDS_BINS
 from labkit.attention.rotation import Unrotated, bands_of, binned, binned_cost
@@ -71,7 +71,7 @@ class SummaryProbe(AttentionProbe):
     blocks = True
 
     def __init__(self, *, layers=None, block=64, samples=None, method=None):
-        kernel.check(method, samples is None)
+        methods.check(method, samples is None)
         super().__init__(samples, layers=layers, block=block)
         self.method = method
 
@@ -96,10 +96,7 @@ class SummaryProbe(AttentionProbe):
         for layer in self.layers:
             x = inputs(run, layer)
             statistics = Statistics(heads, spec.kv_groups(heads), len(x.k), block=self.block)
-            if kernel.serves(self.method, statistics, x.q, x.k, self.samples is None):
-                kernel.add(statistics, x.q, x.k, first, x.gate)
-            else:
-                statistics.add(x.q[rows], x.k, at, x.gate[rows])
+            methods.fill(statistics, x, rows, first, self.method)
             self.note(proven(run, layer, "attention.watch", heads=heads, rows=rows, x=x, most=4))
             for name, means in statistics.reduced(at).items():
                 columns[name].append(means[:, begin:end].transpose(0, 1))  # [block, head, ...]
@@ -190,7 +187,7 @@ def watch(
         layers: attention layers; None for all.
         block: tokens per block, of rows and of sources.
         samples: reading tokens taken per block, evenly spaced; None for all. The dataset says what was taken.
-        method: "tiles", "kernel" or None, as in `attention.summary`.
+        method: "tiles", "kernel", "fused" or None, as in `attention.summary`.
     """
     return SummaryProbe(layers=layers, block=block, samples=samples, method=method)
 

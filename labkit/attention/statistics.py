@@ -54,6 +54,7 @@ class Statistics:
         self.pooled = torch.zeros(len(self.heads), self.blocks, self.blocks, dtype=torch.float64)
         self.counts = torch.zeros(self.blocks, dtype=torch.float32)
         self.histogram = torch.zeros(len(self.heads), self.blocks, len(self.edges) - 1, dtype=torch.float64)
+        self.masses = torch.zeros(len(self.heads), self.blocks, self.kinds, dtype=torch.float64)  # by segment
         self.top = dict.fromkeys(range(len(self.heads)))  # place: (weight, token, source) [link], strongest first
 
     def add(self, q: torch.Tensor, k: torch.Tensor, at: torch.Tensor, gate: torch.Tensor | None = None) -> None:
@@ -83,17 +84,29 @@ class Statistics:
                 column[places] = rows[name]
             self.rows.setdefault(name, []).append(column)
         if gate is not None:
-            self.rows.setdefault("gate", []).append(gate[:, self.heads].float().mean(-1).T)
+            self.rows.setdefault("gate", []).append(gate.mean(-1, dtype=torch.float32)[:, self.heads].T)
         self.counts.index_add_(0, at.cpu() // self.block, torch.ones(len(at), dtype=torch.float32))
 
-    def pool(self, places: Sequence[int], home: torch.Tensor, masses: torch.Tensor, nearer: torch.Tensor) -> None:
-        """Add rows of the blocks `home`: mass of each block of sources, and mass below each edge, [head, row, ...]."""
-        self.pooled, self.histogram = self.pooled.to(masses.device), self.histogram.to(masses.device)
+    def pool(
+        self,
+        places: Sequence[int],
+        home: torch.Tensor,
+        masses: torch.Tensor,
+        distances: torch.Tensor,
+        segments: torch.Tensor,
+    ) -> None:
+        """Add rows, or sums of rows, of the blocks `home`: mass of each block of sources, bin and segment.
+
+        Args:
+            places: of the heads. home: [row]. masses, distances, segments: [head, row, ...]; of blocks the first ones.
+        """
         blocks, inside = home.unique(return_inverse=True)  # rows of a tile change one or two blocks of very many
-        heads, count = torch.tensor(places, device=blocks.device)[:, None], masses.shape[-1]
-        for whole, rows in ((self.pooled[..., :count], masses), (self.histogram, nearer.diff(dim=-1).clamp(min=0))):
-            part = whole.new_zeros(len(places), len(blocks), rows.shape[-1])
-            whole[heads, blocks] += part.index_add_(1, inside, rows.double())
+        heads = torch.tensor(list(places), device=blocks.device)[:, None]
+        for name, rows in (("pooled", masses), ("histogram", distances), ("masses", segments)):
+            whole = getattr(self, name).to(rows.device)
+            part = whole.new_zeros(len(heads), len(blocks), rows.shape[-1]).index_add_(1, inside, rows.double())
+            whole[..., : rows.shape[-1]][heads, blocks] += part
+            setattr(self, name, whole)
 
     def _reduce(self, places, p, at):
         """Row statistics `{name: [head, row, ...]}` of p [head, row, source]; pools, distances and links on the way."""
@@ -106,18 +119,18 @@ class Statistics:
         bounds = torch.tensor([*self.edges, self.local], device=p.device)
         start = (at[:, None] + 1 - bounds).clamp(min=0)  # sources from here on are nearer than the bound
         nearer = total - upto.gather(2, start.expand(heads, -1, -1))
-        self.pool(places, at // self.block, masses, nearer[..., :-1])
+        segments = p.new_zeros(heads, rows, self.kinds)
+        if self.kinds:
+            segments.index_add_(2, self.segments[:seen].to(p.device), p)
+        self.pool(places, at // self.block, masses, between(nearer[..., :-1]), segments)
         stats = {"sink": p[..., : self.sink].sum(-1), "local": nearer[..., -1].float()}
         stats["distance"] = at.to(p.dtype) - p @ torch.arange(seen, device=p.device, dtype=p.dtype)
-        if self.kinds:
-            segments = p.new_zeros(heads, rows, self.kinds)
-            stats["segments"] = segments.index_add_(2, self.segments[:seen].to(p.device), p)
         if self.links:
-            self._remember(places, p, at)
+            self.remember(places, p, at)
         return stats
 
-    def _remember(self, places, p, at):
-        """Put the strongest weights of a tile beside those of the tiles before; p is spoilt."""
+    def remember(self, places: Sequence[int], p: torch.Tensor, at: torch.Tensor) -> None:
+        """Put the strongest weights of a tile p [head, row, source] beside those of the tiles before; p is spoilt."""
         seen, free = p.shape[-1], int(at[0]) + 1
         p[..., free:].masked_fill_(torch.arange(free, seen, device=p.device) > at[:, None], -1)  # no weights
         for n, place in enumerate(places):
@@ -152,8 +165,14 @@ class Statistics:
         means, entropy = {name: self.block_means(self.column(name), at) for name in names}, self.column("entropy")
         means["entropy_low"], means["entropy_high"] = self.block_extremes(entropy, at)
         means["support"], count = self.block_means(entropy.double().exp(), at), self.counts.double()[:, None]
-        return means | {"histogram": self.histogram.cpu() / count, "pooled": self.pooled.cpu() / count}
+        pools = {"histogram": self.histogram, "pooled": self.pooled} | ({"mass": self.masses} if self.kinds else {})
+        return means | {name: pool.cpu() / count for name, pool in pools.items()}
 
     def strongest(self) -> list[torch.Tensor]:
         """(weight, token, source) [head, link] of the largest weights of all rows; fewer where there are fewer."""
         return [torch.stack(column).cpu() for column in zip(*self.top.values(), strict=True)]
+
+
+def between(nearer: torch.Tensor) -> torch.Tensor:
+    """Mass in each bin, from the mass below each edge."""
+    return nearer.diff(dim=-1).clamp(min=0)

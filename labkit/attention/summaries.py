@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from labkit.attention import kernel
+from labkit.attention import fused, kernel, methods
 from labkit.attention.distances import bin_axis, edges
 from labkit.attention.softmax import ELEMENTS, SEAMS, TILE, chosen, inputs, proven
 from labkit.attention.statistics import Statistics
@@ -35,7 +35,7 @@ BLOCKS = {
 
 
 def cost_of(request: Request) -> Cost:
-    """Of a summary, by tiles or by kernels."""
+    """Of a summary by each method; of None as where there is no card, which takes more than the fused passes."""
     spec, sources, heads, rows = request.spec, request.sources, request.heads, request.rows
     block, links = request.options.get("block", 64), request.options.get("links", 0)
     blocks, segments = -(-sources // block), request.options.get("segments")
@@ -44,15 +44,20 @@ def cost_of(request: Request) -> Cost:
     numbers = heads * blocks * (len(BLOCKS) - 2 + len(edges(sources)) - 1 + blocks + kinds)
     # Rotated queries and keys, opened gates; of every row five numbers, and two in float64; pools in float64.
     rotated = request.tokens * (2 * spec.query_heads + spec.kv_heads) * spec.head_dim * request.width
-    scratch = rotated + (40 + 4 * kinds) * heads * rows + 16 * numbers + 40 * heads * links
+    scratch = rotated + 40 * heads * rows + 16 * numbers + 40 * heads * links
     whole, columns = rows == request.tokens, kernel.columns(blocks, kinds)
-    if kernel.chosen(request.options.get("method"), columns, spec.head_dim, whole and not links and request.width == 4):
-        scratch += kernel.scratch(request.group, rows, sources, spec.head_dim, columns, block)
-    else:
-        # What was taken of queries and gates. Of a tile p, ln p and two sums of p in float64.
-        tile = min(request.group * min(rows, TILE) * sources, ELEMENTS)
-        taken = rows * (2 * spec.query_heads + request.group) * spec.head_dim * request.width
-        scratch += taken + 24 * tile
+    exact = whole and not links and request.width == 4
+    match methods.chosen(request.options.get("method"), columns, spec.head_dim, exact):
+        case "kernel":
+            scratch += kernel.scratch(request.group, rows, sources, spec.head_dim, columns, block)
+        case "fused":
+            scratch += fused.scratch(heads, rows, sources, spec.head_dim, block, kinds, links)
+            scratch += 0 if whole else 2 * rows * spec.query_heads * spec.head_dim * request.width
+        case _:
+            # What was taken of queries and gates. Of a tile p, ln p and two sums of p in float64.
+            tile = min(request.group * min(rows, TILE) * sources, ELEMENTS)
+            taken = rows * (2 * spec.query_heads + request.group) * spec.head_dim * request.width
+            scratch += taken + 24 * tile
     return Cost(4 * numbers + 20 * heads * links, scratch, 2.0 * heads * rows * sources * spec.head_dim)
 
 
@@ -83,7 +88,8 @@ def summary(
         segments: a name for every source (for example of the spans of a conversation); adds `mass` by segment.
         sink, local: how many sources at the beginning, and how many up to the reading token, are counted as such.
         method: "tiles" of the map, the reference; "kernel", the same numbers from stock attention kernels (see
-            `attention.kernel`); None takes kernels where they are exact and cheaper: all rows, float32, few blocks.
+            `attention.kernel`); "fused", from two passes in Triton (`attention.fused`). None takes the passes on a card
+            where Triton is installed; kernels where they are exact and cheaper: all rows, float32, few blocks.
 
     Returns:
         Dataset. Means over the rows of each block, (query_head, block): `entropy`, with `entropy_low` and
@@ -101,10 +107,7 @@ def summary(
     x, groups = inputs(run, layer), run.spec.kv_groups(heads)
     options = dict(block=block, sink=sink, local=local, links=links, segments=segments)
     statistics, at = Statistics(heads, groups, len(x.k), **options), torch.tensor(rows) + first
-    if kernel.serves(method, statistics, x.q, x.k, len(rows) == len(run)):
-        kernel.add(statistics, x.q, x.k, first, x.gate)
-    else:
-        statistics.add(x.q[rows], x.k, at, x.gate[rows])
+    methods.fill(statistics, x, rows, first, method)
     attrs = {"rows": text, "block": block} | proven(run, layer, "attention.summary", heads=heads, rows=rows, x=x)
     means, dims = statistics.reduced(at), ("query_head", "block")
     variables = {name: ((*dims, *axes), means[name].float(), quantity) for name, (quantity, axes) in BLOCKS.items()}
@@ -116,8 +119,7 @@ def summary(
         variables |= {"links": (of_link, mass, "pattern"), "link_token": (of_link, token, None)}
         variables["link_source"] = (of_link, source, None)
     if names is not None:
-        mass = statistics.block_means(statistics.column("segments"), at)
-        variables["mass"], coords["segment"] = ((*dims, "segment"), mass.float(), "mass"), names
+        variables["mass"], coords["segment"] = ((*dims, "segment"), means["mass"].float(), "mass"), names
     return label(variables, coords=coords, attrs=attrs)
 
 

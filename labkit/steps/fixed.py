@@ -137,9 +137,9 @@ class Fixed:
 
     def _key(self):
         """What a recording is bound to: while it is the same, the recorded addresses are those of the model now."""
-        held = [part.data_ptr() for layer in self.cache.layers for part in _tensors(layer)]
-        turn = self.lab.scopes.rotation.stack.rotary_emb.inv_freq.data_ptr()
-        return self.lab.scopes.seen, str(self.lab.scaling), turn, held
+        tensors = [part for layer in self.cache.layers for part in _tensors(layer)]
+        turn = self.lab.scopes.rotation.stack.rotary_emb.inv_freq
+        return self.lab.scaling, [self.lab.scopes.seen, turn, *tensors]
 
     def _run(self):
         key = self._key()
@@ -224,4 +224,4 @@ def _tensors(layer):
 
 
 def _same(some, others):
-    return some[0] is others[0] and some[1:] == others[1:]
+    return some[0] == others[0] and all(a is b for a, b in zip(some[1], others[1], strict=True))

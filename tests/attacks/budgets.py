@@ -74,9 +74,10 @@ def warmed(r, lab, n):
 
 def generated(r, lab, n):
     """A prompt and its continuation."""
-    seams, new = r.choice(SEAMS), r.randint(1, 12)
-    planned = lab.plan(tokens=n, want="generate", seams=seams, max_new_tokens=new).peak
-    return f"generate {seams}", lambda: lab.generate(tiny.ids(n), seams=seams, max_new_tokens=new), planned
+    seams, new, rows = r.choice(SEAMS), r.randint(1, 12), r.choice([1, 1, 3])
+    planned = lab.plan(tokens=n, want="generate", seams=seams, max_new_tokens=new, prompts=rows).peak
+    prompts = [tiny.ids(n, seed=row) for row in range(rows)]
+    return f"generate {rows}, {seams}", lambda: lab.generate(prompts, seams=seams, max_new_tokens=new), planned
 
 
 def counted(r, lab, n):

@@ -8,17 +8,21 @@ import functools
 import random
 import sys
 import traceback
+from unittest import mock
 
 import tiny
 import torch
+from tape import Tape
 
 import labkit as lk
 from labkit import edit, stream, yarn
 from labkit.errors import LabError
+from labkit.steps import capture, single
 from tests.attacks import Outcome, attack
 
 FILES = ("/labkit/", "/contextlib.py", "/torch/nn/modules/module.py", "/torch/utils/hooks.py", "/weakref.py")
 IDS = tiny.ids(23, seed=3)
+STEPPED = []  # the cache of the scene that steps
 
 
 class Placed(BaseException):
@@ -96,6 +100,27 @@ def streamed():
     lab()[0].stream(IDS, probes=stream.capture("mixer_out", tokens=[4], layers=[3]), chunk=8)
 
 
+def stepped():
+    """Steps that are recorded, as a card does it, and played back."""
+    made, cache = lab()[0], lab()[0].cache()
+    STEPPED[:] = [cache]
+    with mock.patch.object(single, "refusal", capture.static), mock.patch.object(single, "CudaGraph", Tape):
+        made.trace(IDS[:3], cache=cache)
+        for token in IDS[3:8].tolist():
+            made.step(cache, token, layers=[1], seams=["read"], states=1)
+
+
+def goes_on(made):
+    """Whether the cache of an interrupted scene is refused, or goes on as its tokens say."""
+    for cache in STEPPED:
+        STEPPED.clear()
+        known = made.snapshot(cache).ids
+        after = made.step(cache, 7, layers=[1]).logits
+        cold = made.trace(torch.cat([known, torch.tensor([7])])).logits
+        return bool((after - cold).abs().max() <= 1e-4 * cold.abs().max())
+    return True
+
+
 def right(call, line):
     """What came of one interrupt: the bare model, the lab's next trace, its scopes, its hooks."""
     made, logits, plain = lab()
@@ -118,6 +143,8 @@ def states(made, logits, plain):
     """`{name: whether it is as it should be}`; in the order in which somebody would meet them."""
     found = {"no scope is open": not made.scopes.open and made.scaling == made.native}
     found["the window is the model's own"] = made.window == made.spec.window
+    with contextlib.suppress(LabError):
+        found["a cache that was stepped"] = goes_on(made)
     found["a trace"] = torch.equal(made.trace(IDS).logits, logits)
     found["the bare model"] = torch.equal(made.model(IDS[None]).logits, plain)
     found["no hook is left"] = tiny.hooks(made.model) == []
@@ -125,7 +152,7 @@ def states(made, logits, plain):
     return found
 
 
-SCENES = (edited, scaled, dynamic, bare, traced, generated, streamed)
+SCENES = (edited, scaled, dynamic, bare, traced, generated, streamed, stepped)
 
 
 @attack("interrupts", short=70, long=6000)

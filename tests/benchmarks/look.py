@@ -42,6 +42,50 @@ def summary_growth():
     return {name: [facts[name] for facts in lengths] for name in ("tokens", "seconds", "peak_MiB")}
 
 
+def rows_on_card(
+    device="cuda", *, rows=8192, sources=262_144, heads=24, kv_heads=4, head_dim=256, block=4096, rounds=5
+):
+    """Statistics of a chunk of rows by the fused passes / flash attention of the same rows, on a GPU, in bfloat16.
+
+    The last 8,192 rows of 262,144 tokens of a layer of the 27B, on random queries and keys: seconds, where a
+    whole layer takes a minute. Goals: `ratio` at most 1.0; `linked`, with 64 links and 40 segments, at most 1.3. `error` is of the
+    entropies of two rows, relative, beside the tiles.
+    """
+    import torch
+
+    from labkit.attention import fused
+    from labkit.attention.statistics import Statistics
+
+    make = lambda count, of: torch.randn(count, of, head_dim, device=device, dtype=torch.bfloat16)  # noqa: E731
+    q, k, at = make(rows, heads), make(sources, kv_heads), torch.arange(sources - rows, sources)
+    groups = {n: list(range(n * heads // kv_heads, (n + 1) * heads // kv_heads)) for n in range(kv_heads)}
+    segments = [min(j * 40 // sources, 39) for j in range(sources)]
+    sync = torch.cuda.synchronize if device == "cuda" else lambda: None
+    made = {}
+
+    def ours(name, **options):
+        made[name] = Statistics(range(heads), groups, sources, block=block, **options)
+        fused.add(made[name], q, k, at)
+        sync()
+
+    def flash():
+        queries, keys = (x.transpose(0, 1)[None] for x in (q, k))  # any values cost the same
+        if device == "cuda":  # causal to the lower right, and no copies of keys
+            torch.ops.aten._scaled_dot_product_flash_attention(queries, keys, keys, 0.0, True)
+        else:
+            torch.nn.functional.scaled_dot_product_attention(queries, keys, keys, enable_gqa=True)
+        sync()
+
+    plain = paired(lambda: ours("plain"), flash, rounds=rounds)
+    linked = paired(lambda: ours("linked", links=64, segments=segments), flash, rounds=rounds)
+    pick, tiles = [0, rows - 1], Statistics(range(heads), groups, sources, block=block)
+    tiles.add(q[pick], k, at[pick])
+    exact = tiles.column("entropy")
+    error = float(((made["plain"].column("entropy")[:, pick] - exact) / exact).abs().max())
+    card = torch.cuda.get_device_name() if device == "cuda" else device
+    return dict(card=card) | plain | dict(linked=linked["ratio"], linked_quartiles=linked["quartiles"], error=error)
+
+
 # ------------------------------------------------------------------------------- measured in processes of their own
 
 

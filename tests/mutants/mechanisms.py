@@ -7,6 +7,7 @@ READINGS, RECALL = "labkit/deltanet/readings.py", "labkit/deltanet/card.py"
 SPEC, SOFTMAX, KINDS = "labkit/spec/anatomy.py", "labkit/attention/softmax.py", "labkit/attention/kinds.py"
 STATISTICS, ROWS = "labkit/attention/statistics.py", "labkit/attention/readings.py"
 UNROTATED = "labkit/yarn/unrotated.py"
+FUSED, PASSES = "labkit/attention/fused.py", "labkit/attention/passes.py"
 LOOP = "tests/test_equation.py::test_the_loop_is_the_recurrence_of_transformers"
 STEP = "tests/test_equation.py::test_a_step_applies_the_transition_decay_first"
 REBUILT = "tests/test_equation.py::test_rows_rebuild_reads_and_a_backward_row_is_a_row"
@@ -15,6 +16,8 @@ FORMS = "tests/test_deltanet.py::test_the_implied_map_rebuilds_the_reads_from_wh
 STATES = "tests/test_deltanet.py::test_states_stand_at_their_tokens"
 EAGER = "tests/test_attention.py::test_pattern_equals_eager_attention"
 DENSE = "tests/test_attention_summaries.py::test_every_statistic_is_that_of_the_dense_map"
+PLAIN = "tests/test_attention_fused.py::test_plain_tiles_say_the_same"
+RAGGED = "tests/test_attention_fused.py::test_every_statistic_of_the_passes_is_that_of_the_dense_map[ragged]"
 BUILT = "tests/test_attention_heads.py::test_every_score_of_heads_that_were_built"
 ADDED = "tests/test_attention_heads.py::test_a_contribution_is_the_norm_of_what_the_source_adds"
 TURNED = "tests/test_yarn.py::test_dynamic_scaling_keeps_keys_that_can_be_turned"
@@ -64,6 +67,18 @@ MUTANTS = [
         "(q.float() * mean)",
         "tests/test_attention_summaries.py::test_stock_kernels_say_what_the_dense_map_says",
     ),
+    Mutant(PASSES, "distance += rows * (t - j).to", "distance += rows * (j - t).to", PLAIN),
+    Mutant(PASSES, "tl.arange(0, BN))[None, :] <= t[:, None]", "tl.arange(0, BN))[None, :] < t[:, None]", RAGGED),
+    Mutant(PASSES, "(back >= 0) & (source < stop)", "(back > 0) & (source < stop)", RAGGED),
+    Mutant(PASSES, "last, j0 = t1 + 1, t0 * 0", "last, j0 = t1 // block * block, t0 * 0", RAGGED),
+    Mutant(PASSES, "p = tl.exp2(s * scale - level[:, None])", "p = tl.exp2(s * scale)", PLAIN),
+    Mutant(PASSES, "(h + z * (m - high)) * less", "h * less", RAGGED),
+    Mutant(PASSES, "whole = (t0 + 1) // BN * BN", "whole = (t0 + BN) // BN * BN", RAGGED),
+    Mutant(PASSES, "tl.load(UNTIL + j0))", "free)", PLAIN),
+    Mutant(PASSES, "(1 << far) - 1, local)", "(1 << far) - 1, 0)", PLAIN),
+    Mutant(PASSES, "(distance + 1).to(tl.float64)", "(distance + 2).to(tl.float64)", RAGGED),
+    Mutant(FUSED, "key_head[place] for place in", "heads[place] % 2 for place in", RAGGED),
+    Mutant(FUSED, "place % down == 0", "torch.arange(len(at)) % down == 0", PLAIN),
     Mutant(UNROTATED, "rotated / (cos**2 + sin**2)", "rotated / (cos**2 + sin**2).sqrt()", NORM),
     Mutant(UNROTATED, "rotary.rotate(keys.float(), cos, -sin)", "rotary.rotate(keys.float(), cos, sin)", TURNED),
     Mutant(UNROTATED, "[self.position_ids, position_ids], -1)", "[position_ids, self.position_ids], -1)", TURNED),

@@ -18,11 +18,11 @@ MUTANTS = [
     Mutant(FIXED, "self.row.fill_(self.kept % self.most)", "self.row.fill_(0)", SAME),
     Mutant(FIXED, "layer.advance(1)", "layer.advance(0)", SAME),
     Mutant(FIXED, "cache.reads.update({at: count - cache.reads[at] for at, count in reads.items()})", "pass", SAME),
-    Mutant(FIXED, "str(self.lab.scaling), turn, held", "str(self.lab.scaling), turn", ANEW),
+    Mutant(FIXED, "[self.lab.scopes.seen, turn, *tensors]", "[self.lab.scopes.seen, turn]", ANEW),
     Mutant(
         FIXED,
-        "return self.lab.scopes.seen, str(self.lab.scaling), turn, held",
-        "return None, held",
+        "return self.lab.scaling, [self.lab.scopes.seen, turn, *tensors]",
+        "return None, tensors",
         "tests/test_steps.py::test_a_recording_is_bound_to_the_frequencies",
     ),
     Mutant(

@@ -4,10 +4,25 @@ import torch
 from torch.nn.attention.bias import causal_lower_right
 
 from labkit import attention, deltanet
-from tests.benchmarks.card import Goal, check
+from tests.benchmarks.card import Goal, Skip, check
+from tests.benchmarks.look import rows_on_card
 
+ROUNDED = {"ratio": ("ratio", "quartiles"), "full": ("linked", "linked_quartiles")}
 SEAMS = ["q", "k", "v", "gate", "gated"]
 GOALS = (Goal("ratio", 1.0), Goal("full", 1.3))
+
+
+@check(seconds=5, room=4, goals=GOALS)
+def summary_rows(bench):
+    """Summary of the last 8,192 rows of 262,144 tokens / flash attention of them; `full` with links, segments."""
+    if bench.device.type != "cuda":
+        raise Skip("the fused passes run on a card, or in Triton's interpreter (tests/test_attention_fused.py)")
+    facts = rows_on_card()
+    numbers = {}
+    for name, (median, quartiles) in ROUNDED.items():
+        low, high = facts[quartiles]
+        numbers[name] = dict(median=facts[median], low=low, high=high, rounds=facts["rounds"])
+    return numbers | {"error": facts["error"]}, {"tokens": 262_144, "rows": 8192}
 
 
 @check(seconds=8, room=6, of="period", goals=GOALS)

@@ -17,6 +17,7 @@ class Bench:
 
     def __init__(self, device: str, *, dry: bool = False):
         self.device, self.dry = torch.device(device), dry
+        self.card = torch.cuda.get_device_name() if self.device.type == "cuda" else ""
         self.chunk, self.block = (16, 8) if dry else (8192, 4096)
         self.capture = True if self.device.type == "cuda" else None  # of steps: demanded where there is a card
 

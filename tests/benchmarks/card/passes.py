@@ -1,10 +1,9 @@
 """Tracing, prefill and long prompts: what looking adds to the pass."""
 
-import labkit
 from labkit import attention, deltanet, yarn
 from labkit.spec import GPUS
 from labkit.spec.compute import prefill_seconds
-from tests.benchmarks.card import Goal, Skip, check
+from tests.benchmarks.card import Goal, check, models
 from tests.benchmarks.card.bench import milliseconds, per_second, two
 
 
@@ -71,15 +70,14 @@ def probes(bench):
 @check(seconds=90, room=16, of="27B")
 def attentions(bench):
     """Plain prefill of 65,536 tokens with `attention="flash"` / with "sdpa", as transformers computes it."""
-    lab, ids = bench.big, bench.ids(bench.big, 65_536)
-    own, times = lab.backend.attention, {}
+    lab, ids, times = bench.big, bench.ids(bench.big, 65_536), {}
     try:
         for name in ("sdpa", "flash"):
-            lab = attending(lab, name)
-            bench.prefill(lab, ids[: 2 * bench.chunk])
-            times[name] = [bench.seconds(lambda: bench.prefill(lab, ids))]  # noqa: B023
+            chosen = models.wrapped(lab.model, lab.name, name)
+            bench.prefill(chosen, ids[: 2 * bench.chunk])
+            times[name] = [bench.seconds(lambda: bench.prefill(lab, ids))]
     finally:
-        attending(lab, own)
+        models.wrapped(lab.model, lab.name)
     numbers = {"ratio": bench.ratio(times["flash"], times["sdpa"])}
     return numbers | {f"{name}_s": taken[0] for name, taken in times.items()}, {"tokens": len(ids)}
 
@@ -135,16 +133,6 @@ def _long(bench, lab, tokens, probes):
     stream(ids[: 2 * bench.chunk])
     high = bench.peak(lambda: took.append(bench.seconds(lambda: stream(ids))))
     numbers = dict(seconds=took[0], tokens_per_s=len(ids) / took[0], peak_GiB=high)
-    name = "" if bench.device.type != "cuda" else labkit.zoo.backend.device_name(bench.device)
-    bounds = [prefill_seconds(lab.spec, len(ids), gpu) for gpu in GPUS if gpu in name]
+    bounds = [prefill_seconds(lab.spec, len(ids), gpu) for gpu in GPUS if gpu in bench.card]
     numbers |= {"of_bound": bounds[0] / took[0]} if bounds else {}
     return numbers, {"tokens": len(ids), "chunk": bench.chunk}
-
-
-def attending(lab, name: str):
-    """A lab around the same model whose attention layers run the kernel of this name."""
-    import inspect
-
-    if "attention" not in inspect.signature(labkit.wrap).parameters:
-        raise Skip("labkit.wrap takes no attention= yet")
-    return labkit.wrap(lab.model, name=lab.name, attention=name)
