@@ -155,6 +155,7 @@ def test_rivals_take_turns_after_a_warm_up_and_ratios_are_paired(monkeypatch):
 
 TIMED = {  # seconds of the rivals of a check, and what it must make of them
     "trace": (dict(traced=3.0, plain=2.0), dict(ratio=1.5, traced_ms=3000.0)),
+    "trace_deep": (dict(traced=3.0, plain=2.0), dict(ratio=1.5)),
     "trace_few": (dict(plain=2.0, resid_post=3.0, one_seam=5.0), dict(resid_post=1.5, one_seam=2.5)),
     "probes": (dict(plain=2.0, light=3.0, watched=5.0), dict(ratio=1.5, watched=2.5, light_tokens_per_s=32 / 3)),
     "kv_host": (dict(host=3.0, card=2.0), dict(ratio=1.5, host_tokens_per_s=32 / 3)),
@@ -219,10 +220,10 @@ def test_a_row_holds_what_each_version_measured_and_no_more():
         {**line("0.8", "spectrum", {}), "error": "OutOfMemoryError: x"},
     ]
     del lines[-1]["numbers"]
-    made = table.card_table(lines, checks(), "0.9").splitlines()
+    made = table.card_table(lines, [one for one in checks() if one.goals], "0.9", "small").splitlines()
     rows = {row.split(" | ")[0].strip("| "): row.split(" | ")[1:] for row in made if row.startswith("|")}
     at = lambda name: rows[KNOWN[name].about.rstrip(".")]  # noqa: E731
-    assert made[0] == "| some card, 27B shape, seeded weights | labkit 0.8, 2026-01-02 | labkit 0.9 | goal |"
+    assert made[0] == "| some card, small | labkit 0.8, 2026-01-02 | labkit 0.9 | goal |"
     assert at("trace") == ["1.23", "not measured", "≤ 1.05 |"]
     assert at("decode") == ["1.5, all 40.2 tokens/s", "not measured", "≤ 1.1, all ≥ 45 tokens/s |"]
     assert at("laws") == ["3 of 5", "not measured", "all |"]

@@ -47,9 +47,9 @@ def rows_on_card(
 ):
     """Statistics of a chunk of rows by the fused passes / flash attention of the same rows, on a GPU, in bfloat16.
 
-    The last 8,192 rows of 262,144 tokens of a layer of the 27B, on random queries and keys: seconds, where a
-    whole layer takes a minute. Goals: `ratio` at most 1.0; `linked`, with 64 links and 40 segments, at most 1.3. `error` is of the
-    entropies of two rows, relative, beside the tiles.
+    The last 8,192 rows of 262,144 tokens of a layer of the 27B, on random queries and keys: seconds, where a whole
+    layer takes a minute. Goals: `ratio` at most 1.0; `linked`, with 64 links and 40 segments, at most 1.3. `error` is
+    of the entropies of two rows, relative, beside the tiles.
     """
     import torch
 

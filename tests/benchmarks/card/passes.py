@@ -1,10 +1,19 @@
 """Tracing, prefill and long prompts: what looking adds to the pass."""
 
+import tiny
+
 from labkit import attention, deltanet, yarn
 from labkit.spec import GPUS
 from labkit.spec.compute import prefill_seconds
 from tests.benchmarks.card import Goal, check, models
 from tests.benchmarks.card.bench import milliseconds, per_second, two
+
+DEEP = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=64, layer_types=None)  # no arithmetic to speak of
+DEEP |= dict(num_attention_heads=4, num_key_value_heads=2, head_dim=8)
+DEEP |= dict(linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=8, linear_value_head_dim=8)
+DEEP |= dict(
+    rope_parameters=dict(rope_type="default", rope_theta=1e7, partial_rotary_factor=0.5, mrope_section=[1, 1, 0])
+)
 
 
 @check(seconds=12, room=10, of="27B", goals=(Goal("ratio", 1.05),))
@@ -32,6 +41,18 @@ def trace_few(bench):
     )
     numbers = {name: bench.ratio(times[name], times["plain"]) for name in ("resid_post", "one_seam")}
     return numbers | {"plain_ms": milliseconds(times["plain"])}, {"tokens": len(ids)}
+
+
+@check(seconds=15, room=1, goals=(Goal("ratio", 1.15),), card=False, dtype="float32")
+def trace_deep(bench):
+    """A trace of all seams of 64 layers of width 32 at 64 tokens / the plain pass: what hooks cost alone."""
+    sizes = DEEP | ({"num_hidden_layers": 8} if bench.dry else {})
+    lab = tiny.make_lab(tiny.model(**sizes).to(bench.device), "deep")
+    ids = tiny.ids(64)
+    times = bench.rivals(31, traced=lambda: lab.trace(ids), plain=lambda: bench.forward(lab, ids))
+    numbers = {f"{name}_ms": milliseconds(taken) for name, taken in times.items()}
+    sizes = {"tokens": len(ids), "layers": lab.spec.layers, "hidden": lab.spec.hidden}
+    return {"ratio": bench.ratio(times["traced"], times["plain"])} | numbers, sizes
 
 
 def _traced(bench, rounds, **options):

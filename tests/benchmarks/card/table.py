@@ -35,14 +35,18 @@ def placed(text: str, table: str) -> str:
 
 def rendered(folder: pathlib.Path = RESULTS) -> str:
     """The tables: the card beside the goals, and the tools beside each other on a CPU."""
-    parts = [card_table(read(folder / f"{CARD}.jsonl"), checks(), labkit.__version__)]
+    known, version = [one for one in checks() if one.goals], labkit.__version__
+    shape = "27B shape, seeded weights"
+    parts = [card_table(read(folder / f"{CARD}.jsonl"), [one for one in known if one.card], version, shape)]
     if (folder / "cpu.jsonl").exists():
-        parts += peers_table([line for line in read(folder / "cpu.jsonl") if line["check"] == "peers"])
+        lines = read(folder / "cpu.jsonl")
+        parts += [card_table(lines, [one for one in known if not one.card], version, "small random models")]
+        parts += peers_table([line for line in lines if line["check"] == "peers"])
     return "\n\n".join(parts)
 
 
-def card_table(lines: list[dict], known: list[Check], current: str) -> str:
-    """One row for each check with a goal: what each version of labkit measured, and the goal."""
+def card_table(lines: list[dict], known: list[Check], current: str, shape: str) -> str:
+    """One row for each check, which has a goal: what each version of labkit measured, and the goal."""
     columns = {}
     for line in lines:
         columns.setdefault(line["labkit"], {})[line["check"]] = line  # the last line of a check counts
@@ -54,10 +58,9 @@ def card_table(lines: list[dict], known: list[Check], current: str) -> str:
     rows = [
         [one.about.rstrip("."), *(cell(one, found.get(one.name)) for found in columns.values()), goals(one)]
         for one in known
-        if one.goals and one.card
     ]
     table = [
-        [f"{lines[0]['card']}, 27B shape, seeded weights", *heads, "goal"],
+        [f"{lines[0]['card']}, {shape}", *heads, "goal"],
         ["---"] * (len(heads) + 2),
         *rows,
     ]
