@@ -1,4 +1,4 @@
-"""The `labkit` command: what a model costs, what a session could reuse, whether the installed packages are sound.
+"""The `labkit` command: what a model costs, which cards hold it, what a session could reuse, whether the packages work.
 
 Anything heavy is imported by the subcommand that needs it, so that `labkit --help` answers at once.
 """
@@ -54,6 +54,15 @@ def _parser():
     plan.add_argument("--quantize", help="nf4, int4, int8 or fp8; default: none")
     plan.set_defaults(run=_plan)
 
+    text = "which contexts fit cards of 24 to 141 GB, by how the weights are stored, and beside which probes"
+    fit = commands.add_parser("fit", help=text, description=text)
+    fit.add_argument("model", metavar="MODEL", nargs="?", help="as for plan")
+    fit.add_argument("--gpu", action="append", help="a card, again for more; default: one each of 24 to 141 GB")
+    fit.add_argument("--dtype", default="bfloat16", help="of weights, activations and keys; default: %(default)s")
+    fit.add_argument("--chunk", type=int, default=2048, metavar="N", help="tokens of a chunk; default: %(default)s")
+    fit.add_argument("--tokens", type=int, metavar="N", help="at most so many; default: four windows")
+    fit.set_defaults(run=_fit)
+
     text = "what of a recorded session's cache could be used again, under both policies of thinking"
     reuse = commands.add_parser("reuse", help=text, description=text)
     reuse.add_argument("session", metavar="SESSION", help=SESSION)
@@ -72,13 +81,25 @@ def _doctor(words):
 
 
 def _plan(options):
-    from labkit import spec
-
-    model = options.model or os.environ.get("LABKIT_MODEL") or "nano"
-    anatomy = spec.read(pathlib.Path(__file__).parent / "nano" if model == "nano" else model)
+    anatomy = _anatomy(options.model)
     card = anatomy.card(tokens=options.tokens, gpu=options.gpu, dtype=options.dtype, quantize=options.quantize)
     print(anatomy, card, sep="\n\n")
     return 0
+
+
+def _fit(options):
+    from labkit import plan
+
+    asked = dict(dtype=options.dtype, chunk=options.chunk, most=options.tokens)
+    print(plan.fit(_anatomy(options.model), cards=options.gpu or plan.CARDS, **asked))
+    return 0
+
+
+def _anatomy(model):
+    from labkit import spec
+
+    model = model or os.environ.get("LABKIT_MODEL") or "nano"
+    return spec.read(pathlib.Path(__file__).parent / "nano" if model == "nano" else model)
 
 
 def _reuse(options):

@@ -12,7 +12,7 @@ import torch
 import transformers
 from torch.nn.modules import module as torch_module
 
-import labkit.families.kernels as kernels
+from labkit import kernels
 from labkit.families import Family
 from labkit.fingerprint import flat
 from labkit.identity import Identity
@@ -124,15 +124,17 @@ class Watched:
 
     def identity(self, name: str, dtype: torch.dtype) -> Identity:
         """The identity of the model as it was at the last `look`, without edits and scaling."""
-        config, computed = self.stack.config, kernels.resolved(self.family)
+        config, computed = self.stack.config, kernels.running(self.family, self.stack)
         attention, experts = config._attn_implementation, getattr(config, "_experts_implementation", None)
-        key = (name, dtype, tuple(computed.values()), attention, experts, self._switches(), self.hooks())
+        device = next(weight.device.type for weight, *_ in self._hashes.values())
+        rounded = kernels.float32_as(device)
+        told = f" on {device}" + ("" if rounded == "ieee" else kernels.TOLD + rounded)
+        key = (name, dtype, tuple(computed.values()), told, attention, experts, self._switches(), self.hooks())
         if self._made is None or self._made[0] != key:
             hashed = hashlib.sha256(self._structure)
             for path, (*_, part) in sorted(self._hashes.items()):
                 hashed.update(path.encode() + part)
             *_, switches, hooks = key
-            device = next(weight.device.type for weight, *_ in self._hashes.values())
             parts = {**computed, "attention": attention} | ({"experts": experts} if experts else {})
             self._made = (
                 key,
@@ -142,7 +144,7 @@ class Watched:
                     adapters=switches,
                     hooks=hooks,
                     dtype=str(dtype).removeprefix("torch."),
-                    kernels=", ".join(f"{part} {kernel}" for part, kernel in parts.items()) + f" on {device}",
+                    kernels=", ".join(f"{part} {kernel}" for part, kernel in parts.items()) + told,
                     versions=VERSIONS,
                 ),
             )

@@ -250,3 +250,52 @@ def test_room_is_asked_for_in_tokens(lab, monkeypatch):
     with pytest.raises(BudgetError, match="(?s)lab.cache of 512 tokens.*256.00 KiB.*a small machine"):
         lab.cache(room=512)
     assert lab.cache(room=511).get_seq_length() == 0 and hybrid.grown(1) == BLOCK
+
+
+# -------------------------------------------------------------------------------------------------------- host memory
+
+
+@pytest.mark.parametrize("layers", [["full_attention"] * n for n in (1, 2, 3, 5)])
+@pytest.mark.parametrize("room", [None, 300])
+def test_keys_that_rest_in_host_memory_give_the_same_bits(layers, room):
+    types = [kind for each in layers for kind in ("linear_attention", each)]
+    lab = tiny.make_lab(tiny.model(num_hidden_layers=len(types), layer_types=types))
+    here, away = lab.cache(room=room), lab.cache(room=room, offloading=True)
+    sizes = [40, 1, 60, 7, 1, 1, 30]
+    assert torch.equal(fed(lab, here, sizes), fed(lab, away, sizes))
+    for layer in lab.spec.attention_layers:
+        for name in ("keys", "values"):
+            assert torch.equal(getattr(here.layers[layer], name), getattr(away.layers[layer], name))
+
+
+@pytest.mark.parametrize("way", ["trace", *("crop", "batch_repeat_interleave", "reorder_cache", "reset")])
+def test_what_changes_an_offloaded_cache_is_seen_on_the_device(lab, way):
+    here, away = lab.cache(room=200), lab.cache(room=200, offloading=True)
+    options = dict(crop=(-4,), batch_repeat_interleave=(1,), reorder_cache=(torch.tensor([0]),), reset=())
+    logits = []
+    for cache in (here, away):
+        lab.trace(IDS[:40], cache=cache)
+        snap = lab.snapshot(cache)
+        kept = {layer: part.clone() for layer, part in snap.keys.items()}
+        for layer in lab.spec.attention_layers if way != "trace" else ():
+            getattr(cache.layers[layer], way)(*options[way])
+        twin = copy.deepcopy(cache)
+        logits.append([fed(lab, each, [9, 1]) for each in (cache, twin, lab.restore(snap))])
+        assert all(torch.equal(snap.keys[layer], part) for layer, part in kept.items())
+    assert all(map(torch.equal, *logits))
+
+
+def test_only_new_tokens_go_back_and_only_earlier_ones_come(lab, monkeypatch):
+    """Bytes that cross, counted in tokens: of five layers each is brought once a pass; a layer's new tokens go back."""
+    moved, plain = [], hybrid.host._copy
+    monkeypatch.setattr(hybrid.host, "_copy", lambda a, b: moved.append(a.shape[2]) or plain(a, b))
+    types = ["linear_attention"] + ["full_attention"] * 5
+    lab = tiny.make_lab(tiny.model(num_hidden_layers=6, layer_types=types))
+    cache = lab.cache(room=200, offloading=True)
+    lab.trace(IDS[:64], cache=cache)
+    moved.clear()
+    lab.trace(IDS[64:70], cache=cache)
+    assert sorted(moved) == [6] * 10 + [64] * 8 + [70] * 2, "the last place serves the first layer of the next pass"
+    moved.clear()
+    lab.trace(IDS[70:71], cache=cache)
+    assert moved.count(1) == 10 and len(moved) == 20

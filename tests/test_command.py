@@ -27,9 +27,10 @@ BEGIN = "from labkit.__main__ import main"
         "import labkit, labkit.errors, labkit.notation; dir(labkit)",
         f"{BEGIN}\ntry: main(['--help'])\nexcept SystemExit: pass",
         f"{BEGIN}\ntry: main(['plan', '--help'])\nexcept SystemExit: pass",
+        f"{BEGIN}\ntry: main(['fit', '--help'])\nexcept SystemExit: pass",
         f"{BEGIN}\nassert main(['plan', {str(CONFIG)!r}, '--tokens', '1000']) == 0",
     ],
-    ids=["import labkit", "--help", "plan --help", "plan"],
+    ids=["import labkit", "--help", "plan --help", "fit --help", "plan"],
 )
 def test_nothing_heavy_is_imported(code):
     code += f"\nimport json, sys\nprint(json.dumps([name for name in {HEAVY} if name in sys.modules]))"

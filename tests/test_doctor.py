@@ -18,7 +18,6 @@ from labkit.doctor import edits, masks, memory, seams, stack
 from labkit.doctor.sample import SIZES, Sample, build, far
 from labkit.families import FAMILIES
 from labkit.trace import Pass
-from labkit.zoo import backend
 
 
 @pytest.fixture(scope="module")
@@ -141,14 +140,28 @@ def test_old_python(monkeypatch):
     assert stack.versions(None).status == "fail"
 
 
-def test_fast_kernels_without_a_gpu(monkeypatch):
-    fast = {"qwen3_5": {"chunk": "torch", "conv": "torch"}, "qwen3_5_moe": {"chunk": "fla", "conv": "torch"}}
-    monkeypatch.setattr(backend, "resolved", lambda family: fast[family.name])
-    for gpu, status in ((False, "warn"), (True, "ok")):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
-        verdict = stack.kernels(None)
-        assert verdict.status == status
-        assert verdict.detail.startswith("chunk torch, conv torch, chunk fla; ")
+@pytest.mark.parametrize(
+    ("gpu", "conv", "chunk", "status", "said"),
+    [
+        (
+            False,
+            "torch",
+            "torch",
+            "ok",
+            "all PyTorch's reference; no GPU, so the reference computes, and fast packages",
+        ),
+        (False, "torch", "fla", "ok", "chunk fla; no GPU, so the reference computes, and fla would compute on a GPU"),
+        (True, "torch", "torch", "warn", "all PyTorch's reference; a GPU is faster with fla-core and causal-conv1d"),
+        (True, "torch", "fla", "warn", "chunk torch, conv torch, chunk fla; a GPU is faster with causal-conv1d"),
+        (True, "causal_conv1d", "fla", "ok", "chunk fla; float32 and what they cannot do is left to the reference"),
+    ],
+)
+def test_fast_kernels_matter_with_a_gpu_alone(gpu, conv, chunk, status, said, monkeypatch):
+    found = {"qwen3_5": {"chunk": "torch", "conv": conv}, "qwen3_5_moe": {"chunk": chunk, "conv": conv}}
+    monkeypatch.setattr(stack, "installed", lambda family: found[family.name])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    verdict = stack.kernels(None)
+    assert verdict.status == status and said in verdict.detail
 
 
 def test_no_browser(monkeypatch):

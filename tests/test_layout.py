@@ -18,6 +18,7 @@ RANKS = [
     ("notation",),
     ("decoding", "folders", "progress", "prompts", "rotary", "stats", "tables", "terminal"),
     ("families",),
+    ("kernels",),
     ("nano",),
     ("spec", "thinking", "fingerprint", "identity"),
     ("hooks", "watched"),

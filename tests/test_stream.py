@@ -1,6 +1,8 @@
 """Streaming: equal to one-shot readings, independent of the chunk, resumable after a stop at any place."""
 
 import json
+import re
+import threading
 
 import pytest
 import tiny
@@ -9,6 +11,7 @@ import xarray
 
 from labkit import deltanet, edit, stream
 from labkit.errors import InputError, LayerError
+from labkit.stream import store
 
 IDS = tiny.ids(300)
 
@@ -215,6 +218,87 @@ def test_rows_are_proven_against_the_model(lab):
 def test_a_block_holds_a_token():
     with pytest.raises(InputError, match="(?s)block out of range.*1 or more"):
         deltanet.gates(block=0)
+
+
+# ----------------------------------------------------------------------------------------------------- long runs
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_keys_that_rest_in_host_memory_give_the_identical_dataset(lab, tmp_path, monkeypatch, resumed):
+    made, whole = lab.cache, lab.stream(IDS, probes=probes(), chunk=64)
+    monkeypatch.setattr(lab, "cache", lambda **options: made(**options | {"offloading": True}))
+    if resumed:
+        handle = lab.model.model.layers[3].mlp.register_forward_hook(stopping_at(3))
+        with pytest.raises(stream.Interrupted):
+            lab.stream(IDS, probes=probes(), chunk=64, checkpoint=tmp_path, every=2)
+        handle.remove()
+    assert lab.stream(IDS, probes=probes(), chunk=64, checkpoint=tmp_path, every=2).identical(whole)
+
+
+def stopping_at(call, error=KeyboardInterrupt):
+    """A hook that raises when it is called for the time after `call`."""
+    calls = []
+
+    def stop(*_):
+        calls.append(1)
+        if len(calls) > call:
+            raise error
+
+    return stop
+
+
+def test_a_checkpoint_is_written_while_the_next_chunk_is_computed(lab, tmp_path, monkeypatch):
+    """The writer waits here for a pass that begins after it: in one thread this would never end."""
+    write, passes, begun = store.folders.write_tensors, [0], []
+    ran = threading.Condition()
+
+    def waiting(path, tensors):
+        before = passes[0]
+        begun.append(threading.current_thread())
+        with ran:
+            if path.name.startswith("kv") and before < 5:
+                assert ran.wait_for(lambda: passes[0] > before, 20)
+        return write(path, tensors)
+
+    def count(*_):
+        with ran:
+            passes[0] += 1
+            ran.notify_all()
+
+    monkeypatch.setattr(store.folders, "write_tensors", waiting)
+    whole = lab.stream(IDS, probes=probes(), chunk=64)
+    handle = lab.model.model.layers[0].register_forward_pre_hook(count)
+    written = lab.stream(IDS, probes=probes(), chunk=64, checkpoint=tmp_path, every=2)
+    handle.remove()
+    assert written.identical(whole) and threading.main_thread() not in begun and passes == [5]
+    assert lab.stream(IDS, probes=probes(), chunk=64, checkpoint=tmp_path, every=2).identical(whole)
+    assert not [t for t in threading.enumerate() if t.name.startswith("labkit-checkpoint")], "it ends with the stream"
+
+
+def test_a_write_that_fails_is_told_with_what_is_finished(lab, tmp_path, monkeypatch):
+    failing = lambda path, tensors: (_ for _ in ()).throw(OSError(28, "No space left on device"))  # noqa: E731
+    write = store.folders.write_tensors
+    monkeypatch.setattr(store.folders, "write_tensors", failing)
+    with pytest.raises(stream.Unwritten, match="(?s)could not be written.*No space left") as error:
+        lab.stream(IDS, probes=probes(), chunk=64, checkpoint=tmp_path, every=2)
+    assert 128 <= error.value.dataset.attrs["tokens"] <= 256, "before the checkpoint after that"
+    assert error.value.dataset.keep.sizes["block"] == error.value.dataset.attrs["tokens"] // 64
+    monkeypatch.setattr(store.folders, "write_tensors", write)
+    whole = lab.stream(IDS, probes=probes(), chunk=64)
+    assert lab.stream(IDS, probes=probes(), chunk=64, checkpoint=tmp_path).identical(whole)
+
+
+def test_the_bar_tells_speed_and_time_left_also_of_a_resumed_run(lab, tmp_path, capsys):
+    handle = lab.model.model.layers[3].mlp.register_forward_hook(stopping_at(3))
+    with pytest.raises(stream.Interrupted):
+        lab.stream(IDS, probes=probes(), chunk=64, checkpoint=tmp_path, every=2, progress=True)
+    handle.remove()
+    first = capsys.readouterr().err
+    lab.stream(IDS, probes=probes(), chunk=64, checkpoint=tmp_path, every=2, progress=True)
+    second = capsys.readouterr().err
+    for shown, done in ((first, "0.00/300"), (second, "192/300")):
+        assert done in shown and re.search(r"stream: .*\[\d\d:\d\d<\d\d:\d\d, +[\d.]+k?tok/s\]", shown), shown
+    assert "0.00/300" not in second and "300/300" in second
 
 
 # ------------------------------------------------------------------------------------------------------------ capture

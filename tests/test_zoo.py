@@ -132,13 +132,13 @@ def test_plain_loading_needs_no_accelerate(folder, model, monkeypatch):
 
 
 def test_a_failed_load_changes_no_kernel(folder, monkeypatch):
-    from labkit.zoo import backend
+    from labkit.kernels import bound
 
-    monkeypatch.setattr(backend, "_installed", {})
+    monkeypatch.setattr(bound, "_forced", {})
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(CheckpointError):
         lk.load(folder, backend="torch")
-    assert not backend._installed
+    assert not bound._forced
 
 
 def test_a_cpu_without_room_for_float32_keeps_the_stored_dtype(tmp_path, monkeypatch):

@@ -64,7 +64,9 @@ def model(seed=0, dtype=None, experts=False, **changes):
             weight.add_(0.2 * torch.randn(weight.shape, generator=generator))
         else:
             weight.copy_(torch.randn(weight.shape, generator=generator) * (1.5 / weight.shape[-1] ** 0.5))
-    return built.to(dtype or torch.float32)
+    for weight in built.parameters():  # as `from_pretrained` does: the rotary frequencies stay float32
+        weight.data = weight.to(dtype or torch.float32)
+    return built
 
 
 def ids(length, seed=0, vocab=SIZES["vocab_size"]):

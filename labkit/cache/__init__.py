@@ -7,8 +7,8 @@ wrong. Going back therefore means to keep a snapshot at the place to go back to.
 Keys and values are appended and never overwritten, so old views stay valid and snapshots share them; convolution
 windows and recurrent states are updated in place, so snapshots clone them.
 
-In this folder: `blocks` (keys and values in buffers with room), `book` (the cache and what it knows of itself),
-`snapshots` (keep, continue, fork).
+In this folder: `blocks` (keys and values in buffers with room), `host` (the same in host memory), `book` (the cache
+and what it knows of itself), `snapshots` (keep, continue, fork).
 """
 
 from labkit.cache.blocks import BLOCK, Blocks, grown

@@ -69,6 +69,10 @@ class Blocks(DynamicLayer):
 
         Their addresses stay until a pass needs more room, or `reserve` is asked for more. What nobody wrote is zero.
         """
+        return self.resting()
+
+    def resting(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The buffers as they are, without waiting for copies that are on their way."""
         return self._keys[0], self._values[0]
 
     def advance(self, tokens: int) -> None:
@@ -85,7 +89,7 @@ class Blocks(DynamicLayer):
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Take over dtype and device; no room yet."""
         self.dtype, self.device = key_states.dtype, key_states.device
-        self.keys, self.values = (_empty(states, 0) for states in (key_states, value_states))
+        self.keys, self.values = (self.made(states, 0) for states in (key_states, value_states))
         self.is_initialized = True
 
     def update(
@@ -99,47 +103,57 @@ class Blocks(DynamicLayer):
             return self.buffers()
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        if not all(map(_fits, (self._keys, self._values), new)):
+        if not all(
+            fits(buffer, states) and buffer.device == states.device
+            for buffer, states in zip(self.resting(), new, strict=True)
+        ):
             return super().update(*new)  # by concatenation, with its errors
-        length = self.length + key_states.shape[-2]
+        first, last = self.length, self.length + key_states.shape[-2]
+        self.expect(last - first)
+        for buffer, states in zip(self.resting(), new, strict=True):
+            buffer[:, :, first:last].copy_(states)
+        self.advance(last - first)
+        return self.keys, self.values
+
+    def expect(self, tokens: int) -> None:
+        """Make room for so many more tokens, and for some to come where nobody said how many there will be."""
+        length = self.length + tokens
         if self.room < length:
             exact = not self.length or self.reserved >= length
             self._make_room(max(length, self.reserved) if exact else grown(length))
-        for (buffer, held), states in zip((self._keys, self._values), new, strict=True):
-            buffer[:, :, held:length].copy_(states)
-        self.advance(key_states.shape[-2])
-        return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        """As transformers'."""
+        return self.length
 
     def reset(self) -> None:
         """Forget everything, also what was reserved."""
         super().reset()
         self.reserved = 0
 
+    def made(self, like: torch.Tensor, room: int) -> torch.Tensor:
+        """A buffer [batch, kv_head, room, head_dim] for such tensors, all zero."""
+        return like.new_zeros((*like.shape[:2], room, like.shape[-1]))
+
     def _make_room(self, tokens):
         """Replace what is smaller; the contents stay, so an interrupt between the two does not matter."""
         if self._keys[0].shape[-2] < tokens:
-            self._keys = _moved(*self._keys, tokens)
+            self._keys = self._moved(*self._keys, tokens)
         if self._values[0].shape[-2] < tokens:
-            self._values = _moved(*self._values, tokens)
+            self._values = self._moved(*self._values, tokens)
+
+    def _moved(self, buffer, length, room):
+        larger = self.made(buffer, room)
+        larger[:, :, :length].copy_(buffer[:, :, :length])
+        return larger, length
+
+
+def fits(buffer: torch.Tensor, states: torch.Tensor) -> bool:
+    """Whether new tokens can be written: of the same rows, heads and kind, and outside a graph that needs the old."""
+    same = buffer.shape[:2] == states.shape[:2] and buffer.shape[-1] == states.shape[-1]
+    same = same and buffer.dtype == states.dtype
+    return same and not (torch.is_grad_enabled() and (states.requires_grad or buffer.requires_grad))
 
 
 def _held(part):
     return None if part is None else part[0][:, :, : part[1]]
-
-
-def _empty(like, room):
-    return like.new_zeros((*like.shape[:2], room, like.shape[-1]))
-
-
-def _moved(buffer, length, room):
-    larger = _empty(buffer, room)
-    larger[:, :, :length].copy_(buffer[:, :, :length])
-    return larger, length
-
-
-def _fits(part, states):
-    """Whether new tokens can be written: of the same rows, heads and kind, and outside a graph that needs the old."""
-    buffer = part[0]
-    same = buffer.shape[:2] == states.shape[:2] and buffer.shape[-1] == states.shape[-1]
-    same = same and buffer.dtype == states.dtype and buffer.device == states.device
-    return same and not (torch.is_grad_enabled() and (states.requires_grad or buffer.requires_grad))

@@ -10,6 +10,7 @@ from transformers.cache_utils import DynamicCache
 
 from labkit.arguments import whole
 from labkit.cache.blocks import Blocks
+from labkit.cache.host import HostBlocks, Lift
 from labkit.errors import InputError
 from labkit.identity import Identity
 from labkit.rotary import Scaling
@@ -56,8 +57,11 @@ class HybridCache(DynamicCache):
     """transformers' cache of a hybrid with a `Book`, which copies of it carry along; made by `lab.cache()`."""
 
     def __init__(self, config, lab, *, offloading: bool = False):
-        super().__init__(config=config, offloading=offloading, offload_only_non_sliding=False)
-        made = lab.scopes.unrotated or (lambda layer: Blocks())
+        made, lift = lab.scopes.unrotated, Lift()
+        # Keys that every pass turns anew are all needed on the device: transformers' way moves whole layers.
+        away = offloading and made is not None and lab.device.type != "cpu"
+        super().__init__(config=config, offloading=away, offload_only_non_sliding=False)
+        made = made or (lambda layer: HostBlocks(lift) if offloading else Blocks())
         for index in lab.spec.attention_layers:
             self.layers[index] = made(index)
         self.book, self.lab = Book(), weakref.ref(lab)

@@ -37,8 +37,8 @@ def attention_without_mask(sample: Sample) -> Verdict:
         AttentionInterface._global_mapping.pop(NAME, None)
     text = f"an attention function registered without its mask moves logits by {moved:.1f}"
     if moved < CLOSE:
-        return Verdict("attention without mask", "warn", f"{text}: it gets a mask now; labkit registers none")
-    return Verdict("attention without mask", "ok", f"{text}, it sees the future; labkit registers none")
+        return Verdict("attention without mask", "warn", f"{text}: it gets a mask now; labkit's own brings one")
+    return Verdict("attention without mask", "ok", f"{text}, it sees the future; labkit's own brings one")
 
 
 def attentions_under_sdpa(sample: Sample) -> Verdict:

@@ -6,6 +6,7 @@ import torch
 from transformers.cache_utils import Cache, DynamicCache
 
 from labkit.families import ATTENTION, DELTANET, FAMILIES, Family
+from labkit.kernels import settle
 from labkit.trace import cache_parameter
 
 KINDS = (DELTANET, ATTENTION, DELTANET, ATTENTION)
@@ -85,6 +86,7 @@ def run(model, ids: torch.Tensor, *, cache: Cache | None = None, **options) -> t
 def build(dtype: torch.dtype, family: Family | None = None, seed: int = 0):
     """A random hybrid whose gates, decays and norms really vary; the global generator is left alone."""
     family = family or next(iter(FAMILIES.values()))
+    settle(family)
     names = {kind: name for name, kind in family.kinds.items()}
     sizes = {name: SIZES[name] for name in family.sizes}
     configuration = family.configuration(**sizes, **FIXED, layer_types=[names[kind] for kind in KINDS])
@@ -99,7 +101,9 @@ def build(dtype: torch.dtype, family: Family | None = None, seed: int = 0):
             weight.add_(0.3 * noise)
         else:
             weight.copy_(noise * 1.5 / (weight[0].numel() if weight.ndim < 3 else weight.shape[-1]) ** 0.5)
-    return model.to(dtype)
+    for weight in model.parameters():  # the rotary frequencies stay float32, as in a model that is loaded
+        weight.data = weight.to(dtype)
+    return model
 
 
 def far(a: torch.Tensor, b: torch.Tensor) -> float:

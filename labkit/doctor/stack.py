@@ -9,10 +9,11 @@ import torch
 from labkit.doctor.report import Verdict
 from labkit.doctor.sample import Sample
 from labkit.families import FAMILIES
+from labkit.kernels import installed
 from labkit.spec import size
-from labkit.zoo import backend
 
 TESTED = {"torch": ("2.13.0",), "transformers": ("5.23.0", "5.24.0"), "plotly": ("7.1.0",)}  # what .ci/run installs
+FAST = {"fla-core": "fla", "causal-conv1d": "causal_conv1d"}  # distribution: its package
 PYTHON = (3, 11)
 OLDEST_TRANSFORMERS = (5, 23)  # continuing a warm cache and padding in it were wrong before
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -49,15 +50,17 @@ def _numbers(version):
 
 
 def kernels(sample: Sample) -> Verdict:
-    """Which kernel each operation of a DeltaNet layer resolved to at import, for every family."""
-    pairs = {pair: None for family in FAMILIES.values() for pair in backend.resolved(family).items()}
-    text = ", ".join(f"{operation} {kernel}" for operation, kernel in pairs)
-    fast = {kernel for _, kernel in pairs} - {"torch"}
-    if fast and not torch.cuda.is_available():
-        return Verdict("kernels", "warn", f'{text}; without a GPU use labkit.load(..., backend="torch")')
-    if not fast:
-        return Verdict("kernels", "ok", "all are the PyTorch reference: exact, slow on long prompts")
-    return Verdict("kernels", "ok", f'{text}; compare at 16-bit tolerance, or with backend="torch"')
+    """Which fast packages compute DeltaNet layers on a card, for every family; on a CPU none is needed."""
+    pairs = {pair: None for family in FAMILIES.values() for pair in installed(family).items()}
+    found = sorted({package for _, package in pairs} - {"torch"})
+    text = ", ".join(f"{operation} {package}" for operation, package in pairs) if found else "all PyTorch's reference"
+    if not torch.cuda.is_available():
+        idle = f"{' and '.join(found)} would compute on a GPU alone" if found else "fast packages would not matter"
+        return Verdict("kernels", "ok", f"{text}; no GPU, so the reference computes, and {idle}")
+    absent = [name for name, package in FAST.items() if package not in found]
+    if absent:
+        return Verdict("kernels", "warn", f"{text}; a GPU is faster with {' and '.join(absent)}")
+    return Verdict("kernels", "ok", f"{text}; float32 and what they cannot do is left to the reference")
 
 
 def memory(sample: Sample) -> Verdict:

@@ -49,8 +49,11 @@ def fresh(seed: int = INITIAL) -> tuple:
     """
     from transformers import Qwen3_5ForCausalLM
 
+    from labkit.families import QWEN3_5
+    from labkit.kernels import settle
     from labkit.nano.mtp import Mtp
 
+    settle(QWEN3_5)  # it is trained on the CPU
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         model = Qwen3_5ForCausalLM(config())

@@ -10,10 +10,12 @@ What a reading needs (seams, bytes, operations) is said by the reading itself (`
 the probe (`Probe.cost`).
 
 In this folder: `bounds` (what bounds host memory), `card` (the `Plan` and its budget), `model` (one forward pass),
-`requests` (what a lab does with passes), `estimate` (`lab.plan`, and the doors that refuse).
+`requests` (what a lab does with passes), `estimate` (`lab.plan`, and the doors that refuse), `contexts` (what cards
+hold).
 """
 
 from labkit.plan.card import Cost, Plan, ProbeCost, admit, budget
+from labkit.plan.contexts import CARDS, Fit, Fitted, Room, fit, stream_peak
 from labkit.plan.estimate import (
     admit_copies,
     admit_generate,
@@ -28,9 +30,13 @@ from labkit.plan.estimate import (
 from labkit.plan.model import seam_bytes
 
 __all__ = [
+    "CARDS",
     "Cost",
+    "Fit",
+    "Fitted",
     "Plan",
     "ProbeCost",
+    "Room",
     "admit",
     "admit_copies",
     "admit_generate",
@@ -39,8 +45,10 @@ __all__ = [
     "admit_stream",
     "admit_trace",
     "budget",
+    "fit",
     "make",
     "planned",
     "readings",
     "seam_bytes",
+    "stream_peak",
 ]

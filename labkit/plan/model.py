@@ -3,7 +3,8 @@
 Scratch of the delta rule is that of transformers' chunk rule in PyTorch, in float32 whatever the model's dtype; fused
 kernels need less. Attention with a mask (every pass that continues a cache, and padded rows) holds the mask as truth
 values through the whole pass, and for one layer at a time the same mask in the model's dtype and keys and values
-repeated for every query head (`sdpa_attention_forward`).
+repeated for every query head (`sdpa_attention_forward`). Lower-right attention on a card (`labkit.kernels`) needs none
+of that, but for padded rows.
 """
 
 import dataclasses
@@ -24,6 +25,7 @@ class Pass:
     Attributes:
         tokens: new ones in each row. sources: those that can be read, before them and they.
         rows: of the batch. padded: whether some rows are shorter. cached: whether a cache is filled.
+        maskless: whether attention continues a cache without a mask.
     """
 
     tokens: int
@@ -31,11 +33,12 @@ class Pass:
     rows: int = 1
     padded: bool = False
     cached: bool = False
+    maskless: bool = False
 
     @property
     def masked(self) -> bool:
         """Whether transformers makes a mask."""
-        return self.padded or 1 < self.tokens < self.sources
+        return self.padded or (not self.maskless and 1 < self.tokens < self.sources)
 
 
 @dataclasses.dataclass(frozen=True)

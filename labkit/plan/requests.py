@@ -4,14 +4,17 @@ Each is a list of moments, of which the highest counts. A moment names what is a
 and the scratch of one layer of the model or of the probes.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 from labkit.cache import grown
+from labkit.kernels import lower_right
 from labkit.plan import card, model
 from labkit.plan.card import Plan, ProbeCost
 from labkit.plan.model import Pass
-from labkit.spec import prefill_flops
+from labkit.spec import Spec, prefill_flops
 from labkit.spec.memory import dtype_bytes, kv_bytes_per_token
+from labkit.trace import decoder
 
 
 def trace(
@@ -50,7 +53,7 @@ def trace(
         kept = loose + graph
     for step in () if grad else split:
         done = step.sources - before - step.tokens
-        high = model.highest(spec, each, step, {} if offload else wanted, done)
+        high = _highest(lab, each, step, {} if offload else wanted, done)
         moments.append(_pass(high) | cache | start | {"rotary and logits": rotary * (done + step.tokens) // tokens})
     if not grad:
         norm = 2 * many * spec.hidden * 4 if logits > 1 else 0
@@ -85,7 +88,7 @@ def generate(
     turns, cache = prompts if padded else 1, _cache(lab, prompts, whole)
     inside, facts = [cut for cut in cuts if cut < tokens], dict(rows=prompts, padded=padded)
     for step in [*model.passes(tokens, None, inside, 0, **facts), Pass(1, whole, **facts)]:
-        high = _pass(model.highest(spec, each, step, wanted, step.sources - step.tokens))
+        high = _pass(_highest(lab, each, step, wanted, step.sources - step.tokens))
         moments.append(high | cache | {"rotary and logits": turns * rotary * step.sources + answers})
     held = prompts * new * states * 4 * spec.value_heads * spec.dk * spec.dv
     kept = model.kept_bytes(spec, wanted, prompts * whole, each) + held
@@ -100,7 +103,7 @@ def logits(lab, tokens: int, *, prompts: int = 1, cached: int | None = None) -> 
     step = Pass(tokens, (cached or 0) + tokens, prompts, cached=bool(cached))
     cache = {} if cached is None else _cache(lab, prompts, _room(cached, tokens))
     answers = {"rotary and logits": prompts * spec.vocab * each + 2 * tokens * spec.rotary_dim * each}
-    moments = [_pass(model.highest(spec, each, step, {})) | cache | answers]
+    moments = [_pass(_highest(lab, each, step, {})) | cache | answers]
     return _plan(lab, "logits", prompts * tokens, moments, sum(cache.values()) + prompts * spec.vocab * each)
 
 
@@ -119,34 +122,63 @@ def stream(
     Args:
         wanted: `{layer: seams}` that the probes need. costs: what each probe needs beside.
     """
-    spec, each, here = lab.spec, dtype_bytes(lab.dtype), lab.device.type == "cpu"
-    window = model.state_bytes(spec, each)
+    here = lab.device.type == "cpu"
+    facts = dict(chunk=chunk, here=here, away=bool(kv_device) and not here, cuts=cuts)
+    moments = stream_moments(lab.spec, lab.dtype, tokens, wanted, costs, maskless=_maskless(lab), **facts)
+    return _plan(lab, "stream", tokens, moments, sum(cost.end for cost in costs) if here else 0)
+
+
+def stream_moments(
+    spec: Spec,
+    dtype,
+    tokens: int,
+    wanted: Mapping[int, Sequence[str]],
+    costs: Sequence[ProbeCost],
+    *,
+    chunk: int,
+    here: bool,
+    away: bool,
+    maskless: bool,
+    cuts: Sequence[int] = (),
+) -> list[dict[str, int]]:
+    """What is alive on the device at each high moment of a stream, `{name: bytes}`, beside the weights.
+
+    Args:
+        here: whether the device is the host, where the probes' rows are kept. away: whether keys and values rest there
+            while an accelerator computes. maskless: whether attention continues a cache without a mask.
+    """
+    each, window = dtype_bytes(dtype), model.state_bytes(spec, dtype_bytes(dtype))
     # In the cache, the copies for an interrupt, and what entered the chunk, for the probes.
     states = window * 2 * len(spec.deltanet_layers) + _started(spec, wanted, 1, each)
-    rows = sum(cost.rows for cost in costs) if here else 0
-    moments, split = [], model.passes(tokens, chunk, cuts, 0)
-    for step in split:
+    keys, rows = _keys(spec, tokens, dtype, away), sum(cost.rows for cost in costs) if here else 0
+    moments = []
+    for step in model.passes(tokens, chunk, cuts, 0):
         before = step.sources - step.tokens
-        held = {"keys and values": _keys(lab, tokens, kv_device), "states": states}
+        held = {"keys and values": keys, "states": states}
         held |= {"rows of the probes": rows * before // tokens, "rotary and logits": spec.vocab * each}
+        step = dataclasses.replace(step, maskless=maskless)
         moments.append(_pass(model.highest(spec, each, step, wanted)) | held)
         eaten = {"seams": model.kept_bytes(spec, wanted, step.tokens, each)}
         eaten["scratch of the probes"] = max(
             (cost.chunk * step.tokens // max(1, min(chunk, tokens)) for cost in costs), default=0
         )
         moments.append(eaten | held)
-    end = {"keys and values": _keys(lab, tokens, kv_device), "states": window * 2 * len(spec.deltanet_layers)}
-    end |= {"rows of the probes": rows, "datasets": sum(cost.end for cost in costs) if here else 0}
-    return _plan(lab, "stream", tokens, [*moments, end], sum(cost.end for cost in costs) if here else 0)
+    end = {"keys and values": keys, "states": window * 2 * len(spec.deltanet_layers)}
+    return [*moments, end | {"rows of the probes": rows, "datasets": sum(cost.end for cost in costs) if here else 0}]
 
 
 def stream_on_host(lab, tokens: int, costs: Sequence[ProbeCost], *, kv_device: str | None = None) -> Plan:
     """What a stream on an accelerator leaves in host memory: the probes' rows, and keys and values that rest there."""
-    keys = tokens * kv_bytes_per_token(lab.spec, lab.dtype) if kv_device else 0
-    rows, end = sum(cost.rows for cost in costs), sum(cost.end for cost in costs)
     free, where = card.budget(_host())
-    parts = {"keys and values": keys, "rows of the probes": rows, "datasets": end}
-    return Plan("stream", tokens, parts, end, free, where, 0.0)
+    parts = host_parts(lab.spec, lab.dtype, tokens, costs, away=bool(kv_device))
+    return Plan("stream", tokens, parts, parts["datasets"], free, where, 0.0)
+
+
+def host_parts(spec: Spec, dtype, tokens: int, costs: Sequence[ProbeCost], *, away: bool) -> dict[str, int]:
+    """`{name: bytes}` of host memory that a stream on an accelerator takes; arguments as of `stream_moments`."""
+    keys = tokens * kv_bytes_per_token(spec, dtype) if away else 0
+    rows, end = sum(cost.rows for cost in costs), sum(cost.end for cost in costs)
+    return {"keys and values": keys, "rows of the probes": rows, "datasets": end}
 
 
 def _host():
@@ -155,13 +187,10 @@ def _host():
     return torch.device("cpu")
 
 
-def _keys(lab, tokens, kv_device):
+def _keys(spec, tokens, dtype, away):
     """Keys and values on the model's device: all, or those of two layers, one read and one on its way."""
-    per = kv_bytes_per_token(lab.spec, lab.dtype)
-    layers = len(lab.spec.attention_layers)
-    if kv_device is None or lab.device.type == "cpu":
-        return tokens * per
-    return tokens * per * min(2, layers) // max(layers, 1)
+    whole, layers = tokens * kv_bytes_per_token(spec, dtype), len(spec.attention_layers)
+    return whole * min(2, layers) // max(layers, 1) if away else whole
 
 
 def _room(before, tokens):
@@ -179,6 +208,16 @@ def _cache(lab, rows, tokens):
 def _started(spec, wanted, rows, each):
     """Copies of the states that entered, of the layers that are watched."""
     return rows * model.state_bytes(spec, each) * sum(spec.kind(layer) == "deltanet" for layer in wanted)
+
+
+def _highest(lab, each, step, wanted, done=0):
+    """The highest moment of a pass with this lab's attention."""
+    return model.highest(lab.spec, each, dataclasses.replace(step, maskless=_maskless(lab)), wanted, done)
+
+
+def _maskless(lab):
+    """Whether its attention continues a cache without a mask."""
+    return lab.device.type == "cuda" and lower_right.maskless(decoder(lab.model).config, lab.device, lab.dtype)
 
 
 def _pass(moment):

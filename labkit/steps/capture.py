@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 
-from labkit.cache import HybridCache, book_of, is_linear
+from labkit.cache import Blocks, HybridCache, book_of, is_linear
 
 WARM = 2  # steps that run before one is recorded: kernels are compiled, workspaces allocated
 STATIC_EXPERTS = ("batched_mm", "grouped_mm")  # implementations whose shapes do not depend on the router
@@ -38,7 +38,7 @@ def static(lab, cache) -> str | None:
         return f"a {type(cache).__name__} that labkit did not make"
     if book_of(cache).placed:
         return "tokens of this cache stand at chosen positions"
-    if not all(is_linear(layer) or hasattr(layer, "buffers") for layer in cache.layers):
+    if not all(is_linear(layer) or type(layer) is Blocks for layer in cache.layers):
         return "keys and values that do not stay in one place"
     return None
 

@@ -1,5 +1,6 @@
 """The loop: feed a chunk, show it to the probes, forget it."""
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Sequence
@@ -58,8 +59,8 @@ def run(
             depend on it beyond rounding.
         progress: show a bar with tokens per second and time left.
         checkpoint: a folder. What lies there from an interrupted run of the same request is continued; every `every`
-            chunks, and when interrupted, what is finished is written. One process at a time; that there is room for
-            keys, values and states is tried first.
+            chunks, and when interrupted, what is finished is written, beside what is computed next. One process at a
+            time; that there is room for keys, values and states is tried first.
         kv_device: "cpu" lets keys and values rest in host memory while an accelerator computes.
 
     Returns:
@@ -71,7 +72,7 @@ def run(
         BudgetError: it would not fit; raised before the model runs.
         CheckpointError: the folder cannot be written, has no room, or is damaged from its first piece on; where only
             later pieces are, a warning names them and the stream goes on from the last good checkpoint.
-        Unwritten: the disk is full; carries the dataset of the finished chunks.
+        Unwritten: the disk is full, found a chunk later; carries the dataset of the finished chunks.
         Interrupted: on Ctrl-C; carries it too.
     """
     probes = listed(probes)
@@ -140,14 +141,21 @@ def _fed(lab, ids, probes, wanted, store, chunk, progress, every, kv_device):
                 logits = fed[0, 0] if last else logits
                 kept = a + len(part), _states(cache), [probe.lengths() for probe in probes], logits
                 bar.update(len(part))
-                if store is not None and ((a // chunk + 1) % every == 0 or last):
-                    _write(store, cache, lab, probes, kept)
+                if store is not None:
+                    with _told(lab, probes, kept):
+                        if (a // chunk + 1) % every == 0 or last:
+                            store.write(cache, kept[1], kept[0], logits)
+                        if last:
+                            store.finish()
+                        store.look()
     except KeyboardInterrupt:
         done, *_, lengths, _ = kept
         for probe, rows in zip(probes, lengths, strict=True):
             probe.cut(rows)
         if store is not None:
-            _write(store, cache, lab, probes, kept)
+            with _told(lab, probes, kept):
+                store.write(cache, kept[1], kept[0], kept[3])
+                store.finish()
         raise Interrupted(
             f"stream stopped after {done} of {len(ids)} tokens",
             hint="call it again with the same checkpoint folder to go on"
@@ -160,14 +168,14 @@ def _fed(lab, ids, probes, wanted, store, chunk, progress, every, kv_device):
     return _merged(lab, probes, logits, len(ids))
 
 
-def _write(store, cache, lab, probes, kept):
-    """Write what is finished, or say why not and hand it over."""
-    done, held, _, logits = kept
+@contextlib.contextmanager
+def _told(lab, probes, kept):
+    """Say why a checkpoint could not be written, and hand over what is finished."""
     try:
-        store.write(cache, held, done, logits)
+        yield
     except CheckpointError as error:
         facts = dict(got=error.got, expected=error.expected, hint=error.hint)
-        raise Unwritten(error.what, **facts, dataset=_merged(lab, probes, None, done)) from error
+        raise Unwritten(error.what, **facts, dataset=_merged(lab, probes, None, kept[0])) from error
 
 
 def _admit(lab, tokens, probes, wanted, chunk, kv_device):

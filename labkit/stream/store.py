@@ -10,6 +10,7 @@ before it whose states are kept. Less than twice of what comes after the damage 
 """
 
 import collections
+import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
@@ -49,10 +50,11 @@ class Store:
         }
         self.points: tuple[Point, ...] = ()  # what the folder holds for good; replaced in one step
         self.logits = None
-        self._scope = contextlib.ExitStack()
+        self._scope, self._writer, self._writing = contextlib.ExitStack(), None, None
 
     def __enter__(self):
         self._scope.enter_context(folders.lock(self.folder / LOCK))
+        self._writer = self._scope.enter_context(concurrent.futures.ThreadPoolExecutor(1, "labkit-checkpoint"))
         return self
 
     def __exit__(self, *error):
@@ -201,11 +203,15 @@ class Store:
         done: int,
         logits: torch.Tensor | None,
     ) -> None:
-        """Write what is finished; the book is replaced last, so a kill at any moment leaves a usable folder.
+        """Begin to write what is finished, once the write before has ended; what is computed next runs beside it.
+
+        What is written stays what it is meanwhile: keys and values of tokens that were read and rows that were joined
+        do not change, and `held` are copies. The book is replaced last, so a kill at any moment leaves a usable folder.
 
         Raises:
-            CheckpointError: it cannot be written, say because the disk is full; the folder is as it was.
+            CheckpointError: the write before met an error; the folder is as it was before that.
         """
+        self.finish()
         if done <= self.written:
             return
         before, rows, grown = self.points[-1].rows if self.points else {}, {}, {}
@@ -220,14 +226,36 @@ class Store:
         tensors = {f"conv/{layer}": conv for layer, (conv, _) in held.items()}
         tensors |= {f"state/{layer}": state for layer, (_, state) in held.items()}
         tensors |= {} if logits is None else {"logits": logits}
+        self._writing = self._writer.submit(self._write, self.points, done, grown, tensors, rows)
+
+    def look(self) -> None:
+        """Raise what a write that has ended met; never waits."""
+        if self._writing is not None and self._writing.done():
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait for the write that was begun.
+
+        Raises:
+            CheckpointError: it met an error, say because the disk is full; the folder is as it was.
+        """
+        if self._writing is not None:
+            concurrent.futures.wait([self._writing])
+            ended, self._writing = self._writing, None
+            ended.result()
+
+    def _write(self, before, done, grown, tensors, rows):
+        """In the writer's thread."""
+        if before is not self.points:  # an interrupt came as a write began, and this one is the same again
+            return
         with folders.told("a checkpoint could not be written", self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             paths = [self.folder / name for name in names(done)]
             marks = [folders.write_tensors(*pair) for pair in zip(paths, (grown, tensors), strict=True)]
-            points, stay = [*self.points, Point(done, *marks, rows)], kept(len(self.points) + 1)
+            points, stay = [*before, Point(done, *marks, rows)], kept(len(before) + 1)
             points = [p if n in stay else Point(p.done, p.piece, None, {}) for n, p in enumerate(points, 1)]
-            if self.points:
-                folders.write_text(self.folder / BEFORE, self._text(self.points))
+            if before:
+                folders.write_text(self.folder / BEFORE, self._text(before))
             folders.write_text(self.folder / BOOK, self._text(points))
             self.points = tuple(points)
             self._sweep()

@@ -10,12 +10,18 @@ import torch
 from labkit import rotary
 from labkit.errors import InputError, ParityError, SeamError
 from labkit.identity import Identity
+from labkit.kernels import TOLD
 from labkit.notation import visible
 from labkit.rotary import Scaling
 from labkit.spec import Spec
 
-# Relative to the largest value of the seam; measured on random hybrids in tests/test_parity.py.
+# Relative to the largest value of the seam. Measured on random hybrids: the reference kernels in tests/test_parity.py
+# (float32 2e-6, bfloat16 6e-3), those of fla-core 0.6.0 in Triton's interpreter, its bfloat16 arithmetic put right
+# (float32 2.1e-6, bfloat16 6.3e-3); so both kernels have one bound.
 TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 1e-2}
+# Of float32 that is multiplied with fewer bits, where PyTorch was asked for it: TF32 has the bits of float16 (fla-core
+# 0.6.0 on an H200: 1.3e-3).
+ROUNDED = {"tf32": TOLERANCE[torch.float16], "bf16": TOLERANCE[torch.bfloat16]}
 
 
 class Seams(Mapping):
@@ -165,9 +171,10 @@ class Run:
             the largest absolute value of the seam.
 
         Raises:
-            ParityError: above the tolerance for the seam's dtype, or not a number.
+            ParityError: above the tolerance for the seam's dtype and for how it was multiplied, or not a number.
         """
-        tolerance = TOLERANCE[seam.dtype]
+        _, rounded, bits = self.identity.kernels.rpartition(TOLD)
+        tolerance = ROUNDED[bits] if rounded and seam.dtype == torch.float32 else TOLERANCE[seam.dtype]
         scale = seam.detach().abs().max().float().clamp(min=1e-30)
         error = float((recomputed.detach().to(seam.device).float() - seam.detach().float()).abs().max() / scale)
         self.parity[layer, reading] = error

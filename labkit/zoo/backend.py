@@ -1,20 +1,18 @@
-"""What computes: the kernel each operation of a DeltaNet layer resolved to, and the versions of all involved.
+"""What computes: the kernel of each operation of a DeltaNet layer, of attention, and the versions of all involved.
 
-transformers decides at import: each of four globals of a family's modeling file is the fast kernel of an installed
-package (fla, causal_conv1d) or the PyTorch reference, independently of the others. So installing a package changes the
-numbers without a word; this record says which of them computed. Names of the globals stand in the family's record.
+Installing a package (fla, causal_conv1d) changes the numbers without a word; this record says which code computes this
+model, where it is (`labkit.kernels`).
 """
 
 import dataclasses
-import functools
 import importlib.metadata
-import inspect
 import logging
 import platform
 
-from labkit.errors import BackendError, InputError
+from labkit import kernels
+from labkit.errors import InputError
 from labkit.families import FAMILIES, Family
-from labkit.families.kernels import behind, resolved
+from labkit.kernels import lower_right
 from labkit.spec import Spec
 from labkit.tables import Table
 from labkit.trace import decoder
@@ -28,7 +26,6 @@ PACKAGES = {  # name in the record: names of the distribution, first installed c
 }
 QUANTIZERS = {"nf4": "bitsandbytes", "int8": "torchao", "int4": "torchao"}
 QUANTIZERS |= {package: package for package in QUANTIZERS.values()}  # the names of stored methods
-_installed = {}  # family -> {name of a global: what import resolved it to}, while the reference is forced
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -38,10 +35,12 @@ class Backend(Table):
     Attributes:
         versions: `{package: version, or None if it is not installed}`, with "python".
         kernels: `{operation: "torch", "fla", "causal_conv1d", ...}` for the operations of a DeltaNet layer.
-        attention: transformers' name of the softmax implementation, for example "sdpa".
+        attention: transformers' name of the softmax implementation, for example "sdpa"; "labkit_lower_right" needs no
+            masks. attention_kernel: what computes that one here, or None.
         experts: its name of the implementation of experts, for example "grouped_mm"; None without experts.
         dtype: of activations and unquantised weights. device: its name, for example "cpu" or "cuda:0 NVIDIA
         H100". quantize: how linear weights are stored, or None.
+        precision: how float32 is multiplied, "ieee", as it is, or "tf32", where you asked PyTorch for it.
         forced: whether the reference kernels were forced on this family in this process.
     """
 
@@ -53,16 +52,19 @@ class Backend(Table):
     quantize: str | None = None
     forced: bool = False
     experts: str | None = None
+    precision: str = "ieee"
+    attention_kernel: str | None = None
     title = "backend"
 
     def facts(self) -> tuple[tuple[str, str, str], ...]:
         """Rows (group, name, value) that both the text and the HTML show."""
         note = " (reference, forced)" if self.forced else ""
         rows = [("kernels", op, kernel + note) for op, kernel in self.kernels.items()]
-        rows += [("kernels", "attention", self.attention)]
+        inner = f" ({self.attention_kernel})" if self.attention_kernel else ""
+        rows += [("kernels", "attention", self.attention + inner)]
         rows += [("kernels", "experts", self.experts)] if self.experts else []
         rows += [("numbers", "dtype", self.dtype), ("numbers", "quantize", self.quantize or "none")]
-        rows += [("numbers", "device", self.device)]
+        rows += [("numbers", "precision", self.precision), ("numbers", "device", self.device)]
         rows += [("versions", name, version or "not installed") for name, version in self.versions.items()]
         return tuple(rows)
 
@@ -71,14 +73,17 @@ def record(model, spec: Spec, *, quantize: str | None = None) -> Backend:
     """The `Backend` of a model; it replaces transformers' notes on missing kernels at the first forward pass."""
     logging.getLogger("transformers.integrations.hub_kernels").addFilter(_no_note)
     stack, family = decoder(model), FAMILIES[spec.family]
+    attention, dtype, device = stack.config._attn_implementation, stack.norm.weight.dtype, stack.norm.weight.device
     return Backend(
         versions=versions(quantize),
-        kernels=resolved(family),
-        attention=stack.config._attn_implementation,
-        dtype=str(stack.norm.weight.dtype).removeprefix("torch."),
-        device=device_name(stack.norm.weight.device),
+        kernels=kernels.running(family, stack),
+        attention=attention,
+        attention_kernel=lower_right.kernel(stack.config, device, dtype),
+        dtype=str(dtype).removeprefix("torch."),
+        device=device_name(device),
+        precision=kernels.float32_as(device.type),
         quantize=quantize,
-        forced=family.name in _installed,
+        forced=kernels.forced(family),
         experts=stack.config._experts_implementation if spec.experts else None,
     )
 
@@ -121,42 +126,16 @@ def check(backend: str | None) -> None:
 
 
 def choose(backend: str | None, family: Family) -> None:
-    """Bind the operations of a family for the whole process.
+    """Bind the operations of a family, for the whole process.
 
     Args:
         backend: None keeps what is bound; "torch" binds the PyTorch reference kernels, the oracle for every
-            fast one; "installed" undoes that. The operations are module globals of transformers, so models
-            of the family that are already loaded in this process change too.
+            fast one; "installed" undoes that.
 
     Raises:
-        InputError: anything else.
+        InputError: anything else. BackendError: a transformers with other kernels.
     """
     check(backend)
-    module = family.module()
-    if backend == "torch" and family.name not in _installed:
-        resolved(family)
-        _installed[family.name] = {name: getattr(module, name) for name in family.kernels.values()}
-        for name, function in _installed[family.name].items():
-            setattr(module, name, _reference(function))
-    if backend == "installed":
-        for name, function in _installed.pop(family.name, {}).items():
-            setattr(module, name, function)
-
-
-def _reference(function):
-    """The pure PyTorch function behind a decorated one, taking and dropping arguments only kernels know."""
-    variables = behind(function)
-    reference = variables["torch_function"] if variables else inspect.unwrap(function)
-    known = tuple(inspect.signature(reference).parameters)
-
-    @functools.wraps(reference)
-    def plain(*args, **options):
-        if options.get("cu_seqlens") is not None or options.get("seq_idx") is not None:
-            raise BackendError(
-                "the reference kernels cannot keep packed sequences apart",
-                got="cu_seqlens",
-                hint="one sequence per row, padded on the left",
-            )
-        return reference(*args, **{name: value for name, value in options.items() if name in known})
-
-    return plain
+    kernels.settle(family)
+    if backend is not None:
+        kernels.force(family, backend == "torch")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from labkit import spec as specs
 from labkit.errors import CheckpointError, InputError
 from labkit.families import FAMILIES
+from labkit.kernels import lower_right
 from labkit.zoo import backend as kernels
 from labkit.zoo import files, gguf, loading, matching, precision, settings
 from labkit.zoo.settings import read_json
@@ -30,6 +31,7 @@ def load(
     dtype=None,
     quantize: str | None = None,
     backend: str | None = None,
+    attention: str = "auto",
 ) -> "Lab":
     """Load a model to look into; `labkit.wrap` takes one that is already there.
 
@@ -42,23 +44,25 @@ def load(
         quantize: None, "nf4", "int8", "int4" or "fp8" for the large linear layers; lm_head, the a and b projections
             and routers stay as they are, and so do experts under all but "fp8". A checkpoint that is stored packed
             needs none.
-        backend: None keeps the kernels that are bound; "torch" forces the PyTorch reference kernels on the
-            whole process, so on models of the family loaded before, too; "installed" goes back to what transformers
-            found at import.
+        backend: None runs installed kernels on a card and PyTorch's reference kernels elsewhere; "torch" forces the
+            reference on the whole process, so on models of the family loaded before, too; "installed" undoes that.
+        attention: "flash" needs no masks to continue a cache, and runs the fastest kernel that the card and the size of
+            a head allow; "auto" is "flash" on a card and "sdpa" on a CPU; "eager", or another name of transformers'.
 
     Returns:
         `Lab` around an unmodified transformers model, in eval mode and without gradients, that stops at
         <|im_end|> and <|endoftext|>. `lab.backend` records what computes it.
 
     Raises:
-        InputError: a name, device, dtype, quantisation or backend that makes no sense, a model instead of a name, or
-            another model family.
+        InputError: a name, device, dtype, quantisation, backend or attention that makes no sense, a model instead of a
+            name, or another model family.
         BackendError: no such GPU, or missing packages.
         BudgetError: the weights would not fit; raised before they are read.
         CheckpointError: files that are missing, incomplete, damaged, unsafe to read or not this model's.
     """
     kernels.check(backend)
     loading.imports()
+    lower_right.check(attention)
     place = precision.device_of(device)
     precision.check_quantize(quantize, place, dtype)
     name = os.environ.get("LABKIT_MODEL") or "nano" if name is None else name
@@ -76,6 +80,7 @@ def load(
     model, tokenizer = loading.model(ready), loading.tokenizer(ready)
     loading.finish(model, tokenizer)
     kernels.choose(backend, ready.family)
+    lower_right.choose(model, attention, place)
     from labkit.lab import Lab
 
     record = kernels.record(model, ready.spec, quantize=ready.how(model))

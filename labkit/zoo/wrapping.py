@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from labkit import spec as specs
 from labkit.errors import BackendError, InputError
 from labkit.families import FAMILIES, of_model
+from labkit.kernels import lower_right
 from labkit.trace import decoder
 from labkit.zoo import backend, loading
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from labkit.lab import Lab
 
 
-def wrap(model, tokenizer=None, *, name: str | None = None) -> "Lab":
+def wrap(model, tokenizer=None, *, name: str | None = None, attention: str | None = None) -> "Lab":
     """A lab around a transformers model of a family that labkit knows, text or image-text class.
 
     The model stays as it is: dtype, device, gradients (`requires_grad`), generation settings and stop ids are yours;
@@ -21,13 +22,15 @@ def wrap(model, tokenizer=None, *, name: str | None = None) -> "Lab":
     Args:
         model: `labkit.families` names the classes. tokenizer: its tokenizer; None reads token ids alone.
         name: shown in titles; None takes the name in its configuration.
+        attention: None leaves the text layers' attention as it is; else as for `labkit.load`.
 
     Returns:
         `Lab`; `lab.backend` records what computes the model.
 
     Raises:
-        InputError: another class, training mode, a tokenizer that does not fit.
-        BackendError: weights that are not in memory or on several devices, or modules that were replaced.
+        InputError: another class, training mode, a tokenizer that does not fit, an unknown attention.
+        BackendError: weights that are not in memory or on several devices, modules that were replaced, or an attention
+            whose package is missing.
     """
     of_model(model)
     if training := [part for part, module in model.named_modules() if module.training]:
@@ -44,6 +47,8 @@ def wrap(model, tokenizer=None, *, name: str | None = None) -> "Lab":
     from labkit.lab import Lab
 
     stored = getattr(model.config, "quantization_config", None)
+    backend.choose(None, FAMILIES[spec.family])
+    lower_right.choose(model, attention, decoder(model).norm.weight.device)
     how = loading.how_stored(model, stored) if stored else None
     return Lab(model, tokenizer, spec, backend.record(model, spec, quantize=how), spec.name)
 

@@ -121,6 +121,33 @@ def stream_memory():
     )
 
 
+def decode_time():
+    """A step after 8,192 tokens and more, keys and values in blocks / concatenated by transformers. Goal: at most 1.
+
+    2,000 tokens, both caches in turn; `growing` is the median of the last 200 steps over that of the first 200.
+    """
+    import torch
+    from transformers import DynamicCache
+
+    from labkit.trace import cache_parameter
+
+    lab, ids = make(8192)
+    name, caches, times = cache_parameter(lab.model), [lab.cache(), DynamicCache(config=lab.model.config)], [[], []]
+    with torch.no_grad():
+        for cache in caches:
+            for part in ids.split(2048):
+                lab.model(part[None], **{name: cache}, logits_to_keep=1)
+        for at in range(2000):
+            for turn in (0, 1) if at % 2 else (1, 0):
+                begin = time.perf_counter()
+                lab.model(ids[None, at : at + 1], **{name: caches[turn]})
+                times[turn].append(time.perf_counter() - begin)
+    ratios = [ours / theirs for ours, theirs in zip(*times, strict=True)]
+    growing = [statistics.median(each[-200:]) / statistics.median(each[:200]) for each in times]
+    quartiles = statistics.quantiles(ratios, n=4)
+    return dict(ratio=quartiles[1], quartiles=quartiles[::2], growing=growing, ms=1e3 * statistics.median(times[0]))
+
+
 def start_up():
     """Start of `import labkit` and of `labkit --help` / a bare interpreter; goal: each under one second."""
 
@@ -226,4 +253,4 @@ def stream_held(tokens):
 
 
 QUESTIONS = [trace_all_seams, hooks_off, knowing, memories, pattern_time, pattern_memory, rows_memory, stream_time]
-QUESTIONS += [stream_time_all_probes, stream_memory, start_up, load_nano]
+QUESTIONS += [stream_time_all_probes, stream_memory, decode_time, start_up, load_nano]

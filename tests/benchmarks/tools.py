@@ -114,12 +114,13 @@ def forward(lab, ids, **options):
 
 
 def prefill(lab, ids, chunk):
-    """Plain chunked prefill; returns the cache."""
+    """Chunked prefill as transformers makes it; returns the cache."""
     import torch
+    from transformers import DynamicCache
 
     from labkit.trace import cache_parameter
 
-    cache = lab.cache()
+    cache = DynamicCache(config=lab.model.config)
     with torch.no_grad():
         for part in ids.split(chunk):
             lab.model(part[None], **{cache_parameter(lab.model): cache}, logits_to_keep=1)

@@ -31,4 +31,28 @@ MUTANTS = [
         f"{HERE}test_links_are_the_largest_weights_and_no_more_than_there_are",
     ),
     Mutant(FEED, "wanted=wanted, costs=costs", "wanted=wanted, costs=[]", f"{HERE}test_the_rows_of_a_probe_count"),
+    Mutant(
+        "labkit/plan/requests.py",
+        'held = {"keys and values": keys, "states": states}',
+        'held = {"keys and values": keys, "states": 0}',
+        "tests/test_fit.py::test_states_keys_and_logits_are_those_of_the_shape",
+    ),
+    Mutant(
+        "labkit/plan/requests.py",
+        "return whole * min(2, layers) // max(layers, 1) if away else whole",
+        "return whole * min(1, layers) // max(layers, 1) if away else whole",
+        "tests/test_fit.py::test_states_keys_and_logits_are_those_of_the_shape",
+    ),
+    Mutant(
+        "labkit/plan/contexts.py",
+        "SHARE * (gpu.memory * 1e9 - weights)",
+        "SHARE * gpu.memory * 1e9 - weights",
+        "tests/test_fit.py::test_27b_in_16_bits_counted_by_hand",
+    ),
+    Mutant(
+        "labkit/plan/contexts.py",
+        "(middle, high) if peak(middle * step)[0] <= budget",
+        "(middle, high) if peak((middle - 1) * step or 1)[0] <= budget",
+        "tests/test_fit.py::test_a_context_is_the_longest_that_fits",
+    ),
 ]

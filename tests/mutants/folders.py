@@ -57,7 +57,7 @@ MUTANTS = [
         "pass",
         BEFORE,
     ),
-    Mutant(STORE, "folders.write_text(self.folder / BEFORE, self._text(self.points))", "pass", DAMAGE),
+    Mutant(STORE, "folders.write_text(self.folder / BEFORE, self._text(before))", "pass", DAMAGE),
     Mutant(
         STORE,
         "            self._sweep()",
@@ -67,7 +67,7 @@ MUTANTS = [
     Mutant(POINTS, "for back in range(4)", "for back in range(2)", KEPT),
     Mutant(POINTS, "not done < point.done <= tokens", "False", BOOK),
     Mutant(FEED, "probe.cut(rows)", "pass", ROWS),
-    Mutant(FEED, "dataset=_merged(lab, probes, None, done)) from error", "dataset=None) from error", FULL),
+    Mutant(FEED, "dataset=_merged(lab, probes, None, kept[0])) from error", "dataset=None) from error", FULL),
     Mutant(ANSWERS, "return value[-1] == folders.mark(value[:-1])[:SHORT]", "return True", LINE),
     Mutant(
         ANSWERS,

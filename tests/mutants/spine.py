@@ -19,6 +19,9 @@ RESUMED = "tests/test_cache.py::test_resumed_equals_cold"
 BLOCKS = "labkit/cache/blocks.py"
 BITS = "tests/test_blocks.py::test_every_bit_is_that_of_concatenated_keys"
 ROOM = "tests/test_blocks.py::test_a_reserved_buffer_is_made_once_and_exactly"
+HOST = "labkit/cache/host.py"
+HOSTED = "tests/test_blocks.py::test_keys_that_rest_in_host_memory_give_the_same_bits"
+CROSSED = "tests/test_blocks.py::test_only_new_tokens_go_back_and_only_earlier_ones_come"
 
 MUTANTS = [
     Mutant(ROTARY, "0.1 * math.log(self.factor) + 1.0", "0.1 * math.log2(self.factor) + 1.0", FREQUENCIES),
@@ -56,7 +59,7 @@ MUTANTS = [
     Mutant(STREAM, "(a // chunk + 1) % every == 0 or last", "a // chunk % every == 0 or last", CADENCE),
     Mutant(STREAM, "(a // chunk + 1) % every == 0 or last", "(a // chunk + 1) % every == 0", CADENCE),
     Mutant(STREAM, "(a // chunk + 1) % every == 0 or last", "True", CADENCE),
-    Mutant(BLOCKS, "buffer[:, :, held:length].copy_(states)", "buffer[:, :, : length - held].copy_(states)", BITS),
+    Mutant(BLOCKS, "buffer[:, :, first:last].copy_(states)", "buffer[:, :, : last - first].copy_(states)", BITS),
     Mutant(BLOCKS, "max(length, self.reserved) if exact", "max(length, self.reserved - BLOCK) if exact", ROOM),
     Mutant(
         BLOCKS,
@@ -69,5 +72,18 @@ MUTANTS = [
         "return same and not (torch.is_grad_enabled() and (states.requires_grad or buffer.requires_grad))",
         "return same",
         "tests/test_blocks.py::test_a_graph_through_the_cache_stays_whole",
+    ),
+    Mutant(HOST, "shown[0] is keys and shown[1] is values and", "", HOSTED),
+    Mutant(
+        HOST,
+        "_copy(source[:, :, first:last], target[:, :, first:last])",
+        "_copy(source[:, :, :last], target[:, :, :last])",
+        CROSSED,
+    ),
+    Mutant(
+        "labkit/stream/store.py",
+        "self._writing = self._writer.submit(self._write, self.points, done, grown, tensors, rows)",
+        "self._write(self.points, done, grown, tensors, rows)",
+        "tests/test_stream.py::test_a_checkpoint_is_written_while_the_next_chunk_is_computed",
     ),
 ]
