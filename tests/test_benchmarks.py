@@ -1,10 +1,13 @@
 """The card's own book: every check runs dry on the CPU, leaves its line, and README says what the lines say."""
 
 import json
+import types
 
 import pytest
 
-from tests.benchmarks.card import LIMIT, Goal, Skip, book, check, checks, laws, table
+from labkit import spec
+from labkit.plan.contexts import stream_peak
+from tests.benchmarks.card import LIMIT, Goal, Skip, book, check, checks, laws, passes, table
 from tests.benchmarks.card.bench import Bench, flat
 
 DECODED = dict(none=0.25, all=0.375, resid_post=0.4, eager=0.5, eager_all=1.0)  # seconds of a step
@@ -108,6 +111,23 @@ def test_what_a_card_has_no_room_for_is_skipped_by_name(tmp_path, capsys, monkey
     book.run([made(large, room=9, of="27B"), made(large, room=8, of="27B")], "cpu", tmp_path)
     assert capsys.readouterr().out.startswith("large            skipped: needs 59 GiB, 59 are free\nlarge   ")
     assert len(book.read(tmp_path / "cpu.jsonl")) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens", "probes"),
+    [
+        ("probes", 32_768, lambda *which: passes.light(*which) + passes.watching(*which)),
+        ("attentions", 65_536, lambda *which: []),
+        ("prefill_262k", 262_144, passes.light),
+        ("half_a_million", 524_288, passes.heavy),
+        ("million", 1_010_000, passes.light),
+    ],
+)
+def test_the_room_of_a_long_check_is_what_the_plan_asks_for(name, tokens, probes):
+    big = spec.read("Qwen3.6-27B")
+    made = probes(types.SimpleNamespace(block=4096), types.SimpleNamespace(spec=big))
+    high, _ = stream_peak(big, tokens, [lambda block, probe=probe: probe for probe in made], chunk=8192)
+    assert high / 0.9 / 2**30 <= KNOWN[name].room < high / 0.9 / 2**30 + 2
 
 
 def test_a_cpu_keeps_ratios_alone(tmp_path):

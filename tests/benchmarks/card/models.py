@@ -1,9 +1,5 @@
 """Models with the true shapes of the 27B and random weights, made where they live."""
 
-import inspect
-
-from tests.benchmarks.card import Skip
-
 TINY = dict(  # for a dry run: every size small and different
     num_hidden_layers=8,
     hidden_size=64,
@@ -25,6 +21,7 @@ def seeded(device, *, name="seeded 27B", dtype=None, **changes):
     """A lab around random weights of the 27B's text model; `changes` of sizes."""
     import torch
 
+    import labkit
     from labkit import spec
     from labkit.families import FAMILIES
 
@@ -50,18 +47,7 @@ def seeded(device, *, name="seeded 27B", dtype=None, **changes):
             weight.normal_(0, 0.02, generator=generator)
         elif part.endswith("A_log"):
             weight.uniform_(-3, 0, generator=generator)
-    return wrapped(model, name)
-
-
-def wrapped(model, name, attention="auto"):
-    """A lab whose attention layers run the kernel of this name."""
-    import labkit
-
-    if "attention" in inspect.signature(labkit.wrap).parameters:
-        return labkit.wrap(model, name=name, attention=attention)
-    if attention != "auto":
-        raise Skip("labkit.wrap takes no attention= yet")
-    return labkit.wrap(model, name=name)
+    return labkit.wrap(model, name=name, attention="auto")
 
 
 def period(device, **changes):
