@@ -3,6 +3,8 @@
 The model is a random 30M-parameter hybrid: hidden 512, 8 layers, 4 key / 12 value heads of 64, 6 query / 1 kv heads of
 128. Rivals alternate, and the median of the paired ratios is reported with its quartiles; nothing is asserted about
 time. Memory is the high-water mark of a fresh process, in which large blocks go back to the system at once.
+
+`on_card` is the book of a GPU, with options of its own: see `tests.benchmarks.card`.
 """
 
 import argparse
@@ -12,13 +14,16 @@ import pathlib
 import sys
 
 from labkit.terminal import command
+from tests.benchmarks.card import book
 
-PARTS = ("spine", "memory", "look", "sessions", "stretch")
+PARTS = ("spine", "memory", "look", "sessions")
 
 
 @command
 def main():
     """Run the command."""
+    if sys.argv[1:2] == ["on_card"]:
+        return book.main(sys.argv[2:])
     parts = {name: importlib.import_module(f"tests.benchmarks.{name}") for name in PARTS}
     questions = [question for part in parts.values() for question in part.QUESTIONS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -30,7 +35,7 @@ def main():
         name, *args = options.inside
         part, _, function = name.partition(".")
         print(json.dumps(getattr(parts[part], function)(*map(int, args))))
-        return
+        return 0
     for question in questions:
         if not options.names or question.__name__ in options.names:
             facts = question()
@@ -38,6 +43,7 @@ def main():
             print(f"{question.__name__:24} {shown}\n{'':24} {question.__doc__.splitlines()[0]}", flush=True)
             if options.page and "tokens" in facts:
                 print(f"{'':24} {growth(question.__name__, facts, options.page)}", flush=True)
+    return 0
 
 
 def growth(name, facts, folder):

@@ -128,32 +128,4 @@ def spectra():
     return paired(lambda: torch.linalg.svdvals(states), lambda: [torch.linalg.svdvals(one) for one in states], rounds=9)
 
 
-def on_card():
-    """One exact row at 1,000,000 tokens of a 27B layer, and the spectra of all its 48 x 48 states, on a GPU: s, GiB."""
-    import torch
-
-    from labkit.deltanet import implied
-
-    if not torch.cuda.is_available():
-        return dict(skipped="no CUDA device")
-    x = random_inputs(1_000_000, key_heads=16, heads=48, dk=128, dv=128)
-    x = type(x)(*(part if part is None else part.cuda() for part in (x.q, x.k, x.v, x.g, x.beta, x.state)))
-    states = torch.randn(48 * 48, 128, 128, device="cuda")
-    found = dict(card=torch.cuda.get_device_name())
-    calls = {
-        "row": lambda: implied(x.q, x.k, g=x.g, beta=x.beta, rows=[999_999], heads=[5]),
-        "spectra": lambda: torch.linalg.svdvals(states),
-    }
-    for name, call in calls.items():
-        call()
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        begin = time.perf_counter()
-        call()
-        torch.cuda.synchronize()
-        found[f"{name}_s"] = time.perf_counter() - begin
-        found[f"{name}_GiB"] = torch.cuda.max_memory_allocated() / 2**30
-    return found
-
-
-QUESTIONS = [exact_map, updates_and_survival, one_row, spectra, on_card]
+QUESTIONS = [exact_map, updates_and_survival, one_row, spectra]
