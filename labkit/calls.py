@@ -10,7 +10,7 @@ import torch
 from labkit import cache as _cache
 from labkit import passes, plan, prompts
 from labkit.scopes import Call
-from labkit.trace import Recorder, Run, Seams, parameters_of, texts, wanted_seams
+from labkit.trace import Recorder, Run, parameters_of, texts, wanted_seams
 
 
 def trace(
@@ -42,15 +42,15 @@ def trace(
     passing = dict(mask=mask, position_ids=position_ids, chunk=chunk, cache=cache, columns=columns, grad=grad)
     with Recorder(call, lab.model, lab.spec, wanted, device=device, grad=grad) as recorder:
         given = passes.feed(lab, ids, **passing)
-        recorded, rotary = recorder.joined(length)
+        pads = [length - len(row) for row in rows]
+        seams, rotary = recorder.joined(length, pads)
     shared = _shared(lab, wanted)
     shared |= dict(position_ids=position_ids[0] if chosen else None, graph=recorder.crossed if grad else None)
     place = {column: i for i, column in enumerate(columns)}
     runs = []
-    for i, row in enumerate(rows):
-        pad = length - len(row)
+    for i, (row, pad) in enumerate(zip(rows, pads, strict=True)):
         own = dict(logits=given[i, [place[pad + int(t)] for t in asked[i]]], logit_tokens=asked[i])
-        own |= dict(seams=Seams({key: value[i, pad:] for key, value in recorded.items()}), start=start[i])
+        own |= dict(seams=seams[i], start=start[i])
         own |= dict(rotary=tuple(part[i if len(part) > 1 else 0, pad:] for part in rotary))
         runs.append(Run(ids=row, tokens=texts(lab.tokenizer, row), prompt_length=len(row), **own, **shared))
     return runs
@@ -72,14 +72,14 @@ def generate(
     plan.admit_generate(lab, tokens=len(ids), new=max_new_tokens, wanted=wanted)
     with Recorder(call, lab.model, lab.spec, wanted) as recorder:
         whole, last = passes.generate(lab, ids, max_new_tokens, temperature, seed, options)
-        recorded, rotary = recorder.joined(len(whole))
+        (seams,), rotary = recorder.joined(len(whole))
     return Run(
         ids=whole,
         tokens=texts(lab.tokenizer, whole),
         prompt_length=len(ids),
         logits=last,
         logit_tokens=torch.tensor([len(whole) - 1]),
-        seams=Seams({key: value[0] for key, value in recorded.items()}),
+        seams=seams,
         rotary=tuple(part[0] for part in rotary),
         start=_cache.start_of(None, wanted),
         **_shared(lab, wanted),
@@ -89,4 +89,4 @@ def generate(
 def _shared(lab, wanted):
     """What all runs of one call have in common."""
     facts = dict(spec=lab.spec, model=lab.name, scaling=lab.scaling, identity=lab.seen)
-    return facts | dict(parameters=parameters_of(lab.model, lab.spec, wanted))
+    return facts | dict(parameters=parameters_of(lab.scopes.watched, lab.spec, wanted))

@@ -54,21 +54,27 @@ def place(owner, places: Iterable[Place]) -> None:
 
 
 def put(hook: Hook, module: torch.nn.Module, side: str, *, kwargs: bool = False, first: bool = False) -> None:
-    """Place one hook, and note it among its owner's handles."""
+    """Place one hook, and note among its owner's handles where it stands."""
     hooks = getattr(module, HOOKS[side])
-    hook.owner.handles.append((module, side, hook))
-    hooks[hook] = hook
+    stand(hook, hooks)
     if kwargs:
-        getattr(module, KWARGS[side])[hook] = True
+        notes = getattr(module, KWARGS[side])
+        hook.owner.handles.append((notes, hook))
+        notes[hook] = True
     if first:
         hooks.move_to_end(hook, last=False)
 
 
+def stand(hook: Hook, hooks: dict) -> None:
+    """Place a hook behind the others of one side of a module."""
+    hook.owner.handles.append((hooks, hook))
+    hooks[hook] = hook
+
+
 def lift(owner) -> None:
     """Take an owner's hooks away."""
-    for module, side, hook in owner.handles:
-        getattr(module, HOOKS[side]).pop(hook, None)
-        getattr(module, KWARGS[side]).pop(hook, None)
+    for hooks, hook in owner.handles:
+        hooks.pop(hook, None)
 
 
 def sweep(modules: Iterable[torch.nn.Module]) -> bool:

@@ -1,17 +1,19 @@
 """Hooks for one call: placed when it begins, gone when it ends, whatever happens in between.
 
 A hook keeps what crosses its boundary as it is, by reference; which part of it is the seam, and in which shape, is read
-once when the passes are done.
+when the passes are done, or later.
 """
 
 import threading
+from collections.abc import Sequence
 
 import torch
 
 from labkit.errors import InputError, SeamError
-from labkit.hooks import HOOKS, Hook, Place, lift, put
+from labkit.hooks import Hook, Place, lift, stand
 from labkit.scopes import Call
 from labkit.trace.host import Host, version
+from labkit.trace.run import Seams
 from labkit.trace.seams import Pass, decoder
 from labkit.watched import named
 
@@ -28,14 +30,15 @@ class Keep(Hook):
         self.pieces, self.versions = [], []
 
     def __call__(self, module, args, *output):
-        if self.owner.acts:
+        recorder = self.owner
+        if recorder.acts:
             tensor = crossing(args, *output)
             if self.others:
                 self.check(tensor)
-            if self.owner.device is not None:
-                tensor = self.owner.moved(self.seam.read(tensor, self.owner.spec, *self.owner.passes[-1]))
+            if recorder.device is not None:
+                tensor = recorder.moved(self.seam.read(tensor, recorder.spec, *recorder.passes[-1]))
             self.pieces.append(tensor)
-            if self.owner.host is None:
+            if recorder.host is None:
                 self.versions.append(version(tensor))
 
     def see(self, module, args, *output):
@@ -63,9 +66,21 @@ class Keep(Hook):
         if owner.host is not None:
             pieces = [piece.tensor for piece in pieces]
         elif owner.device is None:
-            sizes = zip(pieces, owner.passes, strict=True)
-            pieces = [self.seam.read(piece, owner.spec, batch, tokens) for piece, (batch, tokens) in sizes]
+            read, spec = self.seam.read, owner.spec
+            pieces = [read(piece, spec, *size) for piece, size in zip(pieces, owner.passes, strict=True)]
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1)
+
+
+class Later:
+    """One row of a seam, [token, *dims], read when somebody looks; most seams of a trace nobody looks at."""
+
+    __slots__ = ("seam", "tensor", "spec", "batch", "tokens", "row", "pad")
+
+    def __init__(self, *facts):
+        self.seam, self.tensor, self.spec, self.batch, self.tokens, self.row, self.pad = facts
+
+    def __call__(self) -> torch.Tensor:
+        return self.seam.read(self.tensor, self.spec, self.batch, self.tokens)[self.row, self.pad :]
 
 
 class Recorder:
@@ -128,8 +143,11 @@ class Recorder:
         for keep in self.keeps:
             keep.pieces, keep.versions = [], []
 
-    def joined(self, tokens: int) -> tuple[dict[tuple[int, str], torch.Tensor], tuple[torch.Tensor, ...]]:
-        """`{(layer, name): [batch, tokens, *dims]}` and rotary (cos, sin), each [batch, tokens, rotary].
+    def joined(self, tokens: int, pads: Sequence[int] = (0,)) -> tuple[list[Seams], tuple[torch.Tensor, ...]]:
+        """The seams of each row, and rotary (cos, sin), each [batch, tokens, rotary].
+
+        Args:
+            tokens: that were fed. pads: how many of them stand before each row's first.
 
         Raises:
             SeamError: a seam never fired, or fired for fewer or more tokens than were fed; or something wrote into what
@@ -137,19 +155,24 @@ class Recorder:
         """
         if self.host is not None:
             self.host.wait()
-        seams, whole = {}, sum(size for _, size in self.passes) == tokens
+        whole, rows = sum(size for _, size in self.passes) == tokens, [{} for _ in pads]
+        later = len(self.passes) == 1 and self.device is None and not self.grad
         with torch.set_grad_enabled(self.grad):
             for keep in self.keeps:
                 if not whole or len(keep.pieces) != len(self.passes):
                     raise self._missed(keep, tokens)
                 if keep.written:
                     raise self._written(keep)
-                seams[keep.place] = keep.read()
+                values = keep.pieces[0] if later else keep.read()
+                for row, pad in enumerate(pads):
+                    facts = keep.seam, values, self.spec, *self.passes[0], row, pad
+                    rows[row][keep.place] = Later(*facts) if later else values[row, pad:]
             rotary = [
                 [part if self.host is None else part.tensor for part in parts]
                 for parts in zip(*self.rotary, strict=True)
             ]
-            return seams, tuple(parts[0] if len(parts) == 1 else torch.cat(parts, 1) for parts in rotary)
+            joined = tuple(parts[0] if len(parts) == 1 else torch.cat(parts, 1) for parts in rotary)
+        return [Seams(row) for row in rows], joined
 
     def moved(self, tensor: torch.Tensor):
         """A tensor on the way to `device`: there, or a `host.Copy`."""
@@ -180,19 +203,19 @@ class Recorder:
 
     def _place(self):
         """A hook for each seam that keeps it; where others have hooks on its module, also one that comes before."""
-        module_of = self.scopes.watched.module
+        hooks_of, keeps = self.scopes.watched.hooks_of, self.keeps
         for layer, names in self.wanted.items():
             seams = self.spec.seams[self.spec.kind(layer)]
             for name in names:
                 seam = seams[name]
-                module, side = module_of(layer, seam.path), "before" if seam.side == "in" else "after"
-                there = getattr(module, HOOKS[side])
-                others = [hook for hook in there.values() if not isinstance(hook, Hook)] if there else ()
+                hooks = hooks_of(layer, seam.path, "before" if seam.side == "in" else "after")
+                others = [hook for hook in hooks.values() if not isinstance(hook, Hook)] if hooks else ()
                 keep = Keep(self, (layer, name), seam, others)
                 if others:
-                    put(Hook(self, keep.see), module, side, first=True)
-                put(keep, module, side)
-                self.keeps.append(keep)
+                    stand(see := Hook(self, keep.see), hooks)
+                    hooks.move_to_end(see, last=False)
+                stand(keep, hooks)
+                keeps.append(keep)
 
 
 def host_for(stack: torch.nn.Module, device: torch.device | str | None) -> Host | None:
