@@ -107,7 +107,7 @@ class Watched:
         # Sums of all rows tell every change; of weights in host memory by the dozens of gigabytes they would take long.
         small = sum(weight.nbytes for *_, weight in held if not weight.is_cuda) <= SUMMED
         for place, parameters, name, weight in held:
-            version, pointer = _version(weight), _pointer(weight)
+            version, pointer = writes(weight), _pointer(weight)
             before = known.get(place)
             same = before is not None and before[0] is weight and before[2:4] == (version, pointer)
             if not same or closely:
@@ -210,8 +210,9 @@ def digest(model: torch.nn.Module) -> str:
     return hashed.hexdigest()
 
 
-def _version(weight):
-    return 0 if weight.is_inference() else weight._version
+def writes(tensor: torch.Tensor) -> int:
+    """How often a tensor was written into; 0 of one that does not count."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _pointer(weight):

@@ -14,6 +14,8 @@ import collections
 
 import torch
 
+from labkit.watched import writes
+
 FIRST, LARGEST = 2**20, 2**26  # bytes of a buffer
 PINNED = 4 * 2**30
 IN_FLIGHT = 2**28
@@ -67,7 +69,7 @@ class Copy:
     __slots__ = ("buffer", "start", "shape", "dtype", "nbytes", "source", "version", "event", "torn")
 
     def __init__(self, buffer, source):
-        self.buffer, self.start, self.source, self.version = buffer, buffer.used, source, version(source)
+        self.buffer, self.start, self.source, self.version = buffer, buffer.used, source, writes(source)
         self.shape, self.dtype, self.nbytes, self.event, self.torn = (
             source.shape,
             source.dtype,
@@ -85,13 +87,13 @@ class Copy:
 
     def arrive(self) -> None:
         """Let go of the source, whose copy is done."""
-        self.torn, self.source, self.event = version(self.source) != self.version, None, None
+        self.torn, self.source, self.event = writes(self.source) != self.version, None, None
 
     def same(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor is what is on its way here."""
         mine = self.source
-        facts = lambda each: (each.data_ptr(), each.shape, each.stride(), each.dtype, version(each))  # noqa: E731
-        return mine is not None and facts(mine) == facts(tensor) and self.version == version(mine)
+        facts = lambda each: (each.data_ptr(), each.shape, each.stride(), each.dtype, writes(each))  # noqa: E731
+        return mine is not None and facts(mine) == facts(tensor) and self.version == writes(mine)
 
 
 class Host:
@@ -154,8 +156,3 @@ class Host:
             memory = free if len(free) >= size else None
         self.buffers.append(Buffer(self.card.pinned(size) if memory is None else memory))
         return self.buffers[-1]
-
-
-def version(tensor: torch.Tensor) -> int:
-    """How often a tensor was written into; 0 of one that does not count."""
-    return 0 if tensor.is_inference() else tensor._version

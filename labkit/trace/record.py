@@ -12,10 +12,10 @@ import torch
 from labkit.errors import InputError, SeamError
 from labkit.hooks import Hook, Place, lift, stand
 from labkit.scopes import Call
-from labkit.trace.host import Host, version
+from labkit.trace.host import Host
 from labkit.trace.run import Seams
 from labkit.trace.seams import Pass, decoder
-from labkit.watched import named
+from labkit.watched import named, writes
 
 HINT = "lab.edit(edit.function(change, seam=..., layer=...)) makes the same change, and the run knows of it"
 
@@ -39,16 +39,16 @@ class Keep(Hook):
                 tensor = recorder.moved(self.seam.read(tensor, recorder.spec, *recorder.passes[-1]))
             self.pieces.append(tensor)
             if recorder.host is None:
-                self.versions.append(version(tensor))
+                self.versions.append(writes(tensor))
 
     def see(self, module, args, *output):
         """Note what crossed the boundary before the hooks of others."""
         tensor = crossing(args, *output)
-        self.came = id(tensor), version(tensor)
+        self.came = id(tensor), writes(tensor)
 
     def check(self, tensor):
         """Refuse what is not what came."""
-        if self.came != (id(tensor), version(tensor)):
+        if self.came != (id(tensor), writes(tensor)):
             layer, name = self.place
             got = f"{named(self.others[0])} at layer {layer}, seam {name!r}"
             raise InputError("a hook that is not labkit's changes what is watched", got=got, hint=HINT)
@@ -58,7 +58,7 @@ class Keep(Hook):
         """Whether something wrote into a piece after it was kept, or before it was where it had to go."""
         if self.owner.host is not None:
             return any(piece.torn for piece in self.pieces)
-        return [version(piece) for piece in self.pieces] != self.versions
+        return [writes(piece) for piece in self.pieces] != self.versions
 
     def read(self) -> torch.Tensor:
         """The seam [batch, token, *dims] of all passes; what was moved has been read."""
