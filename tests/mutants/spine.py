@@ -17,7 +17,52 @@ MOVED = "tests/test_edit.py::test_an_edit_moves_only_the_chosen_tokens_and_heads
 OWN = "tests/test_cache.py::test_snapshots_share_keys_and_own_states"
 RESUMED = "tests/test_cache.py::test_resumed_equals_cold"
 
+SENT = "tests/test_trace_host.py::test_"
+ANEW = "tests/test_trace.py::test_places_are_found_anew_when_layers_are_exchanged"
+LAPACK = "tests/test_deltanet_memory.py::test_singular_values_by_bisection_are_those_of_lapack"
+HOST, BISECTION = "labkit/trace/host.py", "labkit/deltanet/bisection.py"
+
 MUTANTS = [
+    Mutant(
+        "labkit/watched.py",
+        "self._blocks, hashed = dict(self.model.named_modules()), {},",
+        "hashed = dict(self.model.named_modules()),",
+        ANEW,
+    ),
+    Mutant("labkit/watched.py", "return parameters[name]\n", "return self.stack.layers[0].get_parameter(path)\n", ANEW),
+    Mutant(
+        "labkit/trace/record.py",
+        "            self.host.wait()",
+        "            pass",
+        SENT + "a_trace_through_the_host_is_the_trace",
+    ),
+    Mutant(
+        HOST,
+        "                self.waiting[0].event.synchronize()\n                self._arrive()",
+        "                self._arrive()",
+        SENT + "beyond_the_bound_the_oldest_buffer",
+    ),
+    Mutant(
+        HOST,
+        "(self.flying > most or self.waiting[0].event.query())",
+        "self.waiting[0].event.query()",
+        SENT + "no_more_bytes",
+    ),
+    Mutant(
+        HOST,
+        "writes(self.source) != self.version, None, None",
+        "False, None, None",
+        SENT + "what_is_written_before_it_is_there_is_torn",
+    ),
+    Mutant(
+        HOST,
+        "def same(self, tensor: torch.Tensor) -> bool:\n",
+        "def same(self, tensor):\n        return self.source is not None and self.source.shape == tensor.shape\n\n    def _same(self, tensor):\n",
+        SENT + "copies_are_there_after_one_wait",
+    ),
+    Mutant(BISECTION, "a if a.shape[1] >= a.shape[2] else a.mT", "a", LAPACK),
+    Mutant(BISECTION, "less = count > below", "less = count >= below", LAPACK),
+    Mutant(BISECTION, "STEPS = 42", "STEPS = 38", LAPACK),
     Mutant(ROTARY, "0.1 * math.log(self.factor) + 1.0", "0.1 * math.log2(self.factor) + 1.0", FREQUENCIES),
     Mutant(ROTARY, "max(math.floor(at[0]), 0)", "max(math.ceil(at[0]), 0)", FREQUENCIES),
     Mutant(ROTARY, "(width / (width - 2))", "(width / (width + 2))", FREQUENCIES),
