@@ -20,7 +20,7 @@ RESUMED = "tests/test_cache.py::test_resumed_equals_cold"
 SENT = "tests/test_trace_host.py::test_"
 ANEW = "tests/test_trace.py::test_places_are_found_anew_when_layers_are_exchanged"
 LAPACK = "tests/test_deltanet_memory.py::test_singular_values_by_bisection_are_those_of_lapack"
-HOST, BISECTION = "labkit/trace/host.py", "labkit/deltanet/bisection.py"
+RECORD, HOST, BISECTION = "labkit/trace/record.py", "labkit/trace/host.py", "labkit/deltanet/bisection.py"
 
 MUTANTS = [
     Mutant(
@@ -31,34 +31,34 @@ MUTANTS = [
     ),
     Mutant("labkit/watched.py", "return parameters[name]\n", "return self.stack.layers[0].get_parameter(path)\n", ANEW),
     Mutant(
-        "labkit/trace/record.py",
+        RECORD,
         "            self.host.wait()",
         "            pass",
-        SENT + "a_trace_through_the_host_is_the_trace",
+        SENT + "a_seam_written_into_on_its_way_is_an_error",
     ),
     Mutant(
         HOST,
         "                self.waiting[0].event.synchronize()\n                self._arrive()",
         "                self._arrive()",
-        SENT + "beyond_the_bound_the_oldest_buffer",
+        SENT + "beyond_the_bound_the_oldest_buffer_is_set_down_and_used_again",
     ),
     Mutant(
         HOST,
         "(self.flying > most or self.waiting[0].event.query())",
         "self.waiting[0].event.query()",
-        SENT + "no_more_bytes",
+        SENT + "no_more_bytes_are_on_their_way_than_allowed",
     ),
     Mutant(
         HOST,
         "writes(self.source) != self.version, None, None",
         "False, None, None",
-        SENT + "what_is_written_before_it_is_there_is_torn",
+        SENT + "what_is_written_before_it_is_there_is_torn_and_later_is_not",
     ),
     Mutant(
         HOST,
-        "def same(self, tensor: torch.Tensor) -> bool:\n",
-        "def same(self, tensor):\n        return self.source is not None and self.source.shape == tensor.shape\n\n    def _same(self, tensor):\n",
-        SENT + "copies_are_there_after_one_wait",
+        "each.data_ptr(), each.shape, ",
+        "each.shape, ",
+        SENT + "copies_are_there_after_one_wait_and_their_sources_are_held_until_then",
     ),
     Mutant(BISECTION, "a if a.shape[1] >= a.shape[2] else a.mT", "a", LAPACK),
     Mutant(BISECTION, "less = count > below", "less = count >= below", LAPACK),
