@@ -43,15 +43,15 @@ def trace(
     passing = dict(mask=mask, position_ids=position_ids, chunk=chunk, cache=cache, columns=columns, grad=grad)
     with Recorder(call, lab.model, lab.spec, wanted, device=device, grad=grad) as recorder:
         given = passes.feed(lab, ids, **passing)
-        recorded, rotary = recorder.joined(length)
+        pads = [length - len(row) for row in rows]
+        seams, rotary = recorder.joined(length, pads)
     shared = _shared(lab, wanted)
     shared |= dict(position_ids=position_ids[0] if chosen else None, graph=recorder.crossed if grad else None)
     place = {column: i for i, column in enumerate(columns)}
     runs = []
-    for i, row in enumerate(rows):
-        pad = length - len(row)
+    for i, (row, pad) in enumerate(zip(rows, pads, strict=True)):
         own = dict(logits=given[i, [place[pad + int(t)] for t in asked[i]]], logit_tokens=asked[i])
-        own |= dict(seams=Seams({key: value[i, pad:] for key, value in recorded.items()}), start=start[i])
+        own |= dict(seams=seams[i], start=start[i])
         own |= dict(rotary=tuple(part[i if len(part) > 1 else 0, pad:] for part in rotary))
         runs.append(Run(ids=row, tokens=texts(lab.tokenizer, row), prompt_length=len(row), **own, **shared))
     return runs
@@ -80,12 +80,12 @@ def generate(
     reading = dict(most=max_new_tokens, pads=pads, states=states, capture=capture)
     with steps.reader(call, lab, cache, wanted, **reading) as reader:
         whole, last = steps.generate(lab, reader, rows, max_new_tokens, temperature, seed, options)
-        (recorded, rotary), held = reader.joined(), reader.states()
+        (seen, rotary), held = reader.joined(), reader.states()
     shared, start, runs = _shared(lab, wanted), _cache.start_of(None, wanted), []
     for i, (row, ids, pad) in enumerate(zip(rows, whole, pads, strict=True)):
         own = dict(ids=ids, tokens=texts(lab.tokenizer, ids), prompt_length=len(row), start=start)
         own |= dict(logits=last[i : i + 1], logit_tokens=torch.tensor([len(ids) - 1]))
-        own |= dict(seams=Seams({key: value[i, pad : pad + len(ids)] for key, value in recorded.items()}))
+        own |= dict(seams=Seams({key: value[: len(ids)] for key, value in seen[i].items()}))
         own |= dict(rotary=tuple(part[i if len(part) > 1 else 0, pad : pad + len(ids)] for part in rotary))
         own |= dict(states={layer: part[i, : len(ids) - len(row)] for layer, part in held.items()})
         runs.append(Run(**own, **shared))
@@ -112,7 +112,7 @@ def step(
     for i, token in enumerate(tokens[:, None]):
         own = dict(ids=token, tokens=texts(lab.tokenizer, token), prompt_length=1, start=start[i])
         own |= dict(logits=logits[i : i + 1], logit_tokens=torch.tensor([0]))
-        own |= dict(seams=Seams({key: value[i] for key, value in seen.items()}))
+        own |= dict(seams=seen[i])
         own |= dict(rotary=tuple(part[i if len(part) > 1 else 0] for part in rotary))
         own |= dict(states={layer: part[i] for layer, part in held.items()})
         runs.append(Run(**own, **shared))
@@ -128,4 +128,4 @@ def _stateful(spec, states, name):
 def _shared(lab, wanted):
     """What all runs of one call have in common."""
     facts = dict(spec=lab.spec, model=lab.name, scaling=lab.scaling, identity=lab.seen)
-    return facts | dict(parameters=parameters_of(lab.model, lab.spec, wanted))
+    return facts | dict(parameters=parameters_of(lab.scopes.watched, lab.spec, wanted))

@@ -1,6 +1,8 @@
 """Hooks of labkit's on modules: each belongs to an owner, acts while the owner does, and can be swept away later.
 
 An owner has `handles`, a list; `acts`, whether it acts in the running thread or task; and `over`, whether it has ended.
+A hook is its own key among a module's hooks: so it is placed and lifted without a handle, which costs PyTorch more than
+calling it.
 """
 
 from collections.abc import Callable, Iterable
@@ -8,7 +10,8 @@ from typing import NamedTuple
 
 import torch
 
-KWARGS = ("_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs")  # where PyTorch notes how to call a hook
+HOOKS = {"before": "_forward_pre_hooks", "after": "_forward_hooks"}  # of a module, by side
+KWARGS = {side: f"{hooks}_with_kwargs" for side, hooks in HOOKS.items()}  # where PyTorch notes how to call a hook
 
 
 class Place(NamedTuple):
@@ -33,8 +36,8 @@ class Hook:
     of_labkit = True
     __slots__ = ("owner", "function", "everywhere", "__weakref__")
 
-    def __init__(self, owner, place: Place):
-        self.owner, self.function, self.everywhere = owner, place.function, place.everywhere
+    def __init__(self, owner, function: Callable | None = None, everywhere: bool = False):
+        self.owner, self.function, self.everywhere = owner, function, everywhere
 
     def __call__(self, module, *given):
         acts = not self.owner.over if self.everywhere else self.owner.acts
@@ -47,21 +50,43 @@ class Hook:
 def place(owner, places: Iterable[Place]) -> None:
     """Place hooks of an owner."""
     for each in places:
-        module = each.module
-        register = module.register_forward_pre_hook if each.side == "before" else module.register_forward_hook
-        owner.handles.append(register(Hook(owner, each), with_kwargs=each.kwargs, prepend=each.first))
+        put(Hook(owner, each.function, each.everywhere), each.module, each.side, kwargs=each.kwargs, first=each.first)
+
+
+def put(hook: Hook, module: torch.nn.Module, side: str, *, kwargs: bool = False, first: bool = False) -> None:
+    """Place one hook, and note among its owner's handles where it stands."""
+    hooks = getattr(module, HOOKS[side])
+    stand(hook, hooks)
+    if kwargs:
+        notes = getattr(module, KWARGS[side])
+        hook.owner.handles.append((notes, hook))
+        notes[hook] = True
+    if first:
+        hooks.move_to_end(hook, last=False)
+
+
+def stand(hook: Hook, hooks: dict) -> None:
+    """Place a hook behind the others of one side of a module."""
+    hook.owner.handles.append((hooks, hook))
+    hooks[hook] = hook
+
+
+def lift(owner) -> None:
+    """Take an owner's hooks away."""
+    for hooks, hook in owner.handles:
+        hooks.pop(hook, None)
 
 
 def sweep(modules: Iterable[torch.nn.Module]) -> bool:
     """Take away hooks whose owners are over, also those whose handles were lost; returns whether others are left."""
     living = False
     for module in modules:
-        for hooks in (module._forward_pre_hooks, module._forward_hooks):
-            for number, hook in list(hooks.items()) if hooks else ():
+        for side in HOOKS:
+            hooks = getattr(module, HOOKS[side])
+            for key, hook in list(hooks.items()) if hooks else ():
                 if isinstance(hook, Hook) and hook.owner.over:
-                    hooks.pop(number, None)
-                    for notes in KWARGS:
-                        getattr(module, notes).pop(number, None)
+                    hooks.pop(key, None)
+                    getattr(module, KWARGS[side]).pop(key, None)
                 elif isinstance(hook, Hook):
                     living = True
     return living

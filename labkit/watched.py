@@ -15,13 +15,13 @@ from torch.nn.modules import module as torch_module
 from labkit import kernels
 from labkit.families import Family
 from labkit.fingerprint import flat
+from labkit.hooks import HOOKS
 from labkit.identity import Identity
 
 SAMPLES, WHOLE = 64, 4096  # numbers of a parameter; up to WHOLE of them all count
 SUMMED = 4 * 2**30  # bytes of weights in host memory whose rows are summed
 PROBED = 4  # weights that may be trained, and are looked at each time
 COMPILED = "_compiled_call_impl"
-PLAIN = frozenset({COMPILED, "forward"})  # what a module has of its own only where somebody changed it
 EVERYWHERE = (torch_module._global_forward_pre_hooks, torch_module._global_forward_hooks)
 VERSIONS = f"python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}"
 
@@ -39,7 +39,7 @@ class Watched:
         self.model, self.stack, self.family = model, stack, family
         self.modules, self.absent, self._children, self._weights = {}, [], [], []
         self.training, self.compiled, self.hooked, self.replaced = [], [], {}, []
-        self._blocks = {}  # (layer, path) -> module
+        self._blocks = {}  # (layer, path, side) -> hooks; (layer, path) -> (parameters, name)
         self._hashes = {}  # name of a parameter -> (parameter, first version, version, pointer, hash)
         self._made = None  # (key, Identity)
         self.look()
@@ -58,7 +58,15 @@ class Watched:
             self._hash()
         elif any(_sampled(weight, False) != sample for weight, sample in self._trained):
             self._hash(closely=True)
-        marks = [(name, facts) for name, facts in self._facts if not PLAIN.isdisjoint(facts) or _marked(facts)]
+        marks = [
+            (name, facts)
+            for name, facts in self._facts
+            if facts["training"]
+            or facts["_forward_hooks"]
+            or facts["_forward_pre_hooks"]
+            or "forward" in facts  # like the next, only where somebody changed it
+            or COMPILED in facts
+        ]
         self.training = [name for name, facts in marks if facts["training"]]
         self.compiled = self._wrapped + [name for name, facts in marks if _compiled(facts)]
         self.hooked = {name: facts for name, facts in marks if facts["_forward_hooks"] or facts["_forward_pre_hooks"]}
@@ -99,7 +107,7 @@ class Watched:
         # Sums of all rows tell every change; of weights in host memory by the dozens of gigabytes they would take long.
         small = sum(weight.nbytes for *_, weight in held if not weight.is_cuda) <= SUMMED
         for place, parameters, name, weight in held:
-            version, pointer = _version(weight), _pointer(weight)
+            version, pointer = writes(weight), _pointer(weight)
             before = known.get(place)
             same = before is not None and before[0] is weight and before[2:4] == (version, pointer)
             if not same or closely:
@@ -115,12 +123,22 @@ class Watched:
         self.absent = [place for place, (weight, *_) in self._hashes.items() if weight.is_meta]
         self._made = None
 
-    def module(self, layer: int, path: str) -> torch.nn.Module:
-        """A module of a decoder layer, by its path there; "" is the layer."""
+    def hooks_of(self, layer: int, path: str, side: str) -> dict:
+        """Hooks "before" or "after" a module of a decoder layer, by its path there; "" is the layer."""
+        found = self._blocks.get((layer, path, side))
+        if found is None:
+            found = getattr(self.stack.layers[layer].get_submodule(path), HOOKS[side])
+            self._blocks[layer, path, side] = found
+        return found
+
+    def weight(self, layer: int, path: str) -> torch.nn.Parameter:
+        """A parameter of a decoder layer, by its path there, as it is now."""
         found = self._blocks.get((layer, path))
         if found is None:
-            found = self._blocks[layer, path] = self.stack.layers[layer].get_submodule(path)
-        return found
+            owner, _, name = path.rpartition(".")
+            found = self._blocks[layer, path] = self.stack.layers[layer].get_submodule(owner)._parameters, name
+        parameters, name = found
+        return parameters[name]
 
     def identity(self, name: str, dtype: torch.dtype) -> Identity:
         """The identity of the model as it was at the last `look`, without edits and scaling."""
@@ -194,18 +212,15 @@ def digest(model: torch.nn.Module) -> str:
     return hashed.hexdigest()
 
 
-def _version(weight):
-    return 0 if weight.is_inference() else weight._version
+def writes(tensor: torch.Tensor) -> int:
+    """How often a tensor was written into; 0 of one that does not count."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _pointer(weight):
     """Where a plain parameter lies; None for packed ones and those without a version."""
     plain = type(weight) in (torch.Tensor, torch.nn.Parameter) and not weight.is_inference()
     return weight.data_ptr() if plain else None
-
-
-def _marked(facts):
-    return facts["training"] or facts["_forward_hooks"] or facts["_forward_pre_hooks"]
 
 
 def _compiled(facts):

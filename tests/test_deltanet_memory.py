@@ -5,8 +5,8 @@ import tiny
 import torch
 
 from labkit import deltanet
+from labkit.deltanet import bisection, recompute, singular
 from labkit.deltanet import equation as eq
-from labkit.deltanet import recompute
 from labkit.errors import InputError, LayerError
 
 T, HK, H, DK, DV = 150, 3, 6, 10, 14
@@ -218,6 +218,51 @@ def test_ranks_have_their_limits():
     even = torch.ones(DK)
     assert [round(float(rank), 5) for rank in deltanet.ranks(even)] == [DK, DK]
     assert all(torch.isfinite(rank) for rank in deltanet.ranks(torch.zeros(4)))
+
+
+def hard(shape, seed=0):
+    """Matrices [..., m, n]: random, of rank 1, of zeros, tiny, of equal values; and one whose values fall by tens."""
+    r = torch.Generator().manual_seed(seed)
+    made = torch.randn(*shape, generator=r, dtype=torch.float64)
+    flat = made.view(-1, *shape[-2:])
+    flat[1] = flat[1][:, :1] * flat[1][:1]
+    flat[2], flat[3], flat[4] = 0, flat[3] * 1e-30, torch.eye(*shape[-2:])
+    left, _, right = torch.linalg.svd(flat[5], full_matrices=False)
+    return made, left * 10.0 ** -torch.arange(min(shape[-2:])) @ right
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 10, 14), (7, 14, 10), (6, 9, 9), (6, 1, 5), (6, 5, 1), (6, 1, 1)])
+def test_singular_values_by_bisection_are_those_of_lapack(shape, monkeypatch):
+    monkeypatch.setattr(bisection, "AT_ONCE", 4)
+    made, graded = hard(shape)
+    before = made.clone()
+    for each in (made, graded):
+        expected, found = torch.linalg.svdvals(each), bisection.bisected(each)
+        assert found.shape == expected.shape
+        assert ((found - expected).abs() <= 1e-12 * each.flatten(-2).norm(dim=-1)[..., None] + 1e-300).all()
+    assert torch.equal(made, before), "the states are not overwritten"
+    # Through SᵀS, values below 1e-8 of the largest are noise; here the tenth decade below it still has digits.
+    if min(shape[-2:]) > 8:
+        assert float(bisection.bisected(graded)[8]) == pytest.approx(1e-8, rel=1e-3)
+
+
+def test_both_ways_to_singular_values_give_one_spectrum(run, monkeypatch):
+    host = deltanet.spectrum(run, layer=1)
+    monkeypatch.setattr(singular, "singular_values", bisection.bisected)
+    card = deltanet.spectrum(run, layer=1)
+    assert abs(card.singular - host.singular).max() < 3e-6 * float(host.singular.max())
+    for name in ("stable_rank", "effective_rank"):
+        assert abs(card[name] / host[name] - 1).max() < 1e-5
+    assert bisection.singular_values(torch.eye(3)[None]).tolist() == [[1, 1, 1]]
+
+
+def test_a_spectrum_says_which_places_it_took(run):
+    assert deltanet.spectrum(run, layer=1).attrs["places"] == f"{len(whole_of(run))} of {len(run)}, evenly spaced"
+    assert deltanet.spectrum(run, layer=[1, 3], tokens=[2, -1]).attrs["places"] == f"2 of {len(run)}, chosen"
+
+
+def whole_of(run):
+    return deltanet.spectrum(run, layer=1).token
 
 
 def test_spectrum_is_that_of_the_states(run):

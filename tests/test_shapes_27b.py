@@ -34,8 +34,8 @@ def traced(request):
         ids = torch.zeros(1, TOKENS, dtype=torch.long, device="meta")
         masks = dict.fromkeys(FAMILIES[anatomy.family].kinds)  # making masks reads values; there are none here
         model(ids, attention_mask=masks, use_cache=False, logits_to_keep=1)
-        seams, _ = seen.joined(TOKENS)
-    return anatomy, {key: tuple(value.shape[1:]) for key, value in seams.items()}, MODELS[request.param]
+        (seams,), _ = seen.joined(TOKENS)
+    return anatomy, {key: tuple(value.shape) for key, value in seams.items()}, MODELS[request.param]
 
 
 def test_every_seam_of_all_layers_fires_with_the_published_sizes(traced):

@@ -1,7 +1,9 @@
 """Seeing does not change; hooks never survive; runs are frozen, saved and opened."""
 
 import dataclasses
+import gc
 import json
+import pickle
 import types
 
 import pytest
@@ -124,6 +126,32 @@ def test_a_run_is_frozen_against_changes_of_the_model():
         run.ids = IDS
     with pytest.raises(TypeError):
         run.seams[1, "qkv"] = 0
+
+
+def test_places_are_found_anew_when_layers_are_exchanged():
+    """Modules and weights are found once a model; of layers that changed places, their seams and weights come along."""
+    lab = make_lab(tiny.model(seed=5))
+    layers, before = lab.model.model.layers, lab.trace(IDS)
+    layers[0].linear_attn, layers[3].linear_attn = layers[3].linear_attn, layers[0].linear_attn
+    layers[1].linear_attn.A_log = torch.nn.Parameter(torch.full((9,), -1.5), requires_grad=False)
+    after, seen = lab.trace(IDS), {}
+    for layer in (0, 3):
+        give = lambda module, args, output, layer=layer: seen.update({layer: output[0]})
+        handle = layers[layer].linear_attn.in_proj_qkv.register_forward_hook(give)
+        lab.model(IDS[None])
+        handle.remove()
+        assert torch.equal(after.seams[layer, "qkv"], seen[layer])
+        assert torch.equal(after.parameters[layer, "A_log"], before.parameters[3 - layer, "A_log"])
+    assert (after.parameters[1, "A_log"] == -1.5).all() and not (before.parameters[1, "A_log"] == -1.5).any()
+
+
+def test_a_run_reads_a_seam_once_and_holds_nothing_that_recorded_it(lab):
+    run = lab.trace(IDS)
+    twin = pickle.loads(pickle.dumps(run.seams))
+    assert run.seams[2, "gate"] is run.seams[2, "gate"] and dict(run.seams).keys() == dict(twin).keys()
+    assert all(torch.equal(run.seams[key], twin[key]) for key in twin) and run.seams.nbytes == twin.nbytes
+    gc.collect()
+    assert not any(type(each) is trace.Recorder for each in gc.get_objects())
 
 
 def test_saved_and_opened_runs_give_equal_readings(lab, tmp_path):

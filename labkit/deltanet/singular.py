@@ -6,7 +6,8 @@ For the singular values σ of a state [key, value], with p = σ²/Σσ²:
     effective rank   exp(-Σ p ln p)     Roy and Vetterli 2007, there with p = σ/Σσ
 
 1 ≤ stable rank ≤ effective rank ≤ min(dk, dv). The left singular vectors span what can be asked for. States come from
-the chunk form; all heads and instants are decomposed in one batched call. Rank over time in a hybrid: arXiv 2602.02195.
+the chunk form; all heads and instants are decomposed together (`bisection`). Rank over time in a
+hybrid: arXiv 2602.02195.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 import torch
 
 from labkit.deltanet import costs
+from labkit.deltanet.bisection import singular_values
 from labkit.deltanet.equation import grouped
 from labkit.deltanet.recompute import SEAMS, one_token, walk
 from labkit.errors import InputError
@@ -52,7 +54,8 @@ def spectrum(
 
     Returns:
         Dataset: `singular` (head, token, mode), largest first; `stable_rank`, `effective_rank`, `state_norm` (head,
-        token). The squares of the singular values sum to that of the norm.
+        token). The squares of the singular values sum to that of the norm. The attribute `places` says how many tokens
+        were taken, and how.
 
     Raises:
         LayerError, SeamError, ParityError, InputError.
@@ -60,7 +63,7 @@ def spectrum(
     heads, count = select(heads, run.spec.value_heads, "head"), len(run)
     at = costs.spaced(count) if tokens is None else select(tokens, count, "token")
     walked = walk(run, layer, "deltanet.spectrum", at=at, reads=False)
-    singular = torch.linalg.svdvals(walked.states[:, heads]).transpose(0, 1)
+    singular = singular_values(walked.states[:, heads]).transpose(0, 1)
     stable, effective = ranks(singular)
     values = {
         "singular": (("head", "token", "mode"), singular, "singular"),
@@ -69,7 +72,8 @@ def spectrum(
         "state_norm": (("head", "token"), singular.square().sum(-1).sqrt(), "state_norm"),
     }
     coords = {**axis(run, "token", at), "head": heads, "mode": range(singular.shape[-1])}
-    return label(values, coords=coords, attrs=walked.parity)
+    places = f"{len(at):,} of {count:,}, {'evenly spaced' if tokens is None else 'chosen'}"
+    return label(values, coords=coords, attrs=walked.parity | {"places": places})
 
 
 @reading(

@@ -92,24 +92,30 @@ def highest(spec: Spec, width: int, step: Pass, wanted: Mapping[int, Sequence[st
         done: tokens of each row whose seams are kept from earlier passes.
     """
     tokens = step.rows * step.tokens
-    kept, top = kept_bytes(spec, wanted, step.rows * done, width), Moment(0, 0, 0)
+    kept, top, most, alike = kept_bytes(spec, wanted, step.rows * done, width), (0, 0, 0), -1, {}
     owned = _owned(spec, wanted, tokens, width)
     mask = tokens * step.sources if step.masked else 0
-    mixers = {kind: _mixer(spec, kind, step, width) for kind in spec.widths}
-    loosened = {
-        kind: {name: tokens * width * count for name, count in widths.items() if name in LOOSE}
-        for kind, widths in spec.widths.items()
-    }
     for layer, kind in enumerate(spec.kinds):
-        own, inside, names = owned.get(layer, {}), loosened[kind], wanted.get(layer, ())
-        before = sum(count for name, count in own.items() if name in BEFORE)
-        loose = sum(count for name, count in inside.items() if name not in names)
-        for scratch, floats in mixers[kind]:
-            top = max(top, Moment(kept + before, loose + scratch, mask + floats), key=lambda moment: moment.total)
-        loose = sum(inside[name] for name in ("resid_pre", "mixer_in") if name not in names)
-        kept += sum(own.values())
-        top = max(top, Moment(kept, loose + mlp(spec, tokens, width), mask), key=lambda moment: moment.total)
-    return top
+        own, names = owned.get(layer, {}), wanted.get(layer, ())
+        if (key := (kind, len(own), *names)) not in alike:  # most layers are like another
+            alike[key] = _inside(spec, kind, own, names, step, width), sum(own.values())
+        moments, count = alike[key]
+        for more, scratch, floats in moments:
+            if (total := kept + more + scratch + mask + floats) > most:
+                top, most = (kept + more, scratch, mask + floats), total
+        kept += count
+    return Moment(*top)
+
+
+def _inside(spec, kind, own, names, step, width):
+    """(seams kept so far, scratch, float masks) at the high moments of one layer, beside what is kept before it."""
+    tokens = step.rows * step.tokens
+    inside = {name: tokens * width * count for name, count in spec.widths[kind].items() if name in LOOSE}
+    before = sum(count for name, count in own.items() if name in BEFORE)
+    loose = sum(count for name, count in inside.items() if name not in names)
+    moments = [(before, loose + scratch, floats) for scratch, floats in _mixer(spec, kind, step, width)]
+    loose = sum(inside[name] for name in ("resid_pre", "mixer_in") if name not in names)
+    return [*moments, (sum(own.values()), loose + mlp(spec, tokens, width), 0)]
 
 
 def state_bytes(spec: Spec, width: int) -> int:
@@ -145,12 +151,18 @@ def graph_bytes(spec: Spec, tokens: int, width: int) -> int:
 
 
 def _owned(spec, wanted, tokens, width, without=()):
-    """`{layer: {seam: bytes}}` of what is kept; a layer's input is the tensor that the layer before gave."""
-    owned = {}
+    """`{layer: {seam: bytes}}` of what is kept; a layer's input is the tensor that the layer before gave.
+
+    Layers of which the same is kept share their entry.
+    """
+    owned, made = {}, {}
     for layer, names in wanted.items():
-        owned[layer] = {name: seam_bytes(spec, layer, name, tokens, width) for name in names if name not in without}
-        if "resid_post" in wanted.get(layer - 1, ()):
-            owned[layer].pop("resid_pre", None)
+        taken = "resid_post" in wanted.get(layer - 1, ())
+        key = (spec.kinds[layer], taken, *names)
+        if key not in made:
+            left = {*without, "resid_pre"} if taken else without
+            made[key] = {name: seam_bytes(spec, layer, name, tokens, width) for name in names if name not in left}
+        owned[layer] = made[key]
     return owned
 
 

@@ -23,7 +23,7 @@ from labkit.scopes import Call
 from labkit.steps.capture import WARM, CudaGraph
 from labkit.steps.plain import Plain
 from labkit.steps.rows import Rows
-from labkit.trace import Recorder, cache_parameter
+from labkit.trace import Recorder, Seams, cache_parameter
 
 TURN = ("cos", "sin")  # rows of the rotary angles, beside those of seams
 ROOM = 256  # columns by which a cache grows while it is stepped: fewer recordings, against columns that are read empty
@@ -113,12 +113,13 @@ class Fixed:
         self.ran, self.kept = self.ran + 1, self.kept + 1
         return self.logits.clone()
 
-    def joined(self) -> tuple[dict[tuple[int, str], torch.Tensor], tuple[torch.Tensor, ...]]:
-        """Seams and rotary of the prompt and of all steps, as `Recorder.joined`."""
+    def joined(self) -> tuple[list[Seams], tuple[torch.Tensor, ...]]:
+        """Seams and rotary of the prompt and of all steps, as `Plain.joined`."""
         (seams, rotary), last = self.prompt, self.kept
         if not last:
             return seams, rotary
-        joined = {key: torch.cat([part, self.rows.read(key, 0, last)], 1) for key, part in seams.items()}
+        steps = {key: self.rows.read(key, 0, last) for key in seams[0]}
+        joined = [Seams({key: torch.cat([row[key], steps[key][i]]) for key in row}) for i, row in enumerate(seams)]
         turned = [self.rows.read(name, 0, last) for name in TURN]
         rows = max(len(part) for part in (*rotary, *turned))  # one, where all rows stand at the same positions
         both = zip(rotary, turned, strict=True)
@@ -128,12 +129,13 @@ class Fixed:
         """`{layer: [batch, step, head, key, value]}`, the cache's own states after each step that is kept."""
         return {layer: part[:, : min(self.kept, self.most)].clone() for layer, part in self.held.items()}
 
-    def last(self) -> tuple[dict[tuple[int, str], torch.Tensor], tuple[torch.Tensor, ...]]:
-        """Seams and rotary of the last step."""
+    def last(self) -> tuple[list[Seams], tuple[torch.Tensor, ...]]:
+        """Seams and rotary of the last step, as `Plain.joined`."""
         at = (self.kept - 1) % self.most
         read = lambda name: self.rows.read(name, at, at + 1).clone()  # noqa: E731
         seams = {(layer, name): read((layer, name)) for layer, names in self.wanted.items() for name in names}
-        return seams, tuple(map(read, TURN))
+        rows = range(len(self.tokens))
+        return [Seams({key: part[i] for key, part in seams.items()}) for i in rows], tuple(map(read, TURN))
 
     def _key(self):
         """What a recording is bound to: while it is the same, the recorded addresses are those of the model now."""
@@ -184,13 +186,13 @@ class Fixed:
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, 0]
-        pieces, rotary = seen.joined(1)
+        _, rotary = seen.joined(1)
         if self.logits is None:
             self.logits = torch.empty_like(out)
             self.held = {layer: _row(held, self.most) for layer, held in self._states()}
         self.logits.copy_(out)
         turned = {name: part.expand(len(out), -1, -1) for name, part in zip(TURN, rotary, strict=True)}
-        self.rows.write(pieces | turned, self.row)
+        self.rows.write(seen.pieces() | turned, self.row)
         for layer, held in self._states():
             self.held[layer].index_copy_(1, self.row, held[:, None])
 

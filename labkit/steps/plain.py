@@ -6,7 +6,7 @@ import torch
 
 from labkit import passes
 from labkit.scopes import Call
-from labkit.trace import Recorder
+from labkit.trace import Recorder, Seams
 
 
 class Plain:
@@ -51,9 +51,9 @@ class Plain:
             kept.append(self.cache.layers[layer].recurrent_states[0].clone())
         return logits
 
-    def joined(self) -> tuple[dict[tuple[int, str], torch.Tensor], tuple[torch.Tensor, ...]]:
-        """Seams and rotary of all tokens read, as `Recorder.joined`."""
-        return self.recorder.joined(self.columns)
+    def joined(self) -> tuple[list[Seams], tuple[torch.Tensor, ...]]:
+        """Seams of each row from its first token on, and rotary of all columns, as `Recorder.joined`."""
+        return self.recorder.joined(self.columns, self.pads.tolist())
 
     def states(self) -> dict[int, torch.Tensor]:
         """`{layer: [batch, step, head, key, value]}`, the cache's own states after each step."""

@@ -11,6 +11,7 @@ from labkit.scopes import Call
 from labkit.steps.capture import CudaGraph, refusal
 from labkit.steps.fixed import Fixed
 from labkit.steps.plain import Plain
+from labkit.trace import Seams
 
 _STEPPED = weakref.WeakKeyDictionary()  # cache -> (what was asked, Fixed): its recording lasts from step to step
 
@@ -55,8 +56,8 @@ def step(
     wanted: dict[int, list[str]],
     states: tuple[int, ...],
     capture: bool | None,
-) -> tuple[torch.Tensor, dict, tuple[torch.Tensor, ...], dict[int, torch.Tensor]]:
-    """One token more of every row, [batch]: (logits [batch, vocab], seams [batch, 1, ...], rotary, states).
+) -> tuple[torch.Tensor, list[Seams], tuple[torch.Tensor, ...], dict[int, torch.Tensor]]:
+    """One token more of every row, [batch]: (logits [batch, vocab], seams of each row, rotary, states).
 
     Raises:
         BackendError: as `reader`.

@@ -19,7 +19,7 @@ from labkit.spec import Spec
 from labkit.spec.memory import dtype_bytes
 from labkit.stream.probe import Probe, check_distinct, listed
 from labkit.stream.store import Store
-from labkit.trace import Recorder, Run, Seams, Start, parameters_of
+from labkit.trace import Recorder, Run, Start, parameters_of
 
 
 class Interrupted(LabError, KeyboardInterrupt):
@@ -106,7 +106,7 @@ def _fed(lab, ids, probes, wanted, store, chunk, progress, every, kv_device):
     if store is not None:
         cache, done = store.resume(cache)
     cache.reserve(len(ids))
-    parameters = parameters_of(lab.model, lab.spec, wanted)
+    parameters = parameters_of(lab.scopes.watched, lab.spec, wanted)
     bar = counter(total=len(ids), done=done, unit="tok", show=progress, title="stream")
     logits = None if store is None else store.logits
     kept = done, _states(cache), [probe.lengths() for probe in probes], logits  # of whole chunks; set in one step
@@ -118,14 +118,14 @@ def _fed(lab, ids, probes, wanted, store, chunk, progress, every, kv_device):
                 start = _cache.start_of(cache, wanted) if a else Start()
                 last = a + len(part) == len(ids)
                 fed = passes.feed(lab, part[None], cache=cache, columns=[len(part) - 1] if last else [])
-                seams, rotary = seen.joined(len(part))
+                (seams,), rotary = seen.joined(len(part))
                 seen.clear()
                 shown = Run(
                     ids=part,
                     tokens=(),
                     logits=torch.empty(0),
                     logit_tokens=torch.empty(0, dtype=torch.long),
-                    seams=Seams({key: value[0] for key, value in seams.items()}),
+                    seams=seams,
                     rotary=tuple(piece[0] for piece in rotary),
                     parameters=parameters,
                     start=start,

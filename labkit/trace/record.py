@@ -1,20 +1,90 @@
-"""Hooks for one call: placed when it begins, gone when it ends, whatever happens in between."""
+"""Hooks for one call: placed when it begins, gone when it ends, whatever happens in between.
+
+A hook keeps what crosses its boundary as it is, by reference; which part of it is the seam, and in which shape, is read
+when the passes are done, or later.
+"""
 
 import threading
+from collections.abc import Sequence
 
 import torch
 
 from labkit.errors import InputError, SeamError
-from labkit.hooks import Hook, Place
+from labkit.hooks import Hook, Place, lift, stand
 from labkit.scopes import Call
+from labkit.trace.host import Host
+from labkit.trace.run import Seams
 from labkit.trace.seams import Pass, decoder
-from labkit.watched import named
+from labkit.watched import named, writes
 
 HINT = "lab.edit(edit.function(change, seam=..., layer=...)) makes the same change, and the run knows of it"
 
 
+class Keep(Hook):
+    """Keeps what crosses one boundary, a piece per pass, with its version; says what came where others have hooks."""
+
+    __slots__ = ("place", "seam", "pieces", "versions", "others", "came")
+
+    def __init__(self, recorder, place, seam, others):
+        self.owner, self.place, self.seam, self.others, self.came = recorder, place, seam, others, None
+        self.pieces, self.versions = [], []
+
+    def __call__(self, module, args, *output):
+        recorder = self.owner
+        if recorder.acts:
+            tensor = crossing(args, *output)
+            if self.others:
+                self.check(tensor)
+            if recorder.device is not None:
+                tensor = recorder.moved(self.seam.read(tensor, recorder.spec, *recorder.passes[-1]))
+            self.pieces.append(tensor)
+            if recorder.host is None:
+                self.versions.append(writes(tensor))
+
+    def see(self, module, args, *output):
+        """Note what crossed the boundary before the hooks of others."""
+        tensor = crossing(args, *output)
+        self.came = id(tensor), writes(tensor)
+
+    def check(self, tensor):
+        """Refuse what is not what came."""
+        if self.came != (id(tensor), writes(tensor)):
+            layer, name = self.place
+            got = f"{named(self.others[0])} at layer {layer}, seam {name!r}"
+            raise InputError("a hook that is not labkit's changes what is watched", got=got, hint=HINT)
+
+    @property
+    def written(self) -> bool:
+        """Whether something wrote into a piece after it was kept, or before it was where it had to go."""
+        if self.owner.host is not None:
+            return any(piece.torn for piece in self.pieces)
+        return [writes(piece) for piece in self.pieces] != self.versions
+
+    def read(self) -> torch.Tensor:
+        """The seam [batch, token, *dims] of all passes; what was moved has been read."""
+        owner, pieces = self.owner, self.pieces
+        if owner.host is not None:
+            pieces = [piece.tensor for piece in pieces]
+        elif owner.device is None:
+            read, spec = self.seam.read, owner.spec
+            pieces = [read(piece, spec, *size) for piece, size in zip(pieces, owner.passes, strict=True)]
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1)
+
+
+class Later:
+    """One row of a seam, [token, *dims], read when somebody looks; most seams of a trace nobody looks at."""
+
+    __slots__ = ("seam", "tensor", "spec", "batch", "tokens", "row", "pad")
+
+    def __init__(self, *facts):
+        self.seam, self.tensor, self.spec, self.batch, self.tokens, self.row, self.pad = facts
+
+    def __call__(self) -> torch.Tensor:
+        return self.seam.read(self.tensor, self.spec, self.batch, self.tokens)[self.row, self.pad :]
+
+
 class Recorder:
-    """Hooks for as long as a block inside a `scopes.Call` lasts: run the model any number of times, read `pieces`.
+    """Hooks for as long as a block inside a `scopes.Call` lasts: run the model any number of times, then `joined`.
 
     Tensors are kept by reference (nothing in the forward pass changes them afterwards, or `joined` tells); `device`
     moves each to another device at once, which frees accelerator memory on long prompts. With `grad` the embeddings are
@@ -24,12 +94,10 @@ class Recorder:
     def __init__(self, call: Call, model, spec, wanted, *, device=None, grad=False):
         self.call, self.scopes, self.stack = call, call.scopes, decoder(model)
         self.spec, self.wanted, self.device, self.grad = spec, wanted, device, grad
-        self.pieces: dict[tuple[int, str], list[torch.Tensor]] = {}
-        self.versions: dict[tuple[int, str], list[int]] = {}
-        self.rotary: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self.crossed: dict[tuple[int, str], torch.Tensor] = {}
-        self.handles = []
-        self._shape = (1, 0)
+        self.host = host_for(self.stack, device) if not grad else None
+        self.keeps: list[Keep] = []
+        self.handles: list[tuple] = []
+        self.clear()
 
     @property
     def over(self) -> bool:
@@ -41,6 +109,11 @@ class Recorder:
         """Whether its call is running in this thread."""
         return self.scopes.recorder is self and self.call.thread == threading.get_ident() and not self.call.over
 
+    @property
+    def crossed(self) -> dict[tuple[int, str], torch.Tensor]:
+        """`{(layer, name): what crossed the boundary}` in the last pass."""
+        return {keep.place: keep.pieces[-1] for keep in self.keeps}
+
     def __enter__(self):
         self._clean = self.scopes.clean
         self.scopes.recorder = self
@@ -49,11 +122,9 @@ class Recorder:
         if self.grad:
             begin = lambda module, args, output: output.detach().requires_grad_()
             places.append(Place(self.stack.embed_tokens, "after", begin))
-        for layer, names in self.wanted.items():
-            for name in names:
-                places += self._places(layer, name)
         try:
             self.scopes.place(self, places)
+            self._place()
         except BaseException:  # also of a hook that was placed and whose handle was lost
             self.scopes.recorder = None
             self.scopes.mend()
@@ -61,85 +132,103 @@ class Recorder:
         return self
 
     def __exit__(self, *error):
-        for handle in self.handles:
-            handle.remove()
+        lift(self)
         self.scopes.recorder = None
         self.scopes.clean = self._clean
 
     def clear(self) -> None:
         """Forget what was recorded; the hooks stay."""
-        self.pieces, self.versions, self.rotary = {}, {}, []
+        self.passes: list[tuple[int, int]] = []  # (batch, tokens) of each
+        self.rotary: list[tuple[torch.Tensor, torch.Tensor]] = []
+        for keep in self.keeps:
+            keep.pieces, keep.versions = [], []
 
-    def joined(self, tokens: int) -> tuple[dict[tuple[int, str], torch.Tensor], tuple[torch.Tensor, ...]]:
-        """`{(layer, name): [batch, tokens, *dims]}` and rotary (cos, sin), each [batch, tokens, rotary].
+    def joined(self, tokens: int, pads: Sequence[int] = (0,)) -> tuple[list[Seams], tuple[torch.Tensor, ...]]:
+        """The seams of each row, and rotary (cos, sin), each [batch, tokens, rotary].
+
+        Args:
+            tokens: that were fed. pads: how many of them stand before each row's first.
 
         Raises:
             SeamError: a seam never fired, or fired for fewer or more tokens than were fed; or something wrote into what
                 it had carried.
         """
-        for layer, names in self.wanted.items():
-            for name in names:
-                pieces = self.pieces.get((layer, name), ())
-                seen = sum(piece.shape[1] for piece in pieces)
-                if seen != tokens:
-                    raise SeamError(
-                        f"seam {name!r} of layer {layer} did not fire for every token",
-                        got=f"{seen} of {tokens} tokens",
-                        expected="one firing per forward pass",
-                        hint="lab.backend shows fused kernels; load with backend='torch' to run the plain modules",
-                    )
-                if [_version(piece) for piece in pieces] != self.versions.get((layer, name), []):
-                    got = f"seam {name!r} of layer {layer}, written into after it was recorded"
-                    raise SeamError("something changed a tensor in place", got=got, hint=self._others() or HINT)
-        join = lambda parts: parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-        rotary = tuple(join(list(parts)) for parts in zip(*self.rotary, strict=True))
-        return {key: join(parts) for key, parts in self.pieces.items()}, rotary
+        if self.host is not None:
+            self.host.wait()
+        whole, rows = sum(size for _, size in self.passes) == tokens, [{} for _ in pads]
+        later = len(self.passes) == 1 and self.device is None and not self.grad
+        with torch.set_grad_enabled(self.grad):
+            for keep in self.keeps:
+                if not whole or len(keep.pieces) != len(self.passes):
+                    raise self._missed(keep, tokens)
+                if keep.written:
+                    raise self._written(keep)
+                values = keep.pieces[0] if later else keep.read()
+                for row, pad in enumerate(pads):
+                    facts = keep.seam, values, self.spec, *self.passes[0], row, pad
+                    rows[row][keep.place] = Later(*facts) if later else values[row, pad:]
+            rotary = [
+                [part if self.host is None else part.tensor for part in parts]
+                for parts in zip(*self.rotary, strict=True)
+            ]
+            joined = tuple(parts[0] if len(parts) == 1 else torch.cat(parts, 1) for parts in rotary)
+        return [Seams(row) for row in rows], joined
 
-    def _others(self):
-        hooks = self.scopes.watched.hooks()
-        return f"remove one of these hooks: {'; '.join(hooks)}" if hooks else None
+    def pieces(self) -> dict[tuple[int, str], torch.Tensor]:
+        """`{(layer, name): [batch, token, *dims]}` of all rows, after `joined` has found nothing wrong."""
+        return {keep.place: keep.read() for keep in self.keeps}
+
+    def moved(self, tensor: torch.Tensor):
+        """A tensor on the way to `device`: there, or a `host.Copy`."""
+        return tensor.to(self.device) if self.host is None else self.host.take(tensor)
+
+    def _missed(self, keep, tokens):
+        layer, name = keep.place
+        seen = sum(size for _, size in self.passes) * len(keep.pieces) // max(1, len(self.passes))
+        return SeamError(
+            f"seam {name!r} of layer {layer} did not fire for every token",
+            got=f"{seen} of {tokens} tokens",
+            expected="one firing per forward pass",
+            hint="lab.backend shows fused kernels; load with backend='torch' to run the plain modules",
+        )
+
+    def _written(self, keep):
+        layer, name = keep.place
+        got, hooks = f"seam {name!r} of layer {layer}, written into after it was recorded", self.scopes.watched.hooks()
+        hint = f"remove one of these hooks: {'; '.join(hooks)}" if hooks else HINT
+        return SeamError("something changed a tensor in place", got=got, hint=hint)
 
     def _enter(self, module, args, kwargs):
         current = Pass.of(module, args, kwargs)
-        self._shape = (current.batch, current.tokens)
+        self.passes.append((current.batch, current.tokens))
 
     def _rotary(self, module, args, output):
-        self.rotary.append(tuple(self._moved(part) for part in output))
+        self.rotary.append(tuple(part if self.device is None else self.moved(part) for part in output))
 
-    def _moved(self, tensor):
-        tensor = tensor if self.grad else tensor.detach()
-        return tensor if self.device is None else tensor.to(self.device, non_blocking=True)
-
-    def _places(self, layer, name):
-        """The hook that keeps a seam; where others have hooks on its module, also one that comes before theirs."""
-        seam = self.spec.seams[self.spec.kind(layer)][name]
-        module, place = self.scopes.watched.module(layer, seam.path), (layer, name)
-        side = "before" if seam.side == "in" else "after"
-        mine = module._forward_pre_hooks if side == "before" else module._forward_hooks
-        others = [hook for hook in mine.values() if not isinstance(hook, Hook)]
-        came = []  # what crossed the boundary before the hooks of others
-
-        def keep(tensor):
-            if others and came.pop() != (id(tensor), _version(tensor)):
-                got = f"{named(others[0])} at layer {layer}, seam {name!r}"
-                raise InputError("a hook that is not labkit's changes what is watched", got=got, hint=HINT)
-            piece = self._moved(seam.read(tensor, self.spec, *self._shape))
-            if self.grad:
-                self.crossed[place] = tensor
-            self.versions.setdefault(place, []).append(_version(piece))
-            self.pieces.setdefault(place, []).append(piece)
-
-        def see(tensor):
-            came[:] = [(id(tensor), _version(tensor))]
-
-        def hook(function):
-            if side == "before":
-                return lambda module, args: function(args[0])
-            return lambda module, args, output: function(output[0] if isinstance(output, tuple) else output)
-
-        first = [Place(module, side, hook(see), first=True)] if others else []
-        return [*first, Place(module, side, hook(keep))]
+    def _place(self):
+        """A hook for each seam that keeps it; where others have hooks on its module, also one that comes before."""
+        hooks_of, keeps = self.scopes.watched.hooks_of, self.keeps
+        for layer, names in self.wanted.items():
+            seams = self.spec.seams[self.spec.kind(layer)]
+            for name in names:
+                seam = seams[name]
+                hooks = hooks_of(layer, seam.path, "before" if seam.side == "in" else "after")
+                others = [hook for hook in hooks.values() if not isinstance(hook, Hook)] if hooks else ()
+                keep = Keep(self, (layer, name), seam, others)
+                if others:
+                    stand(see := Hook(self, keep.see), hooks)
+                    hooks.move_to_end(see, last=False)
+                stand(keep, hooks)
+                keeps.append(keep)
 
 
-def _version(tensor):
-    return 0 if tensor.is_inference() else tensor._version
+def host_for(stack: torch.nn.Module, device: torch.device | str | None) -> Host | None:
+    """What takes tensors from the card of these layers to `device`, if that is host memory; else None."""
+    card = stack.embed_tokens.weight.device.type == "cuda"
+    return Host() if card and device is not None and torch.device(device).type == "cpu" else None
+
+
+def crossing(args: tuple, *output) -> torch.Tensor:
+    """What crosses a boundary, as a hook before a module (its arguments), or after it, is handed it."""
+    tensor = output[0] if output else args[0]
+    return tensor[0] if isinstance(tensor, tuple) else tensor

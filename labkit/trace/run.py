@@ -2,7 +2,6 @@
 
 import dataclasses
 import pathlib
-import types
 from collections.abc import Mapping
 
 import torch
@@ -25,10 +24,10 @@ ROUNDED = {"tf32": TOLERANCE[torch.float16], "bf16": TOLERANCE[torch.bfloat16]}
 
 
 class Seams(Mapping):
-    """The seams of a run: `run.seams[layer, name]` is a tensor [token, *dims]."""
+    """The seams of a run: `run.seams[layer, name]` is a tensor [token, *dims]; made of tensors, or what gives them."""
 
     def __init__(self, tensors):
-        self._tensors = types.MappingProxyType(dict(tensors))
+        self._tensors = dict(tensors)
 
     def __getitem__(self, key):
         if key not in self._tensors:
@@ -40,13 +39,16 @@ class Seams(Mapping):
                 expected=f"layer {layer}: {', '.join(kept)}" if kept else f"layers {sorted({at for at, _ in self})}",
                 hint="trace again with this layer in `layers` and this seam in `seams` (None keeps all)",
             )
-        return self._tensors[key]
+        value = self._tensors[key]
+        if not isinstance(value, torch.Tensor):
+            value = self._tensors[key] = value()
+        return value
 
     def __contains__(self, key):
         return key in self._tensors
 
     def __reduce__(self):
-        return Seams, (dict(self._tensors),)
+        return Seams, (dict(self),)
 
     def __iter__(self):
         return iter(self._tensors)
@@ -57,7 +59,7 @@ class Seams(Mapping):
     @property
     def nbytes(self) -> int:
         """Bytes held by all seams."""
-        return sum(tensor.numel() * tensor.element_size() for tensor in self._tensors.values())
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.values())
 
     def __repr__(self):
         return f"Seams({len(self)} tensors in {len({at for at, _ in self})} layers, {self.nbytes / 2**20:.1f} MiB)"

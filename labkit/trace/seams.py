@@ -15,6 +15,7 @@ from labkit.errors import BackendError, InputError, LayerError
 from labkit.families import FAMILIES
 from labkit.notation import whole_numbers
 from labkit.spec import Spec
+from labkit.watched import Watched
 
 TITLES = {"deltanet": "Gated DeltaNet", "attention": "gated attention"}
 CACHE_NAMES = ("cache", "past_key_values")  # of the parameter, newest first: transformers 5.24 renamed it
@@ -137,11 +138,19 @@ def layers_of(
     return chosen
 
 
-def parameters_of(model, spec: Spec, layers: Iterable[int]) -> dict[tuple[int, str], torch.Tensor]:
-    """Copies of the small weights that the readings of these layers need, by (layer, name)."""
-    stack, paths = decoder(model), FAMILIES[spec.family].parameters
-    return {
-        (layer, name): stack.layers[layer].get_parameter(path).detach().clone()
-        for layer in layers
-        for name, path in paths[spec.kind(layer)].items()
-    }
+def parameters_of(watched: Watched, spec: Spec, layers: Iterable[int]) -> dict[tuple[int, str], torch.Tensor]:
+    """Copies of the small weights that the readings of these layers need, by (layer, name).
+
+    Weights of one name are copied by one operation, however many layers there are.
+    """
+    paths, alike, copied = FAMILIES[spec.family].parameters, {}, {}
+    for layer in layers:
+        for name, path in paths[spec.kind(layer)].items():
+            weight = watched.weight(layer, path)
+            places, weights = alike.setdefault((name, weight.dtype, weight.device), ([], []))
+            places.append((layer, name))
+            weights.append(weight)
+    with torch.no_grad():
+        for places, weights in alike.values():
+            copied.update(zip(places, torch.stack(weights).unbind(), strict=True))
+    return copied

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from tests.benchmarks.tools import HERE, forward, fresh, loop, make, paired, peak, prefill, status
+from tests.benchmarks.tools import HERE, deep, forward, fresh, loop, make, paired, peak, prefill, status
 
 
 def trace_all_seams():
@@ -19,6 +19,28 @@ def trace_all_seams():
     lab, ids = make()
     traced, plain = lambda: lab.trace(ids), lambda: forward(lab, ids)
     return paired(traced, plain) | {"in_a_row": loop(traced) / loop(plain)}
+
+
+def trace_deep():
+    """Trace of all seams of 64 layers of width 32 at 64 tokens / the plain forward. Goal: at most 1.15.
+
+    So narrow a model costs nothing but its layers' overhead, which is what tracing adds to. `ratio_16` is at 16 tokens.
+    """
+    lab, ids = deep()
+    long = paired(lambda: lab.trace(ids), lambda: forward(lab, ids))
+    short = paired(lambda: lab.trace(ids[:16]), lambda: forward(lab, ids[:16]))
+    return long | {"ratio_16": short["ratio"], "quartiles_16": short["quartiles"]}
+
+
+def trace_one_deep():
+    """Trace of one seam of the same / the plain forward. Goal: at most 1.02.
+
+    `fixed_us` is what a call costs beside its pass: two loops, one of traces of no layer, one of plain forwards.
+    """
+    lab, ids = deep()
+    one = paired(lambda: lab.trace(ids, layers=[3], seams=["q"]), lambda: forward(lab, ids), rounds=41)
+    fixed = loop(lambda: lab.trace(ids, layers=[])) - loop(lambda: forward(lab, ids))
+    return one | {"fixed_us": 1e6 * fixed}
 
 
 def hooks_off():
@@ -252,5 +274,5 @@ def stream_held(tokens):
     return dict(peak=high, held=status("VmRSS") - grown)
 
 
-QUESTIONS = [trace_all_seams, hooks_off, knowing, memories, pattern_time, pattern_memory, rows_memory, stream_time]
-QUESTIONS += [stream_time_all_probes, stream_memory, decode_time, start_up, load_nano]
+QUESTIONS = [trace_all_seams, trace_deep, trace_one_deep, hooks_off, knowing, memories, pattern_time, pattern_memory]
+QUESTIONS += [rows_memory, stream_time, stream_time_all_probes, stream_memory, decode_time, start_up, load_nano]

@@ -48,6 +48,19 @@ def make(tokens=1024):
     return Lab(model, None, spec.read(model.config), None, "random-30M"), tiny.ids(tokens, vocab=4096)
 
 
+def deep(tokens=64):
+    """(lab, ids) of 64 layers of width 32, three DeltaNet layers to each of attention."""
+    import tiny
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+    sizes = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=64, layer_types=None)
+    sizes |= dict(num_attention_heads=4, num_key_value_heads=2, head_dim=8)
+    sizes |= dict(linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=8, linear_value_head_dim=8)
+    sizes |= dict(rope_parameters=SIZES["rope_parameters"] | dict(partial_rotary_factor=0.5, mrope_section=[1, 1, 0]))
+    return tiny.make_lab(tiny.model(**sizes), "deep"), tiny.ids(tokens)
+
+
 def paired(ours, theirs, *, rounds=21):
     """Median and quartiles of the ratio of times of two calls, after one warm-up of each; who goes first alternates."""
     ours(), theirs()

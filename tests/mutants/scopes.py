@@ -77,14 +77,14 @@ MUTANTS = [
     ),
     Mutant(
         RECORD,
-        "came.pop() != (id(tensor), _version(tensor))",
-        "came.pop()[0] != id(tensor)",
+        "self.came != (id(tensor), writes(tensor))",
+        "self.came[0] != id(tensor)",
         OPEN + "a_hook_that_changes_a_watched_tensor_is_refused_by_name",
     ),
     Mutant(
         RECORD,
-        "if [_version(piece) for piece in pieces] != ",
-        "if False and [] != ",
+        "return [writes(piece) for piece in self.pieces] != self.versions",
+        "return False",
         OPEN + "a_tensor_written_into_after_it_was_recorded_is_an_error",
     ),
     Mutant(

@@ -23,7 +23,52 @@ HOST = "labkit/cache/host.py"
 HOSTED = "tests/test_blocks.py::test_keys_that_rest_in_host_memory_give_the_same_bits"
 CROSSED = "tests/test_blocks.py::test_only_new_tokens_go_back_and_only_earlier_ones_come"
 
+SENT = "tests/test_trace_host.py::test_"
+ANEW = "tests/test_trace.py::test_places_are_found_anew_when_layers_are_exchanged"
+LAPACK = "tests/test_deltanet_memory.py::test_singular_values_by_bisection_are_those_of_lapack"
+RECORD, HOST, BISECTION = "labkit/trace/record.py", "labkit/trace/host.py", "labkit/deltanet/bisection.py"
+
 MUTANTS = [
+    Mutant(
+        "labkit/watched.py",
+        "self._blocks, hashed = dict(self.model.named_modules()), {},",
+        "hashed = dict(self.model.named_modules()),",
+        ANEW,
+    ),
+    Mutant("labkit/watched.py", "return parameters[name]\n", "return self.stack.layers[0].get_parameter(path)\n", ANEW),
+    Mutant(
+        RECORD,
+        "            self.host.wait()",
+        "            pass",
+        SENT + "a_seam_written_into_on_its_way_is_an_error",
+    ),
+    Mutant(
+        HOST,
+        "                self.waiting[0].event.synchronize()\n                self._arrive()",
+        "                self._arrive()",
+        SENT + "beyond_the_bound_the_oldest_buffer_is_set_down_and_used_again",
+    ),
+    Mutant(
+        HOST,
+        "(self.flying > most or self.waiting[0].event.query())",
+        "self.waiting[0].event.query()",
+        SENT + "no_more_bytes_are_on_their_way_than_allowed",
+    ),
+    Mutant(
+        HOST,
+        "writes(self.source) != self.version, None, None",
+        "False, None, None",
+        SENT + "what_is_written_before_it_is_there_is_torn_and_later_is_not",
+    ),
+    Mutant(
+        HOST,
+        "each.data_ptr(), each.shape, ",
+        "each.shape, ",
+        SENT + "copies_are_there_after_one_wait_and_their_sources_are_held_until_then",
+    ),
+    Mutant(BISECTION, "a if a.shape[1] >= a.shape[2] else a.mT", "a", LAPACK),
+    Mutant(BISECTION, "less = count > below", "less = count >= below", LAPACK),
+    Mutant(BISECTION, "STEPS = 42", "STEPS = 38", LAPACK),
     Mutant(ROTARY, "0.1 * math.log(self.factor) + 1.0", "0.1 * math.log2(self.factor) + 1.0", FREQUENCIES),
     Mutant(ROTARY, "max(math.floor(at[0]), 0)", "max(math.ceil(at[0]), 0)", FREQUENCIES),
     Mutant(ROTARY, "(width / (width - 2))", "(width / (width + 2))", FREQUENCIES),
