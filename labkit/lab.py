@@ -123,7 +123,7 @@ class Lab(Wrapped):
         rows = [self.encode(row) for row in prompt] if batch else [self.encode(prompt)]
         max_new_tokens, temperature, seed = prompts.choices(max_new_tokens, temperature, seed)
         self.check_room(max(map(len, rows)) + max_new_tokens)
-        decoded = max_new_tokens, temperature, seed, states, capture, options
+        decoded = max_new_tokens, temperature, seed, states, prompts.wanted(capture), options
         with self.scopes.call() as call:
             runs = calls.generate(call, self, rows, layers, seams, *decoded)
         return runs if batch else runs[0]
@@ -144,7 +144,7 @@ class Lab(Wrapped):
         seams included, and later ones play it back; ask for the same layers and seams each time.
 
         Args:
-            cache: from `lab.cache()`, `restore` or `fork`, after a prompt.
+            cache: from `lab.cache()`, `restore` or `fork`, after a prompt; each of its columns counts as a token.
             token: an id; or one for every row of the cache, which gives a list of runs.
             states, capture: as in `generate`.
 
@@ -159,7 +159,7 @@ class Lab(Wrapped):
         tokens = prompts.step(token, cache, self.spec.vocab)
         self.check_room(cache.get_seq_length() + 1)
         with self.scopes.call() as call:
-            runs = calls.step(call, self, cache, tokens, layers, seams, states, capture)
+            runs = calls.step(call, self, cache, tokens, layers, seams, states, prompts.wanted(capture))
         return runs[0] if alone else runs
 
     def stream(self, prompt, *, probes, chunk=2048, progress=False, checkpoint=None, every=16, kv_device=None):

@@ -56,13 +56,9 @@ def _feed(lab, ids, columns, cache, mask, position_ids, chunk, shifted):
     if cache is not None:
         check_whole(cache)
         settle(cache, lab)
+        if position_ids is None:
+            check_places(cache, shifted, len(ids))
         book = book_of(cache)
-        if book.placed and position_ids is None:
-            got, hint = "no positions for the rest", "lab.trace(rest, cache=cache, position_ids=...)"
-            raise InputError("this cache's tokens stand at chosen positions", got=got, hint=hint)
-        if shifted and position_ids is None and len(ids) == 1 and len(book.ids) < first:
-            got, hint = "tokens of others, after an image", "lab.trace(rest, cache=cache, position_ids=...)"
-            raise InputError("nobody knows the positions of this cache's tokens", got=got, hint=hint)
         book.torn = True  # until every layer has read every token
     edges = [0, *sorted(cuts - {length}), length]
     logits = []
@@ -85,6 +81,24 @@ def _feed(lab, ids, columns, cache, mask, position_ids, chunk, shifted):
             if len(book.ids) == first:
                 book.ids = torch.cat([book.ids, ids[0].cpu()])
     return torch.cat(logits, 1) if logits else None
+
+
+def check_places(cache, shifted: bool, rows: int) -> None:
+    """Refuse to count on from a cache whose tokens may stand elsewhere.
+
+    Args:
+        shifted: what `text_alone` yields. rows: of the cache.
+
+    Raises:
+        InputError: tokens at chosen positions, or of others after an image.
+    """
+    book, hint = book_of(cache), "lab.trace(rest, cache=cache, position_ids=...)"
+    if book.placed:
+        got = "no positions for the rest"
+        raise InputError("this cache's tokens stand at chosen positions", got=got, hint=hint)
+    if shifted and rows == 1 and len(book.ids) < cache.get_seq_length():
+        got = "tokens of others, after an image"
+        raise InputError("nobody knows the positions of this cache's tokens", got=got, hint=hint)
 
 
 @contextlib.contextmanager
@@ -113,8 +127,11 @@ def check_mode(lab) -> None:
 
     Raises:
         InputError: training mode (dropout, and gradient checkpointing that drops the cache), weights that are not in
-            memory, compiled modules, autocast.
+            memory, compiled modules, autocast, inference mode.
     """
+    if torch.is_inference_mode_enabled():
+        got, hint = "torch.inference_mode()", "leave it out: labkit's calls build no graph by themselves"
+        raise InputError("caches and runs made in inference mode cannot be used outside it", got=got, hint=hint)
     watched = lab.scopes.watched  # which has looked when the call began
     lab.scopes.seen = watched.identity(lab.name, lab.dtype)
     lab.scopes.turn()

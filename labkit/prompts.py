@@ -91,6 +91,17 @@ def check_cache(cache) -> None:
     raise InputError("not a cache", got=type(cache).__name__, expected="what lab.cache or lab.restore gives", hint=hint)
 
 
+def wanted(capture: object) -> bool | None:
+    """Whether steps are to be recorded: True, False, or None where that can be had.
+
+    Raises:
+        InputError: anything else.
+    """
+    if capture is None or isinstance(capture, bool):
+        return capture
+    raise InputError("capture is True, False or None", got=f"capture={capture!r}", hint="lab.generate(prompt)")
+
+
 def step(token: int | Sequence[int] | torch.Tensor, cache, vocab: int) -> torch.Tensor:
     """The next token of every row of a cache, [batch].
 

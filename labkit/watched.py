@@ -54,6 +54,8 @@ class Watched:
         """
         if closely or not self._children or any([*inner.values()] != before for inner, before in self._children):
             self._walk(closely)
+        elif any([*map(facts.get, keys)] != numbers for facts, keys, numbers in self._numbers):
+            self._walk()
         elif self._written():
             self._hash()
         elif any(_sampled(weight, False) != sample for weight, sample in self._trained):
@@ -86,12 +88,15 @@ class Watched:
         self._facts = [(name, each.__dict__) for name, each in self.modules.items() if "training" in each.__dict__]
         self._adapted = [(name, each) for name, each in self.modules.items() if hasattr(each, "merged_adapters")]
         self._wrapped = [name for name, each in self.modules.items() if type(each).__name__ == "OptimizedModule"]
+        self._numbers = []  # (attributes of a module, names of those that are plain, what they were)
         for name, each in self.modules.items():  # what computes beside the weights: classes, and numbers such as eps
             if each is self.stack.rotary_emb or hasattr(each, "merged_adapters"):
                 continue  # told by scaling and switches
             facts = {key: fact for key, fact in each.__dict__.items() if type(fact) in (bool, int, float, str)}
             facts = {key: fact for key, fact in facts.items() if not key.startswith("_") and key != "training"}
             hashed.update(f"{name} {type(each).__qualname__} {sorted(facts.items())} ".encode())
+            if facts:
+                self._numbers.append((each.__dict__, [*facts], [*facts.values()]))
         self._structure = hashed.digest()
         self._hash(closely)
 

@@ -1,5 +1,6 @@
 """Decode steps: the same numbers one by one, on fixed shapes, recorded and played back; one prompt or several."""
 
+import contextvars
 import copy
 import gc
 import inspect
@@ -290,6 +291,70 @@ def test_every_reason_against_a_recording_has_a_name(own):
         own.generate(IDS[:20], max_new_tokens=2, capture=True)
 
 
+def test_a_cache_is_stepped_by_its_own_lab(own, taped):
+    other = lk.wrap(tiny.model(seed=3))
+    cache = own.cache()
+    own.trace(IDS[:20], cache=cache)
+    for token in IDS[20:25].tolist():
+        own.step(cache, token)
+    with pytest.raises(InputError, match="this cache was made"):
+        other.step(cache, 7)
+    assert len(taped) == 1
+
+
+def test_an_edit_that_comes_while_steps_are_recorded_is_refused(own, taped):
+    opened = []
+
+    def opens(ids, scores):
+        if len(opened) == 5:
+            own.edit(edit.scale("mixer_out", layer=1, factor=0.0, tokens=range(25, 40))).__enter__()
+        opened.append(1)
+        return scores
+
+    with pytest.raises(InputError, match=r"a recorded step runs no Python\n  got: .*mixer_out"):
+        contextvars.copy_context().run(own.generate, IDS[:20], max_new_tokens=9, logits_processor=[opens])
+    assert len(opened) == 6 and len(taped) == 1
+
+
+def test_numbers_of_modules_are_part_of_what_computes(own, taped):
+    cache = own.cache()
+    own.trace(IDS[:20], cache=cache)
+    for token in IDS[20:25].tolist():
+        own.step(cache, token)
+    before = own.identity()
+    own.model.model.layers[2].self_attn.scaling *= 2
+    with pytest.raises(InputError, match="this cache was made"):
+        own.step(cache, 7)
+    assert own.identity().weights != before.weights
+    own.model.model.layers[2].self_attn.scaling /= 2
+    assert own.identity().weights == before.weights
+
+
+def test_a_recording_that_was_demanded_and_refused_leaves_the_cache_whole(own, taped, monkeypatch):
+    class Refuses:
+        def __init__(self, body, lab):
+            body()
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(single, "CudaGraph", Refuses)
+    monkeypatch.setattr(torch.Tensor, "index_copy_", lambda self, *given: self)  # nothing runs while it is recorded
+    cache = own.cache()
+    own.trace(IDS[:20], cache=cache)
+    for token in IDS[20:22].tolist():
+        own.step(cache, token, capture=True)
+    monkeypatch.undo()
+    reads = dict(cache.reads)
+    monkeypatch.setattr(single, "refusal", capture.static)
+    with pytest.raises(BackendError, match=r"does not record this decode step\n  got: operation not permitted"):
+        own.step(cache, 7, capture=True)
+    assert dict(cache.reads) == reads and not cache.book.torn and cache.get_seq_length() == 22
+
+
+def test_inference_mode_is_refused(own):
+    with torch.inference_mode(), pytest.raises(InputError, match=r"inference mode .*\n  got: torch.inference_mode"):
+        own.trace(IDS[:5])
+
+
 def test_an_interrupted_step_leaves_a_cache_that_is_refused(own, taped, monkeypatch):
     cache = own.cache()
     own.trace(IDS[:20], cache=cache)
@@ -358,17 +423,10 @@ def test_steps_that_make_no_sense_are_refused(own, token, match):
 # -------------------------------------------------------------------------------------------------- several prompts
 
 
-def shy(ids, scores):
-    """Id 0 comes first, unless it has been there."""
-    scores[~(ids == 0).any(1), 0] = 1e4
-    return scores
-
-
 @pytest.mark.parametrize(
     "options",
     [
         dict(repetition_penalty=1.5),
-        dict(logits_processor=[shy]),
         dict(temperature=1.3, seed=4),
         dict(temperature=0.8, top_k=5),
     ],
@@ -410,16 +468,45 @@ def test_generated_batches_are_those_of_the_model_itself(own):
     assert 0 not in runs[1].ids and runs[1].ids[13:].tolist() == ends[1]
 
 
-def test_options_that_count_from_the_left_need_prompts_of_one_length(own):
-    got = r"no_repeat_ngram_size and prompts of several lengths\n  try: lab.generate\(prompt\) for each"
+LOOKING = {
+    "no_repeat_ngram_size": 2,
+    "bad_words_ids": [[5, 5, 7]],
+    "prefix_allowed_tokens_fn": lambda row, ids: [5],
+    "logits_processor": [lambda ids, scores: scores],
+    "stopping_criteria": [lambda ids, scores, **given: torch.zeros(len(ids), dtype=torch.bool)],
+}
+
+
+@pytest.mark.parametrize("name", LOOKING)
+def test_options_that_look_at_whole_rows_need_prompts_of_one_length(own, name):
+    got = rf"this option looks at whole rows\n  got: {name} and prompts of \[7, 9\] tokens\n  expected: rows without"
+    option = {name: LOOKING[name]}
     with pytest.raises(InputError, match=got):
-        own.generate([IDS[:7], IDS[:9]], max_new_tokens=2, no_repeat_ngram_size=2)
-    assert len(own.generate([IDS[:7], IDS[9:16]], max_new_tokens=2, no_repeat_ngram_size=2)) == 2
+        own.generate([IDS[:7], IDS[:9]], max_new_tokens=2, **option)
+    runs = own.generate([IDS[:7], IDS[9:16]], max_new_tokens=4, **option)
+    for run in runs:
+        assert torch.equal(run.ids, own.generate(run.ids[:7], max_new_tokens=4, **option).ids)
 
 
-def test_the_plan_of_a_batch_counts_every_row(own):
-    one, four = (own.plan(tokens=50, want="generate", max_new_tokens=5, prompts=n) for n in (1, 4))
+def test_a_streamer_follows_one_prompt(own):
+    class Streamer(list):
+        put, end = lambda self, ids: self.append(ids), lambda self: None
+
+    with pytest.raises(InputError, match=r"a streamer follows one prompt\n  got: a streamer and 2 prompts"):
+        own.generate([IDS[:7], IDS[9:16]], max_new_tokens=2, streamer=Streamer())
+
+
+@pytest.mark.parametrize("capture", [0, 1, "auto"])
+def test_capture_is_yes_no_or_nothing(own, capture):
+    with pytest.raises(InputError, match=rf"capture is True, False or None\n  got: capture={capture!r}"):
+        own.generate(IDS[:7], max_new_tokens=2, capture=capture)
+
+
+def test_the_plan_of_a_batch_counts_every_row_and_kept_states(own):
+    options = dict(tokens=50, want="generate", max_new_tokens=5)
+    one, four = (own.plan(**options, prompts=n) for n in (1, 4))
     assert 2.5 * one.peak < four.peak <= 4 * one.peak
+    assert own.plan(**options, states=[0, 3]).kept == one.kept + 2 * 5 * 4 * 9 * 10 * 14
 
 
 def test_the_loop_takes_what_transformers_hands_to_one_of_the_callers():

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from labkit.arguments import whole
 from labkit.errors import InputError
+from labkit.families import DELTANET
 from labkit.plan import card, requests
 from labkit.plan.card import Plan, ProbeCost
 from labkit.spec.memory import dtype_bytes, kv_bytes_per_token
@@ -18,7 +19,7 @@ CHUNK = 2048  # tokens of a chunk of a stream
 OPTIONS = {
     "trace": ("seams", "grad", "logits", "prompts", "cached"),
     "stream": ("probes", "kv_device"),
-    "generate": ("seams", "max_new_tokens", "prompts"),
+    "generate": ("seams", "max_new_tokens", "prompts", "states"),
     "logits": ("prompts", "cached"),
 }
 
@@ -52,8 +53,8 @@ def make(
         chunk: tokens per forward pass; None for one pass (a stream takes 2,048).
         options: of a trace `seams`, `grad`, `logits` (how many positions keep theirs), `prompts` (how many of this
             length, as one batch) and `cached` (tokens in the cache that is given); of a stream its `probes` and
-            `kv_device`; of `generate` `seams`, `max_new_tokens` and `prompts`; of `logits` `prompts` and `cached`; of a
-            reading its own, as it takes them: `heads`, `rows`, `samples`, ...
+            `kv_device`; of `generate` `seams`, `max_new_tokens`, `prompts` and `states`; of `logits` `prompts` and `cached`;
+            of a reading its own, as it takes them: `heads`, `rows`, `samples`, ...
 
     Returns:
         `Plan`; `plan.refuse()` raises when it does not fit.
@@ -80,7 +81,9 @@ def make(
         plan, cheaper = _planned_stream(lab, tokens, layers, chunk or CHUNK, **options)
     elif want == "generate":
         wanted, new = wanted_seams(lab.spec, layers, options.get("seams")), options.get("max_new_tokens", 32)
-        plan = requests.generate(lab, tokens, new, wanted, prompts=options.get("prompts", 1))
+        held = options.get("states")
+        held = () if held is None else layers_of(lab.spec, held, DELTANET, "lab.generate(states=...)")
+        plan = requests.generate(lab, tokens, new, wanted, prompts=options.get("prompts", 1), states=len(held))
         cheaper = _cheaper_generate(lab, tokens, new, list(wanted))
     elif want == "logits":
         plan = requests.logits(lab, tokens, **options)

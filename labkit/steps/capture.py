@@ -5,12 +5,17 @@ a number before it goes on. Where such a thing takes part in a step, steps run a
 why.
 """
 
+import threading
+import weakref
 from collections.abc import Callable
 
 import torch
 
 from labkit.cache import Blocks, HybridCache, book_of, is_linear
+from labkit.kernels import lower_right
+from labkit.trace import decoder
 
+MASKED = ("sdpa", "eager", lower_right.NAME)  # attention that takes any mask
 WARM = 2  # steps that run before one is recorded: kernels are compiled, workspaces allocated
 STATIC_EXPERTS = ("batched_mm", "grouped_mm")  # implementations whose shapes do not depend on the router
 
@@ -26,6 +31,9 @@ def refusal(lab, cache) -> str | None:
 def static(lab, cache) -> str | None:
     """What of a step is decided in Python, whatever the device; None if nothing is."""
     scopes, experts = lab.scopes, lab.backend.experts if lab.backend else None
+    attention = decoder(lab.model).config._attn_implementation
+    if attention not in MASKED:
+        return f"attention runs as {attention!r}, which takes no mask of these shapes"
     if scopes.edits:
         return f"edits are open: {', '.join(map(repr, scopes.edits))}"
     if scopes.unrotated is not None:
@@ -44,12 +52,22 @@ def static(lab, cache) -> str | None:
 
 
 class CudaGraph:
-    """A step as a CUDA graph; making it runs nothing on the card."""
+    """A step as a CUDA graph; making it runs nothing on the card.
 
-    def __init__(self, body: Callable[[], None]):
+    Recordings of one model share their scratch memory: they are played one at a time, and what they give is copied out.
+    """
+
+    lock = threading.Lock()  # one recording at a time in a process
+    pools = weakref.WeakKeyDictionary()  # scopes of a model -> memory pool
+
+    def __init__(self, body: Callable[[], None], lab):
+        device = lab.device
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            body()
+        with self.lock, torch.cuda.device(device):
+            pool = self.pools.setdefault(lab.scopes, torch.cuda.graph_pool_handle())
+            options = dict(pool=pool, stream=torch.cuda.Stream(device), capture_error_mode="thread_local")
+            with torch.cuda.graph(self.graph, **options):
+                body()
 
     def replay(self) -> None:
         """Run the recorded step with what its tensors hold now."""

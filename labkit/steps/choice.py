@@ -9,12 +9,13 @@ from collections.abc import Sequence
 
 import torch
 
-from labkit.decoding import settings
+from labkit.decoding import SAMPLING, settings
 from labkit.errors import InputError
 from labkit.passes import check_mode, text_alone
 from labkit.trace import cache_parameter
 
-LINED = ("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "encoder_repetition_penalty")
+# Options that ask of a row which ids it holds, and no more: rows may begin with copies of their first id.
+PADDED = (*SAMPLING, "repetition_penalty", "min_new_tokens", "eos_token_id", "suppress_tokens", "max_time")
 
 
 @torch.no_grad()
@@ -30,16 +31,22 @@ def generate(
         (ids of each prompt and its continuation, logits [batch, vocab] of what would come next).
 
     Raises:
-        InputError: as `passes.check_mode`, or an option that `decoding.settings` refuses, or one that counts tokens
-            from the left and prompts of several lengths.
+        InputError: as `passes.check_mode`, or an option that `decoding.settings` refuses; a streamer for several
+            prompts; an option that looks at whole rows, for prompts of several lengths.
     """
     from transformers import StopStringCriteria
 
     check_mode(lab)
+    given = [name for name, value in options.items() if value is not None]
     options = settings(lab, options, max_new_tokens, temperature)
-    if len({len(row) for row in rows}) > 1 and (counted := [name for name in LINED if options.get(name)]):
-        got, hint = f"{counted[0]} and prompts of several lengths", "lab.generate(prompt) for each of them"
-        raise InputError("this option looks at the first tokens of a row", got=got, hint=hint)
+    looking = [name for name in given if name not in PADDED and name != "streamer"]
+    if len({len(row) for row in rows}) > 1 and looking:
+        got = f"{looking[0]} and prompts of {sorted({len(row) for row in rows})} tokens"
+        hint = "prompts of one length, or lab.generate(prompt) for each of them"
+        raise InputError("this option looks at whole rows", got=got, expected="rows without padding", hint=hint)
+    if len(rows) > 1 and "streamer" in given:
+        got, hint = f"a streamer and {len(rows)} prompts", "lab.generate(prompt, streamer=...)"
+        raise InputError("a streamer follows one prompt", got=got, hint=hint)
     length = max(map(len, rows))
     # Processors look at ids: pads are copies of a token that the row has.
     ids = torch.stack([torch.cat([row[:1].expand(length - len(row)), row]) for row in rows]).to(lab.device)

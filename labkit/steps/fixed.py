@@ -16,9 +16,9 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from labkit.cache import book_of, check_whole, is_linear, settle
-from labkit.errors import BackendError
-from labkit.passes import check_mode, text_alone
+from labkit.cache import book_of, check_whole, grown, is_linear, settle
+from labkit.errors import BackendError, InputError
+from labkit.passes import check_mode, check_places, text_alone
 from labkit.scopes import Call
 from labkit.steps.capture import WARM, CudaGraph
 from labkit.steps.plain import Plain
@@ -26,7 +26,7 @@ from labkit.steps.rows import Rows
 from labkit.trace import Recorder, Seams, cache_parameter
 
 TURN = ("cos", "sin")  # rows of the rotary angles, beside those of seams
-ROOM = 256  # columns by which a cache grows while it is stepped: fewer recordings, against columns that are read empty
+REFUSED, HINT = "the card does not record this decode step", "capture=False takes ordinary passes"
 
 
 class Fixed:
@@ -89,24 +89,36 @@ class Fixed:
 
         Raises:
             BackendError: the card does not record this step.
+            InputError: edits or hooks of others that were not there when it began; as `passes.feed`.
         """
         cache, lab = self.cache, self.lab
         check_mode(lab)
         check_whole(cache)
         settle(cache, lab)
         length, book, known = cache.get_seq_length(), book_of(cache), tokens.cpu()
+        if new := [*lab.scopes.edits, *lab.scopes.watched.hooks()]:
+            got, hint = ", ".join(map(repr, new)), "lab.generate(prompt, capture=False)"
+            raise InputError("a recorded step runs no Python", got=got, expected="edits and hooks before", hint=hint)
         if self.room <= length:
-            cache.reserve(-(-(length + 1) // ROOM) * ROOM)
+            self.recorded, self.ran = None, 0  # it would keep the old buffers beside the new ones
+            cache.reserve(grown(length + 1))
         self.tokens.copy_(tokens[:, None])
         self.place.fill_(length)
         self.row.fill_(self.kept % self.most)
-        reads, book.torn = {at: cache.reads[at] + 1 for at in range(len(cache.layers))}, True
-        with torch.no_grad(), text_alone(lab), self._at_place():
-            self._run()
-        for layer in cache.layers:
-            if not is_linear(layer):
-                layer.advance(1)
-        cache.reads.update({at: count - cache.reads[at] for at, count in reads.items()})
+        before = dict(cache.reads)
+        with torch.no_grad(), text_alone(lab) as shifted, self._at_place():
+            check_places(cache, shifted, len(tokens))
+            book.torn = True
+            try:
+                self._run()
+            except BackendError:  # nothing ran
+                cache.reads.clear()
+                cache.reads.update(before)
+                book.torn = False
+                raise
+        for layer in self._attending():
+            layer.advance(1)
+        cache.reads.update({at: before.get(at, 0) + 1 - cache.reads[at] for at in range(len(cache.layers))})
         book.torn = False
         if len(tokens) == 1 and len(book.ids) == length:
             book.ids = torch.cat([book.ids, known])
@@ -150,11 +162,13 @@ class Fixed:
         if self.recorded is None:
             with Recorder(self.call, self.lab.model, self.lab.spec, self.wanted) as seen:
                 body = lambda: self._body(seen)  # noqa: E731
+                if self.graph is None and self.demanded:
+                    raise BackendError(REFUSED, hint=HINT)
                 if self.ran < WARM or self.graph is None:
                     body()
                     return
                 try:
-                    self.recorded = key, self.graph(body)
+                    self.recorded = key, self.graph(body, self.lab)
                 except RuntimeError as error:
                     self._refused(error)
                     body()
@@ -163,20 +177,20 @@ class Fixed:
 
     def _refused(self, error):
         """Go on one by one, or say that it cannot be had."""
-        what, got = "the card does not record this decode step", str(error).strip().splitlines()[0]
-        hint = "capture=False takes ordinary passes: lab.generate(prompt, capture=False)"
+        got = str(error).strip().splitlines()[0]
         if self.demanded:
-            raise BackendError(what, got=got, hint=hint) from error
+            raise BackendError(REFUSED, got=got, hint=HINT) from error
         self.graph = None
-        warnings.warn(f"{what}: {got}; steps run one by one ({hint})", stacklevel=2)
+        warnings.warn(f"{REFUSED}: {got}; steps run one by one ({HINT})", stacklevel=2)
 
     def _body(self, seen):
         """The step: from `tokens` and `place` to `logits`, the cache and the row of every seam."""
         lab, room = self.lab, self.room
         at = torch.arange(room, device=self.place.device)
         free = (at > self.place) | (at < self.pads[:, None])
-        mask = torch.zeros(len(self.pads), 1, 1, room, dtype=lab.dtype, device=self.place.device)
-        mask = mask.masked_fill(free[:, None, None], torch.finfo(lab.dtype).min)
+        dtype = self._attending()[0].buffers()[0].dtype  # of the queries too, which norms in float32 may not be
+        mask = torch.zeros(len(self.pads), 1, 1, room, dtype=dtype, device=self.place.device)
+        mask = mask.masked_fill(free[:, None, None], torch.finfo(dtype).min)
         seen.clear()
         out = lab.model(
             input_ids=self.tokens,
@@ -202,12 +216,15 @@ class Fixed:
     @property
     def room(self) -> int:
         """Columns of the buffers of keys and values."""
-        return next(layer.room for layer in self.cache.layers if not is_linear(layer))
+        return self._attending()[0].room
+
+    def _attending(self):
+        return [layer for layer in self.cache.layers if not is_linear(layer)]
 
     @contextlib.contextmanager
     def _at_place(self) -> Iterator[None]:
         """The attention layers' part of the cache takes keys and values at the place that a tensor says."""
-        layers = [layer for layer in self.cache.layers if not is_linear(layer)]
+        layers = self._attending()
         try:
             for layer in layers:
                 layer.place = self.place

@@ -62,10 +62,9 @@ def step(
     Raises:
         BackendError: as `reader`.
     """
-    asked, before = (wanted, states, len(tokens)), _STEPPED.get(cache)
-    if capture is not False and before is not None and before[0] == asked and refusal(lab, cache) is None:
-        held = before[1]
-        held.call = call
+    asked, (before, held) = (wanted, states, len(tokens)), _STEPPED.get(cache, (None, None))
+    if capture is not False and before == asked and held.lab is lab and refusal(lab, cache) is None:
+        held.call, held.demanded = call, bool(capture)
         return held.step(tokens), *held.last(), held.states()
     options = dict(pads=(0,) * len(tokens), states=states, capture=capture)
     with reader(call, lab, cache, wanted, most=1, **options) as made:

@@ -17,7 +17,12 @@ MUTANTS = [
     ),
     Mutant(FIXED, "self.row.fill_(self.kept % self.most)", "self.row.fill_(0)", SAME),
     Mutant(FIXED, "layer.advance(1)", "layer.advance(0)", SAME),
-    Mutant(FIXED, "cache.reads.update({at: count - cache.reads[at] for at, count in reads.items()})", "pass", SAME),
+    Mutant(
+        FIXED,
+        "cache.reads.update({at: before.get(at, 0) + 1 - cache.reads[at] for at in range(len(cache.layers))})",
+        "pass",
+        SAME,
+    ),
     Mutant(FIXED, "[self.lab.scopes.seen, turn, *tensors]", "[self.lab.scopes.seen, turn]", ANEW),
     Mutant(
         FIXED,
@@ -36,12 +41,29 @@ MUTANTS = [
         CHOICE, "for count, alive in zip(self.counts, living", "for count, alive in zip(self.counts, [True] * 9", ENDS
     ),
     Mutant(CHOICE, "generator=draw", "generator=self.draws[0]", ALONE),
-    Mutant(CHOICE, "row[:1].expand(length - len(row))", "row.new_zeros(length - len(row))", ALONE),
     Mutant(
         CAPTURE,
         "if scopes.edits:",
         "if False:",
         "tests/test_steps.py::test_edits_are_honoured_by_ordinary_passes_where_they_are_open",
+    ),
+    Mutant(
+        "labkit/steps/single.py",
+        "and held.lab is lab",
+        "",
+        "tests/test_steps.py::test_a_cache_is_stepped_by_its_own_lab",
+    ),
+    Mutant(
+        FIXED,
+        "[*lab.scopes.edits, *lab.scopes.watched.hooks()]",
+        "[]",
+        "tests/test_steps.py::test_an_edit_that_comes_while_steps_are_recorded_is_refused",
+    ),
+    Mutant(
+        "labkit/watched.py",
+        "[*map(facts.get, keys)] != numbers",
+        "False",
+        "tests/test_steps.py::test_numbers_of_modules_are_part_of_what_computes",
     ),
     Mutant("labkit/deltanet/recompute.py", "if reads and layer in run.states:", "if False:", STATES),
     Mutant(
