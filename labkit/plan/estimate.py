@@ -53,8 +53,8 @@ def make(
         chunk: tokens per forward pass; None for one pass (a stream takes 2,048).
         options: of a trace `seams`, `grad`, `logits` (how many positions keep theirs), `prompts` (how many of this
             length, as one batch) and `cached` (tokens in the cache that is given); of a stream its `probes` and
-            `kv_device`; of `generate` `seams`, `max_new_tokens`, `prompts` and `states`; of `logits` `prompts` and `cached`;
-            of a reading its own, as it takes them: `heads`, `rows`, `samples`, ...
+            `kv_device`; of `generate` `seams`, `max_new_tokens`, `prompts` and `states`; of `logits` `prompts` and
+            `cached`; of a reading its own, as it takes them: `heads`, `rows`, `samples`, ...
 
     Returns:
         `Plan`; `plan.refuse()` raises when it does not fit.
