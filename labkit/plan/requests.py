@@ -11,6 +11,7 @@ from labkit.plan.card import Plan, ProbeCost
 from labkit.plan.model import Pass
 from labkit.spec import prefill_flops
 from labkit.spec.memory import dtype_bytes, kv_bytes_per_token
+from labkit.trace import IN_FLIGHT
 
 
 def trace(
@@ -47,11 +48,14 @@ def trace(
         graph = model.graph_bytes(spec, many, each)
         moments.append({"seams": loose, "graph": graph, "rotary and logits": rotary + 2 * answers})
         kept = loose + graph
+    away = {"seams on their way": min(IN_FLIGHT, model.kept_bytes(spec, wanted, many, each))} if offload else {}
     for step in () if grad else split:
         done = step.sources - before - step.tokens
         high = model.highest(spec, each, step, {} if offload else wanted, done)
         grown = _cache(lab, prompts, step.sources) if filled else {}
-        moments.append(_pass(high) | grown | start | {"rotary and logits": rotary * (done + step.tokens) // tokens})
+        moments.append(
+            _pass(high) | away | grown | start | {"rotary and logits": rotary * (done + step.tokens) // tokens}
+        )
     if not grad:
         norm = 2 * many * spec.hidden * 4 if logits > 1 else 0
         moments.append(

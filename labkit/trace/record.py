@@ -84,7 +84,8 @@ class Later:
 
 
 class Recorder:
-    """Hooks for as long as a block inside a `scopes.Call` lasts: run the model any number of times, then `joined`.
+    """Hooks for as long as a block inside a `scopes.Call` lasts: run the model any number of times, then `joined`; what
+    was not asked for in the block is gone after it.
 
     Tensors are kept by reference (nothing in the forward pass changes them afterwards, or `joined` tells); `device`
     moves each to another device at once, which frees accelerator memory on long prompts. With `grad` the embeddings are
@@ -135,6 +136,7 @@ class Recorder:
         lift(self)
         self.scopes.recorder = None
         self.scopes.clean = self._clean
+        self.handles, self.keeps = [], []  # which hold it, and what it recorded, until the garbage collector comes
 
     def clear(self) -> None:
         """Forget what was recorded; the hooks stay."""
