@@ -45,8 +45,9 @@ def trace(
         given = passes.feed(lab, ids, **passing)
         pads = [length - len(row) for row in rows]
         seams, rotary = recorder.joined(length, pads)
+        graph = recorder.crossed if grad else None
     shared = _shared(lab, wanted)
-    shared |= dict(position_ids=position_ids[0] if chosen else None, graph=recorder.crossed if grad else None)
+    shared |= dict(position_ids=position_ids[0] if chosen else None, graph=graph)
     place = {column: i for i, column in enumerate(columns)}
     runs = []
     for i, (row, pad) in enumerate(zip(rows, pads, strict=True)):

@@ -34,7 +34,7 @@ class Hook:
     """A hook of labkit's, which acts only while its owner does."""
 
     of_labkit = True
-    __slots__ = ("owner", "function", "everywhere", "__weakref__")
+    __slots__ = ("owner", "function", "everywhere", "hooks", "notes", "__weakref__")
 
     def __init__(self, owner, function: Callable | None = None, everywhere: bool = False):
         self.owner, self.function, self.everywhere = owner, function, everywhere
@@ -54,27 +54,28 @@ def place(owner, places: Iterable[Place]) -> None:
 
 
 def put(hook: Hook, module: torch.nn.Module, side: str, *, kwargs: bool = False, first: bool = False) -> None:
-    """Place one hook, and note among its owner's handles where it stands."""
-    hooks = getattr(module, HOOKS[side])
-    stand(hook, hooks)
-    if kwargs:
-        notes = getattr(module, KWARGS[side])
-        hook.owner.handles.append((notes, hook))
-        notes[hook] = True
+    """Place one hook on a module."""
+    hooks, notes = getattr(module, HOOKS[side]), getattr(module, KWARGS[side])
+    stand(hook, hooks, notes if kwargs else None)
     if first:
         hooks.move_to_end(hook, last=False)
 
 
-def stand(hook: Hook, hooks: dict) -> None:
-    """Place a hook behind the others of one side of a module."""
-    hook.owner.handles.append((hooks, hook))
+def stand(hook: Hook, hooks: dict, notes: dict | None = None) -> None:
+    """Place a hook behind the others of one side of a module; with `notes` it takes keywords."""
+    hook.hooks, hook.notes = hooks, notes
+    hook.owner.handles.append(hook)
+    if notes is not None:
+        notes[hook] = True
     hooks[hook] = hook
 
 
 def lift(owner) -> None:
     """Take an owner's hooks away."""
-    for hooks, hook in owner.handles:
-        hooks.pop(hook, None)
+    for hook in owner.handles:
+        hook.hooks.pop(hook, None)
+        if hook.notes is not None:
+            hook.notes.pop(hook, None)
 
 
 def sweep(modules: Iterable[torch.nn.Module]) -> bool:

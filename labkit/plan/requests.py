@@ -14,7 +14,7 @@ from labkit.plan.card import Plan, ProbeCost
 from labkit.plan.model import Pass
 from labkit.spec import Spec, prefill_flops
 from labkit.spec.memory import dtype_bytes, kv_bytes_per_token
-from labkit.trace import decoder
+from labkit.trace import IN_FLIGHT, decoder
 
 
 def trace(
@@ -51,10 +51,12 @@ def trace(
         graph = model.graph_bytes(spec, many, each)
         moments.append({"seams": loose, "graph": graph, "rotary and logits": rotary + 2 * answers})
         kept = loose + graph
+    away = {"seams on their way": min(IN_FLIGHT, model.kept_bytes(spec, wanted, many, each))} if offload else {}
     for step in () if grad else split:
         done = step.sources - before - step.tokens
-        high = _highest(lab, each, step, {} if offload else wanted, done)
-        moments.append(_pass(high) | cache | start | {"rotary and logits": rotary * (done + step.tokens) // tokens})
+        high = _pass(_highest(lab, each, step, {} if offload else wanted, done))
+        turned = {"rotary and logits": rotary * (done + step.tokens) // tokens}
+        moments.append(high | away | cache | start | turned)
     if not grad:
         norm = 2 * many * spec.hidden * 4 if logits > 1 else 0
         moments.append(

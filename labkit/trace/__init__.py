@@ -5,6 +5,7 @@ What no module returns (queries and keys after the convolution, decay, state, at
 seams by `labkit.deltanet` and `labkit.attention`.
 """
 
+from labkit.trace.host import IN_FLIGHT
 from labkit.trace.record import Recorder
 from labkit.trace.run import TOLERANCE, Run, Seams, Start, texts
 from labkit.trace.saved import open_run
@@ -13,6 +14,7 @@ from labkit.trace.seams import Pass, arguments, cache_parameter, decoder, layers
 __all__ = [
     "TOLERANCE",
     "Pass",
+    "IN_FLIGHT",
     "Recorder",
     "Run",
     "Seams",

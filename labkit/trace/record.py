@@ -21,37 +21,22 @@ HINT = "lab.edit(edit.function(change, seam=..., layer=...)) makes the same chan
 
 
 class Keep(Hook):
-    """Keeps what crosses one boundary, a piece per pass, with its version; says what came where others have hooks."""
+    """Keeps what crosses one boundary, a piece per pass, with its version."""
 
-    __slots__ = ("place", "seam", "pieces", "versions", "others", "came")
+    __slots__ = ("place", "seam", "pieces", "versions")
 
-    def __init__(self, recorder, place, seam, others):
-        self.owner, self.place, self.seam, self.others, self.came = recorder, place, seam, others, None
-        self.pieces, self.versions = [], []
+    def __init__(self, recorder, place, seam):
+        self.owner, self.place, self.seam, self.pieces, self.versions = recorder, place, seam, [], []
 
     def __call__(self, module, args, *output):
         recorder = self.owner
         if recorder.acts:
             tensor = crossing(args, *output)
-            if self.others:
-                self.check(tensor)
             if recorder.device is not None:
                 tensor = recorder.moved(self.seam.read(tensor, recorder.spec, *recorder.passes[-1]))
             self.pieces.append(tensor)
             if recorder.host is None:
                 self.versions.append(writes(tensor))
-
-    def see(self, module, args, *output):
-        """Note what crossed the boundary before the hooks of others."""
-        tensor = crossing(args, *output)
-        self.came = id(tensor), writes(tensor)
-
-    def check(self, tensor):
-        """Refuse what is not what came."""
-        if self.came != (id(tensor), writes(tensor)):
-            layer, name = self.place
-            got = f"{named(self.others[0])} at layer {layer}, seam {name!r}"
-            raise InputError("a hook that is not labkit's changes what is watched", got=got, hint=HINT)
 
     @property
     def written(self) -> bool:
@@ -71,20 +56,42 @@ class Keep(Hook):
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1)
 
 
+class Wary(Keep):
+    """One where others have hooks: another hook, before theirs, lets it `see` what comes."""
+
+    __slots__ = ("others", "came")
+
+    def __call__(self, module, args, *output):
+        if self.owner.acts:
+            tensor = crossing(args, *output)
+            if self.came != (id(tensor), writes(tensor)):
+                layer, name = self.place
+                got = f"{named(self.others[0])} at layer {layer}, seam {name!r}"
+                raise InputError("a hook that is not labkit's changes what is watched", got=got, hint=HINT)
+        super().__call__(module, args, *output)
+
+    def see(self, module, args, *output):
+        """Note what crossed the boundary before the hooks of others."""
+        tensor = crossing(args, *output)
+        self.came = id(tensor), writes(tensor)
+
+
 class Later:
     """One row of a seam, [token, *dims], read when somebody looks; most seams of a trace nobody looks at."""
 
-    __slots__ = ("seam", "tensor", "spec", "batch", "tokens", "row", "pad")
+    __slots__ = ("seam", "tensor", "where")
 
-    def __init__(self, *facts):
-        self.seam, self.tensor, self.spec, self.batch, self.tokens, self.row, self.pad = facts
+    def __init__(self, seam, tensor, where):
+        self.seam, self.tensor, self.where = seam, tensor, where
 
     def __call__(self) -> torch.Tensor:
-        return self.seam.read(self.tensor, self.spec, self.batch, self.tokens)[self.row, self.pad :]
+        spec, batch, tokens, row, pad = self.where
+        return self.seam.read(self.tensor, spec, batch, tokens)[row, pad:]
 
 
 class Recorder:
-    """Hooks for as long as a block inside a `scopes.Call` lasts: run the model any number of times, then `joined`.
+    """Hooks for as long as a block inside a `scopes.Call` lasts: run the model any number of times, then `joined`; what
+    was not asked for in the block is gone after it.
 
     Tensors are kept by reference (nothing in the forward pass changes them afterwards, or `joined` tells); `device`
     moves each to another device at once, which frees accelerator memory on long prompts. With `grad` the embeddings are
@@ -135,6 +142,7 @@ class Recorder:
         lift(self)
         self.scopes.recorder = None
         self.scopes.clean = self._clean
+        self.handles, self.keeps = [], []  # which hold it, and what it recorded, until the garbage collector comes
 
     def clear(self) -> None:
         """Forget what was recorded; the hooks stay."""
@@ -155,18 +163,19 @@ class Recorder:
         """
         if self.host is not None:
             self.host.wait()
-        whole, rows = sum(size for _, size in self.passes) == tokens, [{} for _ in pads]
-        later = len(self.passes) == 1 and self.device is None and not self.grad
+        fed = sum(size for _, size in self.passes)
+        for keep in self.keeps:
+            if fed != tokens or len(keep.pieces) != len(self.passes):
+                raise self._missed(keep, tokens)
+            if keep.written:
+                raise self._written(keep)
         with torch.set_grad_enabled(self.grad):
-            for keep in self.keeps:
-                if not whole or len(keep.pieces) != len(self.passes):
-                    raise self._missed(keep, tokens)
-                if keep.written:
-                    raise self._written(keep)
-                values = keep.pieces[0] if later else keep.read()
-                for row, pad in enumerate(pads):
-                    facts = keep.seam, values, self.spec, *self.passes[0], row, pad
-                    rows[row][keep.place] = Later(*facts) if later else values[row, pad:]
+            if len(self.passes) == 1 and self.device is None and not self.grad:
+                where = [(self.spec, *self.passes[0], row, pad) for row, pad in enumerate(pads)]
+                rows = [{keep.place: Later(keep.seam, keep.pieces[0], at) for keep in self.keeps} for at in where]
+            else:
+                read = {keep.place: keep.read() for keep in self.keeps}
+                rows = [{place: whole[row, pad:] for place, whole in read.items()} for row, pad in enumerate(pads)]
             rotary = [
                 [part if self.host is None else part.tensor for part in parts]
                 for parts in zip(*self.rotary, strict=True)
@@ -214,8 +223,9 @@ class Recorder:
                 seam = seams[name]
                 hooks = hooks_of(layer, seam.path, "before" if seam.side == "in" else "after")
                 others = [hook for hook in hooks.values() if not isinstance(hook, Hook)] if hooks else ()
-                keep = Keep(self, (layer, name), seam, others)
+                keep = (Wary if others else Keep)(self, (layer, name), seam)
                 if others:
+                    keep.others, keep.came = others, None
                     stand(see := Hook(self, keep.see), hooks)
                     hooks.move_to_end(see, last=False)
                 stand(keep, hooks)

@@ -22,8 +22,8 @@ MUTANTS = [
     ),
     Mutant(
         WATCHED,
-        "held.get(name) is not weight or _version(weight) != version",
-        "held.get(name) is not weight",
+        " or weight._version != version:",
+        ":",
         IDENTITY + "weights_are_hashed_when_they_change_alone",
     ),
     Mutant(
