@@ -27,7 +27,7 @@ from labkit.rotary import Rotation, Scaling
 from labkit.watched import Watched
 
 _OPEN = contextvars.ContextVar("labkit's open scopes", default=())
-_OF = weakref.WeakKeyDictionary()  # model -> Scopes
+_OF = weakref.WeakValueDictionary()  # id of a model -> its Scopes, which hold it; labs and open scopes hold them
 WAIT = 0.001  # seconds between two looks whether it is one's turn
 
 
@@ -55,11 +55,11 @@ class _Held:
 
     @property
     def over(self) -> bool:
-        """Whether the block has ended, in order or not."""
-        if self.ended or not self.exits:
-            return self.ended
-        last = self.exits[-1]()  # which alone answers nearly always: this is asked at every seam of every pass
-        return last is None and all(bound() is None for bound in self.exits)
+        """Whether the block has ended, in order or not; no name here may hold an exit, which a traceback would keep."""
+        if self.ended:
+            return True
+        exits = self.exits
+        return bool(exits) and exits[-1]() is None and all(bound() is None for bound in exits)
 
     __exit__ = _Exit()
 
@@ -252,9 +252,10 @@ def scopes_of(model: torch.nn.Module, stack: torch.nn.Module, family: Family, co
     Args:
         stack: its decoder layers. constants: `rotary.constants(spec)`.
     """
-    if model not in _OF:
-        _OF[model] = Scopes(model, stack, family, constants)
-    return _OF[model]
+    found = _OF.get(id(model))
+    if found is None:
+        found = _OF[id(model)] = Scopes(model, stack, family, constants)
+    return found
 
 
 def forked() -> None:

@@ -4,7 +4,9 @@ import asyncio
 import concurrent.futures
 import contextlib
 import copy
+import gc
 import threading
+import weakref
 
 import pytest
 import tiny
@@ -361,3 +363,18 @@ def test_an_exchanged_layer_is_traced_as_it_is_now(own):
     bare = own.model(IDS[None]).logits[0, -1]
     assert torch.allclose(run.logits[0], bare, atol=1e-5) and not torch.allclose(run.logits, before.logits, atol=0.1)
     assert run.identity.weights != before.identity.weights
+
+
+def test_a_model_goes_with_its_last_lab():
+    """On a card that is dozens of gigabytes; runs, snapshots and caches that are kept do not hold it."""
+    model = tiny.model()
+    lab, other = lk.wrap(model), lk.wrap(model)
+    assert lab.scopes is other.scopes and lk.wrap(copy.deepcopy(model)).scopes is not lab.scopes
+    run, cache = lab.trace(IDS), lab.cache()
+    with lab.edit(HALF), yarn.scaled(lab, 2.0):
+        lab.trace(IDS)
+    lab.trace(IDS, cache=cache)
+    kept, known = (run, lab.snapshot(cache), lab.step(cache, 5), cache), weakref.ref(model)
+    del model, lab, other
+    gc.collect()
+    assert known() is None and len(kept[0].seams) > 0
