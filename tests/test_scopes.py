@@ -368,8 +368,8 @@ def test_an_exchanged_layer_is_traced_as_it_is_now(own):
 def test_a_model_goes_with_its_last_lab():
     """On a card that is dozens of gigabytes; runs, snapshots and caches that are kept do not hold it."""
     model = tiny.model()
-    lab, other = lk.wrap(model), lk.wrap(model)
-    assert lab.scopes is other.scopes and lk.wrap(copy.deepcopy(model)).scopes is not lab.scopes
+    lab, other = tiny.make_lab(model), tiny.make_lab(model)
+    assert lab.scopes is other.scopes and tiny.make_lab(copy.deepcopy(model)).scopes is not lab.scopes
     run, cache = lab.trace(IDS), lab.cache()
     with lab.edit(HALF), yarn.scaled(lab, 2.0):
         lab.trace(IDS)
