@@ -6,6 +6,7 @@ and by the sums of all its rows, but for very large models in host memory. PyTor
 """
 
 import hashlib
+import operator
 import platform
 
 import torch
@@ -21,6 +22,7 @@ from labkit.identity import Identity
 SAMPLES, WHOLE = 64, 4096  # numbers of a parameter; up to WHOLE of them all count
 SUMMED = 4 * 2**30  # bytes of weights in host memory whose rows are summed
 PROBED = 4  # weights that may be trained, and are looked at each time
+SIZED = (torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv1d)  # whose numbers are sizes of their weights
 COMPILED = "_compiled_call_impl"
 EVERYWHERE = (torch_module._global_forward_pre_hooks, torch_module._global_forward_hooks)
 VERSIONS = f"python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}"
@@ -54,7 +56,7 @@ class Watched:
         """
         if closely or not self._children or any([*inner.values()] != before for inner, before in self._children):
             self._walk(closely)
-        elif any([*map(facts.get, keys)] != numbers for facts, keys, numbers in self._numbers):
+        elif self._tuned():
             self._walk()
         elif self._written():
             self._hash()
@@ -74,6 +76,13 @@ class Watched:
         self.hooked = {name: facts for name, facts in marks if facts["_forward_hooks"] or facts["_forward_pre_hooks"]}
         self.replaced = [name for name, facts in marks if "forward" in facts and not _compiled(facts)]
 
+    def _tuned(self):
+        """Whether a number that a module computes with changed, such as the scale of attention."""
+        try:
+            return any([read(facts) != numbers for facts, read, numbers in self._numbers])
+        except KeyError:
+            return True
+
     def _written(self):
         """Whether a parameter was exchanged, written into or moved."""
         for held, name, weight, version, pointer in self._weights:
@@ -88,15 +97,16 @@ class Watched:
         self._facts = [(name, each.__dict__) for name, each in self.modules.items() if "training" in each.__dict__]
         self._adapted = [(name, each) for name, each in self.modules.items() if hasattr(each, "merged_adapters")]
         self._wrapped = [name for name, each in self.modules.items() if type(each).__name__ == "OptimizedModule"]
-        self._numbers = []  # (attributes of a module, names of those that are plain, what they were)
+        self._numbers = []  # (attributes of a module, what reads those that are plain, what they were)
         for name, each in self.modules.items():  # what computes beside the weights: classes, and numbers such as eps
             if each is self.stack.rotary_emb or hasattr(each, "merged_adapters"):
                 continue  # told by scaling and switches
             facts = {key: fact for key, fact in each.__dict__.items() if type(fact) in (bool, int, float, str)}
             facts = {key: fact for key, fact in facts.items() if not key.startswith("_") and key != "training"}
             hashed.update(f"{name} {type(each).__qualname__} {sorted(facts.items())} ".encode())
-            if facts:
-                self._numbers.append((each.__dict__, [*facts], [*facts.values()]))
+            if facts and type(each) not in SIZED:
+                read = operator.itemgetter(*facts)
+                self._numbers.append((each.__dict__, read, read(each.__dict__)))
         self._structure = hashed.digest()
         self._hash(closely)
 

@@ -61,8 +61,8 @@ MUTANTS = [
     ),
     Mutant(
         "labkit/watched.py",
-        "[*map(facts.get, keys)] != numbers",
-        "False",
+        "read(facts) != numbers for",
+        "False for",
         "tests/test_steps.py::test_numbers_of_modules_are_part_of_what_computes",
     ),
     Mutant("labkit/deltanet/recompute.py", "if reads and layer in run.states:", "if False:", STATES),
