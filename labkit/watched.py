@@ -79,7 +79,7 @@ class Watched:
     def _tuned(self):
         """Whether a number that a module computes with changed, such as the scale of attention."""
         try:
-            return any([read(facts) != numbers for facts, read, numbers in self._numbers])
+            return any(read(facts) != numbers for facts, read, numbers in self._numbers)
         except KeyError:
             return True
 
