@@ -18,6 +18,7 @@ from labkit.families import Family
 from labkit.fingerprint import flat
 from labkit.hooks import HOOKS
 from labkit.identity import Identity
+from labkit.kernels import lower_right
 
 SAMPLES, WHOLE = 64, 4096  # numbers of a parameter; up to WHOLE of them all count
 SUMMED = 4 * 2**30  # bytes of weights in host memory whose rows are summed
@@ -158,7 +159,8 @@ class Watched:
     def identity(self, name: str, dtype: torch.dtype) -> Identity:
         """The identity of the model as it was at the last `look`, without edits and scaling."""
         config, computed = self.stack.config, kernels.running(self.family, self.stack)
-        attention, experts = config._attn_implementation, getattr(config, "_experts_implementation", None)
+        attention = lower_right.told(config, self.stack.norm.weight.device, dtype)
+        experts = getattr(config, "_experts_implementation", None)
         device = next(weight.device.type for weight, *_ in self._hashes.values())
         rounded = kernels.float32_as(device)
         told = f" on {device}" + ("" if rounded == "ieee" else kernels.TOLD + rounded)

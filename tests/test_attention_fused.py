@@ -15,7 +15,7 @@ from labkit import attention
 from labkit.attention import distances, fused, methods
 from labkit.attention.statistics import Statistics
 from labkit.attention.summaries import cost_of
-from labkit.errors import InputError
+from labkit.errors import BackendError, InputError
 from labkit.reading import Request
 from tests.benchmarks import look
 
@@ -219,7 +219,13 @@ def test_which_method_is_taken(interpreter, monkeypatch):  # noqa: F811
     assert methods.way("fused", statistics, q, k, False) == "fused"
     card = type("card", (), {"type": "cuda"})
     there = [type("tensor", (), {"device": card, "dtype": torch.bfloat16, "shape": x.shape})() for x in (q, k)]
-    assert methods.way(None, statistics, *there, False) == "fused"
+    monkeypatch.setattr(fused, "failing", lambda device: None)
+    assert methods.way(None, statistics, *there, False) == "fused" == methods.way("fused", statistics, *there, False)
+    monkeypatch.setattr(fused, "failing", lambda device: "RuntimeError: Failed to find C compiler")
+    assert methods.way(None, statistics, *there, False) == "tiles"
+    with pytest.raises(BackendError, match=r"(?s)runs no kernel on this card.*find C compiler.*method='tiles'"):
+        methods.way("fused", statistics, *there, False)
+    monkeypatch.setattr(fused, "failing", lambda device: None)
     there[1].dtype = torch.float64
     assert methods.way(None, statistics, *there, False) == "tiles"
     monkeypatch.setattr(fused, "importable", lambda: False)
@@ -239,7 +245,52 @@ def test_the_passes_are_refused_where_they_do_not_run(interpreter, lab, monkeypa
         attention.summary(run, layer=4, method="fused")
 
 
+def test_a_tiny_kernel_says_whether_triton_works(interpreter):  # noqa: F811
+    fused.failing.cache_clear()
+    assert fused.failing(torch.device("cpu")) is None
+    fused.failing.cache_clear()
+
+
 # ------------------------------------------------------------------------------------------- without an interpreter
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (
+            RuntimeError("Failed to find C compiler.\nPlease specify CC"),
+            "RuntimeError: Failed to find C compiler. Please",
+        ),
+        (ImportError("libcuda.so cannot be opened"), "ImportError: libcuda.so cannot be opened"),
+        (None, "a kernel that wrote nothing"),
+    ],
+)
+def test_a_triton_that_compiles_nothing_says_why_once(error, why, monkeypatch):
+    tries = []
+
+    def touch(place):
+        tries.append(place)
+        if error:
+            raise error
+
+    kernels = type("kernels", (), {"touch": {(1,): touch}})
+    monkeypatch.setattr(fused, "_kernels", lambda: kernels)
+    fused.failing.cache_clear()
+    assert fused.failing(torch.device("cpu")).startswith(why) and fused.failing(torch.device("cpu")) and len(tries) == 1
+    kernels.touch = {(1,): lambda place: place.fill_(1)}
+    fused.failing.cache_clear()
+    assert fused.failing(torch.device("cpu")) is None
+    fused.failing.cache_clear()
+    kernels.touch = {(1,): full}
+    with pytest.raises(torch.OutOfMemoryError):
+        fused.failing(torch.device("cpu"))
+    kernels.touch = {(1,): lambda place: place.fill_(1)}
+    assert fused.failing(torch.device("cpu")) is None, "a passing error is not remembered"
+    fused.failing.cache_clear()
+
+
+def full(place):
+    raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def test_tiles_fit_the_shared_memory_and_the_registers_of_a_card():

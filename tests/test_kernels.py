@@ -1,7 +1,9 @@
 """Which code computes: fast kernels only where they can, and attention that needs no mask to continue a cache."""
 
+import copy
 import dataclasses
 import functools
+import pickle
 import sys
 import types
 
@@ -14,7 +16,7 @@ import labkit as lk
 from labkit import attention, deltanet, edit, kernels
 from labkit.errors import BackendError, InputError, ParityError
 from labkit.families import FAMILIES
-from labkit.kernels import bound, cards, lower_right
+from labkit.kernels import bound, cards, lower_right, rounding
 from labkit.kernels.limits import Work, able
 from labkit.trace import cache_parameter
 
@@ -102,7 +104,13 @@ def test_a_dispatcher_asks_the_tensors(fast, monkeypatch):
     first = modeling.causal_conv1d_fn
     kernels.settle(DENSE)
     assert modeling.causal_conv1d_fn is first, "once per process"
-    monkeypatch.setattr(bound, "able", lambda package, operation, work, tf32: work.device == "meta")
+    works = []
+
+    def able_there(package, operation, work, tf32):
+        works.append(work)
+        return work.device == "meta"
+
+    monkeypatch.setattr(bound, "able", able_there)
     keys = torch.zeros(1, 3, 2, 8, device="meta")
     for name in ("torch_chunk_gated_delta_rule", "torch_recurrent_gated_delta_rule"):
         rule = getattr(modeling, name)
@@ -116,15 +124,27 @@ def test_a_dispatcher_asks_the_tensors(fast, monkeypatch):
     update = modeling.causal_conv1d_update
     assert update(states.to("meta"), torch.zeros(1, 6, 4), torch.zeros(6, 4), None, "silu") == "fast"
     assert [name for name, _ in fast] == [*DENSE.kernels]
-    # What has no backward pass stands back where a graph is built.
-    graph = torch.zeros(1, 1, 2, 8).requires_grad_()
-    monkeypatch.setattr(bound, "able", lambda *args, **options: True)
-    decay = dict(g=torch.zeros(1, 1, 2), beta=torch.zeros(1, 1, 2))
-    assert modeling.torch_recurrent_gated_delta_rule(graph, graph, graph, **decay)[0].requires_grad
-    with torch.no_grad(), pytest.raises(AssertionError, match="cpu tensor"):
-        modeling.torch_recurrent_gated_delta_rule(graph, graph, graph, **decay)
-    with pytest.raises(AssertionError, match="cpu tensor"):
-        modeling.torch_chunk_gated_delta_rule(graph, graph, graph, **decay)
+    assert not any(work.packed or work.graph for work in works)
+    # Gradients that are asked for, and packed sequences, are told.
+    graph = keys.requires_grad_()
+    modeling.torch_recurrent_gated_delta_rule(graph, graph, graph, g=None, beta=None)
+    assert works[-1].graph and not works[-1].packed
+    with torch.no_grad():
+        modeling.torch_chunk_gated_delta_rule(graph, graph, value=graph, g=None, beta=None, cu_seqlens=torch.zeros(2))
+    assert works[-1].packed and not works[-1].graph
+    first(states.to("meta"), torch.zeros(6, 4), None, activation="silu", seq_idx=torch.zeros(1, 5))
+    assert works[-1].packed
+    with pytest.raises(BackendError, match="cannot keep packed sequences apart"):
+        first(states, torch.zeros(6, 4), None, activation="silu", seq_idx=torch.zeros(1, 5))
+
+
+def test_a_dispatcher_is_copied_and_pickled_by_its_name_as_functions_are(fast):
+    kernels.settle(DENSE)
+    holder = torch.nn.Module()
+    holder.rule, holder.conv = modeling.torch_chunk_gated_delta_rule, modeling.causal_conv1d_fn
+    assert isinstance(holder.rule, bound.Dispatcher)
+    for twin in (copy.deepcopy(holder), copy.copy(holder), pickle.loads(pickle.dumps(holder))):
+        assert twin.rule is holder.rule and twin.conv is holder.conv
 
 
 def test_a_function_that_somebody_else_put_there_stays(fast, monkeypatch, model):
@@ -151,13 +171,58 @@ def test_a_function_that_somebody_else_put_there_stays(fast, monkeypatch, model)
         ("causal_conv1d", "causal_conv1d", {"channels": 186}, False),
         ("causal_conv1d", "causal_conv1d_update", {"taps": 5}, False),
         ("torch", "causal_conv1d", {}, False),
+        ("fla", "recurrent_gated_delta_rule", {"graph": True}, False),
+        ("causal_conv1d", "causal_conv1d_update", {"graph": True}, False),
+        ("fla", "chunk_gated_delta_rule", {"graph": True}, True),
+        ("fla", "chunk_gated_delta_rule", {"dtype": torch.float32, "packed": True}, True),
+        ("causal_conv1d", "causal_conv1d", {"channels": 186, "packed": True}, True),
+        ("fla", "chunk_gated_delta_rule", {"device": "cpu", "packed": True}, False),
+        ("fla", "chunk_gated_delta_rule", {"device": "meta"}, False),
+        ("fla", "chunk_gated_delta_rule", {"device": "xpu", "dtype": torch.float32, "graph": True}, True),
+        ("fla", "chunk_gated_delta_rule", {"device": "npu", "width": 264}, True),
+        ("torch", "chunk_gated_delta_rule", {"device": "xpu"}, False),
     ],
 )
 def test_what_a_fast_kernel_can_compute(package, operation, change, expected):
     assert able(package, operation, dataclasses.replace(CUDA, **change), tf32=False) is expected
 
 
-def test_tf32_is_taken_where_it_was_asked_for_and_told(model):
+def test_a_cpu_that_rounds_nothing_is_not_said_to_round(model):
+    lab, before = lk.wrap(model), torch.get_float32_matmul_precision()
+    plain = lab.identity()
+    a, b = (torch.arange(64 * 300.0).sin().view(sizes) for sizes in ((64, 300), (300, 64)))
+    exact = a.double() @ b.double()
+    try:
+        for asked in ("high", "medium"):
+            torch.set_float32_matmul_precision(asked)
+            off = float((a @ b - exact).abs().max() / exact.abs().max())
+            assert (kernels.float32_as("cpu") == "ieee") == (off < 1e-5), off
+            assert (lab.identity() == plain) == (off < 1e-5)
+            assert kernels.float32_as("meta") == "ieee" and kernels.float32_as("cuda") == "tf32"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize(("bits", "rounded"), [(23, False), (10, True), (7, True)])
+def test_a_product_says_whether_float32_is_rounded(bits, rounded, monkeypatch):
+    product = torch.Tensor.__matmul__
+
+    def short(part):
+        bare = part.view(torch.int32) + (1 << (22 - bits)) if bits < 23 else part.view(torch.int32)
+        return (bare & -(1 << (23 - bits))).view(torch.float32)
+
+    def coarse(a, b):
+        return product(short(a), short(b)) if a.dtype == torch.float32 else product(a, b)
+
+    rounding.rounds.cache_clear()
+    monkeypatch.setattr(torch.Tensor, "__matmul__", coarse)
+    with torch.autocast("cpu"), torch.device("meta"):
+        assert rounding.rounds("cpu", f"{bits} bits") is rounded
+    rounding.rounds.cache_clear()
+
+
+def test_tf32_is_taken_where_it_was_asked_for_and_told(model, monkeypatch):
+    monkeypatch.setattr(rounding, "rounds", lambda device, chosen: True)  # a CPU that has such products
     lab, wide = lk.wrap(model), Work("cuda", torch.float32, width=128)
     before, plain = torch.get_float32_matmul_precision(), lab.identity()
     assert lab.backend.precision == kernels.float32_as("cuda") == "ieee"
@@ -201,6 +266,17 @@ def test_the_last_query_sees_the_last_key(n, dtype):
     right = cards.dense(q, k, v, 0.3).transpose(1, 2)
     assert made.shape == right.shape == (2, n, 6, 16) and made.dtype == dtype and made.is_contiguous()
     assert (made - right).abs().max() < (1e-6 if dtype == torch.float32 else 2e-2)
+
+
+@pytest.mark.parametrize("options", [dict(dropout=1e-9), dict(position_bias=torch.zeros(1, 1, 7, 19))])
+@pytest.mark.parametrize("n", [1, 7, 19])
+def test_what_only_sdpa_can_do_is_aligned_to_the_last_key_too(options, n, monkeypatch):
+    monkeypatch.setattr(cards, "kernel_for", lambda *facts: "flash")  # as on a card; it is not called
+    if "position_bias" in options:
+        options = dict(position_bias=options["position_bias"].new_zeros(1, 1, n, 19))
+    q, k, v = drawn(n=n)
+    made, _ = lower_right.attend(module(3), q, k, v, None, scaling=0.25, **options)
+    assert (made - cards.dense(q, k, v, 0.25).transpose(1, 2)).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -247,6 +323,17 @@ def test_no_mask_is_made_where_attention_is_plainly_causal():
     assert torch.equal(lower_right.mask(**others["packed sequences"])[0, 0], torch.ones(7, 19).tril(12).bool())
 
 
+def test_a_graph_that_is_traced_depends_on_no_numbers(monkeypatch):
+    from torch._subclasses import FakeTensorMode
+
+    with FakeTensorMode():
+        assert lower_right.mask(**asked(attention_mask=torch.ones(2, 19, dtype=torch.bool))).shape == (2, 1, 7, 19)
+        assert lower_right.mask(**asked()) is None
+        monkeypatch.setattr(cards, "kernel_for", lambda *facts: "flash")  # would be proven with numbers
+        q, k, v = (torch.zeros(2, heads, n, 16) for heads, n in ((6, 7), (2, 19), (2, 19)))
+        assert lower_right.attend(module(3), q, k, v, None)[0].shape == (2, 7, 6, 16)
+
+
 @pytest.mark.parametrize("images", [False, True])
 def test_a_whole_model_computes_the_same_bits_under_flash_on_the_cpu(images, model):
     built = pictured() if images else tiny.model()
@@ -254,7 +341,7 @@ def test_a_whole_model_computes_the_same_bits_under_flash_on_the_cpu(images, mod
     before = plain.trace(IDS, logits="all").logits, everything(plain), chunks(plain)
     lab = lk.wrap(built, attention="flash")
     assert lab.backend.attention == lower_right.NAME and "labkit_lower_right (sdpa)" in repr(lab.backend)
-    assert "attention labkit_lower_right" in lab.identity().kernels
+    assert "attention labkit_lower_right (sdpa)" in lab.identity().kernels
     after = lab.trace(IDS, logits="all").logits, everything(lab), chunks(lab)
     assert torch.equal(before[0], after[0]) and torch.equal(before[1][1], after[1][1])
     assert all(map(torch.equal, before[1][0], after[1][0]))
@@ -367,27 +454,84 @@ def other_groups(q, k, v, scale):
 
 
 def failing(q, k, v, scale):
-    raise RuntimeError("no execution plans support the graph")
+    raise RuntimeError("no execution plans\nsupport the graph")
 
 
-@pytest.mark.parametrize(("wrong", "name"), [(upper_left, "flash"), (other_groups, "flash"), (failing, "flash")])
-def test_a_kernel_is_taken_once_it_was_right_on_this_card(wrong, name, monkeypatch):
+def one_prompt(q, k, v, scale):
+    return as_a_card(q[:1], k[:1], v[:1], scale).expand(q.shape)
+
+
+def as_if_contiguous(q, k, v, scale):
+    k, v = (torch.as_strided(part, part.shape, torch.empty(part.shape).stride()) for part in (k, v))
+    return as_a_card(q, k, v, scale)
+
+
+def many_alone(q, k, v, scale):
+    return (as_a_card if q.shape[2] > 8 else upper_left)(q, k, v, scale)
+
+
+def room_too(q, k, v, scale):
+    whole = k.as_strided((*k.shape[:2], k.stride(1) // k.stride(2), k.shape[3]), k.stride())
+    return as_a_card(q, k, v, scale) + 0 * whole.sum()
+
+
+WRONG = (upper_left, other_groups, one_prompt, as_if_contiguous, many_alone, room_too)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"), [*((each, "wrong numbers") for each in WRONG), (failing, "RuntimeError: no")]
+)
+def test_a_kernel_is_taken_once_it_was_right_on_this_card(wrong, why, monkeypatch):
     monkeypatch.setattr(cards, "kernels_for", lambda *facts: ("cudnn", "flash", "sdpa"))
     monkeypatch.setattr(cards, "KERNELS", {"cudnn": wrong, "flash": as_a_card})
-    cards.proven.cache_clear()
+    cards.failing.cache_clear()
     here = torch.device("cpu")
-    assert cards.kernel_for(here, torch.bfloat16, 32, 3) == name
+    with torch.device("meta"):  # a default of others
+        assert cards.kernel_for(here, torch.bfloat16, 32, 3) == "flash"
+    refused = cards.tried(here, torch.bfloat16, 32, 3)[1]
+    assert list(refused) == ["cudnn"] and refused["cudnn"].startswith(why) and "\n" not in refused["cudnn"]
     q, k, v = drawn(dtype=torch.bfloat16)
     right = cards.dense(q, k, v, 0.25).transpose(1, 2)
     made, _ = lower_right.attend(module(3), q, k, v, None)
     assert made.dtype == torch.bfloat16 and (made - right).abs().max() < 2e-2
     monkeypatch.setattr(cards, "KERNELS", {"cudnn": wrong, "flash": wrong})
-    cards.proven.cache_clear()
+    cards.failing.cache_clear()
     assert cards.kernel_for(here, torch.bfloat16, 32, 3) == "sdpa"
     graph = q.requires_grad_()
     monkeypatch.setattr(cards, "KERNELS", {"cudnn": failing, "flash": failing})
     assert lower_right.attend(module(3), graph, k, v, None)[0].requires_grad, "with a graph transformers' own path"
-    cards.proven.cache_clear()
+    cards.failing.cache_clear()
+
+
+def test_a_card_that_was_full_is_asked_again(monkeypatch):
+    def full(q, k, v, scale):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(cards, "kernels_for", lambda *facts: ("flash", "sdpa"))
+    monkeypatch.setattr(cards, "KERNELS", {"flash": full})
+    cards.failing.cache_clear()
+    with pytest.raises(torch.OutOfMemoryError):
+        cards.kernel_for(torch.device("cpu"), torch.bfloat16, 32, 3)
+    monkeypatch.setattr(cards, "KERNELS", {"flash": as_a_card})
+    assert cards.kernel_for(torch.device("cpu"), torch.bfloat16, 32, 3) == "flash"
+    cards.failing.cache_clear()
+
+
+def test_the_kernel_within_attention_is_told_and_why_others_are_not_taken(monkeypatch):
+    monkeypatch.setattr(cards, "kernels_for", lambda *facts: ("cudnn", "flash", "sdpa"))
+    monkeypatch.setattr(cards, "KERNELS", {"cudnn": failing, "flash": as_a_card})
+    cards.failing.cache_clear()
+    lab = lk.wrap(tiny.model(), attention="flash")
+    assert lab.backend.attention_kernel == "flash" and "labkit_lower_right (flash)" in repr(lab.backend)
+    why = "RuntimeError: no execution plans support the graph"
+    assert ("kernels", "attention, not cudnn", why) in lab.backend.facts() and why in repr(lab.backend)
+    first = lab.identity()
+    assert "attention labkit_lower_right (flash)" in first.kernels
+    cards.failing.cache_clear()
+    monkeypatch.setattr(cards, "KERNELS", {"cudnn": as_a_card, "flash": as_a_card})
+    assert "attention labkit_lower_right (cudnn)" in lab.identity().kernels, "as it computes now"
+    assert lab.identity().differing(first).keys() == {"kernels"} and lab.backend.attention_kernel == "flash"
+    cards.failing.cache_clear()
 
 
 @pytest.mark.parametrize("n", [1, 7, 18, 19])

@@ -19,9 +19,10 @@ import torch
 
 from labkit.attention.softmax import tiles
 from labkit.attention.statistics import Statistics
-from labkit.errors import InputError
+from labkit.errors import BackendError, InputError
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+REASON = 200  # characters of an error that are told
 PARTS = 2**24  # numbers of tiles of rows at once
 BINS = 32  # of distances below 2^31
 SPARE = 6 * 2**10  # bytes of shared memory that sums over a tile take
@@ -42,8 +43,27 @@ def importable() -> bool:
 
 
 def takes(q: torch.Tensor, k: torch.Tensor) -> bool:
-    """Whether the passes run on these of themselves: on a card, where Triton is installed, in a type that they know."""
-    return q.device.type == "cuda" and q.dtype == k.dtype and q.dtype in DTYPES and importable()
+    """Whether the passes run on these of themselves: on a card, where Triton works, in a type that they know."""
+    able = q.device.type == "cuda" and q.dtype == k.dtype and q.dtype in DTYPES and importable()
+    return able and failing(q.device) is None
+
+
+@functools.cache
+def failing(device: torch.device) -> str | None:
+    """Why Triton runs no kernel on a device, for example for want of a C compiler; None if it does.
+
+    Raises:
+        torch.OutOfMemoryError: it passes, and nothing is remembered.
+    """
+    try:
+        place = torch.zeros(1, dtype=torch.int32, device=device)
+        with torch.cuda.device_of(place):
+            _kernels().touch[(1,)](place)
+        return None if int(place) == 1 else "a kernel that wrote nothing"
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # compilers, drivers and Triton's own loading fail in many ways
+        return " ".join(f"{type(error).__name__}: {error}".split())[:REASON]
 
 
 def check(q: torch.Tensor, k: torch.Tensor) -> None:
@@ -51,6 +71,7 @@ def check(q: torch.Tensor, k: torch.Tensor) -> None:
 
     Raises:
         InputError: Triton is missing; a CPU without Triton's interpreter; numbers of another type.
+        BackendError: Triton is there and compiles or runs no kernel on the card.
     """
     if not importable():
         expected = "pip install triton, or method='tiles'"
@@ -61,6 +82,8 @@ def check(q: torch.Tensor, k: torch.Tensor) -> None:
     if q.dtype != k.dtype or q.dtype not in DTYPES:
         expected = "both float32, bfloat16 or float16, or method='tiles'"
         raise InputError("fused passes do not know these types", got=f"{q.dtype}, {k.dtype}", expected=expected)
+    if q.device.type == "cuda" and (why := failing(q.device)):
+        raise BackendError("Triton runs no kernel on this card", got=why, expected="a C compiler, or method='tiles'")
 
 
 def tiling(head_dim: int, width: int, rows: int, sources: int, shared: int = 227 * 2**10) -> tuple[int, int, int, int]:

@@ -34,7 +34,7 @@ def way(method: str | None, statistics: Statistics, q: torch.Tensor, k: torch.Te
     """The method that fills this `Statistics`: as asked; else fused on a card; kernels where exact and cheaper; tiles.
 
     Raises:
-        InputError: as `check`, and a method asked for where it does not run.
+        InputError: as `check`, and a method asked for where it does not run. BackendError: as `fused.check`.
     """
     check(method, whole, statistics.links)
     if method == "fused":
@@ -61,7 +61,7 @@ def fill(statistics: Statistics, x: Inputs, rows: Sequence[int], first: int, met
         rows: ascending, among the tokens of `x`. first: position of the first token among the sources.
 
     Raises:
-        InputError: see `way`.
+        InputError, BackendError: see `way`.
     """
     whole = len(rows) == len(x.q)
     taken = way(method, statistics, x.q, x.k, whole)

@@ -64,6 +64,12 @@ def _rise(s, scale, m, z, h):
     return high, z * less + tl.sum(p, 1), (h + z * (m - high)) * less + tl.sum(p * x, 1)
 
 
+@triton.jit
+def touch(PLACE):
+    """Write 1: the smallest kernel, which says whether kernels can be compiled and run here at all."""
+    tl.store(PLACE, 1)
+
+
 @triton.jit(do_not_specialize=["T"])
 def first(
     Q, K, AT, START, HEADS, KEYS, LEVEL, ENTROPY, TOP, q_row, q_head, k_source, k_head, T, scale,

@@ -98,13 +98,16 @@ class Statistics:
         """Add rows, or sums of rows, of the blocks `home`: mass of each block of sources, bin and segment.
 
         Args:
-            places: of the heads. home: [row]. masses, distances, segments: [head, row, ...]; of blocks the first ones.
+            places: of the heads. home: [row], ascending. masses, distances, segments: [head, row, ...]; of blocks the
+                first ones.
         """
-        blocks, inside = home.unique(return_inverse=True)  # rows of a tile change one or two blocks of very many
+        blocks, rows_of = home.unique_consecutive(return_counts=True)  # rows of a tile change few blocks of very many
+        lengths = rows_of.expand(len(places), -1).contiguous()
         heads = torch.tensor(list(places), device=blocks.device)[:, None]
         for name, rows in (("pooled", masses), ("histogram", distances), ("masses", segments)):
             whole = getattr(self, name).to(rows.device)
-            part = whole.new_zeros(len(heads), len(blocks), rows.shape[-1]).index_add_(1, inside, rows.double())
+            # One after another, in order: atomic sums would change their last digits from run to run on a card.
+            part = torch.segment_reduce(rows.double(), "sum", lengths=lengths, axis=1, unsafe=True)
             whole[..., : rows.shape[-1]][heads, blocks] += part
             setattr(self, name, whole)
 

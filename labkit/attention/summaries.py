@@ -99,7 +99,7 @@ def summary(
         `link_token` and `link_source`.
 
     Raises:
-        LayerError, SeamError, ParityError, InputError. Parity is taken on up to 64 of the rows.
+        LayerError, SeamError, ParityError, InputError, BackendError. Parity is taken on up to 64 of the rows.
     """
     heads, first = select(heads, run.spec.query_heads, "query_head"), run.start.length
     rows, text = chosen(rows, samples, len(run))

@@ -3,6 +3,10 @@
 transformers decides at import: each of four globals of a family's modeling file is the fast kernel of an installed
 package or the PyTorch reference. A fast kernel fails on a CPU tensor, so with fla installed no model on the CPU could
 run. `settle` puts a `Dispatcher` in front of each fast kernel, once per family and process.
+
+These are globals of transformers: from then on every model of the family in this process is dispatched, one that no lab
+wraps too. Such a model sees a difference in one place: in float32 on a CUDA card, prefill runs the reference, unless
+float32 may be multiplied as TF32, since fla's chunk kernel rounds to TF32 by itself (`labkit.kernels.limits`).
 """
 
 import functools
@@ -13,9 +17,10 @@ import torch
 
 from labkit.errors import BackendError
 from labkit.families import Family
-from labkit.kernels.limits import FORWARD_ALONE, Work, able
+from labkit.kernels.limits import Work, able
 from labkit.kernels.rounding import float32_as
 
+PACKED = ("cu_seqlens", "seq_idx")  # arguments that tell packed sequences apart
 _forced = {}  # family -> {name of a global: what stood there}, while the reference is forced
 
 
@@ -33,23 +38,29 @@ class Dispatcher:
     def __call__(self, *args, **options):
         work = _work(self.operation, args, options)
         fit = able(self.package, self.operation, work, tf32=float32_as(work.device) != "ieee")
-        if fit and (self.package, self.operation) in FORWARD_ALONE and torch.is_grad_enabled():
-            fit = not any(torch.is_tensor(part) and part.requires_grad for part in (*args, *options.values()))
         return (self.fast if fit else self.reference)(*args, **options)
+
+    def __reduce__(self):
+        return self.__qualname__  # copied and pickled by its name, as the function that it stands for
 
 
 def _work(operation, args, options):
     """What a call asks for; the arguments are those of transformers' reference functions."""
     given = lambda place, name: args[place] if place < len(args) else options[name]  # noqa: E731
+    facts = dict(packed=any(options.get(name) is not None for name in PACKED), graph=False)
+    if torch.is_grad_enabled():
+        facts["graph"] = any(torch.is_tensor(part) and part.requires_grad for part in (*args, *options.values()))
     if operation.endswith("delta_rule"):
         query = given(0, "query")
-        return Work(query.device.type, query.dtype, width=query.shape[-1])
+        return Work(query.device.type, query.dtype, width=query.shape[-1], **facts)
     states, weight = given(0, "hidden_states"), given(2 if operation == "causal_conv1d_update" else 1, "weight")
-    return Work(states.device.type, states.dtype, channels=weight.shape[0], taps=weight.shape[-1])
+    return Work(states.device.type, states.dtype, channels=weight.shape[0], taps=weight.shape[-1], **facts)
 
 
 def settle(family: Family) -> None:
     """Put a `Dispatcher` in front of each fast kernel of a family; a function that somebody else put there stays.
+
+    It holds for the whole process, for models that no lab wraps too (see above).
 
     Raises:
         BackendError: its modeling file has no such global.
@@ -159,7 +170,7 @@ def reference(function: Callable) -> Callable:
 
     @functools.wraps(plain)
     def alone(*args, **options):
-        if options.get("cu_seqlens") is not None or options.get("seq_idx") is not None:
+        if any(options.get(name) is not None for name in PACKED):
             raise BackendError(
                 "the reference kernels cannot keep packed sequences apart",
                 got="cu_seqlens",

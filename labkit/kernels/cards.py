@@ -2,7 +2,7 @@
 
 Lower-right: the last of n queries sees all m keys, as in a pass that continues a cache. Each kernel reads grouped keys
 and values as they lie, without a copy for every query head. A kernel is taken once it has given the right numbers on
-the card at hand, in a small problem (`proven`); the last in the table, sdpa with a mask, needs no proof.
+the card at hand, in small problems (`failing`); the last in the table, sdpa with a mask, needs no proof.
 """
 
 import functools
@@ -31,6 +31,7 @@ TABLE = (
         "flash 2 within PyTorch, lower-right by itself; on an H200 82 ms where a mask takes 115",
     ),
 )
+REASON = 120  # characters of an error that are told
 NEAR = 2**-6  # of the largest number, in 16 bits; another alignment or order of heads is off by its whole size
 
 
@@ -52,30 +53,54 @@ def kernel_for(device: torch.device, dtype: torch.dtype, head_dim: int, groups: 
     Args:
         groups: query heads that share a head of keys and values.
     """
+    return tried(device, dtype, head_dim, groups)[0]
+
+
+def tried(device: torch.device, dtype: torch.dtype, head_dim: int, groups: int) -> tuple[str, dict[str, str]]:
+    """(the kernel of `kernel_for`, `{name: why it is not taken}` of those before it)."""
     index = torch.cuda.current_device() if device.type == "cuda" and device.index is None else device.index
     capability = torch.cuda.get_device_capability(index) if device.type == "cuda" else None
-    names = kernels_for(capability, dtype, head_dim)
-    return next(name for name in names if name == MASKED or proven(name, index, dtype, head_dim, groups))
+    refused = {}
+    for name in kernels_for(capability, dtype, head_dim):
+        why = None if name == MASKED else failing(name, index, dtype, head_dim, groups)
+        if why is None:
+            break
+        refused[name] = why
+    return name, refused
 
 
 @functools.lru_cache
-def proven(name: str, index: int | None, dtype: torch.dtype, head_dim: int, groups: int) -> bool:
-    """Whether a kernel gives the numbers of dense float64 on 40 queries and 104 keys of two heads; False if it fails.
+def failing(name: str, index: int | None, dtype: torch.dtype, head_dim: int, groups: int) -> str | None:
+    """Why a kernel is not taken; None if it gives the numbers of dense float64.
+
+    Proven on two prompts, 2 and 40 queries and 104 keys of two heads that lie in a cache with room for more, as numbers
+    do in a pass.
 
     Args:
         index: of a CUDA card; None computes on the CPU.
+
+    Raises:
+        torch.OutOfMemoryError: it passes, and nothing is remembered.
     """
     device = torch.device("cpu") if index is None else torch.device("cuda", index)
-    generator = torch.Generator().manual_seed(0)
-    draw = lambda heads, tokens: torch.randn(1, heads, tokens, head_dim, generator=generator).to(dtype)  # noqa: E731
-    q, k, v = draw(2 * groups, 40), draw(2, 104), draw(2, 104)
-    right = dense(q, k, v, head_dim**-0.5)
-    try:
-        with torch.no_grad():
-            made = KERNELS[name](q.to(device), k.to(device), v.to(device), head_dim**-0.5).cpu().double()
-    except Exception:  # a kernel that this build or card lacks says so in many ways
-        return False
-    return bool((made - right).abs().max() <= NEAR * right.abs().max())
+    generator = torch.Generator("cpu").manual_seed(0)
+    draw = lambda *sizes: torch.randn(*sizes, head_dim, generator=generator, device="cpu").to(dtype)  # noqa: E731
+    k, v = (draw(2, 2, 128).index_fill(2, torch.arange(104, 128, device="cpu"), torch.nan) for _ in range(2))
+    for n in (40, 2):
+        q = draw(2, n, 2 * groups).transpose(1, 2)
+        right = dense(q, k[:, :, :104], v[:, :, :104], head_dim**-0.5)
+        try:
+            with torch.no_grad():
+                there = q.to(device), k.to(device)[:, :, :104], v.to(device)[:, :, :104]
+                made = KERNELS[name](*there, head_dim**-0.5).cpu().double()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # a kernel that this build or card lacks says so in many ways
+            return " ".join(f"{type(error).__name__}: {error}".split())[:REASON]
+        off = float((made - right).abs().max() / right.abs().max())
+        if not off <= NEAR:
+            return f"wrong numbers, off by {off:.2g} of the largest for {n} queries"
+    return None
 
 
 def dense(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
@@ -84,9 +109,10 @@ def dense(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> to
     Args:
         q: [batch, query_head, n, head_dim]. k, v: [batch, kv_head, m, head_dim].
     """
-    groups, hidden = q.shape[1] // k.shape[1], torch.ones(q.shape[2], k.shape[2]).triu(1 + k.shape[2] - q.shape[2])
+    (groups, n, m) = q.shape[1] // k.shape[1], q.shape[2], k.shape[2]
+    hidden = torch.ones(n, m, dtype=torch.bool, device=q.device).triu(1 + m - n)
     k, v = (part.double().repeat_interleave(groups, 1) for part in (k, v))
-    logits = (q.double() @ k.transpose(-1, -2) * scale).masked_fill(hidden.bool().to(q.device), -torch.inf)
+    logits = (q.double() @ k.transpose(-1, -2) * scale).masked_fill(hidden, -torch.inf)
     return logits.softmax(-1) @ v
 
 

@@ -1,7 +1,8 @@
 """What fast kernels can compute, by package and operation: the device, precision and sizes of a model decide.
 
 A kernel that is asked for more fails, some of them only in the middle of a pass. Read from fla-core 0.6.0
-(`ops/gated_delta_rule`, `ops/common/chunk_delta_h`) and causal-conv1d 1.7 (`csrc/causal_conv1d.cpp`):
+(`ops/gated_delta_rule`, `ops/common/chunk_delta_h`) and from causal-conv1d's repository at commit 018489d
+(`csrc/causal_conv1d.cpp`); its releases were not compared with that:
 
 - all of them take CUDA tensors alone, in 16 bits or in float32;
 - `chunk_gated_delta_rule` takes keys of at most 256 channels, and solves its triangular systems in TF32 by name
@@ -17,6 +18,7 @@ import dataclasses
 
 import torch
 
+HOSTS = ("cpu", "meta")  # where no such kernel runs
 FAST = (torch.bfloat16, torch.float16, torch.float32)
 WIDEST = 256
 TAPS = range(2, 5)
@@ -30,6 +32,7 @@ class Work:
     Attributes:
         device: its type, for example "cuda". dtype: of the activations.
         width: channels of a key. channels, taps: of the convolution.
+        packed: several sequences in a row. graph: gradients are asked for.
     """
 
     device: str
@@ -37,16 +40,25 @@ class Work:
     width: int = 0
     channels: int = 0
     taps: int = 0
+    packed: bool = False
+    graph: bool = False
 
 
 def able(package: str, operation: str, work: Work, *, tf32: bool) -> bool:
-    """Whether the kernel of an installed package computes this work.
+    """Whether the kernel of an installed package computes this work, as well as the reference or where that cannot.
+
+    Packed sequences stay with the kernel, since the reference cannot keep them apart; and on accelerators other than
+    CUDA, of which labkit knows no limits, everything stays with what transformers bound.
 
     Args:
         package: "fla", "causal_conv1d" or another one. operation: a key of `Family.kernels`.
         tf32: whether float32 may be multiplied as TF32.
     """
-    if package == "torch" or work.device != "cuda" or work.dtype not in FAST:
+    if package == "torch" or work.device in HOSTS:
+        return False
+    if work.device != "cuda" or work.packed:
+        return True
+    if work.dtype not in FAST or (work.graph and (package, operation) in FORWARD_ALONE):
         return False
     if operation == "chunk_gated_delta_rule":
         return work.width <= WIDEST and (tf32 or work.dtype != torch.float32)

@@ -6,8 +6,9 @@ a mask can say anything else. Registered here: a mask function that returns none
 an attention function that then computes it aligned to the lower right.
 
 A mask that is given always counts, whoever made it: padded rows, packed sequences, caches of fixed length. It goes to
-transformers' own sdpa, as do attention that is not causal (image towers), passes that build a graph, and every pass on
-a device without such a kernel, where the same bits come out as under "sdpa".
+transformers' own sdpa, as do attention that is not causal (image towers), dropout and biases of positions, passes that
+build a graph or are traced, and every pass on a device without such a kernel, where the same bits come out as under
+"sdpa". Whatever continues a cache there without a mask gets the lower-right one.
 """
 
 import functools
@@ -24,11 +25,12 @@ CHOICES = ("auto", "flash", "sdpa", "eager")
 
 @functools.cache
 def _theirs():
-    """transformers' (sdpa, maker of masks, plain causal function), imported when first needed."""
+    """transformers' (sdpa, maker of masks, plain causal function, "being traced?"), imported when first needed."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
     from transformers.masking_utils import causal_mask_function, sdpa_mask
+    from transformers.utils.import_utils import is_tracing
 
-    return sdpa_attention_forward, sdpa_mask, causal_mask_function
+    return sdpa_attention_forward, sdpa_mask, causal_mask_function, is_tracing
 
 
 def attend(
@@ -47,18 +49,20 @@ def attend(
     Returns:
         (mixed values [batch, n, query_head, head_dim], None).
     """
-    sdpa, n, m = _theirs()[0], query.shape[2], key.shape[2]
+    sdpa, *_, is_tracing = _theirs()
+    n, m = query.shape[2], key.shape[2]
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-    own = dict(dropout=dropout, scaling=scaling, is_causal=is_causal)
+    plain = attention_mask is None and causal and n > 1
     special = dropout or any(options.get(name) is not None for name in ("position_bias", "softcap", "cache"))
-    if attention_mask is not None or not causal or n == 1 or special:
-        return sdpa(module, query, key, value, attention_mask, **own, **options)
     graph = torch.is_grad_enabled() and any(part.requires_grad for part in (query, key, value))
-    groups = query.shape[1] // key.shape[1]
-    name = cards.MASKED if graph else cards.kernel_for(query.device, query.dtype, query.shape[-1], groups)
+    name = cards.MASKED
+    if plain and not special and not graph and not is_tracing(query):
+        name = cards.kernel_for(query.device, query.dtype, query.shape[-1], query.shape[1] // key.shape[1])
     if name == cards.MASKED:
-        mask = None if n == m else torch.ones(n, m, dtype=torch.bool, device=query.device).tril(m - n)[None, None]
-        return sdpa(module, query, key, value, mask, **own, **options)
+        if plain and n != m:  # sdpa takes none as aligned to the upper left
+            attention_mask = torch.ones(n, m, dtype=torch.bool, device=query.device).tril(m - n)[None, None]
+        own = dict(dropout=dropout, scaling=scaling, is_causal=is_causal)
+        return sdpa(module, query, key, value, attention_mask, **own, **options)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     return cards.KERNELS[name](query, key, value, scale).transpose(1, 2).contiguous(), None
 
@@ -76,11 +80,13 @@ def mask(
     **options,
 ) -> torch.Tensor | None:
     """transformers' mask interface: None for plain causal attention that ends with the last key, else the sdpa mask."""
-    _, make, plain = _theirs()
+    _, make, plain, is_tracing = _theirs()
     whole = mask_function in (None, plain) and local_size is None and allow_is_causal_skip
     # A cache of fixed length counts in tensors, and its keys go on after the last query.
     ends = isinstance(q_offset, int) and kv_offset == 0 and q_offset + q_length == kv_length
-    if whole and ends and (attention_mask is None or (attention_mask.shape[-1] == kv_length and attention_mask.all())):
+    if whole and ends and attention_mask is not None:  # a graph that is traced cannot depend on its numbers
+        whole = not is_tracing(attention_mask) and attention_mask.shape[-1] == kv_length and attention_mask.all()
+    if whole and ends:
         return None
     facts = dict(q_offset=q_offset, kv_offset=kv_offset, attention_mask=attention_mask, local_size=local_size)
     facts |= {"mask_function": plain if mask_function is None else mask_function}
@@ -134,9 +140,22 @@ def register() -> None:
 
 def kernel(config, device: torch.device, dtype: torch.dtype) -> str | None:
     """The kernel within lower-right attention of a model's text configuration; None under another attention."""
-    if config._attn_implementation != NAME:
-        return None
-    return cards.kernel_for(device, dtype, config.head_dim, config.num_attention_heads // config.num_key_value_heads)
+    return cards.kernel_for(*_asked(config, device, dtype)) if config._attn_implementation == NAME else None
+
+
+def refused(config, device: torch.device, dtype: torch.dtype) -> dict[str, str]:
+    """`{kernel: why it is not taken}` of those that would be faster within a model's lower-right attention."""
+    return cards.tried(*_asked(config, device, dtype))[1] if config._attn_implementation == NAME else {}
+
+
+def _asked(config, device, dtype):
+    return device, dtype, config.head_dim, config.num_attention_heads // config.num_key_value_heads
+
+
+def told(config, device: torch.device, dtype: torch.dtype) -> str:
+    """transformers' name of a model's attention, with the kernel within lower-right: "labkit_lower_right (flash)"."""
+    inner = kernel(config, device, dtype)
+    return config._attn_implementation + (f" ({inner})" if inner else "")
 
 
 def maskless(config, device: torch.device, dtype: torch.dtype) -> bool:

@@ -30,13 +30,17 @@ QUANTIZERS |= {package: package for package in QUANTIZERS.values()}  # the names
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Backend(Table):
-    """What computes a lab's model; made by `labkit.load` and `labkit.wrap`.
+    """What computed a lab's model when `labkit.load` or `labkit.wrap` made the lab.
+
+    A record, which stays as it is whatever is chosen, bound or moved later; `lab.identity().kernels` says what computes
+    now.
 
     Attributes:
         versions: `{package: version, or None if it is not installed}`, with "python".
         kernels: `{operation: "torch", "fla", "causal_conv1d", ...}` for the operations of a DeltaNet layer.
         attention: transformers' name of the softmax implementation, for example "sdpa"; "labkit_lower_right" needs no
-            masks. attention_kernel: what computes that one here, or None.
+            masks. attention_kernel: what computes that one here, or None. refused: `{kernel: why}` of faster ones that
+            were not taken.
         experts: its name of the implementation of experts, for example "grouped_mm"; None without experts.
         dtype: of activations and unquantised weights. device: its name, for example "cpu" or "cuda:0 NVIDIA
         H100". quantize: how linear weights are stored, or None.
@@ -54,6 +58,7 @@ class Backend(Table):
     experts: str | None = None
     precision: str = "ieee"
     attention_kernel: str | None = None
+    refused: dict = dataclasses.field(default_factory=dict)
     title = "backend"
 
     def facts(self) -> tuple[tuple[str, str, str], ...]:
@@ -62,6 +67,7 @@ class Backend(Table):
         rows = [("kernels", op, kernel + note) for op, kernel in self.kernels.items()]
         inner = f" ({self.attention_kernel})" if self.attention_kernel else ""
         rows += [("kernels", "attention", self.attention + inner)]
+        rows += [("kernels", f"attention, not {name}", why) for name, why in self.refused.items()]
         rows += [("kernels", "experts", self.experts)] if self.experts else []
         rows += [("numbers", "dtype", self.dtype), ("numbers", "quantize", self.quantize or "none")]
         rows += [("numbers", "precision", self.precision), ("numbers", "device", self.device)]
@@ -79,6 +85,7 @@ def record(model, spec: Spec, *, quantize: str | None = None) -> Backend:
         kernels=kernels.running(family, stack),
         attention=attention,
         attention_kernel=lower_right.kernel(stack.config, device, dtype),
+        refused=lower_right.refused(stack.config, device, dtype),
         dtype=str(dtype).removeprefix("torch."),
         device=device_name(device),
         precision=kernels.float32_as(device.type),

@@ -49,6 +49,10 @@ def load(
         attention: "flash" needs no masks to continue a cache, and runs the fastest kernel that the card and the size of
             a head allow; "auto" is "flash" on a card and "sdpa" on a CPU; "eager", or another name of transformers'.
 
+    Kernels of packages are chosen by the tensors from now on, for every model of the family in this process, since they
+    are globals of transformers: the CPU runs the reference, and so does prefill in float32 on a CUDA card, which fla
+    would round to TF32, unless PyTorch was asked for TF32 (`torch.set_float32_matmul_precision("high")`).
+
     Returns:
         `Lab` around an unmodified transformers model, in eval mode and without gradients, that stops at
         <|im_end|> and <|endoftext|>. `lab.backend` records what computes it.
