@@ -26,7 +26,7 @@ MUTANTS = [
     Mutant(BOUND, '"torch" if chosen else package', "package", HERE),
     Mutant(BOUND, " and behind(function) and", " and", TESTS + "test_a_function_that_somebody_else_put_there_stays"),
     Mutant(BOUND, "if torch.is_grad_enabled():", "if False:", TESTS + "test_a_dispatcher_asks_the_tensors"),
-    Mutant(BOUND, "is not None for name in PACKED), graph", "is 0 for name in PACKED), graph", DISPATCHED),
+    Mutant(BOUND, "is not None for name in PACKED), graph", "is not None for name in ()), graph", DISPATCHED),
     Mutant(BOUND, "return self.__qualname__", "return object.__reduce__(self)", COPIED),
     Mutant(LIMITS, " or work.device in HOSTS", "", ABLE),
     Mutant(LIMITS, 'work.device != "cuda" or work.packed', 'work.device != "cuda"', ABLE),
