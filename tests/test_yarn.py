@@ -519,7 +519,7 @@ def test_keys_and_values_that_would_not_fit_are_refused_before_a_stream(lab, mon
 
     monkeypatch.setattr(card, "budget", lambda device: (100_000, "a small machine"))
     with pytest.raises(
-        BudgetError, match="(?s)stream of 300 tokens would not fit.*keys and values 128.*a small machine"
+        BudgetError, match="(?s)stream of 300 tokens would not fit.*keys and values 150.*a small machine"
     ):
         lab.stream(tiny.ids(300), probes=[deltanet.gates()], chunk=64)
 
