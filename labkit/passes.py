@@ -35,7 +35,7 @@ def feed(
             unknown or chosen positions.
     """
     check_mode(lab)
-    with torch.set_grad_enabled(grad), text_alone(lab) as shifted:
+    with torch.enable_grad() if grad else torch.no_grad(), text_alone(lab) as shifted:
         return _feed(lab, ids, columns, cache, mask, position_ids, chunk, shifted)
 
 

@@ -169,7 +169,7 @@ class Recorder:
                 raise self._missed(keep, tokens)
             if keep.written:
                 raise self._written(keep)
-        with torch.set_grad_enabled(self.grad):
+        with torch.enable_grad() if self.grad else torch.no_grad():
             if len(self.passes) == 1 and self.device is None and not self.grad:
                 where = [(self.spec, *self.passes[0], row, pad) for row, pad in enumerate(pads)]
                 rows = [{keep.place: Later(keep.seam, keep.pieces[0], at) for keep in self.keeps} for at in where]
