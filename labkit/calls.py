@@ -78,8 +78,8 @@ def generate(
     plan.admit_generate(lab, tokens=length, new=max_new_tokens, wanted=wanted, **facts)
     cache, pads = lab.cache(), [length - len(row) for row in rows]
     cache.reserve(length + max_new_tokens)
-    reading = dict(most=max_new_tokens, pads=pads, states=states, capture=capture)
-    with steps.reader(call, lab, cache, wanted, **reading) as reader:
+    asked = steps.Asked(wanted, states, tuple(pads), max_new_tokens)
+    with steps.reader(call, lab, cache, asked, capture) as reader:
         whole, last = steps.generate(lab, reader, rows, max_new_tokens, temperature, seed, options)
         (seen, rotary), held = reader.joined(), reader.states()
     shared, start, runs = _shared(lab, wanted), _cache.start_of(None, wanted), []
@@ -105,10 +105,10 @@ def step(
 ) -> list[Run]:
     """A `Run` of one token for every row of a cache, [batch]; see `Lab.step`."""
     wanted, states = wanted_seams(lab.spec, layers, seams), _stateful(lab.spec, states, "lab.step")
-    before = cache.get_seq_length()
+    asked, before = steps.Asked(wanted, states, (0,) * len(tokens)), cache.get_seq_length()
     plan.admit_trace(lab, tokens=1, wanted=wanted, logits=1, device=None, prompts=len(tokens), cached=before)
     start = [_cache.start_of(cache, wanted, row) for row in range(len(tokens))]
-    logits, seen, rotary, held = steps.step(call, lab, cache, tokens, wanted, states, capture)
+    logits, seen, rotary, held = steps.step(call, lab, cache, tokens, asked, capture)
     shared, runs = _shared(lab, wanted), []
     for i, token in enumerate(tokens[:, None]):
         own = dict(ids=token, tokens=texts(lab.tokenizer, token), prompt_length=1, start=start[i])

@@ -24,11 +24,3 @@ def lab(model):
     made = tiny.make_lab(model)
     yield made
     assert tiny.hooks(model) == []
-
-
-@pytest.fixture(autouse=True)
-def grad_mode():
-    """Whether graphs are built is as before: an interrupt that is planted within PyTorch's switch leaves it turned."""
-    before = torch.is_grad_enabled()
-    yield
-    torch.set_grad_enabled(before)

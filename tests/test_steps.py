@@ -15,7 +15,7 @@ from transformers import DynamicCache
 import labkit as lk
 from labkit import attention, deltanet, edit, passes, steps, yarn
 from labkit.errors import BackendError, InputError, LayerError, ParityError
-from labkit.steps import Fixed, Plain, capture, fixed, single
+from labkit.steps import Asked, Fixed, Plain, capture, fixed, single
 from labkit.trace import wanted_seams
 
 IDS = tiny.ids(60)
@@ -40,14 +40,23 @@ def taped(monkeypatch):
     return Tape.made
 
 
-def read(lab, kind, prompt=PROMPT, more=MORE, pads=(0, 0), layers=None, **options):
+def read(lab, kind, prompt=PROMPT, more=MORE, pads=(0, 0), **options):
     """(logits [batch, step, vocab], seams, rotary, cache) of a prompt and the tokens after it."""
-    cache, wanted = lab.cache(), wanted_seams(lab.spec, layers)
-    with lab.scopes.call() as call, kind(call, lab, cache, wanted, pads=pads, **options) as reader:
+    cache, asked = lab.cache(), Asked(wanted_seams(lab.spec), pads=pads, most=more.shape[1])
+    with lab.scopes.call() as call, kind(call, lab, cache, asked, **options) as reader:
         logits = [reader.prefill(prompt), *(reader.step(tokens) for tokens in more.T)]
         (rows, rotary), last = reader.joined(), prompt.shape[1] + more.shape[1]
         whole = {place: [row[place][-(last - max(pads)) :] for row in rows] for place in rows[0]}  # beyond all pads
         return torch.stack(logits, 1), {at: torch.stack(parts) for at, parts in whole.items()}, rotary, cache
+
+
+def stepped(lab):
+    """A cache that has read 20 tokens and been stepped over five more."""
+    cache = lab.cache()
+    lab.trace(IDS[:20], cache=cache)
+    for token in IDS[20:25].tolist():
+        lab.step(cache, token)
+    return cache
 
 
 def assert_near(some, others, bound):
@@ -64,7 +73,7 @@ def test_a_recorded_step_gives_the_numbers_of_ordinary_passes(kind, pads):
     lab = tiny.make_lab(tiny.model(dtype=dtype, experts=kind == "experts"))
     bound, before = NEAR[dtype], len(Tape.made)
     expected, seams, rotary, cache = read(lab, Plain, pads=pads)
-    logits, kept, turned, stepped = read(lab, Fixed, pads=pads, most=11, graph=Tape)
+    logits, kept, turned, stepped = read(lab, Fixed, pads=pads, graph=Tape)
     assert len(Tape.made) == before + 1
     assert logits.dtype == expected.dtype and logits.shape == (2, 12, tiny.SIZES["vocab_size"])
     assert_near(logits, expected, bound)
@@ -106,19 +115,16 @@ def test_a_step_that_looks_at_a_number_is_not_recorded_and_says_so():
     got = "operation not permitted when stream is capturing"
     match = rf"does not record this decode step\n  got: {got}.*\n  try: .*capture=False"
     with pytest.raises(BackendError, match=match):
-        read(lab, Fixed, most=11, graph=Tape, demanded=True)
+        read(lab, Fixed, graph=Tape, demanded=True)
     with pytest.warns(UserWarning, match=f"does not record this decode step: {got}.*; steps run one by one"):
-        logits, seams, *_ = read(lab, Fixed, most=11, graph=Tape)
+        logits, seams, *_ = read(lab, Fixed, graph=Tape)
     expected, kept, *_ = read(lab, Plain)
     assert_near(logits, expected, 1e-5)
     assert all((seams[at] - kept[at]).abs().max() <= 1e-4 for at in kept)
 
 
 def test_a_recording_does_not_keep_its_cache(own, taped):
-    cache = own.cache()
-    own.trace(IDS[:20], cache=cache)
-    for token in IDS[20:25].tolist():
-        own.step(cache, token)
+    cache = stepped(own)
     known = weakref.ref(cache)
     assert len(taped) == 1 and len(single._STEPPED) > 0
     taped.clear()
@@ -178,7 +184,7 @@ def test_a_scaling_has_recordings_of_its_own(own, taped):
 def test_a_recording_is_bound_to_the_frequencies(own):
     """The frequencies of another scaling lie elsewhere: what was recorded under the first would turn by them still."""
     cache = own.cache()
-    with own.scopes.call() as call, Fixed(call, own, cache, {}, most=9, graph=Tape) as reader:
+    with own.scopes.call() as call, Fixed(call, own, cache, Asked({}, most=9), graph=Tape) as reader:
         reader.prefill(IDS[None, :20])
         for token in IDS[20:24]:
             reader.step(token[None])
@@ -189,10 +195,7 @@ def test_a_recording_is_bound_to_the_frequencies(own):
 
 
 def test_what_was_stepped_goes_on_by_itself_in_a_snapshot_and_in_forks(own, taped):
-    cache = own.cache()
-    own.trace(IDS[:20], cache=cache)
-    for token in IDS[20:25].tolist():
-        own.step(cache, token)
+    cache = stepped(own)
     snap = own.snapshot(cache)
     assert torch.equal(snap.ids, IDS[:25])
     expected = own.trace(IDS[:30]).logits
@@ -293,10 +296,7 @@ def test_every_reason_against_a_recording_has_a_name(own):
 
 def test_a_cache_is_stepped_by_its_own_lab(own, taped):
     other = lk.wrap(tiny.model(seed=3))
-    cache = own.cache()
-    own.trace(IDS[:20], cache=cache)
-    for token in IDS[20:25].tolist():
-        own.step(cache, token)
+    cache = stepped(own)
     with pytest.raises(InputError, match="this cache was made"):
         other.step(cache, 7)
     assert len(taped) == 1
@@ -317,10 +317,7 @@ def test_an_edit_that_comes_while_steps_are_recorded_is_refused(own, taped):
 
 
 def test_numbers_of_modules_are_part_of_what_computes(own, taped):
-    cache = own.cache()
-    own.trace(IDS[:20], cache=cache)
-    for token in IDS[20:25].tolist():
-        own.step(cache, token)
+    cache = stepped(own)
     before = own.identity()
     own.model.model.layers[2].self_attn.scaling *= 2
     with pytest.raises(InputError, match="this cache was made"):
@@ -356,10 +353,7 @@ def test_inference_mode_is_refused(own):
 
 
 def test_an_interrupted_step_leaves_a_cache_that_is_refused(own, taped, monkeypatch):
-    cache = own.cache()
-    own.trace(IDS[:20], cache=cache)
-    for token in IDS[20:25].tolist():
-        own.step(cache, token)
+    cache = stepped(own)
 
     def stopped(self):
         raise KeyboardInterrupt

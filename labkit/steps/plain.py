@@ -1,6 +1,6 @@
 """Decode by ordinary passes: the reference for every faster way, and what runs where those cannot."""
 
-from collections.abc import Sequence
+import dataclasses
 
 import torch
 
@@ -9,29 +9,32 @@ from labkit.scopes import Call
 from labkit.trace import Recorder, Seams
 
 
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What is to be kept of some steps.
+
+    Attributes:
+        wanted: `{layer: seams}`. states: DeltaNet layers whose state is kept after each step.
+        pads: for every row, how many of the first columns hold no token. most: steps that are kept, the last ones.
+    """
+
+    wanted: dict[int, list[str]]
+    states: tuple[int, ...] = ()
+    pads: tuple[int, ...] = (0,)
+    most: int = 1
+
+
 class Plain:
     """Reads prompts and then token after token of all rows into one cache, inside a `with` block, and keeps the seams.
 
     Args:
-        call: the turn at the model in which it reads. cache: of the rows. wanted: `{layer: seams}`.
-        pads: for every row, how many of the first columns hold no token.
-        states: DeltaNet layers whose state is kept after each step.
+        call: the turn at the model in which it reads. cache: of the rows. asked: what is kept, of all steps.
     """
 
-    def __init__(
-        self,
-        call: Call,
-        lab,
-        cache,
-        wanted: dict[int, list[str]],
-        *,
-        pads: Sequence[int] = (0,),
-        states: Sequence[int] = (),
-    ):
-        self.call, self.lab, self.cache, self.wanted = call, lab, cache, wanted
-        self.pads = torch.tensor(pads)
-        self.held = {layer: [] for layer in states}
-        self.recorder, self.columns = Recorder(call, lab.model, lab.spec, wanted), 0
+    def __init__(self, call: Call, lab, cache, asked: Asked):
+        self.call, self.lab, self.cache = call, lab, cache
+        self.pads, self.held = torch.tensor(asked.pads), {layer: [] for layer in asked.states}
+        self.recorder, self.columns = Recorder(call, lab.model, lab.spec, asked.wanted), 0
 
     def __enter__(self):
         self.recorder.__enter__()

@@ -169,18 +169,20 @@ class Recorder:
                 raise self._missed(keep, tokens)
             if keep.written:
                 raise self._written(keep)
-        with torch.enable_grad() if self.grad else torch.no_grad():
-            if len(self.passes) == 1 and self.device is None and not self.grad:
-                where = [(self.spec, *self.passes[0], row, pad) for row, pad in enumerate(pads)]
-                rows = [{keep.place: Later(keep.seam, keep.pieces[0], at) for keep in self.keeps} for at in where]
-            else:
-                read = {keep.place: keep.read() for keep in self.keeps}
-                rows = [{place: whole[row, pad:] for place, whole in read.items()} for row, pad in enumerate(pads)]
-            rotary = [
-                [part if self.host is None else part.tensor for part in parts]
-                for parts in zip(*self.rotary, strict=True)
-            ]
-            joined = tuple(parts[0] if len(parts) == 1 else torch.cat(parts, 1) for parts in rotary)
+        switched = torch.enable_grad() if self.grad else torch.no_grad()
+        return switched(self._read)(pads)  # within PyTorch it is switched back before anything of ours goes on
+
+    def _read(self, pads):
+        if len(self.passes) == 1 and self.device is None and not self.grad:
+            where = [(self.spec, *self.passes[0], row, pad) for row, pad in enumerate(pads)]
+            rows = [{keep.place: Later(keep.seam, keep.pieces[0], at) for keep in self.keeps} for at in where]
+        else:
+            read = self.pieces()
+            rows = [{place: whole[row, pad:] for place, whole in read.items()} for row, pad in enumerate(pads)]
+        rotary = [
+            [part if self.host is None else part.tensor for part in parts] for parts in zip(*self.rotary, strict=True)
+        ]
+        joined = tuple(parts[0] if len(parts) == 1 else torch.cat(parts, 1) for parts in rotary)
         return [Seams(row) for row in rows], joined
 
     def pieces(self) -> dict[tuple[int, str], torch.Tensor]:

@@ -149,8 +149,7 @@ def parameters_of(watched: Watched, spec: Spec, layers: Iterable[int]) -> dict[t
             weight = watched.weight(layer, path)
             places, weights = alike.setdefault((name, weight.dtype, weight.device), ([], []))
             places.append((layer, name))
-            weights.append(weight)
-    with torch.no_grad():
-        for places, weights in alike.values():
-            copied.update(zip(places, torch.stack(weights).unbind(), strict=True))
+            weights.append(weight.detach())
+    for places, weights in alike.values():
+        copied.update(zip(places, torch.stack(weights).unbind(), strict=True))
     return copied

@@ -147,6 +147,7 @@ def states(made, logits, plain):
         found["a cache that was stepped"] = goes_on(made)
     found["a trace"] = torch.equal(made.trace(IDS).logits, logits)
     found["the bare model"] = torch.equal(made.model(IDS[None]).logits, plain)
+    found["graphs are built as before"] = torch.is_grad_enabled()
     found["no hook is left"] = tiny.hooks(made.model) == []
     found["no call is waited for"] = made.scopes.calls == [] and made.scopes.clean
     return found

@@ -6,12 +6,12 @@ REFUSED = "tests/test_zoo.py::test_a_broken_checkpoint_is_refused_before_its_wei
 WRONG = "tests/test_spec.py::test_configurations_that_are_refused"
 BOUNDS = "tests/test_spec.py::test_json_beyond_the_bounds_is_no_configuration"
 WALKED = "tests/test_zoo.py::test_a_gguf_file_is_walked_before_a_library_touches_it"
-DOCUMENTS, FILES, MATCHING = "labkit/spec/documents.py", "labkit/zoo/files.py", "labkit/zoo/matching.py"
+BOUNDED, FILES, MATCHING = "labkit/bounded.py", "labkit/zoo/files.py", "labkit/zoo/matching.py"
 SETTINGS, GGUF, HEADER = "labkit/zoo/settings.py", "labkit/zoo/gguf.py", "labkit/zoo/gguf_header.py"
 
 MUTANTS = [
-    Mutant(DOCUMENTS, "if len(made) < len(pairs):", "if not made and pairs:", BOUNDS),
-    Mutant(DOCUMENTS, "parse_constant=_constant, ", "", BOUNDS),
+    Mutant(BOUNDED, "if len(made) < len(pairs):", "if not made and pairs:", BOUNDS),
+    Mutant(BOUNDED, ", parse_constant=constant)", ")", BOUNDS),
     Mutant(FILES, "        if start != end:", "        if start < 0:", REFUSED),
     Mutant(FILES, "if (stop - start) * 8 != math.prod(shape) * BITS[dtype]:", "if stop < start:", REFUSED),
     Mutant(MATCHING, "named[name].dtype not in FLOATS]", 'named[name].dtype == "BOOL"]', REFUSED),

@@ -43,8 +43,8 @@ MUTANTS = [
         "preserve or",
         "tests/test_thinking.py::test_thinking_of_an_earlier_turn",
     ),
-    Mutant("labkit/thinking/rows.py", "if len(made) < len(pairs):", "if False:", BOUNDS),
-    Mutant("labkit/thinking/rows.py", "if len(digits) > DIGITS:", "if False:", BOUNDS),
+    Mutant("labkit/bounded.py", "if len(made) < len(pairs):", "if False:", BOUNDS),
+    Mutant("labkit/bounded.py", "if len(text) > digits:", "if False:", BOUNDS),
     Mutant("labkit/thinking/rows.py", "return mended, bool(halves) and mended != value", "return value, False", BOUNDS),
     Mutant(
         "labkit/thinking/parts.py",

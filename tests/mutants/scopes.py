@@ -55,8 +55,8 @@ MUTANTS = [
     ),
     Mutant(
         SCOPES,
-        "self.ended or (bool(self.exits) and all(bound() is None for bound in self.exits))",
-        "self.ended",
+        "return bool(exits) and exits[-1]() is None and all(bound() is None for bound in exits)",
+        "return False",
         OPEN + "every_line_between_the_block_and_its_end",
     ),
     Mutant(

@@ -19,7 +19,7 @@ RESUMED = "tests/test_cache.py::test_resumed_equals_cold"
 BLOCKS = "labkit/cache/blocks.py"
 BITS = "tests/test_blocks.py::test_every_bit_is_that_of_concatenated_keys"
 ROOM = "tests/test_blocks.py::test_a_reserved_buffer_is_made_once_and_exactly"
-HOST = "labkit/cache/host.py"
+RESTING = "labkit/cache/host.py"
 HOSTED = "tests/test_blocks.py::test_keys_that_rest_in_host_memory_give_the_same_bits"
 CROSSED = "tests/test_blocks.py::test_only_new_tokens_go_back_and_only_earlier_ones_come"
 
@@ -118,9 +118,9 @@ MUTANTS = [
         "return same",
         "tests/test_blocks.py::test_a_graph_through_the_cache_stays_whole",
     ),
-    Mutant(HOST, "shown[0] is keys and shown[1] is values and", "", HOSTED),
+    Mutant(RESTING, "shown[0] is keys and shown[1] is values and", "", HOSTED),
     Mutant(
-        HOST,
+        RESTING,
         "_copy(source[:, :, first:last], target[:, :, first:last])",
         "_copy(source[:, :, :last], target[:, :, :last])",
         CROSSED,

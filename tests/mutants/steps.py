@@ -15,7 +15,7 @@ MUTANTS = [
     Mutant(
         FIXED, "position_ids=self.place - self.pads[:, None]", "position_ids=self.place + 0 * self.pads[:, None]", SAME
     ),
-    Mutant(FIXED, "self.row.fill_(self.kept % self.most)", "self.row.fill_(0)", SAME),
+    Mutant(FIXED, "self.row.fill_(self.kept % self.asked.most)", "self.row.fill_(0)", SAME),
     Mutant(FIXED, "layer.advance(1)", "layer.advance(0)", SAME),
     Mutant(
         FIXED,
@@ -49,7 +49,7 @@ MUTANTS = [
     ),
     Mutant(
         "labkit/steps/single.py",
-        "and held.lab is lab",
+        " and held.lab is lab",
         "",
         "tests/test_steps.py::test_a_cache_is_stepped_by_its_own_lab",
     ),
