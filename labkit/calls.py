@@ -9,9 +9,8 @@ import torch
 
 from labkit import cache as _cache
 from labkit import passes, plan, prompts, steps
-from labkit.families import DELTANET
 from labkit.scopes import Call
-from labkit.trace import Recorder, Run, Seams, layers_of, parameters_of, texts, wanted_seams
+from labkit.trace import Recorder, Run, Seams, parameters_of, stateful, texts, wanted_seams
 
 
 def trace(
@@ -52,9 +51,8 @@ def trace(
     runs = []
     for i, (row, pad) in enumerate(zip(rows, pads, strict=True)):
         own = dict(logits=given[i, [place[pad + int(t)] for t in asked[i]]], logit_tokens=asked[i])
-        own |= dict(seams=seams[i], start=start[i])
-        own |= dict(rotary=tuple(part[i if len(part) > 1 else 0, pad:] for part in rotary))
-        runs.append(Run(ids=row, tokens=texts(lab.tokenizer, row), prompt_length=len(row), **own, **shared))
+        own |= dict(seams=seams[i], start=start[i], prompt_length=len(row))
+        runs.append(_run(lab, row, rotary, i, pad, own | shared))
     return runs
 
 
@@ -72,7 +70,7 @@ def generate(
     options: dict,
 ) -> list[Run]:
     """A `Run` over each prompt's ids [T] and its continuation; see `Lab.generate`."""
-    wanted, states = wanted_seams(lab.spec, layers, seams), _stateful(lab.spec, states, "lab.generate")
+    wanted, states = wanted_seams(lab.spec, layers, seams), stateful(lab.spec, states, "lab.generate")
     length, padded = max(map(len, rows)), len(set(map(len, rows))) > 1
     facts = dict(prompts=len(rows), padded=padded, states=len(states))
     plan.admit_generate(lab, tokens=length, new=max_new_tokens, wanted=wanted, **facts)
@@ -84,12 +82,10 @@ def generate(
         (seen, rotary), held = reader.joined(), reader.states()
     shared, start, runs = _shared(lab, wanted), _cache.start_of(None, wanted), []
     for i, (row, ids, pad) in enumerate(zip(rows, whole, pads, strict=True)):
-        own = dict(ids=ids, tokens=texts(lab.tokenizer, ids), prompt_length=len(row), start=start)
-        own |= dict(logits=last[i : i + 1], logit_tokens=torch.tensor([len(ids) - 1]))
-        own |= dict(seams=Seams({key: value[: len(ids)] for key, value in seen[i].items()}))
-        own |= dict(rotary=tuple(part[i if len(part) > 1 else 0, pad : pad + len(ids)] for part in rotary))
+        own = dict(logits=last[i : i + 1], logit_tokens=torch.tensor([len(ids) - 1]), prompt_length=len(row))
+        own |= dict(start=start, seams=Seams({key: value[: len(ids)] for key, value in seen[i].items()}))
         own |= dict(states={layer: part[i, : len(ids) - len(row)] for layer, part in held.items()})
-        runs.append(Run(**own, **shared))
+        runs.append(_run(lab, ids, rotary, i, pad, own | shared))
     return runs
 
 
@@ -104,26 +100,23 @@ def step(
     capture: bool | None,
 ) -> list[Run]:
     """A `Run` of one token for every row of a cache, [batch]; see `Lab.step`."""
-    wanted, states = wanted_seams(lab.spec, layers, seams), _stateful(lab.spec, states, "lab.step")
+    wanted, states = wanted_seams(lab.spec, layers, seams), stateful(lab.spec, states, "lab.step")
     asked, before = steps.Asked(wanted, states, (0,) * len(tokens)), cache.get_seq_length()
     plan.admit_trace(lab, tokens=1, wanted=wanted, logits=1, device=None, prompts=len(tokens), cached=before)
     start = [_cache.start_of(cache, wanted, row) for row in range(len(tokens))]
     logits, seen, rotary, held = steps.step(call, lab, cache, tokens, asked, capture)
     shared, runs = _shared(lab, wanted), []
     for i, token in enumerate(tokens[:, None]):
-        own = dict(ids=token, tokens=texts(lab.tokenizer, token), prompt_length=1, start=start[i])
-        own |= dict(logits=logits[i : i + 1], logit_tokens=torch.tensor([0]))
-        own |= dict(seams=seen[i])
-        own |= dict(rotary=tuple(part[i if len(part) > 1 else 0] for part in rotary))
-        own |= dict(states={layer: part[i] for layer, part in held.items()})
-        runs.append(Run(**own, **shared))
+        own = dict(logits=logits[i : i + 1], logit_tokens=torch.tensor([0]), prompt_length=1, start=start[i])
+        own |= dict(seams=seen[i], states={layer: part[i] for layer, part in held.items()})
+        runs.append(_run(lab, token, rotary, i, 0, own | shared))
     return runs
 
 
-def _stateful(spec, states, name):
-    """DeltaNet layers whose states are kept."""
-    instead = "lab.snapshot(cache).keys[{layer}]"
-    return () if states is None else tuple(layers_of(spec, states, DELTANET, f"{name}(states=...)", instead))
+def _run(lab, ids, rotary, row, pad, facts):
+    """The run of a row of a batch: its tokens begin after so many columns of padding."""
+    turned = tuple(part[row if len(part) > 1 else 0, pad : pad + len(ids)] for part in rotary)
+    return Run(ids=ids, tokens=texts(lab.tokenizer, ids), rotary=turned, **facts)
 
 
 def _shared(lab, wanted):

@@ -1,8 +1,9 @@
 """What decides on the next token in `lab.generate`: a few options, checked and handed on; the rest is fixed or refused.
 
-The record follows one sequence whose tokens are read once each, in order. Beams, several sequences, a draft model or a
-prompt that is looked up would break that. Of the checkpoint's own generation settings the ids that stop count, nothing
-else: without options the tokens are the most likely ones, or at a temperature draws from the softmax of logits over it.
+The record follows one sequence for each prompt, whose tokens are read once each, in order. Beams, several sequences of
+one prompt, a draft model or a prompt that is looked up would break that. Of the checkpoint's own generation settings
+the ids that stop count, nothing else: without options the tokens are the most likely ones, or at a temperature draws
+from the softmax of logits over it.
 """
 
 import difflib

@@ -56,6 +56,17 @@ class BackendError(LabError, RuntimeError):
     """A device, package or kernel that is needed and not there."""
 
 
+def first_line(error: BaseException, most: int = 200) -> str:
+    """What an error of somebody else's says, in one line of at most so many characters; its type if it says nothing."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:most]
+
+
+def one_line(error: BaseException, most: int = 200) -> str:
+    """Its type and all that it says, as one line of at most so many characters."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:most]
+
+
 def install_hint(extra: str) -> str:
     """The command that installs an extra: from the checkout that labkit is imported from, else from the index.
 

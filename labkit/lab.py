@@ -22,13 +22,13 @@ from labkit.wrapped import Wrapped
 
 
 class Lab(Wrapped):
-    """One model to look into; made by `labkit.load`.
+    """One model to look into; made by `labkit.load` and `labkit.wrap`.
 
     Attributes:
         model: the Hugging Face model as it ships; nothing in it is replaced.
         tokenizer: its tokenizer, or None (then prompts are token ids).
         spec: anatomy and cost card, `labkit.spec.Spec`.
-        backend: which kernel each operation resolved to, dtype, device, versions.
+        backend: what computed when it was made: kernels, dtype, device, versions; `identity()` says what does now.
         scopes: edits and scalings that are open now; shared by all labs around one model.
     """
 
@@ -123,7 +123,7 @@ class Lab(Wrapped):
         rows = [self.encode(row) for row in prompt] if batch else [self.encode(prompt)]
         max_new_tokens, temperature, seed = prompts.choices(max_new_tokens, temperature, seed)
         self.check_room(max(map(len, rows)) + max_new_tokens)
-        decoded = max_new_tokens, temperature, seed, states, prompts.wanted(capture), options
+        decoded = max_new_tokens, temperature, seed, states, prompts.check_capture(capture), options
         with self.scopes.call() as call:
             runs = calls.generate(call, self, rows, layers, seams, *decoded)
         return runs if batch else runs[0]
@@ -159,7 +159,7 @@ class Lab(Wrapped):
         tokens = prompts.step(token, cache, self.spec.vocab)
         self.check_room(cache.get_seq_length() + 1)
         with self.scopes.call() as call:
-            runs = calls.step(call, self, cache, tokens, layers, seams, states, prompts.wanted(capture))
+            runs = calls.step(call, self, cache, tokens, layers, seams, states, prompts.check_capture(capture))
         return runs[0] if alone else runs
 
     def stream(self, prompt, *, probes, chunk=2048, progress=False, checkpoint=None, every=16, kv_device=None):

@@ -91,7 +91,7 @@ def check_cache(cache) -> None:
     raise InputError("not a cache", got=type(cache).__name__, expected="what lab.cache or lab.restore gives", hint=hint)
 
 
-def wanted(capture: object) -> bool | None:
+def check_capture(capture: object) -> bool | None:
     """Whether steps are to be recorded: True, False, or None where that can be had.
 
     Raises:

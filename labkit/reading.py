@@ -36,7 +36,7 @@ class Request:
         spec: `Spec`. tokens: of the run. sources: tokens that can be read, those of a warm cache included.
         heads, rows: how many of each. width: bytes of an activation.
         group: most of the query heads that read one key head. chosen: whether rows were, or samples.
-        options: what else was given to the reading, by name.
+        options: what else was given to the reading, by name. card: whether a CUDA card computes it.
     """
 
     spec: object
@@ -48,6 +48,7 @@ class Request:
     options: Mapping = dataclasses.field(default_factory=dict)
     group: int = 1
     chosen: bool = True
+    card: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Needs:
         samples: int | None = None,
         width: int = 4,
         options: Mapping | None = None,
+        card: bool = False,
     ) -> Request:
         """A request of this reading; `heads`, `rows` and `options`, the others by name, as the reading takes them."""
         axis = "head" if self.kind == "deltanet" else "query_head"
@@ -91,7 +93,7 @@ class Needs:
             lines = len(select(rows, tokens, "token"))
         sources = tokens if sources is None else sources
         chosen = rows is not None or samples is not None
-        return Request(spec, tokens, sources, len(which), lines, width, options or {}, group, chosen)
+        return Request(spec, tokens, sources, len(which), lines, width, options or {}, group, chosen, card)
 
 
 def reading(
@@ -174,7 +176,7 @@ def admit(run: Run, layers: Sequence[int], needs: Needs, chosen: Mapping) -> Non
     options = {key: value for key, value in chosen.items() if key not in sizes}
 
     def parts(needs, count, **chosen):
-        facts = dict(sources=run.start.length + len(run), width=seam.element_size(), options=options)
+        facts = dict(sources=run.start.length + len(run), width=seam.element_size(), options=options, card=seam.is_cuda)
         cost = needs.cost(needs.request(run.spec, len(run), **facts, **chosen))
         results = cost.result * (2 * count if count > 1 else 1)  # several are stacked, which copies them
         return {"result": results, "scratch of the reading": cost.scratch}

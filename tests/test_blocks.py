@@ -8,7 +8,8 @@ import torch
 from transformers import DynamicCache
 
 from labkit import cache as hybrid
-from labkit.cache import BLOCK, Blocks, grown
+from labkit.cache import Blocks, grown
+from labkit.cache.blocks import BLOCK
 from labkit.errors import BudgetError, InputError
 from labkit.trace import cache_parameter
 

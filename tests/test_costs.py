@@ -3,8 +3,10 @@
 import measure
 import pytest
 import tiny
+import torch
 
 from labkit import attention, deltanet, plan
+from labkit.deltanet import bisection, costs
 
 MODULES = {"attention": attention, "deltanet": deltanet}
 OPTIONS = {  # arguments that a reading cannot be called without
@@ -68,3 +70,13 @@ def test_a_cost_describes_the_reading(asked, name, tokens, heads):
 def test_a_cost_knows_what_was_chosen(asked, name, options):
     lab, runs = asked
     check(lab, runs[300], name, options)
+
+
+def test_bisection_takes_what_its_cost_says():
+    """Counted on the CPU, which otherwise takes LAPACK's singular values."""
+    states = torch.randn(96, 24, 40)
+    taken, *_ = measure.peak(lambda: bisection.bisected(states))
+    assert 0.9 < taken / (costs.COPIES * states.nbytes) < 1.1
+    needs, spec = deltanet.spectrum.needs, tiny.make_lab(tiny.model()).spec
+    card, host = (needs.cost(needs.request(spec, 300, card=card)).scratch for card in (True, False))
+    assert card > host

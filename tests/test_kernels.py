@@ -271,7 +271,7 @@ def test_the_last_query_sees_the_last_key(n, dtype):
 @pytest.mark.parametrize("options", [dict(dropout=1e-9), dict(position_bias=torch.zeros(1, 1, 7, 19))])
 @pytest.mark.parametrize("n", [1, 7, 19])
 def test_what_only_sdpa_can_do_is_aligned_to_the_last_key_too(options, n, monkeypatch):
-    monkeypatch.setattr(cards, "kernel_for", lambda *facts: "flash")  # as on a card; it is not called
+    monkeypatch.setattr(cards, "tried", lambda *facts: ("flash", {}))  # as on a card; it is not called
     if "position_bias" in options:
         options = dict(position_bias=options["position_bias"].new_zeros(1, 1, n, 19))
     q, k, v = drawn(n=n)
@@ -329,7 +329,7 @@ def test_a_graph_that_is_traced_depends_on_no_numbers(monkeypatch):
     with FakeTensorMode():
         assert lower_right.mask(**asked(attention_mask=torch.ones(2, 19, dtype=torch.bool))).shape == (2, 1, 7, 19)
         assert lower_right.mask(**asked()) is None
-        monkeypatch.setattr(cards, "kernel_for", lambda *facts: "flash")  # would be proven with numbers
+        monkeypatch.setattr(cards, "tried", lambda *facts: ("flash", {}))  # would be proven with numbers
         q, k, v = (torch.zeros(2, heads, n, 16) for heads, n in ((6, 7), (2, 19), (2, 19)))
         assert lower_right.attend(module(3), q, k, v, None)[0].shape == (2, 7, 6, 16)
 
@@ -571,7 +571,7 @@ def true_size(monkeypatch):
     anatomy, kind = lk.spec.read(facts), DENSE.model_class()
     with torch.device("meta"):
         model = kind(kind.config_class(**facts["text_config"])).to(torch.bfloat16).eval()
-    monkeypatch.setattr(cards, "kernel_for", lambda *facts: "flash")
+    monkeypatch.setattr(cards, "tried", lambda *facts: ("flash", {}))
     free = int(plan.card.SHARE * (139 * 2**30 - sum(weight.nbytes for weight in model.parameters())))
     monkeypatch.setattr(plan.card, "budget", lambda device: (free, "an H200"))
     scopes = types.SimpleNamespace(cuts=[])

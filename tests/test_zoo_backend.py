@@ -130,7 +130,7 @@ def test_text_and_html_say_the_same(model):
     assert record.attention == "sdpa"
     assert record.device == "cpu"
     assert record.versions["torch"] == torch.__version__
-    assert set(record.versions) == {"python", "torch", "transformers", "fla", "causal_conv1d", "kernels"}
+    assert set(record.versions) == {"python", "torch", "transformers", "fla", "causal_conv1d", "kernels", "triton"}
 
 
 def test_the_gpu_is_named(monkeypatch):

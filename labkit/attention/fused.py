@@ -19,10 +19,9 @@ import torch
 
 from labkit.attention.softmax import tiles
 from labkit.attention.statistics import Statistics
-from labkit.errors import BackendError, InputError
+from labkit.errors import BackendError, InputError, one_line
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-REASON = 200  # characters of an error that are told
 PARTS = 2**24  # numbers of tiles of rows at once
 BINS = 32  # of distances below 2^31
 SPARE = 6 * 2**10  # bytes of shared memory that sums over a tile take
@@ -63,7 +62,7 @@ def failing(device: torch.device) -> str | None:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # compilers, drivers and Triton's own loading fail in many ways
-        return " ".join(f"{type(error).__name__}: {error}".split())[:REASON]
+        return one_line(error)
 
 
 def check(q: torch.Tensor, k: torch.Tensor) -> None:

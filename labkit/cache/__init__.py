@@ -11,7 +11,7 @@ In this folder: `blocks` (keys and values in buffers with room), `host` (the sam
 and what it knows of itself), `snapshots` (keep, continue, fork).
 """
 
-from labkit.cache.blocks import BLOCK, Blocks, grown
+from labkit.cache.blocks import Blocks, grown
 from labkit.cache.book import (
     CLOSED,
     GO_ON,
@@ -27,7 +27,6 @@ from labkit.cache.book import (
 from labkit.cache.snapshots import BRANCHES, Snapshot, check, check_begins, position_ids_of, restore, snapshot, start_of
 
 __all__ = [
-    "BLOCK",
     "BRANCHES",
     "CLOSED",
     "GO_ON",

@@ -41,9 +41,8 @@ def _bisected(a):
     beside = torch.stack([d, torch.nn.functional.pad(e, (0, 1))], -1).flatten(1)[:, :-1]
     squares = beside.square().clamp(min=LEAST).T[:, :, None].contiguous()  # [2n - 1, matrix, 1]
     low, high = torch.zeros_like(d), torch.ones_like(d)
-    below = torch.arange(
-        2 * n - 1, n - 1, -1, device=d.device
-    )  # eigenvalues below the largest, the second largest, ...
+    # How many eigenvalues lie below the largest, the second largest, ...
+    below = torch.arange(2 * n - 1, n - 1, -1, device=d.device)
     for _ in range(STEPS):
         middle = (low + high) / 2
         q = -middle

@@ -6,6 +6,7 @@ Scratch is that of tiles of 512 tokens, of which two live at once: the one that 
 
 import dataclasses
 
+from labkit.deltanet.bisection import AT_ONCE
 from labkit.notation import select
 from labkit.plan import Cost
 from labkit.reading import Request
@@ -13,6 +14,7 @@ from labkit.spec import Spec
 
 NUMBERS = 12  # per token and head in the result of `deltanet.memory`
 STATES = 64  # most states that `deltanet.spectrum` takes by itself
+COPIES = 6.1  # bytes that bisection takes, over those of the float32 matrices of one go
 TILE, CHUNK = 512, 32  # tokens of a tile of `equation`, and of a chunk within it
 
 
@@ -93,8 +95,9 @@ def spectrum(request: Request) -> Cost:
     state = 4 * count * spec.dk * spec.dv
     result = 4 * count * request.heads * (min(spec.dk, spec.dv) + 3)
     walked = _walk(request, 0, outputs=False) + state * spec.value_heads
-    decomposed = _before(request) + state * (spec.value_heads + 2 * request.heads)
-    return Cost(result, _inputs(request) + max(walked, decomposed), _rule(request))
+    bisected = request.card * COPIES * 4 * min(count * request.heads, AT_ONCE) * spec.dk * spec.dv
+    decomposed = _before(request) + state * (spec.value_heads + 2 * request.heads) + bisected
+    return Cost(result, _inputs(request) + max(walked, int(decomposed)), _rule(request))
 
 
 def state_difference(request: Request) -> Cost:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from labkit.doctor import edits, masks, memory, seams, stack
 from labkit.doctor.report import Report, Verdict
 from labkit.doctor.sample import Sample
+from labkit.errors import first_line
 from labkit.zoo.loading import quiet
 
 CHECKS = (*stack.CHECKS, *memory.CHECKS, *masks.CHECKS, *seams.CHECKS, *edits.CHECKS)
@@ -38,9 +39,8 @@ def _tried(check, sample):
     try:
         return check(sample)
     except Exception as error:  # whatever goes wrong is a verdict, and the other checks still run
-        reason = (str(error).strip() or "no message").splitlines()[0]
         name = check.__name__.replace("_", " ")
-        return Verdict(name, "fail", f"the check stumbled: {type(error).__name__}: {reason}")
+        return Verdict(name, "fail", f"the check stumbled: {type(error).__name__}: {first_line(error)}")
 
 
 def main(argv: list[str] | None = None) -> int:

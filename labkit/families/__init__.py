@@ -1,8 +1,8 @@
 """Model families: everything about one that is not in its configuration, one record in one file each.
 
 A record says which transformers classes hold the model, where its seams are, which small weights readings need, which
-kernels compute, what an MLP costs, and how tensors are named on disk. Trace, edit, spec, plan, zoo and doctor read it;
-none of them knows a family by name. A new family is a new file here and a line in `FAMILIES`.
+kernels compute, what an MLP costs, and how tensors are named on disk. Kernels, trace, edit, spec, plan, zoo and doctor
+read it; none of them knows a family by name. A new family is a new file here and a line in `FAMILIES`.
 """
 
 from labkit.errors import InputError

@@ -11,27 +11,16 @@ from collections.abc import Callable
 
 import torch
 
-MASKED = "sdpa"  # transformers' own path, with an explicit mask
+from labkit.errors import one_line
+
+SDPA = "sdpa"  # transformers' own path, with an explicit mask
 PACKAGED = "flash_attn_interface"  # flash-attention 3
-# (kernel, least and greatest compute capability, widest head, why it stands there)
-TABLE = (
-    ("flash3", (9, 0), (9, 9), 256, "a Hopper kernel of a package, lower-right by itself"),
-    (
-        "cudnn",
-        (9, 0),
-        (9, 9),
-        256,
-        "a Hopper kernel within PyTorch; by its arithmetic twice as fast as flash 2 there, not measured",
-    ),
-    (
-        "flash",
-        (8, 0),
-        (12, 9),
-        256,
-        "flash 2 within PyTorch, lower-right by itself; on an H200 82 ms where a mask takes 115",
-    ),
+TABLE = (  # (kernel, least and greatest compute capability), the fastest first; all are lower-right by themselves
+    ("flash3", (9, 0), (9, 9)),  # a Hopper kernel of a package
+    ("cudnn", (9, 0), (9, 9)),  # one within PyTorch; by its arithmetic twice as fast as flash 2 there, not measured
+    ("flash", (8, 0), (12, 9)),  # flash 2 within PyTorch; on an H200 82 ms where a mask takes 115
 )
-REASON = 120  # characters of an error that are told
+WIDEST = 256  # channels of a head
 NEAR = 2**-6  # of the largest number, in 16 bits; another alignment or order of heads is off by its whole size
 
 
@@ -43,8 +32,8 @@ def kernels_for(capability: tuple[int, int] | None, dtype: torch.dtype, head_dim
     """
     found = []
     if capability is not None and dtype in (torch.bfloat16, torch.float16) and head_dim % 8 == 0:
-        found = [name for name, least, most, widest, _ in TABLE if least <= capability <= most and head_dim <= widest]
-    return (*found, MASKED)  # float32 multiplies exactly there
+        found = [name for name, least, most in TABLE if least <= capability <= most and head_dim <= WIDEST]
+    return (*found, SDPA)  # float32 multiplies exactly there
 
 
 def kernel_for(device: torch.device, dtype: torch.dtype, head_dim: int, groups: int) -> str:
@@ -62,7 +51,7 @@ def tried(device: torch.device, dtype: torch.dtype, head_dim: int, groups: int) 
     capability = torch.cuda.get_device_capability(index) if device.type == "cuda" else None
     refused = {}
     for name in kernels_for(capability, dtype, head_dim):
-        why = None if name == MASKED else failing(name, index, dtype, head_dim, groups)
+        why = None if name == SDPA else failing(name, index, dtype, head_dim, groups)
         if why is None:
             break
         refused[name] = why
@@ -96,7 +85,7 @@ def failing(name: str, index: int | None, dtype: torch.dtype, head_dim: int, gro
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # a kernel that this build or card lacks says so in many ways
-            return " ".join(f"{type(error).__name__}: {error}".split())[:REASON]
+            return one_line(error)
         off = float((made - right).abs().max() / right.abs().max())
         if not off <= NEAR:
             return f"wrong numbers, off by {off:.2g} of the largest for {n} queries"

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import torch
 
-from labkit.errors import BackendError, InputError
+from labkit.errors import BackendError, InputError, first_line
 from labkit.kernels import cards
 
 NAME = "labkit_lower_right"
@@ -55,10 +55,10 @@ def attend(
     plain = attention_mask is None and causal and n > 1
     special = dropout or any(options.get(name) is not None for name in ("position_bias", "softcap", "cache"))
     graph = torch.is_grad_enabled() and any(part.requires_grad for part in (query, key, value))
-    name = cards.MASKED
+    name = cards.SDPA
     if plain and not special and not graph and not is_tracing(query):
         name = cards.kernel_for(query.device, query.dtype, query.shape[-1], query.shape[1] // key.shape[1])
-    if name == cards.MASKED:
+    if name == cards.SDPA:
         if plain and n != m:  # sdpa takes none as aligned to the upper left
             attention_mask = torch.ones(n, m, dtype=torch.bool, device=query.device).tril(m - n)[None, None]
         own = dict(dropout=dropout, scaling=scaling, is_causal=is_causal)
@@ -126,8 +126,8 @@ def choose(model: torch.nn.Module, attention: str | None, device: torch.device) 
     try:
         model.set_attn_implementation({"text_config": name} if "text_config" in towers else name)
     except (ImportError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise BackendError(f"attention={attention!r} cannot be had here", got=reason, expected='"auto"') from error
+        got = first_line(error)
+        raise BackendError(f"attention={attention!r} cannot be had here", got=got, expected='"auto"') from error
 
 
 def register() -> None:
@@ -138,26 +138,22 @@ def register() -> None:
     AttentionMaskInterface.register(NAME, mask)
 
 
-def kernel(config, device: torch.device, dtype: torch.dtype) -> str | None:
-    """The kernel within lower-right attention of a model's text configuration; None under another attention."""
-    return cards.kernel_for(*_asked(config, device, dtype)) if config._attn_implementation == NAME else None
+def choice(config, device: torch.device, dtype: torch.dtype) -> tuple[str | None, dict[str, str]]:
+    """(kernel within lower-right attention, `{faster kernel: why it is not taken}`) of a model's text configuration.
 
-
-def refused(config, device: torch.device, dtype: torch.dtype) -> dict[str, str]:
-    """`{kernel: why it is not taken}` of those that would be faster within a model's lower-right attention."""
-    return cards.tried(*_asked(config, device, dtype))[1] if config._attn_implementation == NAME else {}
-
-
-def _asked(config, device, dtype):
-    return device, dtype, config.head_dim, config.num_attention_heads // config.num_key_value_heads
+    (None, {}) under another attention.
+    """
+    if config._attn_implementation != NAME:
+        return None, {}
+    return cards.tried(device, dtype, config.head_dim, config.num_attention_heads // config.num_key_value_heads)
 
 
 def told(config, device: torch.device, dtype: torch.dtype) -> str:
     """transformers' name of a model's attention, with the kernel within lower-right: "labkit_lower_right (flash)"."""
-    inner = kernel(config, device, dtype)
-    return config._attn_implementation + (f" ({inner})" if inner else "")
+    kernel, _ = choice(config, device, dtype)
+    return config._attn_implementation + (f" ({kernel})" if kernel else "")
 
 
 def maskless(config, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether a model with this text configuration continues a cache without a mask and repeated keys."""
-    return kernel(config, device, dtype) not in (None, cards.MASKED)
+    return choice(config, device, dtype)[0] not in (None, cards.SDPA)

@@ -9,19 +9,18 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 
 from labkit.arguments import whole
-from labkit.errors import InputError
-from labkit.kernels.cards import MASKED, kernels_for
+from labkit.kernels.cards import SDPA, kernels_for
 from labkit.plan import requests
 from labkit.plan.card import SHARE
 from labkit.spec import Gpu, Spec, decode_seconds, find_gpu, prefill_seconds, size, weight_bytes
 from labkit.spec.compute import rates
-from labkit.spec.memory import QUANTIZED, dtype_bytes
+from labkit.spec.memory import dtype_bytes
 from labkit.spec.units import duration
 from labkit.tables import Table
 
 CARDS = ("RTX 4090", "RTX 5090", "L40S", "H100", "H200")  # of 24, 32, 48, 80 and 141 GB
 STORED = (None, "fp8", "int8", "int4", "nf4")
-OLDEST = (8, 0)  # compute capability of the oldest of them
+OLDEST = (8, 0)  # compute capability of the oldest of `spec.GPUS`; a `Gpu` of one's own counts as no older
 STEP = 1024  # tokens; contexts are told in these
 WINDOWS = 4  # native windows that yarn.scaled opens at most
 BLOCK = 512  # tokens of a block of the probes: their maps of blocks stay small at a million tokens
@@ -130,8 +129,6 @@ def fit(
     chunk = whole(chunk, "chunk", least=1)
     most = WINDOWS * spec.window if most is None else whole(most, "most", least=1)
     dtype_bytes(dtype)
-    if unknown := [name for name in stored or () if name is not None and name not in QUANTIZED]:
-        raise InputError("unknown quantisation", got=unknown, expected=f"None, {', '.join(QUANTIZED)}")
     facts, rows = dict(dtype=dtype, chunk=chunk, most=most), []
     for gpu in map(find_gpu, cards):
         able = [way for way in STORED if way != "fp8" or gpu.fp8]
@@ -163,12 +160,12 @@ def _maskless(spec, dtype):
     """Whether these cards continue a cache without a mask, as `labkit.load(attention="auto")` has it."""
     import torch
 
-    return kernels_for(OLDEST, getattr(torch, str(dtype).removeprefix("torch.")), spec.head_dim)[0] != MASKED
+    return kernels_for(OLDEST, getattr(torch, str(dtype).removeprefix("torch.")), spec.head_dim)[0] != SDPA
 
 
 def _fitted(spec, gpu, way, *, dtype, chunk, most):
-    rates(gpu, dtype, way)
     weights = weight_bytes(spec, dtype, way)["text"]
+    rates(gpu, dtype, way)
     budget = int(SHARE * (gpu.memory * 1e9 - weights))
     find = lambda names, away: _longest(spec, names, budget, most, dtype=dtype, chunk=chunk, away=away)  # noqa: E731
     here, away = find((), False), find((), True)

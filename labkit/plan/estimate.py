@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from labkit.arguments import whole
 from labkit.errors import InputError
-from labkit.families import DELTANET
 from labkit.plan import card, requests
 from labkit.plan.card import Plan, ProbeCost
 from labkit.spec.memory import dtype_bytes, kv_bytes_per_token
-from labkit.trace import layers_of, wanted_seams
+from labkit.trace import layers_of, stateful, wanted_seams
 
 MECHANISMS = ("deltanet", "attention", "residual", "attribution", "yarn")  # folders whose readings can be planned
 STREAMED = "deltanet.memory"  # what the probes of a stream are taken to need, where none are given
@@ -81,8 +80,7 @@ def make(
         plan, cheaper = _planned_stream(lab, tokens, layers, chunk or CHUNK, **options)
     elif want == "generate":
         wanted, new = wanted_seams(lab.spec, layers, options.get("seams")), options.get("max_new_tokens", 32)
-        held = options.get("states")
-        held = () if held is None else layers_of(lab.spec, held, DELTANET, "lab.generate(states=...)")
+        held = stateful(lab.spec, options.get("states"), "lab.generate")
         plan = requests.generate(lab, tokens, new, wanted, prompts=options.get("prompts", 1), states=len(held))
         cheaper = _cheaper_generate(lab, tokens, new, list(wanted))
     elif want == "logits":
@@ -240,7 +238,8 @@ def _reading(lab, needs, tokens, layers, chunk, options):
     run = requests.trace(lab, tokens, dict.fromkeys(layers, needs.seams), chunk=chunk)
     sizes = {name: value for name, value in options.items() if name in ("heads", "rows", "samples")}
     others = {name: value for name, value in options.items() if name not in sizes}
-    cost = needs.cost(needs.request(spec, tokens, **sizes, width=width, options=others))
+    facts = dict(width=width, options=others, card=lab.device.type == "cuda")
+    cost = needs.cost(needs.request(spec, tokens, **sizes, **facts))
     result = cost.result * len(layers)
     reading = {"seams": run.kept, "result": result, "scratch of the reading": cost.scratch}
     parts = reading if sum(reading.values()) > run.peak else run.parts

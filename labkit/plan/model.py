@@ -24,7 +24,8 @@ class Pass:
 
     Attributes:
         tokens: new ones in each row. sources: those that can be read, before them and they.
-        rows: of the batch. padded: whether some rows are shorter. cached: whether a cache is filled.
+        rows: of the batch. padded: whether some rows are shorter. grows: whether buffers that hold earlier
+            tokens may be replaced by larger ones.
         maskless: whether attention continues a cache without a mask.
     """
 
@@ -32,7 +33,7 @@ class Pass:
     sources: int
     rows: int = 1
     padded: bool = False
-    cached: bool = False
+    grows: bool = False
     maskless: bool = False
 
     @property
@@ -185,6 +186,6 @@ def _mixer(spec, kind, step, width):
     if step.masked:
         repeated = 2 * step.rows * step.sources * queries * width if spec.query_heads > spec.kv_heads else 0
         moments.append((tokens * width * (3 * queries + keys) + repeated, tokens * step.sources * width))
-    if step.cached and step.sources > step.tokens:  # the cache grows by concatenation
+    if step.grows:  # full buffers are copied into larger ones
         moments.append((tokens * width * (2 * queries + 2 * keys) + step.rows * step.sources * keys * width, 0))
     return moments

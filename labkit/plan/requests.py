@@ -41,7 +41,7 @@ def trace(
     spec, each, before = lab.spec, dtype_bytes(lab.dtype), cached or 0
     many, several = prompts * tokens, model.passes(tokens, chunk, cuts, before)[0].tokens < tokens
     filled = cached is not None or several
-    split = model.passes(tokens, chunk, cuts, before, rows=prompts, padded=padded, cached=before > 0)
+    split = model.passes(tokens, chunk, cuts, before, rows=prompts, padded=padded, grows=before > 0)
     rotary, answers = 2 * (many if padded else tokens) * spec.rotary_dim * each, prompts * logits * spec.vocab * each
     kept, moments = model.kept_bytes(spec, wanted, 0 if offload else many, each), []
     cache = _cache(lab, prompts, _room(before, tokens)) if filled else {}
@@ -102,7 +102,7 @@ def generate(
 def logits(lab, tokens: int, *, prompts: int = 1, cached: int | None = None) -> Plan:
     """Of `Lab.logits`: rows of so many tokens, after `cached` ones of each row in the cache that was given."""
     spec, each = lab.spec, dtype_bytes(lab.dtype)
-    step = Pass(tokens, (cached or 0) + tokens, prompts, cached=bool(cached))
+    step = Pass(tokens, (cached or 0) + tokens, prompts, grows=bool(cached))
     cache = {} if cached is None else _cache(lab, prompts, _room(cached, tokens))
     answers = {"rotary and logits": prompts * spec.vocab * each + 2 * tokens * spec.rotary_dim * each}
     moments = [_pass(_highest(lab, each, step, {})) | cache | answers]

@@ -15,7 +15,7 @@ from labkit.cache import Blocks, HybridCache, book_of, is_linear
 from labkit.kernels import lower_right
 from labkit.trace import decoder
 
-MASKED = ("sdpa", "eager", lower_right.NAME)  # attention that takes any mask
+ANY_MASK = ("sdpa", "eager", lower_right.NAME)  # attention that takes any mask
 WARM = 2  # steps that run before one is recorded: kernels are compiled, workspaces allocated
 STATIC_EXPERTS = ("batched_mm", "grouped_mm")  # implementations whose shapes do not depend on the router
 
@@ -32,7 +32,7 @@ def static(lab, cache) -> str | None:
     """What of a step is decided in Python, whatever the device; None if nothing is."""
     scopes, experts = lab.scopes, lab.backend.experts if lab.backend else None
     attention = decoder(lab.model).config._attn_implementation
-    if attention not in MASKED:
+    if attention not in ANY_MASK:
         return f"attention runs as {attention!r}, which takes no mask of these shapes"
     if scopes.edits:
         return f"edits are open: {', '.join(map(repr, scopes.edits))}"

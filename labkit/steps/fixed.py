@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import torch
 
 from labkit.cache import book_of, check_whole, grown, is_linear, settle
-from labkit.errors import BackendError, InputError
+from labkit.errors import BackendError, InputError, first_line
 from labkit.passes import check_mode, check_places, text_alone
 from labkit.scopes import Call
 from labkit.steps.capture import WARM, CudaGraph
@@ -163,7 +163,7 @@ class Fixed:
 
     def _refused(self, error):
         """Go on one by one, or say that it cannot be had."""
-        got = str(error).strip().splitlines()[0]
+        got = first_line(error)
         if self.demanded:
             raise BackendError(REFUSED, got=got, hint=HINT) from error
         self.graph = None

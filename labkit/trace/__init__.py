@@ -9,7 +9,16 @@ from labkit.trace.host import IN_FLIGHT
 from labkit.trace.record import Recorder
 from labkit.trace.run import TOLERANCE, Run, Seams, Start, texts
 from labkit.trace.saved import open_run
-from labkit.trace.seams import Pass, arguments, cache_parameter, decoder, layers_of, parameters_of, wanted_seams
+from labkit.trace.seams import (
+    Pass,
+    arguments,
+    cache_parameter,
+    decoder,
+    layers_of,
+    parameters_of,
+    stateful,
+    wanted_seams,
+)
 
 __all__ = [
     "TOLERANCE",
@@ -25,6 +34,7 @@ __all__ = [
     "layers_of",
     "open_run",
     "parameters_of",
+    "stateful",
     "texts",
     "wanted_seams",
 ]

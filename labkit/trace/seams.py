@@ -12,7 +12,7 @@ import torch
 from transformers.cache_utils import Cache
 
 from labkit.errors import BackendError, InputError, LayerError
-from labkit.families import FAMILIES
+from labkit.families import DELTANET, FAMILIES
 from labkit.notation import whole_numbers
 from labkit.spec import Spec
 from labkit.watched import Watched
@@ -136,6 +136,12 @@ def layers_of(
                 hint=None if instead is None else instead.format(layer=layer),
             )
     return chosen
+
+
+def stateful(spec: Spec, states: int | Sequence[int] | None, name: str) -> tuple[int, ...]:
+    """DeltaNet layers whose states a call keeps; None is none. Raises as `layers_of`."""
+    instead = "lab.snapshot(cache).keys[{layer}]"
+    return () if states is None else tuple(layers_of(spec, states, DELTANET, f"{name}(states=...)", instead))
 
 
 def parameters_of(watched: Watched, spec: Spec, layers: Iterable[int]) -> dict[tuple[int, str], torch.Tensor]:

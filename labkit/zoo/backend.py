@@ -23,6 +23,7 @@ PACKAGES = {  # name in the record: names of the distribution, first installed c
     "fla": ("flash-linear-attention", "fla-core"),
     "causal_conv1d": ("causal-conv1d",),
     "kernels": ("kernels",),
+    "triton": ("triton",),
 }
 QUANTIZERS = {"nf4": "bitsandbytes", "int8": "torchao", "int4": "torchao"}
 QUANTIZERS |= {package: package for package in QUANTIZERS.values()}  # the names of stored methods
@@ -80,12 +81,13 @@ def record(model, spec: Spec, *, quantize: str | None = None) -> Backend:
     logging.getLogger("transformers.integrations.hub_kernels").addFilter(_no_note)
     stack, family = decoder(model), FAMILIES[spec.family]
     attention, dtype, device = stack.config._attn_implementation, stack.norm.weight.dtype, stack.norm.weight.device
+    kernel, refused = lower_right.choice(stack.config, device, dtype)
     return Backend(
         versions=versions(quantize),
         kernels=kernels.running(family, stack),
         attention=attention,
-        attention_kernel=lower_right.kernel(stack.config, device, dtype),
-        refused=lower_right.refused(stack.config, device, dtype),
+        attention_kernel=kernel,
+        refused=refused,
         dtype=str(dtype).removeprefix("torch."),
         device=device_name(device),
         precision=kernels.float32_as(device.type),

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import torch
 
-from labkit.errors import BackendError, BudgetError, CheckpointError, LabError
+from labkit.errors import BackendError, BudgetError, CheckpointError, LabError, first_line
 from labkit.families import FAMILIES, Family
 from labkit.spec import Spec
 from labkit.spec.documents import shown
@@ -106,13 +106,13 @@ def model(ready: Ready):
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise BudgetError(
             f"{ready.spec.name} did not fit while loading",
-            got=_first_line(error),
+            got=first_line(error),
             hint='quantize="nf4", or device="cpu"',
         ) from error
     except Exception as error:  # whatever a library stumbles over in files that were checked as far as they can be
         kind = BackendError if ready.quantize or ready.stored else CheckpointError
         reason = re.search(r"^\w*Error: .+", "\n".join(log), re.MULTILINE)  # in its report; the error only points there
-        reason = reason[0] if reason else _first_line(error)
+        reason = reason[0] if reason else first_line(error)
         raise kind(f"transformers could not load {ready.spec.name}", got=reason) from error
     for what in ("missing_keys", "mismatched_keys", "unexpected_keys"):
         if names := sorted(map(str, info[what])):
@@ -121,11 +121,6 @@ def model(ready: Ready):
     if ready.quantize:
         precision.check_kept(built, ready.family.unquantized)
     return built
-
-
-def _first_line(error):
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]
 
 
 def tokenizer(ready: Ready):
@@ -143,11 +138,11 @@ def tokenizer(ready: Ready):
             tokens = AutoTokenizer.from_pretrained(ready.folder, **options)
             tokens.decode(tokens(TRIAL, add_special_tokens=False)["input_ids"])
     except Exception as error:  # the tokenizers library raises plain Exception
-        raise CheckpointError("the tokenizer is broken", got=_first_line(error), expected="tokenizer.json") from error
+        raise CheckpointError("the tokenizer is broken", got=first_line(error), expected="tokenizer.json") from error
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # of a library in Rust, and no Exception
             raise
-        raise CheckpointError("the tokenizer is broken", got=_first_line(error), expected="tokenizer.json") from error
+        raise CheckpointError("the tokenizer is broken", got=first_line(error), expected="tokenizer.json") from error
     check_tokenizer(tokens, ready.spec, CheckpointError)
     return tokens
 

@@ -19,9 +19,7 @@ def wrap(model, tokenizer=None, *, name: str | None = None, attention: str | Non
     The model stays as it is: dtype, device, gradients (`requires_grad`), generation settings and stop ids are yours;
     an image-text model reads text alone here, whatever images it saw before. It must be in eval mode, and stay so.
 
-    Kernels of packages are chosen by the tensors from now on, for every model of the family in this process, since they
-    are globals of transformers: the CPU runs the reference, and so does prefill in float32 on a CUDA card, which fla
-    would round to TF32, unless PyTorch was asked for TF32 (`torch.set_float32_matmul_precision("high")`).
+    Kernels of packages are chosen by the tensors from now on, in the whole process, as by `labkit.load`.
 
     Args:
         model: `labkit.families` names the classes. tokenizer: its tokenizer; None reads token ids alone.

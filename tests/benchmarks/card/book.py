@@ -2,13 +2,14 @@
 
 import argparse
 import datetime
-import importlib.metadata
 import json
 import os
 import pathlib
 import tempfile
 import time
 
+from labkit.errors import first_line
+from labkit.zoo.backend import versions
 from tests.benchmarks.card import RESULTS, Check, Skip, checks
 
 CPU = "CPU core"
@@ -70,8 +71,7 @@ def asked(one: Check, bench, dry: bool) -> dict:
     except Skip as reason:
         return line | {"skipped": str(reason)}
     except Exception as error:  # a check that fails is a line, and the next one goes on
-        first = f"{type(error).__name__}: {error}".partition("\n")[0]
-        return line | {"error": first[:400]}
+        return line | {"error": f"{type(error).__name__}: {first_line(error, 400)}"}
     if bench.device.type != "cuda" and not dry:  # other machines' seconds say nothing
         numbers = {name: value for name, value in numbers.items() if not name.endswith(ABSOLUTE)}
     goals = {goal.number: {"at_least" if goal.least else "at_most": goal.bound} for goal in one.goals}
@@ -149,17 +149,6 @@ def card_name(device: str, dry: bool) -> str:
 def file_name(card: str) -> str:
     """`NVIDIA_H200`, or `cpu`."""
     return "dry" if card.startswith("dry") else "cpu" if CPU in card else "_".join(card.split())
-
-
-def versions() -> dict[str, str | None]:
-    """Of python and of what can change the numbers."""
-    from labkit.zoo.backend import versions
-
-    try:
-        triton = importlib.metadata.version("triton")
-    except importlib.metadata.PackageNotFoundError:
-        triton = None
-    return versions() | {"triton": triton}
 
 
 def _labkit():

@@ -61,11 +61,10 @@ def card_table(lines: list[dict], known: list[Check], current: str, shape: str) 
     ]
     table = [
         [f"{lines[0]['card']}, {shape}", *heads, "goal"],
-        ["---"] * (len(heads) + 2),
         *rows,
     ]
     made = [f"labkit {version}: {packages(list(found.values())[-1])}" for version, found in columns.items() if found]
-    return "\n".join("| " + " | ".join(row) + " |" for row in table) + "\n\nMeasured with " + "; ".join(made) + "."
+    return markdown(table) + "\n\nMeasured with " + "; ".join(made) + "."
 
 
 def cell(one: Check, line: dict | None) -> str:
@@ -119,13 +118,17 @@ def peers_table(lines: list[dict]) -> list[str]:
     line = lines[-1]
     tools, sizes = line["sizes"]["tools"], line["sizes"]
     head = f"the residual stream after each of {sizes['layers']} layers, {sizes['tokens']} tokens, {line['card']}"
-    rows = [[head, "/ the plain pass", "quartiles"], ["---"] * 3]
+    rows = [[head, "/ the plain pass", "quartiles"]]
     for name, value in line["numbers"].items():
         version = f" {tools[name]}" if name in tools else f" {line['labkit']}" if name == "labkit" else ""
         rows.append(
             [name.replace("_", "\\_") + version, f"{value['median']:.2f}", f"{value['low']:.2f} to {value['high']:.2f}"]
         )
     rows += [[name, "does not run: " + why, ""] for name, why in sizes["refused"].items()]
-    return [
-        "\n".join("| " + " | ".join(row) + " |" for row in rows) + f"\n\nMeasured {line['date']} with {packages(line)}."
-    ]
+    return [f"{markdown(rows)}\n\nMeasured {line['date']} with {packages(line)}."]
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """A table whose first row is its head; cells are Markdown of this project's own, and stay as they are."""
+    lines = ["| " + " | ".join(row) + " |" for row in (rows[0], ["---"] * len(rows[0]), *rows[1:])]
+    return "\n".join(lines)
