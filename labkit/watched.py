@@ -6,25 +6,32 @@ and by the sums of all its rows, but for very large models in host memory. PyTor
 """
 
 import hashlib
+import itertools
 import operator
 import platform
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 import transformers
 from torch.nn.modules import module as torch_module
 
 from labkit import kernels
-from labkit.families import Family
+from labkit.families import Family, Seam
 from labkit.fingerprint import flat
 from labkit.hooks import HOOKS
 from labkit.identity import Identity
 from labkit.kernels import lower_right
+from labkit.spec import Spec
 
 SAMPLES, WHOLE = 64, 4096  # numbers of a parameter; up to WHOLE of them all count
 SUMMED = 4 * 2**30  # bytes of weights in host memory whose rows are summed
 PROBED = 4  # weights that may be trained, and are looked at each time
 SIZED = (torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv1d)  # whose numbers are sizes of their weights
 COMPILED = "_compiled_call_impl"
+# What of a module's attributes is worth a closer look; the last two are there only where somebody changed it.
+MARKS = [operator.itemgetter("training"), *map(operator.itemgetter, HOOKS.values())]
+MARKS += [operator.methodcaller("__contains__", name) for name in ("forward", COMPILED)]
+POINTER = torch.Tensor.data_ptr
 EVERYWHERE = (torch_module._global_forward_pre_hooks, torch_module._global_forward_hooks)
 VERSIONS = f"python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}"
 
@@ -40,9 +47,9 @@ class Watched:
 
     def __init__(self, model: torch.nn.Module, stack: torch.nn.Module, family: Family):
         self.model, self.stack, self.family = model, stack, family
-        self.modules, self.absent, self._children, self._weights = {}, [], [], []
+        self.modules, self.absent, self._children = {}, [], None
         self.training, self.compiled, self.hooked, self.replaced = [], [], {}, []
-        self._blocks = {}  # (layer, path, side) -> hooks; (layer, path) -> (parameters, name)
+        self._bounds = self._alike = None, []  # what was asked for last, and what was found
         self._hashes = {}  # name of a parameter -> (parameter, first version, version, pointer, hash)
         self._made = None  # (key, Identity)
         self.look()
@@ -55,7 +62,7 @@ class Watched:
         Args:
             closely: sample everything anew, whatever the counters say; some milliseconds.
         """
-        if closely or not self._children or any([*inner.values()] != before for inner, before in self._children):
+        if closely or self._children is None or _inside(self._children[0]) != self._children[1]:
             self._walk(closely)
         elif self._tuned():
             self._walk()
@@ -63,15 +70,9 @@ class Watched:
             self._hash()
         elif any(_sampled(weight, False) != sample for weight, sample in self._trained):
             self._hash(closely=True)
-        marks = [
-            (name, facts)
-            for name, facts in self._facts
-            if facts["training"]
-            or facts["_forward_hooks"]
-            or facts["_forward_pre_hooks"]
-            or "forward" in facts  # like the next, only where somebody changed it
-            or COMPILED in facts
-        ]
+        names, held = self._facts
+        odd = any(any(map(mark, held)) for mark in MARKS)  # as a rule none is
+        marks = [each for each in zip(names, held, strict=True) if any(mark(each[1]) for mark in MARKS)] if odd else []
         self.training = [name for name, facts in marks if facts["training"]]
         self.compiled = self._wrapped + [name for name, facts in marks if _compiled(facts)]
         self.hooked = {name: facts for name, facts in marks if facts["_forward_hooks"] or facts["_forward_pre_hooks"]}
@@ -86,16 +87,20 @@ class Watched:
 
     def _written(self):
         """Whether a parameter was exchanged, written into or moved."""
-        for held, name, weight, version, pointer in self._weights:
-            if held.get(name) is not weight or weight.data_ptr() != pointer or weight._version != version:
-                return True
-        return any(held.get(name) is not weight for held, name, weight in self._others)
+        holders, held = self._held
+        if _inside(holders) != held:
+            return True
+        weights, versions, pointers = self._weights
+        return [each._version for each in weights] != versions or [*map(POINTER, weights)] != pointers
 
     def _walk(self, closely=False):
         """Note all modules, what they are, and those of other makers that labkit must know of."""
-        self.modules, self._blocks, hashed = dict(self.model.named_modules()), {}, hashlib.sha256()
-        self._children = [(each._modules, [*each._modules.values()]) for each in self.modules.values() if each._modules]
-        self._facts = [(name, each.__dict__) for name, each in self.modules.items() if "training" in each.__dict__]
+        self.modules, self._bounds = dict(self.model.named_modules()), (None, [])
+        hashed = hashlib.sha256()
+        parents = [each._modules for each in self.modules.values() if each._modules]
+        self._children = parents, _inside(parents)
+        known = [name for name, each in self.modules.items() if "training" in each.__dict__]
+        self._facts = known, [self.modules[name].__dict__ for name in known]
         self._adapted = [(name, each) for name, each in self.modules.items() if hasattr(each, "merged_adapters")]
         self._wrapped = [name for name, each in self.modules.items() if type(each).__name__ == "OptimizedModule"]
         self._numbers = []  # (attributes of a module, what reads those that are plain, what they were)
@@ -113,16 +118,16 @@ class Watched:
 
     def _hash(self, closely=False):
         """Hash parameters that are new or were written into; the others keep their hashes."""
-        known, self._hashes, self._weights, self._others = self._hashes, {}, [], []
+        known, self._hashes, weights = self._hashes, {}, []
         held = [
-            (f"{path}.{name}".lstrip("."), module._parameters, name, weight)
+            (f"{path}.{name}".lstrip("."), weight)
             for path, module in self.modules.items()
             for name, weight in module._parameters.items()
             if weight is not None
         ]
         # Sums of all rows tell every change; of weights in host memory by the dozens of gigabytes they would take long.
-        small = sum(weight.nbytes for *_, weight in held if not weight.is_cuda) <= SUMMED
-        for place, parameters, name, weight in held:
+        small = sum(weight.nbytes for _, weight in held if not weight.is_cuda) <= SUMMED
+        for place, weight in held:
             version, pointer = writes(weight), _pointer(weight)
             before = known.get(place)
             same = before is not None and before[0] is weight and before[2:4] == (version, pointer)
@@ -131,30 +136,40 @@ class Watched:
                 before = (weight, first, version, pointer, _sampled(weight, small or version != first))
             self._hashes[place] = before
             if pointer is not None:
-                self._weights.append((parameters, name, weight, version, pointer))
-            else:
-                self._others.append((parameters, name, weight))
-        trained = [weight for *_, weight in held if weight.requires_grad]
+                weights.append((weight, version, pointer))
+        owners = [each._parameters for each in self.modules.values() if each._parameters]
+        self._held = owners, _inside(owners)
+        self._weights = [list(part) for part in zip(*weights, strict=True)] or [[], [], []]
+        trained = [weight for _, weight in held if weight.requires_grad]
         self._trained = [(weight, _sampled(weight, False)) for weight in trained[:: max(1, len(trained) // PROBED)]]
         self.absent = [place for place, (weight, *_) in self._hashes.items() if weight.is_meta]
-        self._made = None
+        self._made, self._alike = None, (None, [])
 
-    def hooks_of(self, layer: int, path: str, side: str) -> dict:
-        """Hooks "before" or "after" a module of a decoder layer, by its path there; "" is the layer."""
-        found = self._blocks.get((layer, path, side))
-        if found is None:
-            found = getattr(self.stack.layers[layer].get_submodule(path), HOOKS[side])
-            self._blocks[layer, path, side] = found
-        return found
+    def boundaries(self, spec: Spec, wanted: Mapping[int, Sequence[str]]) -> list[tuple[tuple[int, str], Seam, dict]]:
+        """((layer, name), seam, hooks on its side of its module) of the seams `{layer: names}`, found once."""
+        key = [(layer, *names) for layer, names in wanted.items()]
+        if self._bounds[0] != key:
+            found = [((layer, name), spec.seams[spec.kind(layer)][name]) for layer in wanted for name in wanted[layer]]
+            inner = [self.stack.layers[layer].get_submodule(seam.path) for (layer, _), seam in found]
+            sides = [HOOKS["before" if seam.side == "in" else "after"] for _, seam in found]
+            self._bounds = key, [(*each, hooks) for each, hooks in zip(found, map(getattr, inner, sides), strict=True)]
+        return self._bounds[1]
 
-    def weight(self, layer: int, path: str) -> torch.nn.Parameter:
-        """A parameter of a decoder layer, by its path there, as it is now."""
-        found = self._blocks.get((layer, path))
-        if found is None:
-            owner, _, name = path.rpartition(".")
-            found = self._blocks[layer, path] = self.stack.layers[layer].get_submodule(owner)._parameters, name
-        parameters, name = found
-        return parameters[name]
+    def alike(self, spec: Spec, layers: Iterable[int]) -> list[tuple[list[tuple[int, str]], list[torch.Tensor]]]:
+        """(places (layer, name), weights there) of the small weights that readings of these layers need, one pair for
+        those of one name, dtype and device; found once.
+        """
+        key = [*layers]
+        if self._alike[0] != key:
+            groups = {}
+            for layer in key:
+                for name, path in self.family.parameters[spec.kind(layer)].items():
+                    weight = self.stack.layers[layer].get_parameter(path)
+                    places, weights = groups.setdefault((name, weight.dtype, weight.device), ([], []))
+                    places.append((layer, name))
+                    weights.append(weight)
+            self._alike = key, [*groups.values()]
+        return self._alike[1]
 
     def identity(self, name: str, dtype: torch.dtype) -> Identity:
         """The identity of the model as it was at the last `look`, without edits and scaling."""
@@ -231,7 +246,15 @@ def digest(model: torch.nn.Module) -> str:
 
 def writes(tensor: torch.Tensor) -> int:
     """How often a tensor was written into; 0 of one that does not count."""
-    return 0 if tensor.is_inference() else tensor._version
+    try:
+        return tensor._version
+    except RuntimeError:  # made in inference mode
+        return 0
+
+
+def _inside(holders) -> list[int]:
+    """Which objects dictionaries hold, by identity."""
+    return [*map(id, itertools.chain.from_iterable(map(dict.values, holders)))]
 
 
 def _pointer(weight):

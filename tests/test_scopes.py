@@ -14,6 +14,7 @@ import torch
 
 from labkit import edit, scopes, stream, yarn
 from labkit.errors import InputError, SeamError
+from labkit.trace import Recorder
 from tests.attacks.interrupts import interrupted
 
 IDS = tiny.ids(21, seed=6)
@@ -354,6 +355,30 @@ def scribble(lab):
         earlier.pop().zero_()
 
     return write
+
+
+def test_a_recording_is_of_its_own_passes_alone(own):
+    """Neither of those that another thread makes amid them, nor of those after a call whose end was lost."""
+    plain, begun = own.trace(IDS), []
+
+    def elsewhere(module, args):
+        if not begun:
+            begun.append(threading.Thread(target=lambda: own.model(tiny.ids(13)[None])))
+            begun[0].start()
+            begun[0].join()
+
+    handle = own.model.model.layers[2].register_forward_pre_hook(elsewhere)
+    run = own.trace(IDS)
+    assert begun and all(torch.equal(run.seams[place], plain.seams[place]) for place in plain.seams)
+    handle.remove()
+    call = own.scopes.call()
+    call.__enter__()
+    recorder = Recorder(call, own.model, own.spec, {0: ["resid_post"], 2: ["mlp_out"]}).__enter__()
+    own.model(IDS[None])
+    assert [len(keep.pieces) for keep in recorder.keeps] == [1, 1]
+    call.ended = True
+    own.model(IDS[None])
+    assert [len(keep.pieces) for keep in recorder.keeps] == [1, 1] and recorder.passes == [(1, len(IDS))]
 
 
 def test_an_exchanged_layer_is_traced_as_it_is_now(own):

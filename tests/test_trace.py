@@ -104,6 +104,7 @@ def test_hooks_are_gone_after_an_exception_and_after_an_interrupt(lab):
 def test_a_hook_that_cannot_be_placed_leaves_no_other_behind(lab, monkeypatch):
     broken = dict(lab.spec.seams["attention"], k=Seam("self_attn.gone", "out", ("kv_head", "head_dim"), "key_vector"))
     monkeypatch.setitem(FAMILIES["qwen3_5"].seams, "attention", broken)
+    lab.scopes.watched.look(closely=True)  # so that places are sought again
     with pytest.raises(AttributeError, match="gone"):
         lab.trace(IDS)
     assert hooks(lab.model) == []

@@ -33,32 +33,36 @@ def host(root: str = "/") -> tuple[int, str]:
 
 def groups(root: str = "/") -> Iterator[tuple[int, str]]:
     """(bytes free, name) of every control group with a limit that this process runs in, from its own upwards."""
-    for version, folder in _folders(root):
-        _, limits, use, unused = VERSIONS[version]
-        most = [limit for name in limits if (limit := _number(folder / name)) is not None and limit < UNBOUND]
-        now = _number(folder / use)
-        if most and now is not None:
-            yield min(most) - now + _row(folder / "memory.stat", unused), "the memory limit of the container (cgroup)"
+    for limits, use, stat, unused in _files(root):
+        most = [limit for path in limits if (limit := _number(path)) is not None and limit < UNBOUND]
+        now = _number(use) if most else None
+        if now is not None:
+            yield min(most) - now + _row(stat, unused), "the memory limit of the container (cgroup)"
 
 
 def own(root: str = "/") -> Iterator[tuple[int, str]]:
     """(bytes free, name) of each limit of the process itself; Linux alone enforces them."""
     try:
         import resource
-
-        pages = [int(number) for number in (pathlib.Path(root) / "proc/self/statm").read_text().split()]
-    except (ImportError, OSError, ValueError):
+    except ImportError:
         return
-    size, kinds = resource.getpagesize(), ((resource.RLIMIT_AS, 0, "-v"), (resource.RLIMIT_DATA, 5, "-d"))
-    for kind, column, letter in kinds:
-        most = resource.getrlimit(kind)[0]
-        if most != resource.RLIM_INFINITY:
-            yield most - pages[column] * size, f"the limit of this process (ulimit {letter})"
+    kinds = ((resource.RLIMIT_AS, 0, "-v"), (resource.RLIMIT_DATA, 5, "-d"))
+    limits = [(resource.getrlimit(kind)[0], column, letter) for kind, column, letter in kinds]
+    limits = [each for each in limits if each[0] != resource.RLIM_INFINITY]
+    try:
+        pages = (pathlib.Path(root) / "proc/self/statm").read_text().split() if limits else []
+        for most, column, letter in limits:
+            yield (
+                most - int(pages[column]) * resource.getpagesize(),
+                f"the limit of this process (ulimit {letter})",
+            )
+    except (OSError, ValueError):
+        return
 
 
 @functools.cache
-def _folders(root):
-    """(version, folder) of the control groups of this process that exist, from its own upwards."""
+def _files(root):
+    """(limits, use, table, row of pages that can go) of the control groups of this process, from its own upwards."""
     root = pathlib.Path(root)
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
@@ -72,7 +76,13 @@ def _folders(root):
             top, inner = root / VERSIONS[version][0], pathlib.PurePosixPath(path.lstrip("/"))
             # Inside a container the path may be that of the host, and the own group mounted at the top.
             found += [(version, top / up) for up in (inner, *inner.parents) if ".." not in up.parts]
-    return [(version, folder) for version, folder in dict.fromkeys(found) if folder.is_dir()]
+    files = []
+    for version, folder in dict.fromkeys(found):
+        if folder.is_dir():
+            _, limits, use, unused = VERSIONS[version]
+            limits = [path for name in limits if (path := folder / name).exists()]  # those at the top have none
+            files.append((limits, folder / use, folder / "memory.stat", unused))
+    return files
 
 
 def _number(path):

@@ -106,11 +106,11 @@ def _fed(lab, ids, probes, wanted, store, chunk, progress, every, kv_device):
     if store is not None:
         cache, done = store.resume(cache)
     cache.reserve(len(ids))
+    identity = lab.identity()
     parameters = parameters_of(lab.scopes.watched, lab.spec, wanted)
     bar = counter(total=len(ids), done=done, unit="tok", show=progress, title="stream")
     logits = None if store is None else store.logits
     kept = done, _states(cache), [probe.lengths() for probe in probes], logits  # of whole chunks; set in one step
-    identity = lab.identity()
     try:
         with lab.scopes.call() as call, Recorder(call, lab.model, lab.spec, wanted) as seen:
             for a in range(done, len(ids), chunk):

@@ -4,16 +4,17 @@ A hook keeps what crosses its boundary as it is, by reference; which part of it 
 when the passes are done, or later.
 """
 
-import threading
+import itertools
 from collections.abc import Sequence
+from threading import get_ident
 
 import torch
 
 from labkit.errors import InputError, SeamError
-from labkit.hooks import Hook, Place, lift, stand
+from labkit.hooks import Hook, Place, lift, put, stand
 from labkit.scopes import Call
 from labkit.trace.host import Host
-from labkit.trace.run import Seams
+from labkit.trace.run import Row, Seams
 from labkit.trace.seams import Pass, decoder
 from labkit.watched import named, writes
 
@@ -21,29 +22,31 @@ HINT = "lab.edit(edit.function(change, seam=..., layer=...)) makes the same chan
 
 
 class Keep(Hook):
-    """Keeps what crosses one boundary, a piece per pass, with its version."""
+    """Keeps what crosses one boundary, a piece per pass, and how often these had been written into; made by the
+    hundred for each trace, so it has no more parts than that.
+    """
 
-    __slots__ = ("place", "seam", "pieces", "versions")
+    __slots__ = ("place", "seam", "pieces", "version")
 
     def __init__(self, recorder, place, seam):
-        self.owner, self.place, self.seam, self.pieces, self.versions = recorder, place, seam, [], []
+        self.owner, self.place, self.seam, self.pieces, self.version = recorder, place, seam, [], 0
 
-    def __call__(self, module, args, *output):
+    def __call__(self, module, args, output=None):
         recorder = self.owner
-        if recorder.acts:
-            tensor = crossing(args, *output)
+        if recorder.inside == get_ident():
+            tensor = crossing(args, output)
             if recorder.device is not None:
                 tensor = recorder.moved(self.seam.read(tensor, recorder.spec, *recorder.passes[-1]))
             self.pieces.append(tensor)
             if recorder.host is None:
-                self.versions.append(writes(tensor))
+                self.version += writes(tensor)
 
     @property
     def written(self) -> bool:
         """Whether something wrote into a piece after it was kept, or before it was where it had to go."""
         if self.owner.host is not None:
             return any(piece.torn for piece in self.pieces)
-        return [writes(piece) for piece in self.pieces] != self.versions
+        return sum(map(writes, self.pieces)) != self.version  # they only ever grow
 
     def read(self) -> torch.Tensor:
         """The seam [batch, token, *dims] of all passes; what was moved has been read."""
@@ -61,32 +64,34 @@ class Wary(Keep):
 
     __slots__ = ("others", "came")
 
-    def __call__(self, module, args, *output):
-        if self.owner.acts:
-            tensor = crossing(args, *output)
+    def __call__(self, module, args, output=None):
+        if self.owner.inside == get_ident():
+            tensor = crossing(args, output)
             if self.came != (id(tensor), writes(tensor)):
                 layer, name = self.place
                 got = f"{named(self.others[0])} at layer {layer}, seam {name!r}"
                 raise InputError("a hook that is not labkit's changes what is watched", got=got, hint=HINT)
-        super().__call__(module, args, *output)
+        super().__call__(module, args, output)
 
-    def see(self, module, args, *output):
+    def see(self, module, args, output=None):
         """Note what crossed the boundary before the hooks of others."""
-        tensor = crossing(args, *output)
+        tensor = crossing(args, output)
         self.came = id(tensor), writes(tensor)
 
 
-class Later:
-    """One row of a seam, [token, *dims], read when somebody looks; most seams of a trace nobody looks at."""
+class Begin(Hook):
+    """The hook before the layers: it begins a pass, and says whether what follows is the recorder's."""
 
-    __slots__ = ("seam", "tensor", "where")
+    __slots__ = ()
 
-    def __init__(self, seam, tensor, where):
-        self.seam, self.tensor, self.where = seam, tensor, where
-
-    def __call__(self) -> torch.Tensor:
-        spec, batch, tokens, row, pad = self.where
-        return self.seam.read(self.tensor, spec, batch, tokens)[row, pad:]
+    def __call__(self, module, args, kwargs):
+        recorder = self.owner
+        if recorder.over:
+            recorder.inside = 0
+        elif recorder.acts:  # and not a pass of another thread, amid the recorder's own
+            recorder.inside = get_ident()
+            current = Pass.of(module, args, kwargs)
+            recorder.passes.append((current.batch, current.tokens))
 
 
 class Recorder:
@@ -103,7 +108,8 @@ class Recorder:
         self.spec, self.wanted, self.device, self.grad = spec, wanted, device, grad
         self.host = host_for(self.stack, device) if not grad else None
         self.keeps: list[Keep] = []
-        self.handles: list[tuple] = []
+        self.handles: list[Hook] = []
+        self.inside = 0  # the thread of the pass that is being recorded
         self.clear()
 
     @property
@@ -114,7 +120,15 @@ class Recorder:
     @property
     def acts(self) -> bool:
         """Whether its call is running in this thread."""
-        return self.scopes.recorder is self and self.call.thread == threading.get_ident() and not self.call.over
+        return self.scopes.recorder is self and self.call.thread == get_ident() and not self.call.over
+
+    @property
+    def written(self) -> bool:
+        """Whether something wrote into anything that was kept: what each `Keep` says, of all at once."""
+        if self.host is not None:
+            return any(keep.written for keep in self.keeps)
+        pieces = itertools.chain.from_iterable([keep.pieces for keep in self.keeps])
+        return sum(map(writes, pieces)) != sum([keep.version for keep in self.keeps])
 
     @property
     def crossed(self) -> dict[tuple[int, str], torch.Tensor]:
@@ -124,13 +138,13 @@ class Recorder:
     def __enter__(self):
         self._clean = self.scopes.clean
         self.scopes.recorder = self
-        places = [Place(self.stack, "before", self._enter, kwargs=True)]
-        places.append(Place(self.stack.rotary_emb, "after", self._rotary))
+        places = [Place(self.stack.rotary_emb, "after", self._rotary)]
         if self.grad:
             begin = lambda module, args, output: output.detach().requires_grad_()
             places.append(Place(self.stack.embed_tokens, "after", begin))
         try:
             self.scopes.place(self, places)
+            put(Begin(self), self.stack, "before", kwargs=True)
             self._place()
         except BaseException:  # also of a hook that was placed and whose handle was lost
             self.scopes.recorder = None
@@ -140,7 +154,7 @@ class Recorder:
 
     def __exit__(self, *error):
         lift(self)
-        self.scopes.recorder = None
+        self.scopes.recorder, self.inside = None, 0
         self.scopes.clean = self._clean
         self.handles, self.keeps = [], []  # which hold it, and what it recorded, until the garbage collector comes
 
@@ -149,7 +163,7 @@ class Recorder:
         self.passes: list[tuple[int, int]] = []  # (batch, tokens) of each
         self.rotary: list[tuple[torch.Tensor, torch.Tensor]] = []
         for keep in self.keeps:
-            keep.pieces, keep.versions = [], []
+            keep.pieces, keep.version = [], 0
 
     def joined(self, tokens: int, pads: Sequence[int] = (0,)) -> tuple[list[Seams], tuple[torch.Tensor, ...]]:
         """The seams of each row, and rotary (cos, sin), each [batch, tokens, rotary].
@@ -163,27 +177,27 @@ class Recorder:
         """
         if self.host is not None:
             self.host.wait()
-        fed = sum(size for _, size in self.passes)
-        for keep in self.keeps:
-            if fed != tokens or len(keep.pieces) != len(self.passes):
-                raise self._missed(keep, tokens)
-            if keep.written:
-                raise self._written(keep)
+        fed, passes = sum(size for _, size in self.passes), len(self.passes)
+        missed = [keep for keep in self.keeps if len(keep.pieces) != passes or fed != tokens]
+        if missed:
+            raise self._missed(missed[0], tokens)
+        if self.written:
+            raise self._written(next(keep for keep in self.keeps if keep.written))
         switched = torch.enable_grad() if self.grad else torch.no_grad()
         return switched(self._read)(pads)  # within PyTorch it is switched back before anything of ours goes on
 
     def _read(self, pads):
         if len(self.passes) == 1 and self.device is None and not self.grad:
-            where = [(self.spec, *self.passes[0], row, pad) for row, pad in enumerate(pads)]
-            rows = [{keep.place: Later(keep.seam, keep.pieces[0], at) for keep in self.keeps} for at in where]
+            crossed, size = self.crossed, self.passes[0]
+            rows = [Seams(crossed, Row(self.spec, *size, row, pad)) for row, pad in enumerate(pads)]
         else:
             read = self.pieces()
-            rows = [{place: whole[row, pad:] for place, whole in read.items()} for row, pad in enumerate(pads)]
+            rows = [Seams({place: whole[row, pad:] for place, whole in read.items()}) for row, pad in enumerate(pads)]
         rotary = [
             [part if self.host is None else part.tensor for part in parts] for parts in zip(*self.rotary, strict=True)
         ]
         joined = tuple(parts[0] if len(parts) == 1 else torch.cat(parts, 1) for parts in rotary)
-        return [Seams(row) for row in rows], joined
+        return rows, joined
 
     def pieces(self) -> dict[tuple[int, str], torch.Tensor]:
         """`{(layer, name): [batch, token, *dims]}` of all rows, after `joined` has found nothing wrong."""
@@ -209,29 +223,20 @@ class Recorder:
         hint = f"remove one of these hooks: {'; '.join(hooks)}" if hooks else HINT
         return SeamError("something changed a tensor in place", got=got, hint=hint)
 
-    def _enter(self, module, args, kwargs):
-        current = Pass.of(module, args, kwargs)
-        self.passes.append((current.batch, current.tokens))
-
     def _rotary(self, module, args, output):
         self.rotary.append(tuple(part if self.device is None else self.moved(part) for part in output))
 
     def _place(self):
         """A hook for each seam that keeps it; where others have hooks on its module, also one that comes before."""
-        hooks_of, keeps = self.scopes.watched.hooks_of, self.keeps
-        for layer, names in self.wanted.items():
-            seams = self.spec.seams[self.spec.kind(layer)]
-            for name in names:
-                seam = seams[name]
-                hooks = hooks_of(layer, seam.path, "before" if seam.side == "in" else "after")
-                others = [hook for hook in hooks.values() if not isinstance(hook, Hook)] if hooks else ()
-                keep = (Wary if others else Keep)(self, (layer, name), seam)
-                if others:
-                    keep.others, keep.came = others, None
-                    stand(see := Hook(self, keep.see), hooks)
-                    hooks.move_to_end(see, last=False)
-                stand(keep, hooks)
-                keeps.append(keep)
+        for place, seam, hooks in self.scopes.watched.boundaries(self.spec, self.wanted):
+            others = [hook for hook in hooks.values() if not isinstance(hook, Hook)] if hooks else ()
+            keep = (Wary if others else Keep)(self, place, seam)
+            if others:
+                keep.others, keep.came = others, None
+                stand(see := Hook(self, keep.see), hooks)
+                hooks.move_to_end(see, last=False)
+            stand(keep, hooks)
+            self.keeps.append(keep)
 
 
 def host_for(stack: torch.nn.Module, device: torch.device | str | None) -> Host | None:
@@ -240,7 +245,7 @@ def host_for(stack: torch.nn.Module, device: torch.device | str | None) -> Host 
     return Host() if card and device is not None and torch.device(device).type == "cpu" else None
 
 
-def crossing(args: tuple, *output) -> torch.Tensor:
+def crossing(args: tuple, output=None) -> torch.Tensor:
     """What crosses a boundary, as a hook before a module (its arguments), or after it, is handed it."""
-    tensor = output[0] if output else args[0]
+    tensor = args[0] if output is None else output
     return tensor[0] if isinstance(tensor, tuple) else tensor

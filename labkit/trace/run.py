@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 
@@ -23,11 +24,33 @@ TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4, torch.float16: 4e-3, torc
 ROUNDED = {"tf32": TOLERANCE[torch.float16], "bf16": TOLERANCE[torch.bfloat16]}
 
 
-class Seams(Mapping):
-    """The seams of a run: `run.seams[layer, name]` is a tensor [token, *dims]; made of tensors, or what gives them."""
+class Row(NamedTuple):
+    """One row of a pass that was fed [batch, tokens]: its tokens begin after `pad` columns."""
 
-    def __init__(self, tensors):
-        self._tensors = dict(tensors)
+    spec: Spec
+    batch: int
+    tokens: int
+    row: int
+    pad: int
+
+    def read(self, place: tuple[int, str], crossed: torch.Tensor) -> torch.Tensor:
+        """The seam [token, *dims] of what crossed its boundary."""
+        layer, name = place
+        seam = self.spec.seams[self.spec.kind(layer)][name]
+        return seam.read(crossed, self.spec, self.batch, self.tokens)[self.row, self.pad :]
+
+
+class Seams(Mapping):
+    """The seams of a run: `run.seams[layer, name]` is a tensor [token, *dims].
+
+    Args:
+        tensors: `{(layer, name): tensor}` of seams; with a `row`, of what crossed their boundaries: a seam is read from
+            that when somebody looks at it, and most seams of a trace nobody looks at.
+    """
+
+    def __init__(self, tensors: Mapping[tuple[int, str], torch.Tensor], row: Row | None = None):
+        self._tensors = dict(tensors) if row is None else dict.fromkeys(tensors)
+        self._crossed, self._row = {} if row is None else dict(tensors), row
 
     def __getitem__(self, key):
         if key not in self._tensors:
@@ -39,10 +62,11 @@ class Seams(Mapping):
                 expected=f"layer {layer}: {', '.join(kept)}" if kept else f"layers {sorted({at for at, _ in self})}",
                 hint="trace again with this layer in `layers` and this seam in `seams` (None keeps all)",
             )
-        value = self._tensors[key]
-        if not isinstance(value, torch.Tensor):
-            value = self._tensors[key] = value()
-        return value
+        crossed = self._crossed.get(key)
+        if crossed is not None:  # in this order, since two threads may look at once
+            self._tensors[key] = self._row.read(key, crossed)
+            self._crossed.pop(key, None)
+        return self._tensors[key]
 
     def __contains__(self, key):
         return key in self._tensors

@@ -12,7 +12,7 @@ import torch
 from transformers.cache_utils import Cache
 
 from labkit.errors import BackendError, InputError, LayerError
-from labkit.families import DELTANET, FAMILIES
+from labkit.families import DELTANET
 from labkit.notation import whole_numbers
 from labkit.spec import Spec
 from labkit.watched import Watched
@@ -149,13 +149,7 @@ def parameters_of(watched: Watched, spec: Spec, layers: Iterable[int]) -> dict[t
 
     Weights of one name are copied by one operation, however many layers there are.
     """
-    paths, alike, copied = FAMILIES[spec.family].parameters, {}, {}
-    for layer in layers:
-        for name, path in paths[spec.kind(layer)].items():
-            weight = watched.weight(layer, path)
-            places, weights = alike.setdefault((name, weight.dtype, weight.device), ([], []))
-            places.append((layer, name))
-            weights.append(weight.detach())
-    for places, weights in alike.values():
-        copied.update(zip(places, torch.stack(weights).unbind(), strict=True))
+    copied = {}
+    for places, weights in watched.alike(spec, layers):
+        copied.update(zip(places, torch.stack(weights).detach().unbind(), strict=True))
     return copied

@@ -10,6 +10,7 @@ WATCHED, PRINT, BOOK, SCOPES, RECORD = (
     "labkit/trace/record.py",
 )
 IDENTITY, OPEN = "tests/test_identity.py::test_", "tests/test_scopes.py::test_"
+OWN = OPEN + "a_recording_is_of_its_own_passes_alone"
 EDITS = IDENTITY + "a_beginning_read_under_other_edits_is_not_continued"
 ATTACKED = "tests/test_attacks.py::test_an_attack_ends_in_a_clear_error_or_a_right_result"
 
@@ -22,8 +23,8 @@ MUTANTS = [
     ),
     Mutant(
         WATCHED,
-        " or weight._version != version:",
-        ":",
+        "[each._version for each in weights] != versions or ",
+        "",
         IDENTITY + "weights_are_hashed_when_they_change_alone",
     ),
     Mutant(
@@ -83,9 +84,24 @@ MUTANTS = [
     ),
     Mutant(
         RECORD,
-        "return [writes(piece) for piece in self.pieces] != self.versions",
+        "return sum(map(writes, pieces)) != sum([keep.version for keep in self.keeps])",
         "return False",
         OPEN + "a_tensor_written_into_after_it_was_recorded_is_an_error",
+    ),
+    Mutant(
+        RECORD, "        if recorder.over:\n", "        if False:\n", OPEN + "a_recording_is_of_its_own_passes_alone"
+    ),
+    Mutant(
+        RECORD,
+        "        elif recorder.acts:",
+        "        else:",
+        OPEN + "a_recording_is_of_its_own_passes_alone",
+    ),
+    Mutant(
+        RECORD,
+        "        recorder = self.owner\n        if recorder.inside == get_ident():",
+        "        recorder = self.owner\n        if recorder.inside:",
+        OPEN + "a_recording_is_of_its_own_passes_alone",
     ),
     Mutant(
         "labkit/edit/hooks.py",

@@ -31,11 +31,11 @@ RECORD, HOST, BISECTION = "labkit/trace/record.py", "labkit/trace/host.py", "lab
 MUTANTS = [
     Mutant(
         "labkit/watched.py",
-        "self._blocks, hashed = dict(self.model.named_modules()), {},",
-        "hashed = dict(self.model.named_modules()),",
+        "self.modules, self._bounds = dict(self.model.named_modules()), (None, [])",
+        "self.modules = dict(self.model.named_modules())",
         ANEW,
     ),
-    Mutant("labkit/watched.py", "return parameters[name]\n", "return self.stack.layers[0].get_parameter(path)\n", ANEW),
+    Mutant("labkit/watched.py", "self._made, self._alike = None, (None, [])", "self._made = None", ANEW),
     Mutant(
         RECORD,
         "            self.host.wait()",

@@ -44,13 +44,13 @@ def trace_few(bench):
     return numbers | {"plain_ms": milliseconds(times["plain"])}, {"tokens": len(ids)}
 
 
-@check(seconds=15, room=1, goals=(Goal("ratio", 1.15),), card=False, dtype="float32")
+@check(seconds=30, room=1, goals=(Goal("ratio", 1.15),), card=False, dtype="float32")
 def trace_deep(bench):
     """A trace of all seams of 64 layers of width 32 at 64 tokens / the plain pass: what hooks cost alone."""
     sizes = DEEP | ({"num_hidden_layers": 8} if bench.dry else {})
     lab = tiny.make_lab(tiny.model(**sizes).to(bench.device), "deep")
     ids = tiny.ids(64)
-    times = bench.rivals(31, traced=lambda: lab.trace(ids), plain=lambda: bench.forward(lab, ids))
+    times = bench.rivals(101, traced=lambda: lab.trace(ids), plain=lambda: bench.forward(lab, ids))
     numbers = {f"{name}_ms": milliseconds(taken) for name, taken in times.items()}
     sizes = {"tokens": len(ids), "layers": lab.spec.layers, "hidden": lab.spec.hidden}
     return {"ratio": bench.ratio(times["traced"], times["plain"])} | numbers, sizes
