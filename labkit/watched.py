@@ -147,7 +147,8 @@ class Watched:
 
     def boundaries(self, spec: Spec, wanted: Mapping[int, Sequence[str]]) -> list[tuple[tuple[int, str], Seam, dict]]:
         """((layer, name), seam, hooks on its side of its module) of the seams `{layer: names}`, found once."""
-        key = [(layer, *names) for layer, names in wanted.items()]
+        key = [seam for seams in spec.seams.values() for seam in seams.values()]
+        key += [(layer, *names) for layer, names in wanted.items()]
         if self._bounds[0] != key:
             found = [((layer, name), spec.seams[spec.kind(layer)][name]) for layer in wanted for name in wanted[layer]]
             inner = [self.stack.layers[layer].get_submodule(seam.path) for (layer, _), seam in found]
