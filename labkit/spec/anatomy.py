@@ -152,6 +152,8 @@ class Spec(Table):
             "key": self.dk,
             "value": self.dv,
             "head_dim": self.head_dim,
+            "expert": self.experts,
+            "choice": self.active_experts,
         }
 
     @property
