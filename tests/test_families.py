@@ -54,7 +54,8 @@ def test_no_family_is_named_elsewhere():
     naming = {
         str(path.relative_to(PACKAGE).as_posix())
         for path in PACKAGE.rglob("*.py")
-        if path.parent.name != "families" and any(re.search("qwen3_?(5|next)", text, re.I) for text in code_strings(path))
+        if path.parent.name != "families"
+        and any(re.search("qwen3_?(5|next)", text, re.I) for text in code_strings(path))
     }
     assert naming == set(NAMED)
 

@@ -125,11 +125,13 @@ def layers_of(
         InputError: no such layer, or none. LayerError: one of the other kind; names the call that fits.
     """
     fitting = spec.layers_of(kind)
+    if kind == "experts" and not fitting:
+        raise LayerError(f"{name}: the MLPs of this model have no experts", got=spec.name, expected="a model with them")
     chosen = list(fitting) if layers is None else whole_numbers(layers, "layers")
     if not chosen:
         raise InputError(f"{name}: no layer chosen", expected=f"an int or several, of {list(fitting)}")
     for layer in chosen:
-        if spec.kind(layer) != kind:
+        if spec.kind(layer) != kind and layer not in fitting:
             raise LayerError(
                 f"{name}: layer {layer} is a {TITLES[spec.kind(layer)]} layer",
                 expected=f"a {TITLES[kind]} layer: {', '.join(map(str, fitting))}",
