@@ -92,7 +92,9 @@ def test_load_is_counted_by_hand(lab, run):
         assert abs(at.weight - weight / len(rows)).max() < 1e-6
         assert float(at.share.sum()) == pytest.approx(1) == pytest.approx(float(at.weight.sum()))
         assert int(at.tokens) == len(rows)
-        beyond = (count / (7 * len(rows)) < float(at.low) - 1e-9) | (count / (7 * len(rows)) > float(at.high) + 1e-9)
+        low, high = (round(float(at[name]) * 7 * len(rows)) for name in ("low", "high"))
+        assert 0 < low < 7 * len(rows) / 13 < high
+        beyond = (count < low) | (count > high)
         assert float(at.outside) == pytest.approx(beyond.mean())
         assert 1 < float(at.spread) <= 13
     assert float(whole.even) == pytest.approx(1 / 13)

@@ -87,25 +87,21 @@ def load(
     for tokens in groups.values():
         count, choices = len(tokens), routed.chosen[tokens].flatten()
         times = choices.bincount(minlength=experts)
-        weights = choices.bincount(routed.weights[tokens].flatten(), minlength=experts) / count
+        weights = choices.bincount(routed.weights[tokens].double().flatten(), minlength=experts) / count
         low, high = (int(binom.ppf(q, count, k / experts)) for q in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
         beyond = float(((times < low) | (times > high)).float().mean())
         share = times / (count * k)
         spread = float(torch.special.entr(share).sum().exp())
-        found = (share, weights, low / (count * k), high / (count * k), beyond, spread, count)
+        found = (share, weights.float(), low / (count * k), high / (count * k), beyond, spread, count)
         for name, value in zip(columns, found, strict=True):
             columns[name].append(value)
     first = () if segments is None else ("segment",)
-    quantities = dict.fromkeys(("share", "low", "high"), LOAD) | {
-        "weight": WEIGHT,
-        "outside": OUTSIDE,
-        "spread": SPREAD,
-    }
+    quantities = {"weight": WEIGHT, "outside": OUTSIDE, "spread": SPREAD, "tokens": None}
     variables = {"even": ((), torch.tensor(1 / experts), LOAD)}
     for name, values in columns.items():
         dims = ("expert",) if isinstance(values[0], torch.Tensor) else ()
         whole = torch.stack(values) if dims else torch.tensor(values)
-        variables[name] = ((*first, *dims), whole if first else whole[0], quantities.get(name))
+        variables[name] = ((*first, *dims), whole if first else whole[0], quantities.get(name, LOAD))
     coords = {"expert": range(experts)} | ({"segment": list(groups)} if first else {})
     return label(variables, coords=coords, attrs=routed.parity)
 
