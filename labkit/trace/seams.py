@@ -125,9 +125,11 @@ def layers_of(
         InputError: no such layer, or none. LayerError: one of the other kind; names the call that fits.
     """
     fitting = spec.layers_of(kind)
-    if kind == "experts" and not fitting:
-        raise LayerError(f"{name}: the MLPs of this model have no experts", got=spec.name, expected="a model with them")
     chosen = list(fitting) if layers is None else whole_numbers(layers, "layers")
+    if kind == "experts" and not fitting:
+        hint = instead and instead.format(layer=next(iter(chosen), 0))
+        what = f"{name}: the MLPs of this model have no experts"
+        raise LayerError(what, got=spec.name, expected="a model with them", hint=hint)
     if not chosen:
         raise InputError(f"{name}: no layer chosen", expected=f"an int or several, of {list(fitting)}")
     for layer in chosen:
