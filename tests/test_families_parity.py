@@ -3,6 +3,7 @@
 import json
 
 import checkpoints
+import measure
 import numpy as np
 import pytest
 import tiny
@@ -199,6 +200,15 @@ def test_a_folder_of_every_family_loads(own, shards, apart, tmp_path):
     for name, weight in own.model.named_parameters():
         assert torch.equal(lab.model.get_parameter(name), weight), name
     assert torch.equal(lab.trace(IDS, logits="all").logits, own.trace(IDS, logits="all").logits)
+
+
+@pytest.mark.parametrize("options", [{}, {"chunk": 128}, {"seams": ["z"], "layers": [0, 3]}, {"grad": True}], ids=str)
+def test_a_trace_of_every_family_takes_what_its_plan_says(own, options):
+    tokens = 400
+    own.trace(tiny.ids(3))
+    planned = own.plan(tokens=tokens, **options)
+    counted, *_ = measure.peak(lambda: own.trace(tiny.ids(tokens), **options))
+    assert 0.8 < counted / planned.peak < 1.15, f"planned {planned.peak:,}, counted {counted:,}"
 
 
 # ----------------------------------------------------------------------------------------- Qwen3-Next by key head
