@@ -1,5 +1,7 @@
 """Routers: what was chosen is what the model chose, load is counted by hand, and edits of a router reach the model."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tiny
@@ -8,6 +10,7 @@ import torch
 import labkit as lk
 from labkit import edit, experts, plan
 from labkit.errors import InputError, LayerError, ParityError
+from labkit.trace import Seams
 
 IDS = tiny.ids(53)
 
@@ -170,6 +173,26 @@ def test_weights_are_edited_after_the_logits_that_decide_them(lab, run):
     assert torch.equal(runs[0].seams[3, "chosen"], only.seams[3, "chosen"])
     with pytest.raises(ParityError, match="experts.chosen: layer 3"):
         experts.chosen(runs[0], layer=3)
+
+
+def test_an_edit_of_the_router_leaves_weights_of_other_tokens_as_another_edit_set_them(lab, run):
+    halved = edit.scale("routed", layer=3, factor=0.5, tokens=[9])
+    with lab.edit(halved), lab.edit(edit.add("router", layer=3, heads=[2], vector=-1e4, tokens=[30])):
+        both = lab.trace(IDS)
+    torch.testing.assert_close(both.seams[3, "routed"][9], run.seams[3, "routed"][9] / 2)
+    assert not (both.seams[3, "chosen"][30] == 2).any()
+
+
+def test_choices_that_are_not_the_largest_are_refused(run):
+    """Weights that fit the experts are not enough."""
+    wrong = {name: run.seams[2, name].clone() for name in ("router", "routed", "chosen")}
+    p = wrong["router"].softmax(-1)
+    wrong["chosen"][17] = p[17].topk(7, largest=False).indices
+    taken = p[17, wrong["chosen"][17]]
+    wrong["routed"][17] = taken / taken.sum()
+    changed = dataclasses.replace(run, seams=Seams({(2, name): seam for name, seam in wrong.items()}), parity={})
+    with pytest.raises(ParityError, match="experts.load choice: layer 2"):
+        experts.load(changed, layer=2)
 
 
 def test_numbers_of_experts_are_no_numbers_to_change(lab):

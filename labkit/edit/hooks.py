@@ -137,8 +137,10 @@ class Interventions:
             if new is None or not isinstance(output, tuple):
                 return new
             parts[seam.entry] = new
-            if seam.follow is not None:
-                parts[seam.entry + 1 :] = seam.follow(new, self.spec)
+            if seam.follow is not None:  # at its own tokens: another edit may have changed the rest
+                rows = self._rows(item).flatten().to(new.device)
+                for entry, made in enumerate(seam.follow(new, self.spec), seam.entry + 1):
+                    parts[entry] = torch.where(rows.view(-1, *[1] * (made.ndim - 1)), made, parts[entry])
             return tuple(parts)
 
         return Place(module, "after", after)

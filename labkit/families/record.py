@@ -27,7 +27,8 @@ class Seam:
         size: field of `Spec` that counts the channels of a seam without heads.
         whole: None, or spec -> numbers per token of the module's tensor, where `channels` chooses some of them.
         entry: which entry of a tuple that the module returns.
-        follow: None, or (changed entry, spec) -> the entries after it, which an edit of this one decides.
+        follow: None, or (changed entry [batch·token, ...], spec) -> the entries after it, which an edit of this one
+            decides at its tokens.
         indexes: None, or the axis whose entries the seam names by whole numbers; such a seam cannot be edited.
     """
 
