@@ -50,8 +50,8 @@ class Seam:
 
     def shape(self, spec) -> tuple[int, ...]:
         """Lengths of its axes after `token`."""
-        sizes = spec.axis_sizes | {"channel": getattr(spec, self.size)}
-        return tuple(sizes[axis] for axis in self.dims)
+        sizes = spec.axis_sizes
+        return tuple(getattr(spec, self.size) if axis == "channel" else sizes[axis] for axis in self.dims)
 
     def width(self, spec) -> int:
         """Numbers per token that the module's tensor holds; a part keeps the whole tensor alive."""
