@@ -39,8 +39,8 @@ def implied(request: Request) -> Cost:
 
 
 def survival(request: Request) -> Cost:
-    """`deltanet.survival`: three numbers per head and source, up to the token."""
-    return _walked_back(request, 12 * request.heads * _upto(request))
+    """`deltanet.survival`: four numbers per head and source, up to the token."""
+    return _walked_back(request, 16 * request.heads * _upto(request))
 
 
 def half_life(request: Request) -> Cost:
@@ -60,13 +60,13 @@ def written_by(request: Request) -> Cost:
 
 
 def forgetting(request: Request) -> Cost:
-    """`deltanet.forgetting`: five numbers per head and token; a walk to the source, then two side by side."""
+    """`deltanet.forgetting`: six numbers per head and token; a walk to the source, then two side by side."""
     spec = request.spec
     after = request.tokens - select(request.options.get("source", 0), request.tokens, "source")[0]
     beside = 4 * 2 * min(after, TILE) * spec.value_heads * (CHUNK + 3)
     before = _walk(request, 0, request.tokens - after + 1, outputs=False)
     scratch = _inputs(request) + max(before, _walk(request, 2, after) + beside)
-    return Cost(20 * request.heads * after, scratch, 2 * _rule(request))
+    return Cost(24 * request.heads * after, scratch, 2 * _rule(request))
 
 
 def recall(request: Request) -> Cost:

@@ -14,7 +14,7 @@ import torch
 
 from labkit.deltanet import costs
 from labkit.deltanet.equation import implied
-from labkit.deltanet.recompute import SEAMS, Walk, decay_and_write, walk
+from labkit.deltanet.recompute import SEAMS, Walk, decay_and_write, quantity, walk
 from labkit.deltanet.singular import ranks
 from labkit.errors import InputError
 from labkit.notation import label, whole_numbers
@@ -37,7 +37,8 @@ class DeltaNetProbe(Probe):
 
     def needs(self, spec: Spec) -> dict:
         self.layers = of_kind(self.asked, spec, "deltanet", "stream.capture keeps seams of attention layers")
-        return dict.fromkeys(self.layers, SEAMS)
+        self.write = quantity(spec, "write")
+        return dict.fromkeys(self.layers, spec.having("deltanet", SEAMS))
 
     def cost(self, spec: Spec, *, tokens: int, chunk: int, width: int) -> ProbeCost:
         return ProbeCost(costs.watched(spec, 1, chunk, 0))
@@ -74,7 +75,8 @@ class BlockProbe(DeltaNetProbe):
         self.names, self.how = tuple(names), how
 
     def needs(self, spec: Spec) -> dict[int, Sequence[str]]:
-        return dict.fromkeys(super().needs(spec), SEAMS if self._walked() else ("a", "b"))
+        needed = super().needs(spec)
+        return needed if self._walked() else dict.fromkeys(needed, ("a", "b"))
 
     def outputs(self, spec: Spec) -> dict[str, dict[str, int | None]]:
         return {name: {"layer": None, "head": spec.value_heads, "block": None} for name in self.names}
@@ -107,7 +109,8 @@ class BlockProbe(DeltaNetProbe):
 
     def result(self, model: str) -> "xarray.Dataset":  # noqa: F821
         first = self.column("first")
-        values = {name: (("block",), self.column(name), name) for name in self.names}
+        what = {name: name for name in self.names} | {"write": self.write}
+        values = {name: (("block",), self.column(name), what[name]) for name in self.names}
         coords = {"block": range(len(first)), "block_start": ("block", first)}
         return self.labelled(values, coords, model, block=self.block, reduced=f"{self.how} over {self.block} tokens")
 

@@ -1,7 +1,8 @@
 """The rule's inputs out of a run's seams, and the one walk over the tokens, proven by the model's own reads.
 
-The seams `qkv`, `a` and `b` give the inputs (`inputs`); the walk gives reads, states, net writes and the terms of every
-update (`walk`), and compares the reads with the model's own, which cross the seam `read`. An update has three terms,
+The seams `qkv` (or `q`, `k` and `v`), `a` and `b` give the inputs (`inputs`); the walk gives reads, states, net writes
+and the terms of every update (`walk`), and compares the reads with the model's own, which cross the seam `read`. An
+update has three terms,
 
     S_t - S_{t-1} = -(1-α_t) S_{t-1}  -  α_t β_t k_t (k_tᵀ S_{t-1})  +  β_t k_t v_tᵀ
                      decay               erase                          write
@@ -21,10 +22,13 @@ import torch.nn.functional as F
 
 from labkit.deltanet.equation import Chunks, grouped, tiled, unit
 from labkit.errors import InputError
-from labkit.notation import is_index, select
+from labkit.notation import QUANTITIES, Quantity, is_index, select
+from labkit.spec import Spec
 from labkit.trace import Run
 
-SEAMS = ("qkv", "a", "b", "read")
+MIXED = ("qkv", "q", "k", "v")  # what enters the convolution: one seam, or three
+SEAMS = (*MIXED, "a", "b", "read")  # as far as a model has them
+REFLECTING = "arXiv 2411.12537"
 TERMS = (
     "keep",
     "write",
@@ -63,11 +67,12 @@ class Inputs:
 def inputs(run: Run, layer: int) -> Inputs:
     """Queries, keys, values, log decay and write strength of every token, after convolution and normalisation.
 
-    Source: `Qwen3_5GatedDeltaNet.forward`. The convolution and SiLU run in the model's dtype, as there; the rest is
-    float32.
+    Source: `Qwen3_5GatedDeltaNet.forward`, `OlmoHybridGatedDeltaNet.forward`. The convolution and SiLU run in the
+    model's dtype, as there; the rest is float32.
     """
     spec = run.spec
-    qkv = run.seams[layer, "qkv"]
+    parts = [run.seams[layer, name].flatten(1) for name in spec.having("deltanet", MIXED)]
+    qkv = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
     taps = run.parameters[layer, "conv1d.weight"].to(qkv.device)
     before = run.start.conv.get(layer)
     history = qkv.new_zeros(spec.conv - 1, qkv.shape[1]) if before is None else before[:, 1 - spec.conv :].T.to(qkv)
@@ -89,10 +94,16 @@ def inputs(run: Run, layer: int) -> Inputs:
 
 
 def decay_and_write(run: Run, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(log α, β), each [token, head], float32; from the seams a and b alone."""
+    """(log α, β), each [token, head], float32; from the seams a and b alone. β = most_write · σ(b)."""
     a, b = run.seams[layer, "a"], run.seams[layer, "b"]
     rate, bias = (run.parameters[layer, name].to(a.device) for name in ("A_log", "dt_bias"))
-    return (-rate.float().exp() * F.softplus(a.float() + bias)).float(), b.sigmoid().float()
+    return (-rate.float().exp() * F.softplus(a.float() + bias)).float(), b.sigmoid().float() * run.spec.most_write
+
+
+def quantity(spec: Spec, name: str) -> Quantity:
+    """The quantity of a write strength, or of what single tokens erase: no fraction where β may be 2."""
+    known = QUANTITIES[name]
+    return known if spec.most_write == 1 else dataclasses.replace(known, units="1", scale="positive", source=REFLECTING)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 
 from labkit.deltanet import costs
 from labkit.deltanet.equation import delta_rule, grouped, left_of_keys, tiled
-from labkit.deltanet.recompute import SEAMS, Inputs, inputs, one_token
+from labkit.deltanet.recompute import SEAMS, Inputs, inputs, one_token, quantity
 from labkit.errors import InputError
 from labkit.notation import label, select
 from labkit.reading import axis, reading
@@ -60,7 +60,9 @@ def survival(
 
     Returns:
         Dataset over (head, source), sources up to the token: `survival` ‖Φ_tj k_j‖/‖k_j‖ and `decay_only` Πα, which
-        it never exceeds; `write` β_j, since a key that was hardly written survives all the same.
+        it never exceeds; `returned` k_jᵀΦ_tj k_j/‖k_j‖², at most the survival: what the key itself still calls up of
+        its value, below 0 where the memory answers with the opposite sign, as after a write with β above 1 along it
+        (arXiv 2411.12537); `write` β_j, since a key that was hardly written survives all the same.
 
     Raises:
         LayerError, SeamError, ParityError, InputError.
@@ -71,14 +73,19 @@ def survival(
 def _survival(run, layer, token, heads, name):
     heads = select(heads, run.spec.value_heads, "head")
     t = one_token(run, token, f"{name}(run, layer={layer})")
-    x, norms = inputs(run, layer).upto(t + 1), []
-    _, parity = walk_back(run, layer, name, x, lambda span, left: norms.append(left.norm(dim=-1)))
-    share = torch.cat(norms[::-1]) / grouped(x.k.norm(dim=-1), x.v.shape[1])
+    x, tiles = inputs(run, layer).upto(t + 1), []
+    key = grouped(x.k, x.v.shape[1])
+    see = lambda span, left: tiles.append((left.norm(dim=-1), (left * key[span]).sum(-1)))  # noqa: E731
+    _, parity = walk_back(run, layer, name, x, see)
+    left, own = (torch.cat(parts[::-1]) for parts in zip(*tiles, strict=True))
+    size = key.norm(dim=-1)
+    share, returned = left / size, own / size.square()
     total = x.g.double().cumsum(0)
     values = {
         "survival": (("head", "source"), share[:, heads].T, "survival"),
+        "returned": (("head", "source"), returned[:, heads].T, "returned"),
         "decay_only": (("head", "source"), (total[-1] - total).exp().to(x.g)[:, heads].T, "decay_only"),
-        "write": (("head", "source"), x.beta[:, heads].T, "write"),
+        "write": (("head", "source"), x.beta[:, heads].T, quantity(run.spec, "write")),
     }
     coords = {"head": heads, **axis(run, "source", range(t + 1)), "token": run.positions[t]}
     return label(values, coords=coords, attrs=parity)
@@ -149,10 +156,11 @@ def forgetting(
         heads: value heads; None for all.
 
     Returns:
-        Dataset over (head, token) from `source` on: `survival` and `decay_only`; `removed`, the share of the key that
-        each token erased (for the source itself 0); `signal`, the norm of its own value in S_tᵀk_j; `recall`, the
-        cosine of S_tᵀk_j and v_j. The value of a token is that after the short convolution: it holds up to
-        `spec.conv` tokens that end with the source. Parity is that of the model's last read.
+        Dataset over (head, token) from `source` on: `survival`, `returned` and `decay_only`, as in `survival`;
+        `removed`, the share of the key that each token erased (for the source itself 0; up to 2 where β is); `signal`,
+        the norm of its own value in S_tᵀk_j; `recall`, the cosine of S_tᵀk_j and v_j. The value of a token is that
+        after the short convolution: it holds up to `spec.conv` tokens that end with the source. Parity is that of the
+        model's last read.
 
     Raises:
         LayerError, SeamError, ParityError, InputError.
@@ -183,12 +191,14 @@ def forgetting(
     total = x.g.double().cumsum(0)[j:]
     values = {
         "survival": left / size[heads],
+        "returned": own / (strength * size.square())[heads],
         "decay_only": (total - total[:1]).exp().to(x.g)[:, heads],
         "removed": removed / size[heads],
         "signal": own.abs() * value[heads].norm(dim=-1),
         "recall": torch.cosine_similarity(said, value[None, heads], dim=-1),
     }
     variables = {name: (("head", "token"), column.T, name) for name, column in values.items()}
+    variables["removed"] = (*variables["removed"][:2], quantity(run.spec, "removed"))
     coords = {"head": heads, **axis(run, "token", range(j, len(run))), "source": run.positions[j]}
     return label(variables, coords=coords, attrs=parity)
 

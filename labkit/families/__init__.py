@@ -6,11 +6,12 @@ read it; none of them knows a family by name. A new family is a new file here an
 """
 
 from labkit.errors import InputError
+from labkit.families.olmo_hybrid import OLMO_HYBRID
 from labkit.families.qwen3_5 import QWEN3_5
 from labkit.families.qwen3_5_moe import QWEN3_5_MOE
 from labkit.families.record import ATTENTION, COMMON, DELTANET, Family, Part, Seam
 
-FAMILIES = {family.name: family for family in (QWEN3_5, QWEN3_5_MOE)}
+FAMILIES = {family.name: family for family in (QWEN3_5, QWEN3_5_MOE, OLMO_HYBRID)}
 
 __all__ = [
     "ATTENTION",
@@ -50,12 +51,14 @@ def of_model(model) -> Family:
         InputError: another class; names the ones that fit.
     """
     for family in FAMILIES.values():
-        if isinstance(model, (family.model_class(), family.model_class(images=True))):
+        if isinstance(model, family.classes):
             return family
     adapted = callable(getattr(model, "get_base_model", None))  # an adapter of peft around a model
     raise InputError(
         "not a model of a family that labkit knows",
         got=f"{type(model).__module__}.{type(model).__qualname__}",
-        expected=", ".join(name for family in FAMILIES.values() for name in (family.causal, family.conditional)),
+        expected=", ".join(
+            name for family in FAMILIES.values() for name in (family.causal, family.conditional) if name
+        ),
         hint="labkit.wrap(model.get_base_model())" if adapted else 'labkit.load("path/or/hub id") builds one',
     )

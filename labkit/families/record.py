@@ -84,15 +84,21 @@ class Family:
 
     Attributes:
         name: key in `FAMILIES`, kept in every `Spec`. title: for people.
-        model_types: of the image-text and of the text configuration.
-        causal, conditional: names of transformers' text and image-text classes.
+        model_types: of the image-text configuration, where there is one, and of the text's.
+        causal, conditional: names of transformers' text and image-text classes; None without the latter.
         modeling: module that holds the classes and, as globals, the kernels.
         kernels: `{operation: name of the global}`.
         kinds: `{transformers' layer type: "deltanet" or "attention"}`.
         seams: `{kind: {name: Seam}}`. parameters: `{kind: {name: path}}` of small weights that readings need.
         projections: `{kind: path}` of the linear layer from heads to the residual stream.
+        branch_norms: `{kind: path}` of the norm that a mixer's branch passes before it is added, where there is one.
         sizes: `{field of Spec: field of the text configuration}`.
+        derived: text configuration -> fields of `Spec` that are not among its fields, such as the largest write.
         mlp: spec -> `Part`s of the MLP of one layer.
+        attention: spec -> parameters of an attention mixer, and how many of them quantisation leaves as they are; None
+            is gated attention with norms of single heads.
+        rotated: share of a head's channels that is rotated where the configuration names none.
+        unrotated: whether a rope_theta of null means that nothing is rotated.
         unquantized: names of modules that quantisation leaves as they are.
         fused: `{name of a tensor of a layer: names of its pieces}`, `{}` standing for the expert, where checkpoints may
             store experts apart: row after row of each piece in this order, expert after expert.
@@ -103,9 +109,9 @@ class Family:
 
     name: str
     title: str
-    model_types: tuple[str, str]
+    model_types: tuple[str, ...]
     causal: str
-    conditional: str
+    conditional: str | None
     modeling: str
     kernels: Mapping[str, str]
     kinds: Mapping[str, str]
@@ -120,6 +126,20 @@ class Family:
     skipped: tuple[str, ...] = ("mtp.", "model.visual.", "visual.")
     carried: tuple[str, ...] = ("rope_deltas",)
     gguf: str | None = None
+    branch_norms: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    derived: Callable[[Mapping], dict] = lambda text: {}
+    attention: Callable[..., tuple[int, int]] | None = None
+    rotated: float = 0.25
+    unrotated: bool = False
+
+    @property
+    def classes(self) -> tuple[type, ...]:
+        """transformers' classes of its models."""
+        return tuple(getattr(self.module(), name) for name in (self.causal, self.conditional) if name)
+
+    def image_text(self, model_type: str) -> bool:
+        """Whether a configuration of this type has the text's inside."""
+        return self.conditional is not None and model_type == self.model_types[0]
 
     def module(self) -> ModuleType:
         """The module with the classes and the kernels, imported."""

@@ -48,11 +48,13 @@ class Spec(Table):
         dk, dv: channels of a DeltaNet key and value. conv: taps of the short convolution.
         query_heads, kv_heads, head_dim: of an attention layer; query head h reads kv head
             h // (query_heads / kv_heads).
-        rotary_dim: leading channels of a query or key that are rotated. rope_theta: base of the frequencies.
+        rotary_dim: leading channels of a query or key that are rotated. rope_theta: base of the frequencies; both are 0
+            where nothing is.
         window: positions the model was trained for (`max_position_embeddings`).
         eps: of the RMS norms. mtp_layers: layers of the multi-token-prediction head, which is not loaded.
         vision: sizes of the image tower as in its configuration, or None.
         dtype: as the configuration states it, or None.
+        most_write: the largest write strength β, 1 or 2; above 1 a write reflects the state along its key.
         experts, active_experts: of an MLP with experts, in all and for one token, each of width `intermediate`;
             0 without. shared_intermediate: width of the expert that every token uses.
 
@@ -86,6 +88,7 @@ class Spec(Table):
     experts: int = 0
     active_experts: int = 0
     shared_intermediate: int = 0
+    most_write: int = 1
 
     def __post_init__(self):
         object.__setattr__(self, "kinds", tuple(self.kinds))
@@ -106,10 +109,14 @@ class Spec(Table):
             if getattr(self, many) % getattr(self, few):
                 got = f"{many} {getattr(self, many)}, {few} {getattr(self, few)}"
                 raise InputError(f"{many} do not divide evenly over {few}", got=got, expected="a whole multiple")
-        if self.rotary_dim % 2 or not 0 < self.rotary_dim <= self.head_dim:
+        if self.most_write not in (1, 2):
+            raise InputError("not a largest write strength", got=self.most_write, expected="1 or 2")
+        if self.rotary_dim == self.rope_theta == 0:
+            pass
+        elif self.rotary_dim % 2 or not 0 < self.rotary_dim <= self.head_dim:
             expected = f"an even number from 2 to head_dim {self.head_dim}"
             raise InputError("the rotary part does not fit the head", got=self.rotary_dim, expected=expected)
-        if not 1 < self.rope_theta < 1e30:
+        elif not 1 < self.rope_theta < 1e30:
             raise InputError("rope_theta is not a base of frequencies", got=self.rope_theta, expected="above 1")
         if not 0 < self.eps < 1:
             raise InputError("eps is not the epsilon of a norm", got=self.eps, expected="above 0, below 1")
@@ -135,6 +142,10 @@ class Spec(Table):
     def seams(self) -> Mapping[str, Mapping[str, Seam]]:
         """`{kind: {name: labkit.families.Seam}}` of this model's layers."""
         return FAMILIES[self.family].seams
+
+    def having(self, kind: str, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of some seams that the layers of a kind have."""
+        return tuple(name for name in names if name in self.seams[kind])
 
     @functools.cached_property
     def widths(self) -> dict[str, dict[str, int]]:
@@ -217,15 +228,19 @@ class Spec(Table):
         deltas, attentions = len(self.deltanet_layers), len(self.attention_layers)
         tie = "tied to lm_head" if self.tied else "lm_head apart"
         delta = f"{self.key_heads} query/key heads of {self.dk} · {self.value_heads} value heads of {self.dv}"
+        delta += " · writes up to 2" if self.most_write > 1 else ""
         delta += f" · state {self.value_heads} × {self.dk} × {self.dv} · convolution of {self.conv} taps"
         attend = f"{self.query_heads} query heads over {self.kv_heads} key/value heads of {self.head_dim}"
-        attend += f" · {self.rotary_dim} rotary channels, θ {self.rope_theta:,.0f} · sigmoid output gate"
+        rotary = f"{self.rotary_dim} rotary channels, θ {self.rope_theta:,.0f}" if self.rotary_dim else "no rotary"
+        gated, soft = "gate" in self.seams[ATTENTION], "attention"
+        soft = f"gated {soft}" if gated else soft
+        attend += f" · {rotary} · {'sigmoid' if gated else 'no'} output gate"
         mlp = f"MLP {self.intermediate:,}"
         if self.experts:
             mlp = f"{self.active_experts} of {self.experts} experts of {self.intermediate:,}"
             mlp += f" and a shared one of {self.shared_intermediate:,}"
         rows = (
-            ("layers", f"{self.layers} = {deltas} D (Gated DeltaNet) + {attentions} A (gated attention)"),
+            ("layers", f"{self.layers} = {deltas} D (Gated DeltaNet) + {attentions} A ({soft})"),
             ("strip", Coloured(self.strip(), COLOURS)),
             (
                 "widths",

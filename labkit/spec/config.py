@@ -46,7 +46,7 @@ def read(source, *, name: str | None = None) -> Spec:
     if not isinstance(config, dict):
         raise InputError("not a configuration", got=type(source).__name__, expected="a config, a dict or a path")
     family = of_model_type(config.get("model_type") if isinstance(config.get("model_type"), str) else None)
-    images = config["model_type"] == family.model_types[0]
+    images = family.image_text(config["model_type"])
     text = config.get("text_config") if images else config
     if not isinstance(text, dict):
         got = f"text_config {shown(text)}"
@@ -56,7 +56,9 @@ def read(source, *, name: str | None = None) -> Spec:
         raise InputError("the configuration contradicts itself", got=got, expected=family.model_types[1])
     _require(text, ("num_hidden_layers", *family.sizes.values()))
     _refuse_variants(text)
-    factor, theta, window = _rope(text, config)
+    more = family.derived(text)
+    _require(more, tuple(more))
+    factor, theta, window = _rope(text, config, family)
     vision = config.get("vision_config") if images else None
     if vision is not None:
         if not isinstance(vision, dict):
@@ -67,13 +69,13 @@ def read(source, *, name: str | None = None) -> Spec:
         family=family.name,
         kinds=_kinds(text, family.kinds),
         tied=_tied(config, text),
-        rotary_dim=int(text["head_dim"] * factor),
+        rotary_dim=int((text | more)["head_dim"] * factor),
         rope_theta=float(theta),
         eps=_number(text, "rms_norm_eps", 1e-6),
         mtp_layers=_count(text, "mtp_num_hidden_layers"),
         vision=None if vision is None else {key: vision[key] for key in VISION},
         dtype=_dtype(text) or _dtype(config),
-        **{ours: text[theirs] for ours, theirs in family.sizes.items()} | {"window": window},
+        **{ours: text[theirs] for ours, theirs in family.sizes.items()} | more | {"window": window},
     )
 
 
@@ -185,8 +187,8 @@ def _tied(config, text):
     return stated == {True}
 
 
-def _rope(text, config):
-    """Share of rotated channels, base of the frequencies, and the window that was trained."""
+def _rope(text, config, family):
+    """Share of rotated channels, base of the frequencies (0 where nothing is), and the window that was trained."""
     rope = text.get("rope_parameters")
     if rope is not None and text.get("rope_scaling"):
         hint = "drop rope_scaling; transformers would let it override rope_parameters"
@@ -199,6 +201,8 @@ def _rope(text, config):
     _check_rope(rope)
     rope = {"rope_type": rope.get("type", "default")} | rope
     if rope.get("rope_theta") is None:
+        if family.unrotated and "rope_theta" in (text.get("rope_parameters") or text):
+            return 0.0, 0.0, text["max_position_embeddings"]
         hint = "add rope_theta (published: 10,000,000); transformers would silently use 10,000"
         if config is not text and (config.get("rope_parameters") or config.get("rope_scaling")):
             hint = "rope_parameters stands beside text_config, where nothing reads it: move it into text_config"
@@ -210,7 +214,7 @@ def _rope(text, config):
         )
     window = scaling_of(rope).original or text["max_position_embeddings"]
     share = "partial_rotary_factor"
-    factor = _number(rope if share in rope else text, share, 0.25)
+    factor = 1.0 if family.rotated == 1 else _number(rope if share in rope else text, share, family.rotated)
     if not 0 < factor <= 1:
         raise InputError(f"{share} is not a share", got=factor, expected="above 0, at most 1")
     return factor, _number(rope, "rope_theta", None), window

@@ -55,6 +55,8 @@ def deltanet_parameters(spec: "Spec") -> tuple[int, int]:
 
 def attention_parameters(spec: "Spec") -> tuple[int, int]:
     """Parameters of one attention mixer, and the part of them that quantisation leaves in 16 bits."""
+    if (own := FAMILIES[spec.family].attention) is not None:
+        return own(spec)
     q, kv = spec.query_heads * spec.head_dim, spec.kv_heads * spec.head_dim
     small = 2 * spec.head_dim
     return spec.hidden * (3 * q + 2 * kv) + small, small
