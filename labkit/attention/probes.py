@@ -128,6 +128,7 @@ class SummaryProbe(AttentionProbe):
         variables = {
             name: (("layer", "query_head", "block", *axes), columns[name].movedim(0, 2), quantity)
             for name, (quantity, axes) in BLOCKS.items()
+            if name in columns
         }
         coords = {"layer": list(self.layers), "query_head": range(heads), **bin_axis(bins)}
         coords |= block_axes(first, self.column("taken"))

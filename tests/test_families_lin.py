@@ -1,0 +1,356 @@
+"""Siblings of the gated-delta families: readings, edits and caches agree with transformers' own classes."""
+
+import dataclasses
+import json
+import math
+
+import numpy
+import pytest
+import siblings
+import tiny
+import torch
+
+import labkit as lk
+from labkit import attention, deltanet, edit, families, yarn
+from labkit.deltanet.equation import implied_row
+from labkit.errors import InputError, LayerError, ParityError
+from labkit.families import ATTENTION, DELTANET, FAMILIES
+from labkit.notation import AXES, QUANTITIES
+
+IDS = tiny.ids(70)
+CLOSE = dict(rtol=1e-3, atol=1e-3)
+OF_DELTANET = (
+    deltanet.memory,
+    deltanet.implied_attention,
+    deltanet.implied_row,
+    deltanet.survival,
+    deltanet.half_life,
+    deltanet.spectrum,
+)
+OF_ATTENTION = (attention.pattern, attention.summary, attention.window, attention.similarity)
+
+
+@pytest.fixture(scope="module", params=[1000.0, None], ids=["rotary", "no rotary"])
+def olmo(request):
+    return tiny.make_lab(siblings.olmo(request.param))
+
+
+def agrees(lab, run):
+    """Every reading of every layer of a run, below 1e-5 of the model's own next seam."""
+    d, a = lab.spec.deltanet_layers, lab.spec.attention_layers
+    found = [reading(run, layer=d) for reading in OF_DELTANET] + [reading(run, layer=a) for reading in OF_ATTENTION]
+    found += [deltanet.recall(run, layer=d, source=3), deltanet.forgetting(run, layer=d, source=3)]
+    found += [deltanet.written_by(run, layer=d, segments=["a", "b"] * (len(run) // 2))]
+    found += [attention.contribution(run, lab, layer=a)]
+    found += [attention.bands(run, layer=a), attention.bands_by_distance(run, layer=a)] if lab.spec.rotary_dim else []
+    for data in found:
+        assert 0 < data.attrs["parity"] < 1e-5, data.attrs
+
+
+def test_readings_agree_with_the_model_cold_and_warm(olmo):
+    cache = olmo.cache()
+    olmo.trace(IDS[:40], cache=cache)
+    agrees(olmo, olmo.trace(IDS))
+    agrees(olmo, olmo.trace(IDS[40:], cache=cache))
+
+
+def test_readings_in_bfloat16_stay_within_the_bound():
+    lab = tiny.make_lab(siblings.olmo(dtype=torch.bfloat16))
+    run = lab.trace(IDS)
+    for reading, layers in (
+        (deltanet.memory, lab.spec.deltanet_layers),
+        (attention.pattern, lab.spec.attention_layers),
+    ):
+        assert reading(run, layer=layers).attrs["parity"] < 1e-2
+    assert attention.inputs(run, 2).k.dtype == torch.bfloat16, "angles are float32, keys are not"
+
+
+def test_a_record_says_what_transformers_has(olmo):
+    family, spec, model = FAMILIES["olmo_hybrid"], olmo.spec, olmo.model
+    assert families.of_model(model) is family is families.of_model_type("olmo_hybrid")
+    assert (spec.head_dim, spec.most_write, spec.rotary_dim) == (16, 2, 16 if spec.rope_theta else 0)
+    for ours, theirs in family.sizes.items():
+        assert getattr(spec, ours) == getattr(model.config, theirs)
+    assert set(family.unquantized) <= {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    assert lk.spec.parameters(spec)["text"] == sum(weight.numel() for weight in model.parameters())
+    for kind, module, counted in (
+        (DELTANET, model.model.layers[0].linear_attn, lk.spec.memory.deltanet_parameters),
+        (ATTENTION, model.model.layers[2].self_attn, lk.spec.memory.attention_parameters),
+    ):
+        sizes = {name: weight.numel() for name, weight in module.named_parameters()}
+        small = [n for name, n in sizes.items() if name.split(".")[0] not in LINEAR]
+        assert counted(spec) == (sum(sizes.values()), sum(small)), kind
+
+
+LINEAR = ("q_proj", "k_proj", "v_proj", "g_proj", "o_proj")
+
+
+def test_every_seam_fires_as_its_record_says(olmo):
+    run, spec = olmo.trace(tiny.ids(11)), olmo.spec
+    for layer, kind in enumerate(spec.kinds):
+        for name, seam in spec.seams[kind].items():
+            assert set(seam.dims) <= set(AXES) and seam.quantity in QUANTITIES
+            shape = (spec.hidden,) if seam.dims == ("channel",) else tuple(spec.axis_sizes[axis] for axis in seam.dims)
+            assert tuple(run.seams[layer, name].shape) == (11, *shape), (layer, name)
+        mixed, norm = olmo.projection(layer)(run.seams[layer, "gated"].flatten(1)), olmo.branch_norm(layer)
+        assert (norm is None) == (kind == DELTANET)
+        added = mixed if norm is None else norm(mixed)
+        torch.testing.assert_close(added, run.seams[layer, "mixer_out"], rtol=1e-4, atol=1e-4)
+        stream = run.seams[layer, "resid_pre"] + run.seams[layer, "mixer_out"] + run.seams[layer, "mlp_out"]
+        torch.testing.assert_close(stream, run.seams[layer, "resid_post"], rtol=1e-5, atol=1e-5)
+    assert torch.equal(run.seams[2, "mixer_in"], run.seams[2, "resid_pre"])
+
+
+def test_every_way_to_read_a_prompt_gives_the_same(olmo, tmp_path):
+    model, whole = olmo.model, olmo.trace(IDS, logits="all")
+    with torch.no_grad():
+        assert torch.equal(model(IDS[None]).logits[0], whole.logits)
+    for chunk in (1, 7, 64):
+        torch.testing.assert_close(olmo.trace(IDS, logits="all", chunk=chunk).logits, whole.logits, **CLOSE)
+    asked = dict(attention_mask=torch.ones(1, 30).long(), max_new_tokens=8, do_sample=False)
+    grown = olmo.generate(IDS[:30], max_new_tokens=8, states=[1])
+    assert torch.equal(model.generate(IDS[None, :30], **asked)[0], grown.ids)
+    assert deltanet.memory(grown, layer=1).attrs["parity"] < 1e-5 and (1, "deltanet.memory state") in grown.parity
+    short, long = olmo.trace([IDS[:9], IDS])
+    torch.testing.assert_close(long.logits[0], whole.logits[-1], **CLOSE)
+    torch.testing.assert_close(short.logits[0], whole.logits[8], **CLOSE)
+    assert deltanet.memory(short, layer=0).attrs["parity"] < 1e-5
+    cache = olmo.cache()
+    olmo.trace(IDS[:30], cache=cache)
+    snap = olmo.snapshot(cache)
+    torch.testing.assert_close(olmo.resume(snap, IDS).logits[0], whole.logits[-1], **CLOSE)
+    torch.testing.assert_close(olmo.step(olmo.fork(snap, 2)[1], int(IDS[30])).logits[0], whole.logits[30], **CLOSE)
+    whole.save(tmp_path / "run")
+    back = lk.open_run(tmp_path / "run")
+    assert back.spec == olmo.spec and back.rotary[0].shape == (70, olmo.spec.rotary_dim)
+    assert attention.pattern(back, layer=2).attrs["parity"] < 1e-5
+
+
+def test_streams_and_heads(olmo):
+    probes = [deltanet.norms(block=10), deltanet.gates(block=10), deltanet.rows(tokens=[60]), deltanet.spectra()]
+    probes += [attention.watch(block=10)]
+    probes += [attention.watch_bands(block=10, samples=4)] if olmo.spec.rotary_dim else []
+    data, run = olmo.stream(IDS, probes=probes, chunk=20), olmo.trace(IDS)
+    assert data.attrs["parity"] < 1e-5 and "gate" not in data
+    row = deltanet.implied_row(run, layer=3, token=60).weight.values
+    found = data.weight.sel(layer=3, token=60).values
+    numpy.testing.assert_allclose(found, row[:, :61], atol=1e-5 * abs(row).max())
+    write = deltanet.memory(run, layer=3).write.values
+    numpy.testing.assert_allclose(data.write.sel(layer=3)[:, 0], write[:, :10].mean(1), rtol=1e-4)
+    scores = attention.scores(olmo, length=20, samples=2)
+    assert "gate" not in scores and "sink" in scores and scores.attrs["parity"] < 1e-5
+
+
+@pytest.mark.parametrize(
+    "place", [(1, "q", 2), (1, "v", 7), (0, "z", 8), (3, "gated", 5), (2, "k", 1), (4, "gated", 5)]
+)
+def test_edits_land(olmo, place):
+    layer, name, head = place
+    plain = olmo.trace(IDS[:37], logits="all")
+    with olmo.edit(edit.set(name, layer=layer, value=0.5, heads=head, tokens=[21])):
+        changed = olmo.trace(IDS[:37], logits="all", chunk=16)
+    moved = (changed.seams[layer, name] - plain.seams[layer, name]).abs()
+    assert {21} == set((moved.flatten(1).amax(-1) > 1e-4).nonzero()[:, 0].tolist())
+    assert moved[21].amax(-1).gt(1e-4).nonzero().flatten().tolist() == [head]
+    later = (changed.logits - plain.logits).abs().amax(-1)
+    assert later[:21].max() < 1e-4 and later[21] > 1e-3
+
+
+def test_the_branch_is_normed_before_it_is_added(olmo):
+    plain = olmo.trace(IDS[:9])
+    with olmo.edit(edit.scale("branch", layer=2, factor=3.0)):  # a norm takes no notice
+        scaled = olmo.trace(IDS[:9])
+    torch.testing.assert_close(scaled.logits, plain.logits, rtol=1e-4, atol=1e-4)
+    with olmo.edit(edit.scale("mixer_out", layer=2, factor=3.0)):
+        scaled = olmo.trace(IDS[:9])
+    assert (scaled.logits - plain.logits).abs().max() > 1e-2
+    torch.testing.assert_close(scaled.seams[2, "mixer_out"], 3 * plain.seams[2, "mixer_out"])
+
+
+def test_contributions_of_a_normed_branch_are_those_of_its_parts(olmo):
+    run, row, head, spec = olmo.trace(IDS[:12]), 9, 4, olmo.spec
+    data = attention.contribution(run, olmo, layer=2, heads=[head], rows=[row])
+    norm, projection = olmo.branch_norm(2), olmo.projection(2)
+    rms = (run.seams[2, "branch"][row].square().mean() + norm.variance_epsilon).sqrt()
+    for source in range(row + 1):
+        opened = torch.zeros(spec.query_heads, spec.head_dim)
+        opened[head] = run.seams[2, "v"][source, spec.kv_head(head)] * float(data.weight[0, 0, source])
+        expected = (norm.weight * projection(opened.flatten()) / rms).norm()
+        assert float(data.contribution_norm[0, 0, source]) == pytest.approx(float(expected), rel=1e-4)
+    other = tiny.make_lab(siblings.olmo(olmo.spec.rope_theta or None))
+    other.branch_norm(2).weight.mul_(1.5)
+    with pytest.raises((ParityError, InputError)):
+        attention.contribution(run, other, layer=2)
+
+
+# -------------------------------------------------------------------------------------------------- writes up to 2
+
+
+def test_writes_reach_beyond_one_and_turn_a_memory_around():
+    """Made to happen: one key is written, the same token again with β near 2 reflects what was there."""
+    lab = tiny.make_lab(siblings.olmo())
+    ids = torch.tensor([5, 9, 17, 17, 17, 17, 17, 17])  # from the fourth on the window holds one token alone
+    edits = [deltanet.never_forget(layer=0), deltanet.clamp_write(layer=0, value=1.9)]
+    with lab.edit(*edits):
+        run = lab.trace(ids)
+    memory, left = deltanet.memory(run, layer=0), deltanet.survival(run, layer=0)
+    assert memory.write.values == pytest.approx(1.9, rel=1e-5)
+    assert memory.write.attrs["scale"] == left.write.attrs["scale"] == "positive"
+    assert left.survival.values.max() <= 1 + 1e-6
+    second = left.isel(source=6)  # one reflection came after it
+    assert second.returned.values == pytest.approx(-0.9, abs=1e-3)
+    assert second.survival.values == pytest.approx(0.9, abs=1e-3)
+    over = deltanet.forgetting(run, layer=0, source=5)
+    assert over.returned.values[:, -1] == pytest.approx(0.81, abs=1e-3)
+    assert over.removed.values[:, 1] == pytest.approx(1.9, abs=1e-3) and over.removed.attrs["scale"] == "positive"
+    assert left.returned.attrs["scale"] == "signed" == over.returned.attrs["scale"]
+    numpy.testing.assert_allclose(over.returned[:, -1], left.returned[:, 5], atol=1e-5)
+
+
+def test_returned_is_what_the_key_itself_calls_up(olmo):
+    run, layer, token = olmo.trace(IDS), 1, 50
+    left, x = deltanet.survival(run, layer=layer, token=token), deltanet.inputs(run, layer)
+    for source in (0, 20, 49):
+        query = x.q.clone()
+        query[token] = x.k[source]
+        row, _ = implied_row(query, x.k, g=x.g, beta=x.beta, token=token)
+        size = x.k[source].square().sum(-1).repeat_interleave(3)
+        expected = row[:, source] / x.beta[source] / size
+        numpy.testing.assert_allclose(left.returned[:, source], expected, atol=1e-5)
+    assert left.returned.values.min() < -0.02, "some memory answers with the opposite sign"
+    assert (abs(left.returned) <= left.survival + 1e-5).all()
+
+
+def test_the_strength_of_a_write_is_set_on_the_models_own_scale(olmo):
+    with olmo.edit(deltanet.clamp_write(layer=1, value=0.5, heads=[2])):
+        run = olmo.trace(IDS[:9])
+    write = deltanet.memory(run, layer=1).write
+    assert write.sel(head=2).values == pytest.approx(0.5, rel=1e-5)
+    assert abs(write.sel(head=3).values - 0.5).min() > 1e-3
+    single = tiny.make_lab(siblings.olmo(linear_allow_neg_eigval=False))
+    assert single.spec.most_write == 1 and "up to 2" not in str(single.spec) and "up to 2" in str(olmo.spec)
+    with single.edit(deltanet.clamp_write(layer=1, value=0.5)):
+        run = single.trace(IDS[:9])
+    memory = deltanet.memory(run, layer=1)
+    assert memory.write.values == pytest.approx(0.5, rel=1e-5) and memory.write.attrs["scale"] == "fraction"
+    with (
+        pytest.raises(InputError, match=r"value.*\n.*1\.5\n.*below 1"),
+        single.edit(deltanet.clamp_write(layer=1, value=1.5)),
+    ):
+        pass
+
+
+def test_a_change_of_a_state_has_the_response_that_is_foretold(olmo):
+    run = olmo.trace(IDS)
+    change = deltanet.associate(run, layer=1, heads=[1], source=5, value=9, at=20)
+    with olmo.edit(change):
+        changed = olmo.trace(IDS)
+    foretold = deltanet.response(run, change, layer=1).predicted
+    found = deltanet.measured(run, changed, layer=1, at=20, heads=[1]).measured
+    assert float(abs(foretold - found).max()) < 1e-4 * float(abs(found).max())
+    effect = deltanet.patch_states(olmo, IDS[:20], IDS[20:40], IDS[40:45], score=(3, 4), layers=[1])
+    assert effect.attrs["parity"] < 1e-5
+
+
+# ------------------------------------------------------------------------------------------------ what is refused
+
+
+def test_what_needs_a_rotary_part_is_refused_without_one():
+    lab = tiny.make_lab(siblings.olmo(None))
+    run = lab.trace(IDS[:9])
+    calls = {
+        "scaled": lambda: yarn.scaled(lab, factor=2),
+        "dynamic": lambda: yarn.dynamic(lab, 2),
+        "wavelengths": lambda: yarn.wavelengths(lab.spec, 2),
+        "phase_error": lambda: yarn.phase_error(lab.spec, [100]),
+        "positions": lambda: lab.trace(IDS[:3], position_ids=[0, 2, 4]),
+    }
+    for name, call in calls.items():
+        with pytest.raises(InputError, match=r"rotates nothing.*\n.*rotary_dim 0\n.*max_position_embeddings"):
+            call()
+            pytest.fail(name)
+    for call in (lambda: attention.bands(run, layer=4), lambda: attention.watch_bands().needs(lab.spec)):
+        with pytest.raises(InputError, match=r"no bands\n.*\n.*attention.pattern\(run, layer=2, logits=True\)"):
+            call()
+    assert attention.pattern(run, layer=2, logits=True).logit.shape == (6, 9, 9), "the hint runs"
+    lab.model.config.max_position_embeddings = 600
+    assert lab.window == 600 and len(lab.trace(tiny.ids(513), layers=[0], seams=["resid_post"])) == 513
+
+
+def test_gates_of_heads_without_gates_are_refused(olmo):
+    with pytest.raises(LayerError, match=r"no seam 'gate'\n.*\bgated\b"):
+        olmo.edit(edit.scale("gate", layer=2, factor=0.0))
+    run = olmo.trace(IDS[:9])
+    assert "gate" not in attention.pattern(run, layer=2) and "gate" not in attention.summary(run, layer=2)
+
+
+def test_rotary_is_scaled_where_there_is_one():
+    lab = tiny.make_lab(siblings.olmo())
+    plain = lab.trace(IDS)
+    with yarn.scaled(lab, factor=2):
+        run = lab.trace(IDS)
+        assert attention.bands(run, layer=lab.spec.attention_layers).attrs["parity"] < 1e-5
+    assert (run.logits - plain.logits).abs().max() > 1e-2
+    assert torch.equal(lab.trace(IDS).logits, plain.logits)
+
+
+# ------------------------------------------------------------------------------------------------- configurations
+
+
+def stated(**changes):
+    config = siblings.OLMO | dict(model_type="olmo_hybrid", rope_parameters=dict(rope_type="default", rope_theta=1e4))
+    return {name: value for name, value in (config | changes).items() if value != "absent"}
+
+
+def test_configurations(tmp_path):
+    assert lk.spec.read(stated()).rotary_dim == 16
+    assert lk.spec.read(stated(head_dim="absent", hidden_size=48)).head_dim == 8
+    for nothing in (
+        dict(rope_parameters=dict(rope_type="default", rope_theta=None)),
+        dict(rope_parameters="absent", rope_theta=None),
+        dict(rope_parameters=None, rope_theta=None),
+    ):
+        spec = lk.spec.read(stated(**nothing))
+        assert (spec.rotary_dim, spec.rope_theta, spec.window) == (0, 0, 512) and "no rotary" in str(spec)
+    wrong = {
+        "no rope_theta\n": dict(rope_parameters="absent"),
+        "neither true nor false\n.*'yes'": dict(linear_allow_neg_eigval="yes"),
+        "no whole number of channels\n.*44": dict(head_dim="absent"),
+        "lacks fields\n.*linear_num_key_heads": dict(linear_num_key_heads=None),
+        "all channels of a head or none": dict(
+            rope_parameters=dict(rope_type="linear", factor=2.0, rope_theta=1e4, partial_rotary_factor=0.5)
+        ),
+        "sizes must be whole numbers\n.*head_dim": dict(head_dim=2.5),
+    }
+    for text, changes in wrong.items():
+        with pytest.raises(InputError, match=f"(?s){text}"):
+            lk.spec.read(stated(**changes))
+
+
+@pytest.mark.parametrize(("theta", "sizes"), [(1000.0, {}), (None, dict(hidden_size=48, head_dim="absent"))])
+def test_a_folder_opens(theta, sizes, tmp_path):
+    model = siblings.olmo(theta, **sizes)
+    model.save_pretrained(tmp_path)
+    text = json.loads((tmp_path / "config.json").read_text())
+    assert text["model_type"] == "olmo_hybrid"
+    lab = lk.load(tmp_path, device="cpu", dtype="float32")
+    with torch.no_grad():
+        expected = model(IDS[None]).logits[0, -1:]
+    run = lab.trace(IDS)
+    torch.testing.assert_close(run.logits, expected, rtol=1e-4, atol=1e-4)
+    assert (lab.spec.head_dim, lab.spec.rotary_dim) == ((16, 16) if theta else (8, 0))
+    assert attention.pattern(run, layer=2).attrs["parity"] < 1e-5
+
+
+def test_the_published_sizes_count_what_transformers_builds():
+    from transformers import OlmoHybridConfig, OlmoHybridForCausalLM
+
+    spec = lk.spec.read("Olmo-Hybrid-7B")
+    with torch.device("meta"):
+        built = OlmoHybridForCausalLM(OlmoHybridConfig(rope_theta=None))
+    assert lk.spec.parameters(spec)["text"] == sum(weight.numel() for weight in built.parameters())
+    fields = [field.name for field in dataclasses.fields(spec) if field.name not in ("name", "dtype")]
+    own = lk.spec.read(built.config)
+    assert [getattr(spec, name) for name in fields] == [getattr(own, name) for name in fields]
+    assert spec.rotary_dim == 0 and spec.most_write == 2 and math.isclose(spec.layers / 4, len(spec.attention_layers))
+    assert "Olmo-Hybrid-7B" in str(spec.card(tokens=4096))
