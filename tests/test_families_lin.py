@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 
+import checkpoints
 import numpy
 import pytest
 import siblings
@@ -327,12 +328,26 @@ def test_configurations(tmp_path):
             lk.spec.read(stated(**changes))
 
 
+def publish(tensors):
+    """The convolution's rows in the pieces of the published checkpoint."""
+    names = [f"linear_attn.{x}_conv1d.weight" for x in "qkv"]
+    for layer in (0, 1, 3):
+        places = [f"model.layers.{layer}.{name}" for name in names]
+        whole = torch.cat([tensors[place] for place in places])
+        tensors |= {place: piece.clone() for place, piece in zip(places, whole.split([30, 30, 126]), strict=True)}
+    return tensors
+
+
+@pytest.mark.parametrize("cut", [False, True])
 @pytest.mark.parametrize(("theta", "sizes"), [(1000.0, {}), (None, dict(hidden_size=48, head_dim="absent"))])
-def test_a_folder_opens(theta, sizes, tmp_path):
+def test_a_folder_opens(theta, sizes, cut, tmp_path):
     model = siblings.olmo(theta, **sizes)
     model.save_pretrained(tmp_path)
+    checkpoints.write_tokenizer(tmp_path)
     text = json.loads((tmp_path / "config.json").read_text())
     assert text["model_type"] == "olmo_hybrid"
+    if cut:  # as published: query, key and value each by itself; transformers saves equal thirds
+        checkpoints.rewrite(tmp_path, publish)
     lab = lk.load(tmp_path, device="cpu", dtype="float32")
     with torch.no_grad():
         expected = model(IDS[None]).logits[0, -1:]

@@ -94,6 +94,10 @@ OLMO_HYBRID = Family(
     sizes={ours: theirs for ours, theirs in SIZES.items() if ours != "head_dim"},
     mlp=mlp,
     unquantized=("lm_head", "a_proj", "b_proj"),
+    joined={
+        "linear_attn.conv1d.weight": {f"linear_attn.{x}_conv1d.weight": f"linear_attn.{x}_proj.weight" for x in "qkv"}
+    },
+    renamed={"attention_layer_norm": "input_layernorm", "feedforward_layer_norm": "post_attention_layernorm"},
     skipped=("mtp.",),
     carried=(),
     branch_norms={ATTENTION: "post_attention_layernorm"},

@@ -102,6 +102,9 @@ class Family:
         unquantized: names of modules that quantisation leaves as they are.
         fused: `{name of a tensor of a layer: names of its pieces}`, `{}` standing for the expert, where checkpoints may
             store experts apart: row after row of each piece in this order, expert after expert.
+        joined: `{name of a tensor of a layer: {name of a piece: tensor of the layer with as many rows}}`, where
+            checkpoints store its rows in pieces, in this order; transformers itself cuts it into equal ones.
+        renamed: `{part of a stored name: what the model calls it}`.
         text_prefix: of text tensors in an image-text checkpoint. skipped: prefixes of tensors that are not loaded.
         carried: attributes of the image-text model in which one call leaves rotary positions to the next.
         gguf: architecture in a .gguf file, or None.
@@ -126,6 +129,8 @@ class Family:
     skipped: tuple[str, ...] = ("mtp.", "model.visual.", "visual.")
     carried: tuple[str, ...] = ("rope_deltas",)
     gguf: str | None = None
+    joined: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+    renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     branch_norms: Mapping[str, str] = dataclasses.field(default_factory=dict)
     derived: Callable[[Mapping], dict] = lambda text: {}
     attention: Callable[..., tuple[int, int]] | None = None
@@ -157,6 +162,8 @@ class Family:
         """The model's name of a tensor in a checkpoint; None for what is not loaded."""
         if stored.startswith(self.skipped):
             return None
+        for theirs, ours in self.renamed.items():
+            stored = stored.replace(theirs, ours)
         bare = stored.removeprefix(self.text_prefix)
         return stored if bare == stored else f"model.{bare}"
 
@@ -164,11 +171,13 @@ class Family:
         """`{name: shape}` of the model's tensors as a checkpoint stores them.
 
         Args:
-            shapes: of the model. names: of the checkpoint's tensors, by the model's prefixes (`place`).
+            shapes: of the model. names: of the checkpoint's tensors, by the model's prefixes (`place`); with their
+                shapes, as a dict, pieces of joined rows may be cut anywhere.
 
         Returns:
-            dict: fused experts in pieces where the checkpoint has any piece of them.
+            dict: fused experts and joined rows in pieces where the checkpoint has any piece of them.
         """
+        known = names if isinstance(names, Mapping) else {}
         names, expected = set(names), {}
         for name, shape in shapes.items():
             tail = next((tail for tail in self.fused if name.endswith(tail)), None)
@@ -177,6 +186,13 @@ class Family:
                 head, parts = name.removesuffix(tail), self.fused[tail]
                 rows = (shape[1] // len(parts), *shape[2:])
                 pieces = {head + part.format(expert): rows for expert in range(shape[0]) for part in parts}
+            if (tail := next((tail for tail in self.joined if name.endswith(tail)), None)) is not None:
+                head = name.removesuffix(tail)
+                rows = {head + piece: shapes[head + like][0] for piece, like in self.joined[tail].items()}
+                cut = [known[piece] for piece in rows if piece in known]
+                if len(cut) == len(rows) and all(map(len, cut)) and sum(piece[0] for piece in cut) == shape[0]:
+                    rows = {piece: known[piece][0] for piece in rows}
+                pieces = {piece: (count, *shape[1:]) for piece, count in rows.items()}
             expected |= pieces if names & pieces.keys() else {name: tuple(shape)}
         return expected
 
