@@ -88,6 +88,7 @@ QUANTITIES = {
     "decay_input": Quantity("a", "input of the decay, before the softplus", "1", "signed", GDN),
     "read": Quantity("o", "what the head reads out of its state", "1", "signed", GDN),
     "opened": Quantity("y", "head output after the output gate", "1", "signed", GQA),
+    "latent": Quantity("c", "what keys and values of all heads are made of", "1", "signed", "arXiv 2405.04434"),
     "mixed": Quantity("y", "values that the head mixed", "1", "signed", "arXiv 1706.03762 eq. 1"),
     "branch": Quantity("y", "what a branch gives to the norm before it is added", "1", "signed", "transformers"),
     "query": Quantity("q", "query, before rotation", "1", "signed", "arXiv 1706.03762 eq. 1"),

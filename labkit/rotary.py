@@ -151,7 +151,7 @@ def scaling_of(config) -> Scaling:
     Raises:
         InputError: a rope type that is not of `KINDS`, and as `Scaling`.
     """
-    rope = config if isinstance(config, dict) else config.rope_parameters or {}
+    rope = config if isinstance(config, dict) else getattr(config, "rope_parameters", None) or {}
     if not isinstance(config, dict) and rope.get("rope_theta") is None:
         return Scaling()  # nothing is rotated
     kind = rope.get("rope_type", "default")

@@ -126,7 +126,7 @@ def test_every_reading_is_listed_and_names_its_seams():
     spec = labkit.load("nano").spec
     assert len(plan.readings()) > 12
     for name, needs in plan.readings().items():
-        assert set(needs.seams) <= set(spec.seams[needs.kind]), name
+        assert {"read", "gated"} & set(needs.of(spec)) and set(needs.of(spec)) <= set(spec.seams[needs.kind]), name
         cost = needs.cost(needs.request(spec, 128))
         larger = needs.cost(needs.request(spec, 256))
         assert 0 < cost.result <= larger.result and 0 <= cost.scratch <= larger.scratch and cost.flops >= 0, name

@@ -133,7 +133,9 @@ def _walked_back(request, result):
     """Of readings by `equation.left_of_keys`."""
     spec, tokens = request.spec, min(_upto(request), TILE)
     tiles = 2 if _upto(request) > TILE else 1
-    numbers = tokens * ((2 + tiles) * CHUNK + 4 * spec.dk) + -(-tokens // CHUNK) * 2 * tiles * spec.dk**2
+    numbers = (
+        tokens * ((2 + tiles) * CHUNK + 4 * spec.dk + _decays(spec)) + -(-tokens // CHUNK) * 2 * tiles * spec.dk**2
+    )
     return Cost(result, _inputs(request) + 4 * spec.value_heads * numbers, 2 * _rule(request))
 
 
@@ -146,7 +148,13 @@ def _chosen(request, count):
 def _inputs(request):
     """Float32 inputs of the rule, and the convolution they are split from."""
     spec = request.spec
-    return 4 * request.tokens * (spec.conv_channels + 2 * spec.key_heads * spec.dk + 3 * spec.value_heads)
+    gates = (2 + spec.decays) * spec.value_heads
+    return 4 * request.tokens * (spec.conv_channels + 2 * spec.key_heads * spec.dk + gates)
+
+
+def _decays(spec):
+    """Numbers per token and head of decay per channel: cumulated in float64, differences, what keys become by them."""
+    return 12 * spec.dk if spec.decays > 1 else 0
 
 
 def _walk(request, columns, tokens=None, *, outputs=True):
@@ -155,7 +163,7 @@ def _walk(request, columns, tokens=None, *, outputs=True):
     first, second = min(tokens, TILE), min(max(tokens - TILE, 0), TILE)
 
     def made(count):
-        numbers = 4 * CHUNK + (5 if outputs else 3) * spec.dv + 2 * spec.dk
+        numbers = 4 * CHUNK + (5 if outputs else 3) * spec.dv + 2 * spec.dk + _decays(spec)
         return spec.value_heads * (-(-count // CHUNK)) * (CHUNK * numbers + 3 * spec.dk * spec.dv)
 
     before = _before(request, first, outputs=outputs) // 4

@@ -70,10 +70,11 @@ def clamp_keep(
     tokens = None if tokens is None else run.positions[places(run, tokens, "token")].tolist()
     if value == 1:
         return never_forget(layer=layer, heads=heads, tokens=tokens)
-    rate = run.parameters[layer, "A_log"].float().exp()[heads]
+    rate = run.parameters[layer, "A_log"].float().exp().flatten()[heads]
     span = (-math.log(value) / rate).double()
     a = (span + torch.log(-torch.expm1(-span))).float()  # ln(eˣ - 1) without overflow
-    a = a - run.parameters[layer, "dt_bias"].float()[heads]
+    a = a[:, None] - run.parameters[layer, "dt_bias"].float().view(run.spec.value_heads, -1)[heads]
+    a = a if run.spec.decays > 1 else a[:, 0]
     change = lambda x, at: a.to(x).expand_as(x)  # noqa: E731
     return edit.function(change, seam="a", layer=layer, heads=heads, tokens=tokens, name="clamp_keep")
 

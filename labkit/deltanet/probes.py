@@ -103,7 +103,8 @@ class BlockProbe(DeltaNetProbe):
     def _columns(self, run, layer):
         if not self._walked():
             g, beta = decay_and_write(run, layer)
-            return {"keep": g.exp(), "write": beta}
+            keep = g.exp() if g.ndim == 2 else g.exp().mean(-1)
+            return {"keep": keep, "write": beta}
         walked = self.walk(run, layer, updates=True)
         return walked.terms | {"out": walked.reads.norm(dim=-1)}
 
@@ -160,7 +161,7 @@ class RowProbe(DeltaNetProbe):
 
     def cost(self, spec: Spec, *, tokens: int, chunk: int, width: int) -> ProbeCost:
         last, rows = self.tokens[-1] + 1, len(self.tokens)
-        kept = 4 * last * len(self.layers) * (spec.key_heads * spec.dk + 2 * spec.value_heads)
+        kept = 4 * last * len(self.layers) * (spec.key_heads * spec.dk + (1 + spec.decays) * spec.value_heads)
         weights = 4 * rows * len(self.layers) * spec.value_heads * last
         end = 4 * last * spec.key_heads * spec.dk + costs.row(spec, last, rows) + 2 * weights
         return ProbeCost(costs.watched(spec, 1, chunk, 0), kept, end)
@@ -224,6 +225,7 @@ def saturation(*, layers: int | Sequence[int] | None = None, block: int = 64) ->
 def rows(*, tokens: Iterable[int], layers: int | Sequence[int] | None = None) -> Probe:
     """A probe of the exact implied rows of chosen absolute tokens: weight (layer, head, token, source).
 
-    Host memory grows by 4·(key_heads·dk + 2·heads) bytes a token and layer (8.6 kB for a layer of the 27B).
+    Host memory grows by 4·(key_heads·dk + 2·heads) bytes a token and layer (8.6 kB for a layer of the 27B), with decay
+    per channel by 4·heads·dk more.
     """
     return RowProbe("deltanet.rows", tokens, layers=layers)

@@ -41,10 +41,10 @@ def memory(
         heads: value heads; None for all.
 
     Returns:
-        Dataset over (head, token): `keep` α, `write` β, up to `spec.most_write`; norms of the recalled value r, the
-        error e, the read (`out`) and the state; `surprise` ‖e‖/‖v‖; `agreement` r·e; norms `decayed`, `erased`,
-        `written` of the three terms of the update; `energy`, the change of ‖S‖². And `state` (head, key,
-        value), or (head, step, key, value), with coordinate `state_token`.
+        Dataset over (head, token): `keep` α, the mean of the channels' own if they have them, `write` β, up to
+        `spec.most_write`; norms of the recalled value r, the error e, the read (`out`) and the state; `surprise`
+        ‖e‖/‖v‖; `agreement` r·e; norms `decayed`, `erased`, `written` of the three terms of the update; `energy`, the
+        change of ‖S‖². And `state` (head, key, value), or (head, step, key, value), with coordinate `state_token`.
 
     Raises:
         LayerError, SeamError, ParityError, InputError.

@@ -26,6 +26,10 @@ SIZES = dict(  # by the names of `Spec`; those of experts count for families tha
     experts=7,
     active_experts=5,
     shared_intermediate=36,
+    dense_intermediate=44,
+    latent=24,
+    shared=12,
+    plain=20,
 )
 FIXED = dict(
     num_hidden_layers=len(KINDS),

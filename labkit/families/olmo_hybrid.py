@@ -102,7 +102,7 @@ OLMO_HYBRID = Family(
     carried=(),
     branch_norms={ATTENTION: "post_attention_layernorm"},
     derived=derived,
-    attention=attention,
+    mixers={ATTENTION: attention},
     rotated=1.0,
     unrotated=True,
 )

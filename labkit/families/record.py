@@ -95,9 +95,12 @@ class Family:
         sizes: `{field of Spec: field of the text configuration}`.
         derived: text configuration -> fields of `Spec` that are not among its fields, such as the largest write.
         mlp: spec -> `Part`s of the MLP of one layer.
-        attention: spec -> parameters of an attention mixer, and how many of them quantisation leaves as they are; None
-            is gated attention with norms of single heads.
-        rotated: share of a head's channels that is rotated where the configuration names none.
+        mixers: `{kind: spec -> parameters of a mixer, and how many of them quantisation leaves as they are}`, where
+            that is not Gated DeltaNet, or gated attention with norms of single heads (`labkit.spec.memory`).
+        settled: text configuration -> the same with the fields that `sizes` names, where files write them elsewhere.
+        stored_fields: names of fields that files have, that transformers converts and that are not among its own.
+        unread: `{kind: why}` of layers that are traced and edited, but have no readings.
+        rotated: share of a head's channels that is rotated where the configuration names none; 0 is never any.
         unrotated: whether a rope_theta of null means that nothing is rotated.
         unquantized: names of modules that quantisation leaves as they are.
         fused: `{name of a tensor of a layer: names of its pieces}`, `{}` standing for the expert, where checkpoints may
@@ -133,7 +136,10 @@ class Family:
     renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     branch_norms: Mapping[str, str] = dataclasses.field(default_factory=dict)
     derived: Callable[[Mapping], dict] = lambda text: {}
-    attention: Callable[..., tuple[int, int]] | None = None
+    mixers: Mapping[str, Callable[..., tuple[int, int]]] = dataclasses.field(default_factory=dict)
+    settled: Callable[[Mapping], Mapping] = lambda text: text
+    stored_fields: tuple[str, ...] = ()
+    unread: Mapping[str, str] = dataclasses.field(default_factory=dict)
     rotated: float = 0.25
     unrotated: bool = False
 

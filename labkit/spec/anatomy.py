@@ -56,7 +56,11 @@ class Spec(Table):
         dtype: as the configuration states it, or None.
         most_write: the largest write strength β, 1 or 2; above 1 a write reflects the state along its key.
         experts, active_experts: of an MLP with experts, in all and for one token, each of width `intermediate`;
-            0 without. shared_intermediate: width of the expert that every token uses.
+            0 without. shared_intermediate: width of the expert that every token uses. dense_layers,
+            dense_intermediate: how many of the first layers have an MLP without experts, and its width.
+        latent: of latent attention, which caches keys and values of all heads as so many numbers, and shared key
+            channels beside them; plain: further channels of a key, made of the latent. query_latent: the same of
+            queries, or 0. All 0 without.
 
     Raises:
         InputError: an unknown family, a size below 1, more experts for a token than there are, heads that do not
@@ -89,6 +93,12 @@ class Spec(Table):
     active_experts: int = 0
     shared_intermediate: int = 0
     most_write: int = 1
+    dense_layers: int = 0
+    dense_intermediate: int = 0
+    latent: int = 0
+    shared: int = 0
+    plain: int = 0
+    query_latent: int = 0
 
     def __post_init__(self):
         object.__setattr__(self, "kinds", tuple(self.kinds))
@@ -101,6 +111,9 @@ class Spec(Table):
         if not 0 <= self.active_experts <= self.experts or bool(self.experts) != bool(self.active_experts):
             got = f"{self.active_experts} of {self.experts} experts"
             raise InputError("experts for one token are not a part of all", got=got, expected="1 of them to all")
+        if not 0 <= self.dense_layers <= len(self.kinds) or bool(self.dense_layers) > bool(self.dense_intermediate):
+            got = f"{self.dense_layers} dense layers of width {self.dense_intermediate}"
+            raise InputError("layers without experts are not a part of all", got=got, expected="some of the first")
         if not self.kinds:
             raise InputError("a model without layers", got="kinds is empty", expected=f"{DELTANET} or {ATTENTION} each")
         if unknown := sorted(set(map(str, self.kinds)) - set(LETTERS)):
@@ -166,6 +179,21 @@ class Spec(Table):
         }
 
     @property
+    def cached(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(heads, channels) of what an attention layer caches of a token as its keys, and as its values."""
+        return ((1, self.latent), (1, self.shared)) if self.latent else ((self.kv_heads, self.head_dim),) * 2
+
+    @property
+    def latent_channels(self) -> int:
+        """Numbers of a token that latent attention makes keys and values of."""
+        return self.latent + self.shared
+
+    @property
+    def decays(self) -> int:
+        """Decays of a DeltaNet head at each token: 1, or dk where every key channel has its own."""
+        return self.dk if "key" in self.seams[DELTANET]["a"].dims else 1
+
+    @property
     def deltanet_layers(self) -> tuple[int, ...]:
         """Indices of the Gated DeltaNet layers."""
         return self.layers_of(DELTANET)
@@ -228,9 +256,13 @@ class Spec(Table):
         deltas, attentions = len(self.deltanet_layers), len(self.attention_layers)
         tie = "tied to lm_head" if self.tied else "lm_head apart"
         delta = f"{self.key_heads} query/key heads of {self.dk} · {self.value_heads} value heads of {self.dv}"
+        delta += " · decay per channel" if self.decays > 1 else ""
         delta += " · writes up to 2" if self.most_write > 1 else ""
         delta += f" · state {self.value_heads} × {self.dk} × {self.dv} · convolution of {self.conv} taps"
         attend = f"{self.query_heads} query heads over {self.kv_heads} key/value heads of {self.head_dim}"
+        if self.latent:
+            attend = f"{self.query_heads} heads, keys and values {self.head_dim} from a latent of {self.latent}"
+            attend += f" and {self.shared} shared channels"
         rotary = f"{self.rotary_dim} rotary channels, θ {self.rope_theta:,.0f}" if self.rotary_dim else "no rotary"
         gated, soft = "gate" in self.seams[ATTENTION], "attention"
         soft = f"gated {soft}" if gated else soft
@@ -239,6 +271,7 @@ class Spec(Table):
         if self.experts:
             mlp = f"{self.active_experts} of {self.experts} experts of {self.intermediate:,}"
             mlp += f" and a shared one of {self.shared_intermediate:,}"
+            mlp += f", in the first {self.dense_layers} {self.dense_intermediate:,}" if self.dense_layers else ""
         rows = (
             ("layers", f"{self.layers} = {deltas} D (Gated DeltaNet) + {attentions} A ({soft})"),
             ("strip", Coloured(self.strip(), COLOURS)),

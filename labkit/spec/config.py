@@ -54,6 +54,7 @@ def read(source, *, name: str | None = None) -> Spec:
     if images and text.get("model_type", family.model_types[1]) != family.model_types[1]:
         got = f"model_type {config['model_type']}, in text_config {shown(text['model_type'])}"
         raise InputError("the configuration contradicts itself", got=got, expected=family.model_types[1])
+    text = family.settled(text)
     _require(text, ("num_hidden_layers", *family.sizes.values()))
     _refuse_variants(text)
     more = family.derived(text)
@@ -189,6 +190,8 @@ def _tied(config, text):
 
 def _rope(text, config, family):
     """Share of rotated channels, base of the frequencies (0 where nothing is), and the window that was trained."""
+    if not family.rotated:
+        return 0.0, 0.0, text[family.sizes["window"]]
     rope = text.get("rope_parameters")
     if rope is not None and text.get("rope_scaling"):
         hint = "drop rope_scaling; transformers would let it override rope_parameters"

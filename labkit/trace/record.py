@@ -138,7 +138,7 @@ class Recorder:
     def __enter__(self):
         self._clean = self.scopes.clean
         self.scopes.recorder = self
-        turn = self.stack.rotary_emb  # None where nothing is rotated
+        turn = getattr(self.stack, "rotary_emb", None)  # none where nothing is rotated
         places = [] if turn is None else [Place(turn, "after", self._rotary)]
         if self.grad:
             begin = lambda module, args, output: output.detach().requires_grad_()

@@ -255,8 +255,8 @@ def _expected(tensors, facts):
             shapes[f"seams/{layer}/{name}"] = (tokens, *(sizes[axis] for axis in seam.dims)), None
         for name in FAMILIES[spec.family].parameters[kind]:
             shapes[f"parameters/{layer}/{name}"] = SMALL.get(name, lambda spec: None)(spec), None
-        keys = (spec.kv_heads, length, spec.head_dim)
-        parts = {"keys": keys, "values": keys}
+        sizes = zip(("keys", "values"), spec.cached, strict=True)
+        parts = {part: (heads, length, width) for part, (heads, width) in sizes}
         if kind == DELTANET:
             held = min([*getattr(tensors.get(f"states/{layer}"), "shape", ())[:1], tokens])  # as many as were kept
             shapes[f"states/{layer}"] = (held, spec.value_heads, spec.dk, spec.dv), None

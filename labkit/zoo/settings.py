@@ -142,7 +142,12 @@ def text_config(folder: pathlib.Path, spec: Spec, packed: dict | None = None):
             _refuse(name, value, f"{FIXED[name]}, or nothing".lower())
     for name in (name for name in IDS if name in text):
         check_ids(name, text[name], spec, "config.json")
-    given = fields.union(READ) - {*NOTES, *FIXED, "dtype", "tie_word_embeddings"}
+    given = fields.union(READ, getattr(kind, "attribute_map", {}).values(), family.stored_fields) - {
+        *NOTES,
+        *FIXED,
+        "dtype",
+        "tie_word_embeddings",
+    }
     handed = {name: value for name, value in text.items() if name in given}
     try:
         made = kind(**handed, tie_word_embeddings=spec.tied, dtype=spec.dtype)
