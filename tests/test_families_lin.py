@@ -369,3 +369,266 @@ def test_the_published_sizes_count_what_transformers_builds():
     assert [getattr(spec, name) for name in fields] == [getattr(own, name) for name in fields]
     assert spec.rotary_dim == 0 and spec.most_write == 2 and math.isclose(spec.layers / 4, len(spec.attention_layers))
     assert "Olmo-Hybrid-7B" in str(spec.card(tokens=4096))
+
+
+# ---------------------------------------------------------------------------------------------------- Kimi Linear
+
+
+@pytest.fixture(scope="module")
+def kimi():
+    return tiny.make_lab(siblings.kimi())
+
+
+def loop(run, layer):
+    """The rule, token by token, by the equation's own step: {name: [token, head]} and the states [token, ...]."""
+    x, rows, states = deltanet.inputs(run, layer), [], []
+    state = torch.zeros(9, 10, 10) if x.state is None else x.state
+    for t in range(len(run)):
+        keep, old = x.g[t].exp()[..., None], state
+        state, out, recalled, error = deltanet.step(old, x.q[t], x.k[t], x.v[t], g=x.g[t], beta=x.beta[t])
+        norm = lambda part: part.flatten(1).norm(dim=1)  # noqa: E731
+        rows.append(
+            {
+                "keep": keep.mean((1, 2)),
+                "state_norm": norm(state),
+                "decayed": norm((1 - keep) * old),
+                "erased": norm(x.beta[t][:, None, None] * x.k[t][..., None] * recalled[:, None]),
+                "written": norm(x.beta[t][:, None, None] * x.k[t][..., None] * x.v[t][:, None]),
+                "energy": norm(state).square() - norm(old).square(),
+                "surprise": error.norm(dim=-1) / x.v[t].norm(dim=-1),
+                "out": out.norm(dim=-1),
+            }
+        )
+        states.append(state)
+    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}, torch.stack(states)
+
+
+def both(lab):
+    """A cold run, and a warm one."""
+    cache = lab.cache()
+    lab.trace(IDS[:40], cache=cache)
+    return lab.trace(IDS), lab.trace(IDS[40:], cache=cache)
+
+
+def test_decay_per_channel_is_what_the_model_computes(kimi):
+    for run in both(kimi):
+        d = kimi.spec.deltanet_layers
+        found = [reading(run, layer=d) for reading in OF_DELTANET]
+        found += [deltanet.recall(run, layer=d, source=3), deltanet.forgetting(run, layer=d, source=3)]
+        found += [deltanet.written_by(run, layer=d, segments=["a", "b"] * (len(run) // 2))]
+        assert all(0 < data.attrs["parity"] < 1e-5 for data in found)
+        x = deltanet.inputs(run, 1)
+        assert x.g.shape == (len(run), 9, 10) and x.g.std(-1).min() > 1e-3, "channels really differ"
+
+
+def test_every_number_of_memory_is_that_of_the_loop_with_decay_per_channel(kimi):
+    for run in both(kimi):
+        expected, states = loop(run, 3)
+        data = deltanet.memory(run, layer=3, tokens=range(len(run)))
+        for name, column in expected.items():
+            numpy.testing.assert_allclose(data[name], column.T, atol=2e-5 * float(column.abs().max()), err_msg=name)
+        numpy.testing.assert_allclose(data.state, states.transpose(0, 1), atol=1e-5 * float(states.abs().max()))
+
+
+def test_survival_and_its_control_with_decay_per_channel(kimi):
+    run, layer, token = kimi.trace(IDS), 1, 60
+    x, data = deltanet.inputs(run, layer), deltanet.survival(run, layer=layer, token=token)
+    for source in (0, 25, 59):
+        left = alone = x.k[source]
+        for t in range(source + 1, token + 1):
+            left, alone = x.g[t].exp() * left, x.g[t].exp() * alone
+            left = left - x.beta[t][:, None] * x.k[t] * (x.k[t] * left).sum(-1, keepdim=True)
+        size = x.k[source].norm(dim=-1)
+        numpy.testing.assert_allclose(data.survival[:, source], left.norm(dim=-1) / size, atol=1e-5)
+        numpy.testing.assert_allclose(data.decay_only[:, source], alone.norm(dim=-1) / size, atol=1e-5)
+        own = (left * x.k[source]).sum(-1) / size.square()
+        numpy.testing.assert_allclose(data.returned[:, source], own, atol=1e-5)
+        after = deltanet.forgetting(run, layer=layer, source=source).sel(token=token)
+        for name in ("survival", "decay_only", "returned"):
+            numpy.testing.assert_allclose(after[name], data[name][:, source], atol=1e-5, err_msg=name)
+
+
+def test_half_lives_of_channels_that_decay_alike_are_those_of_the_head(kimi):
+    """A mixture of exponentials has no half-life of its own; where all channels agree it is one again."""
+    ids = tiny.ids(90)
+    plain = kimi.trace(ids)
+    with kimi.edit(deltanet.clamp_keep(plain, layer=1, value=0.9)):
+        run = kimi.trace(ids)
+    numpy.testing.assert_allclose(deltanet.memory(run, layer=1).keep, 0.9, rtol=1e-5)
+    found = deltanet.half_life(run, layer=1)
+    assert found.decay_only.values == pytest.approx(7, abs=1), "ln 2 / -ln 0.9 is 6.6 tokens"
+    assert (found.with_erasure <= found.decay_only).all()
+    mixed = deltanet.survival(plain, layer=3).decay_only.values[:, ::-1]
+    age = deltanet.half_life(plain, layer=3).decay_only.values
+    for head in range(9):
+        below = (mixed[head] < 0.5).nonzero()[0]
+        assert abs(age[head] - below[0]) <= 3 if len(below) else math.isinf(age[head])
+
+
+def test_gates_of_channels_are_set_and_watched(kimi):
+    plain = kimi.trace(IDS)
+    edits = [deltanet.never_forget(layer=1, heads=[4]), deltanet.clamp_write(layer=1, value=0.25, heads=[2])]
+    edits += [deltanet.clamp_keep(plain, layer=1, value=0.5, heads=[7], tokens=[20, 21])]
+    edits += [edit.set("a", layer=3, value=-1e4, heads=[5])]
+    with kimi.edit(*edits):
+        run = kimi.trace(IDS, chunk=32)
+    data, free = deltanet.memory(run, layer=1), deltanet.memory(plain, layer=1)
+    assert (data.keep.sel(head=4) == 1).all() and (deltanet.memory(run, layer=3).keep.sel(head=5) == 1).all()
+    numpy.testing.assert_allclose(data.write.sel(head=2), 0.25, rtol=1e-5)
+    numpy.testing.assert_allclose(data.keep.sel(head=7, token=[20, 21]), 0.5, rtol=1e-5)
+    numpy.testing.assert_allclose(data.keep.sel(head=7, token=5), free.keep.sel(head=7, token=5), rtol=1e-5)
+    probes = [deltanet.gates(block=10), deltanet.updates(block=10), deltanet.rows(tokens=[60]), deltanet.spectra()]
+    seen = kimi.stream(IDS, probes=probes, chunk=20)
+    numpy.testing.assert_allclose(seen.keep.sel(layer=1)[:, 2], free.keep[:, 20:30].mean("token"), rtol=1e-5)
+    numpy.testing.assert_allclose(seen.decayed.sel(layer=1)[:, 2], free.decayed[:, 20:30].sum("token"), rtol=1e-4)
+    row = deltanet.implied_row(plain, layer=3, token=60).weight.values
+    numpy.testing.assert_allclose(seen.weight.sel(layer=3, token=60), row[:, :61], atol=1e-5 * abs(row).max())
+
+
+def test_states_of_decay_per_channel_are_changed_as_foretold(kimi):
+    run = kimi.trace(IDS)
+    for change in (
+        deltanet.associate(run, layer=1, heads=[1], source=5, value=9, at=20),
+        deltanet.forget(run, layer=1, heads=[1], source=15, at=20),
+    ):
+        with kimi.edit(change):
+            changed = kimi.trace(IDS)
+        foretold = deltanet.response(run, change, layer=1).predicted
+        found = deltanet.measured(run, changed, layer=1, at=20, heads=[1]).measured
+        assert float(abs(foretold - found).max()) < 1e-4 * float(abs(found).max())
+
+
+def test_every_way_to_read_a_prompt_gives_the_same_with_a_latent_cache(kimi, tmp_path):
+    model, whole = kimi.model, kimi.trace(IDS, logits="all")
+    with torch.no_grad():
+        assert torch.equal(model(IDS[None]).logits[0], whole.logits)
+    for chunk in (1, 7, 64):
+        torch.testing.assert_close(kimi.trace(IDS, logits="all", chunk=chunk).logits, whole.logits, **CLOSE)
+    asked = dict(attention_mask=torch.ones(1, 30).long(), max_new_tokens=8, do_sample=False)
+    grown = kimi.generate(IDS[:30], max_new_tokens=8, states=[1])
+    assert torch.equal(model.generate(IDS[None, :30], **asked)[0], grown.ids)
+    assert deltanet.memory(grown, layer=1).attrs["parity"] < 1e-5
+    short, long = kimi.trace([IDS[:9], IDS])
+    torch.testing.assert_close(short.logits[0], whole.logits[8], **CLOSE)
+    torch.testing.assert_close(long.logits[0], whole.logits[-1], **CLOSE)
+    cache = kimi.cache()
+    kimi.trace(IDS[:30], cache=cache)
+    snap = kimi.snapshot(cache)
+    held = (snap.keys[2].shape[-1], snap.values[2].shape[-1], snap.keys[2].shape[1])
+    assert held == (26, 8, 1) and kimi.spec.cached == ((1, 26), (1, 8))
+    assert lk.spec.kv_bytes_per_token(kimi.spec, "float32") == 2 * 34 * 4
+    warm = kimi.resume(snap, IDS)
+    torch.testing.assert_close(warm.logits[0], whole.logits[-1], **CLOSE)
+    warm.save(tmp_path / "run")
+    back = lk.open_run(tmp_path / "run")
+    assert back.spec == kimi.spec and deltanet.survival(back, layer=3).attrs["parity"] < 1e-5
+    folder, probes = tmp_path / "stream", lambda: [deltanet.norms(block=10)]
+    kimi.stream(IDS, probes=probes(), chunk=20, checkpoint=folder, every=1)
+    assert kimi.stream(IDS, probes=probes(), chunk=20, checkpoint=folder, every=1).attrs["parity"] < 1e-5
+
+
+@pytest.mark.parametrize("place", [(1, "q", 2), (1, "a", 7), (0, "z", 8), (3, "gated", 5), (2, "gated", 5)])
+def test_edits_land_in_kimi(kimi, place):
+    layer, name, head = place
+    plain = kimi.trace(IDS[:37], logits="all")
+    with kimi.edit(edit.set(name, layer=layer, value=0.5, heads=head, tokens=[21])):
+        changed = kimi.trace(IDS[:37], logits="all", chunk=16)
+    moved = (changed.seams[layer, name] - plain.seams[layer, name]).abs()
+    assert {21} == set((moved.flatten(1).amax(-1) > 1e-4).nonzero()[:, 0].tolist())
+    assert moved[21].amax(-1).gt(1e-4).nonzero().flatten().tolist() == [head]
+    later = (changed.logits - plain.logits).abs().amax(-1)
+    assert later[:21].max() < 1e-4 and later[21] > 1e-3
+
+
+def test_the_record_of_kimi_says_what_transformers_has(kimi):
+    family, spec, model = FAMILIES["kimi_linear"], kimi.spec, kimi.model
+    run = kimi.trace(tiny.ids(11))
+    assert families.of_model(model) is family
+    for ours, theirs in family.sizes.items():
+        assert getattr(spec, ours) == getattr(model.config, theirs), ours
+    for layer, kind in enumerate(spec.kinds):
+        for name, seam in spec.seams[kind].items():
+            size = (getattr(spec, seam.size),)
+            shape = size if seam.dims == ("channel",) else tuple(spec.axis_sizes[axis] for axis in seam.dims)
+            assert tuple(run.seams[layer, name].shape) == (11, *shape), (layer, name)
+        mixed = kimi.projection(layer)(run.seams[layer, "gated"].flatten(1))
+        torch.testing.assert_close(mixed, run.seams[layer, "mixer_out"], rtol=1e-4, atol=1e-4)
+        counted = lk.spec.memory.deltanet_parameters if kind == DELTANET else lk.spec.memory.attention_parameters
+        assert counted(spec)[0] == sum(weight.numel() for weight in model.model.layers[layer].self_attn.parameters())
+    parts = lk.spec.parameters(spec)
+    assert parts["text"] == sum(weight.numel() for weight in model.parameters())
+    assert parts["mlp"] == sum(weight.numel() for layer in model.model.layers for weight in layer.mlp.parameters())
+    assert parts["text"] - lk.spec.active_parameters(spec) == 4 * 6 * 3 * 44 * 20, "six of thirteen rest in four layers"
+    small = siblings.kimi(q_lora_rank=30)
+    assert lk.spec.parameters(lk.spec.read(small.config))["text"] == sum(w.numel() for w in small.parameters())
+
+
+def test_latent_attention_says_by_name_that_it_has_no_maps(kimi):
+    run = kimi.trace(IDS[:9])
+    calls = [lambda reading=reading: reading(run, layer=4) for reading in (*OF_ATTENTION, attention.bands)]
+    calls += [lambda: attention.contribution(run, kimi, layer=4), lambda: attention.scores(kimi, length=20)]
+    calls += [lambda: kimi.stream(IDS, probes=[attention.watch(block=10)], chunk=20)]
+    calls += [lambda: kimi.plan(tokens=100, want="attention.pattern")]
+    for call in calls:
+        with pytest.raises(LayerError, match=r"no readings of these layers\n.*latent attention.*\n.*\"gated\"\]"):
+            call()
+    assert kimi.trace(IDS[:9], layers=[4]).seams[4, "gated"].shape == (9, 6, 16), "the hint runs"
+    with pytest.raises(InputError, match="rotates nothing"):
+        yarn.scaled(kimi, factor=2)
+
+
+def test_configurations_of_kimi_as_published_and_as_saved():
+    plain = lk.spec.read(siblings.KIMI | dict(model_type="kimi_linear"))
+    stored = {name: size for name, size in siblings.KIMI.items() if not name.startswith("linear_")}
+    stored = {name: size for name, size in stored.items() if name != "layer_types"} | dict(model_type="kimi_linear")
+    linear = dict(head_dim=10, num_heads=9, short_conv_kernel_size=4, full_attn_layers=[3, 5], kda_layers=[1, 2, 4])
+    assert lk.spec.read(stored | dict(linear_attn_config=linear)) == plain
+    assert lk.spec.read(stored | dict(linear_attn_config=linear, first_k_dense_replace=2)).dense_layers == 2
+    wrong = {
+        "not all layers\n.*5 layers": dict(linear_attn_config=linear | dict(kda_layers=[1, 2, 3])),
+        "not all layers\n.*6 layers": dict(linear_attn_config=linear | dict(kda_layers=[1, 2, 4, 4])),
+        "not a list": dict(linear_attn_config=linear | dict(kda_layers="1")),
+        "not an object": dict(linear_attn_config=[1]),
+        "not a count\n.*'one'": dict(linear_attn_config=linear, first_k_dense_replace="one"),
+        "num_shared_experts is not a count": dict(linear_attn_config=linear, num_shared_experts=2.0),
+        "among the others": dict(linear_attn_config=linear, mlp_layer_types=["sparse", "dense"] + ["sparse"] * 3),
+        "lacks fields\n.*kv_lora_rank": dict(linear_attn_config=linear, kv_lora_rank=None),
+        "num_hidden_layers is not a count": dict(num_hidden_layers=None),
+    }
+    for text, changes in wrong.items():
+        with pytest.raises(InputError, match=f"(?s){text}"):
+            lk.spec.read(stored | changes)
+
+
+def as_published(tensors):
+    """Experts one by one, the forget gate's weights beside the others, the convolution in three."""
+    for name in [name for name in tensors if ".mlp.experts." in name]:
+        for expert, whole in enumerate(tensors.pop(name)):
+            head = name.split(".mlp.")[0] + f".block_sparse_moe.experts.{expert}."
+            pieces = {"w2": whole} if "down" in name else dict(zip(("w1", "w3"), whole.chunk(2), strict=True))
+            tensors |= {f"{head}{piece}.weight": part.clone() for piece, part in pieces.items()}
+    for name in list(tensors):
+        new = name.replace("forget_gate.", "")
+        new = new.replace(".mlp.", ".block_sparse_moe.") if ".mlp.gate." in name or "shared_experts" in name else new
+        tensors[new] = tensors.pop(name)
+        if new.endswith("self_attn.conv1d.weight"):
+            cut = zip("qkv", tensors.pop(new).chunk(3), strict=True)
+            tensors |= {new.replace("conv1d", f"{x}_conv1d"): piece.clone() for x, piece in cut}
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_a_folder_of_kimi_opens(published, tmp_path):
+    model = siblings.kimi()
+    model.save_pretrained(tmp_path)
+    checkpoints.write_tokenizer(tmp_path)
+    if published:
+        named = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        as_published(named)
+        assert not any("forget_gate" in name or "gate_up_proj" in name for name in named)
+        checkpoints.write_tensors(tmp_path, named)
+    lab = lk.load(tmp_path, device="cpu", dtype="float32")
+    with torch.no_grad():
+        expected = model(IDS[None]).logits[0, -1:]
+    run = lab.trace(IDS)
+    torch.testing.assert_close(run.logits, expected, rtol=1e-4, atol=1e-4)
+    assert deltanet.memory(run, layer=3).attrs["parity"] < 1e-5

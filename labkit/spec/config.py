@@ -59,6 +59,7 @@ def read(source, *, name: str | None = None) -> Spec:
     _refuse_variants(text)
     more = family.derived(text)
     _require(more, tuple(more))
+    sizes = {ours: text[theirs] for ours, theirs in family.sizes.items()} | more
     factor, theta, window = _rope(text, config, family)
     vision = config.get("vision_config") if images else None
     if vision is not None:
@@ -70,13 +71,13 @@ def read(source, *, name: str | None = None) -> Spec:
         family=family.name,
         kinds=_kinds(text, family.kinds),
         tied=_tied(config, text),
-        rotary_dim=int((text | more)["head_dim"] * factor),
+        rotary_dim=int(sizes["head_dim"] * factor),
         rope_theta=float(theta),
         eps=_number(text, "rms_norm_eps", 1e-6),
         mtp_layers=_count(text, "mtp_num_hidden_layers"),
         vision=None if vision is None else {key: vision[key] for key in VISION},
         dtype=_dtype(text) or _dtype(config),
-        **{ours: text[theirs] for ours, theirs in family.sizes.items()} | more | {"window": window},
+        **sizes | {"window": window},
     )
 
 

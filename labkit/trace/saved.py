@@ -232,8 +232,8 @@ def _agree(good, got, expected):
 
 SMALL = {  # shapes of the small weights, by their names in the families' records; of others only the names are known
     "conv1d.weight": lambda spec: (spec.conv_channels, 1, spec.conv),
-    "A_log": lambda spec: (spec.value_heads,),
-    "dt_bias": lambda spec: (spec.value_heads,),
+    "A_log": lambda spec: (spec.value_heads,) if spec.decays == 1 else (1, 1, spec.value_heads, 1),
+    "dt_bias": lambda spec: (spec.value_heads * spec.decays,),
     "norm.weight": lambda spec: (spec.dv,),
 }
 
