@@ -632,3 +632,23 @@ def test_a_folder_of_kimi_opens(published, tmp_path):
     run = lab.trace(IDS)
     torch.testing.assert_close(run.logits, expected, rtol=1e-4, atol=1e-4)
     assert deltanet.memory(run, layer=3).attrs["parity"] < 1e-5
+
+
+def test_the_published_sizes_of_kimi_count_what_transformers_builds():
+    from transformers import KimiLinearConfig, KimiLinearForCausalLM
+
+    spec = lk.spec.read("Kimi-Linear-48B-A3B")
+    kinds = ["full_attention" if kind == ATTENTION else "linear_attention" for kind in spec.kinds]
+    with torch.device("meta"):
+        built = KimiLinearForCausalLM(KimiLinearConfig(layer_types=kinds))
+    assert lk.spec.parameters(spec)["text"] == sum(weight.numel() for weight in built.parameters()) > 48e9
+    assert 3e9 < lk.spec.active_parameters(spec) < 3.6e9
+    assert dataclasses.replace(lk.spec.read(built.config), name=spec.name) == spec
+
+
+@pytest.mark.parametrize("name", ["Olmo-Hybrid-7B", "Kimi-Linear-48B-A3B"])
+def test_contexts_are_planned_beside_the_probes_that_a_model_has(name):
+    spec = lk.spec.read(name)
+    (row,) = lk.plan.contexts.fit(spec, cards=["H200"], stored=[None]).rows
+    assert row.loads and ("attention.watch" in row.probes) == (name == "Olmo-Hybrid-7B")
+    assert "gates and norms" in row.probes and "watch_bands" not in row.probes

@@ -267,11 +267,16 @@ class Spec(Table):
         gated, soft = "gate" in self.seams[ATTENTION], "attention"
         soft = f"gated {soft}" if gated else soft
         attend += f" · {rotary} · {'sigmoid' if gated else 'no'} output gate"
+        attend += " · no readings" if ATTENTION in FAMILIES[self.family].unread else ""
         mlp = f"MLP {self.intermediate:,}"
         if self.experts:
             mlp = f"{self.active_experts} of {self.experts} experts of {self.intermediate:,}"
             mlp += f" and a shared one of {self.shared_intermediate:,}"
-            mlp += f", in the first {self.dense_layers} {self.dense_intermediate:,}" if self.dense_layers else ""
+            mlp += (
+                f", in the first {self.dense_layers} {self.dense_intermediate:,} without experts"
+                if self.dense_layers
+                else ""
+            )
         rows = (
             ("layers", f"{self.layers} = {deltas} D (Gated DeltaNet) + {attentions} A ({soft})"),
             ("strip", Coloured(self.strip(), COLOURS)),
