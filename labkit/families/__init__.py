@@ -52,7 +52,7 @@ def of_model(model) -> Family:
         InputError: another class; names the ones that fit.
     """
     for family in FAMILIES.values():
-        if isinstance(model, family.classes):
+        if isinstance(model, family.classes()):
             return family
     adapted = callable(getattr(model, "get_base_model", None))  # an adapter of peft around a model
     raise InputError(

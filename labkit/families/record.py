@@ -143,15 +143,6 @@ class Family:
     rotated: float = 0.25
     unrotated: bool = False
 
-    @property
-    def classes(self) -> tuple[type, ...]:
-        """transformers' classes of its models."""
-        return tuple(getattr(self.module(), name) for name in (self.causal, self.conditional) if name)
-
-    def image_text(self, model_type: str) -> bool:
-        """Whether a configuration of this type has the text's inside."""
-        return self.conditional is not None and model_type == self.model_types[0]
-
     def module(self) -> ModuleType:
         """The module with the classes and the kernels, imported."""
         return importlib.import_module(self.modeling)
@@ -159,6 +150,15 @@ class Family:
     def model_class(self, *, images: bool = False) -> type:
         """transformers' class of the text model, or of the one with an image tower."""
         return getattr(self.module(), self.conditional if images else self.causal)
+
+    def classes(self) -> tuple[type, ...]:
+        """Both of them, or the one that there is."""
+        return tuple(getattr(self.module(), name) for name in (self.causal, self.conditional) if name)
+
+    def text_part(self, config: Mapping):
+        """The text configuration inside one of this family: `text_config` of an image-text one, else it itself."""
+        images = self.conditional is not None and config["model_type"] == self.model_types[0]
+        return config.get("text_config") if images else config
 
     def configuration(self, **fields):
         """A text configuration from fields of `Spec` and of the configuration itself."""

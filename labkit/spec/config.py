@@ -46,14 +46,14 @@ def read(source, *, name: str | None = None) -> Spec:
     if not isinstance(config, dict):
         raise InputError("not a configuration", got=type(source).__name__, expected="a config, a dict or a path")
     family = of_model_type(config.get("model_type") if isinstance(config.get("model_type"), str) else None)
-    images = family.image_text(config["model_type"])
-    text = config.get("text_config") if images else config
+    text = family.text_part(config)
+    images = text is not config
     if not isinstance(text, dict):
         got = f"text_config {shown(text)}"
         raise InputError("an image-text configuration without its text part", got=got, expected="text_config")
-    if images and text.get("model_type", family.model_types[1]) != family.model_types[1]:
+    if images and text.get("model_type", family.model_types[-1]) != family.model_types[-1]:
         got = f"model_type {config['model_type']}, in text_config {shown(text['model_type'])}"
-        raise InputError("the configuration contradicts itself", got=got, expected=family.model_types[1])
+        raise InputError("the configuration contradicts itself", got=got, expected=family.model_types[-1])
     text = family.settled(text)
     _require(text, ("num_hidden_layers", *family.sizes.values()))
     _refuse_variants(text)
