@@ -9,6 +9,7 @@ import torch
 
 from labkit import cache as _cache
 from labkit import passes, plan, prompts, steps
+from labkit.rotary import check_rotated
 from labkit.scopes import Call
 from labkit.trace import Recorder, Run, Seams, parameters_of, stateful, texts, wanted_seams
 
@@ -36,7 +37,8 @@ def trace(
     options = dict(logits=max(map(len, asked)), device=device, chunk=chunk, grad=grad) | facts
     plan.admit_trace(lab, tokens=length, wanted=wanted, **options)
     start = [_cache.start_of(cache, wanted, row) for row in range(len(rows))]
-    chosen = position_ids is not None
+    if chosen := position_ids is not None:
+        check_rotated(lab.spec.rotary_dim)
     ids, mask, position_ids = prompts.placed(rows[0], position_ids, before) if chosen else prompts.padded(rows)
     columns = sorted({length - len(row) + int(t) for row, at in zip(rows, asked, strict=True) for t in at})
     passing = dict(mask=mask, position_ids=position_ids, chunk=chunk, cache=cache, columns=columns, grad=grad)

@@ -68,6 +68,10 @@ class Needs:
     options: tuple[str, ...]
     cheaper: tuple[str, ...] = ()
 
+    def of(self, spec: Spec) -> tuple[str, ...]:
+        """Those of the seams that a model has."""
+        return spec.having(self.kind, self.seams)
+
     def request(
         self,
         spec: Spec,
@@ -103,7 +107,7 @@ def reading(
 
     Args:
         kind: "deltanet" or "attention"; or "experts", layers of either kind whose MLP has them.
-        seams: that the run must have kept.
+        seams: that the run must have kept, as far as the model has them.
         instead: the call for a layer of the other kind, with `{layer}`; shown in the error.
         cost: `Request -> plan.Cost` of one layer. cheaper: names of readings for less.
         least: `{name: least}` of its arguments that are whole numbers, beside `samples`.

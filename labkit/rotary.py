@@ -108,6 +108,17 @@ class Scaling:
         return text if self.attention_factor == own else f"{text}, attention factor {self.attention_factor:.6g}"
 
 
+def check_rotated(width: int) -> None:
+    """Refuse a model whose attention rotates nothing.
+
+    Raises:
+        InputError: no channels that are rotated.
+    """
+    if not width:
+        got, hint = "rotary_dim 0", "its window is a setting: lab.model.config.max_position_embeddings"
+        raise InputError("this model's attention rotates nothing, there is no scaling to speak of", got=got, hint=hint)
+
+
 def constants(spec) -> dict:
     """What the functions below need to know of a model: theta, width, window."""
     return dict(theta=spec.rope_theta, width=spec.rotary_dim, window=spec.window)
@@ -127,6 +138,7 @@ def stretched(
     Raises:
         InputError: as `Scaling`.
     """
+    check_rotated(spec.rotary_dim)
     return Scaling(kind, factor, ramp, attention_factor, original=spec.window, length=length)
 
 
@@ -139,7 +151,9 @@ def scaling_of(config) -> Scaling:
     Raises:
         InputError: a rope type that is not of `KINDS`, and as `Scaling`.
     """
-    rope = config if isinstance(config, dict) else config.rope_parameters
+    rope = config if isinstance(config, dict) else getattr(config, "rope_parameters", None) or {}
+    if not isinstance(config, dict) and rope.get("rope_theta") is None:
+        return Scaling()  # nothing is rotated
     kind = rope.get("rope_type", "default")
     kind = "none" if kind == "default" else kind
     if kind not in KINDS:
@@ -171,6 +185,7 @@ def frequencies(scaling: Scaling, *, theta: float, width: int, window: int, dtyp
     """
     import torch
 
+    check_rotated(width)
     window = scaling.original or window
     scaling = scaling.at(window=window)
     steps = torch.arange(0, width, 2, dtype=dtype or torch.float32) / width
@@ -204,7 +219,8 @@ def rotate(x, cos, sin):
     width = cos.shape[-1]
     turned, rest = x[..., :width], x[..., width:]
     a, b = turned.chunk(2, -1)
-    return torch.cat([turned * cos + torch.cat([-b, a], -1) * sin, rest], -1)
+    turned = (turned * cos + torch.cat([-b, a], -1) * sin).to(x.dtype)  # some models' angles are float32
+    return torch.cat([turned, rest], -1)
 
 
 def ramp(scaling: Scaling, *, theta: float, width: int, window: int):
@@ -249,6 +265,7 @@ class Rotation:
         """
         if self.native is None and scaling is None:
             return
+        check_rotated(self.constants["width"])
         if scaling is not None and self.now == (scaling, reach):
             return
         module, config = self.stack.rotary_emb, self.stack.config

@@ -105,7 +105,7 @@ class Watched:
         self._wrapped = [name for name, each in self.modules.items() if type(each).__name__ == "OptimizedModule"]
         self._numbers = []  # (attributes of a module, what reads those that are plain, what they were)
         for name, each in self.modules.items():  # what computes beside the weights: classes, and numbers such as eps
-            if each is self.stack.rotary_emb or hasattr(each, "merged_adapters"):
+            if each is getattr(self.stack, "rotary_emb", None) or hasattr(each, "merged_adapters"):
                 continue  # told by scaling and switches
             facts = {key: fact for key, fact in each.__dict__.items() if type(fact) in (bool, int, float, str)}
             facts = {key: fact for key, fact in facts.items() if not key.startswith("_") and key != "training"}

@@ -67,6 +67,11 @@ class Wrapped:
         path = FAMILIES[self.spec.family].projections[self.spec.kind(layer)]
         return decoder(self.model).layers[layer].get_submodule(path)
 
+    def branch_norm(self, layer: int) -> torch.nn.Module | None:
+        """The norm that a mixer's branch passes before it is added to the stream; None where it is added as it is."""
+        path = FAMILIES[self.spec.family].branch_norms.get(self.spec.kind(layer))
+        return None if path is None else decoder(self.model).layers[layer].get_submodule(path)
+
     @property
     def seen(self) -> Identity:
         """`identity()` as of the last pass, with the edits and the scaling of now."""

@@ -58,7 +58,7 @@ def test_contributions_through_other_weights_are_refused(lab):
         attention.contribution(lab.trace(IDS), lab, layer=2)
     ds = attention.contribution(run, lab, layer=2)
     assert 0 < ds.attrs["parity"] == run.parity[2, "attention.contribution"] < 1e-5
-    bare = lab.trace(IDS, layers=[2], seams=attention.contribution.needs.seams)
+    bare = lab.trace(IDS, layers=[2], seams=attention.contribution.needs.of(lab.spec))
     assert (attention.contribution(bare, lab, layer=2).contribution_norm == ds.contribution_norm).all()
 
 

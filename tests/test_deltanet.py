@@ -72,19 +72,24 @@ def loop(run, layer):
 # ------------------------------------------------------------------------------------------------------ memory
 
 
-def test_terms_sum_to_the_change_of_state_and_have_its_norms():
+@pytest.mark.parametrize("channels", [False, True])
+def test_terms_sum_to_the_change_of_state_and_have_its_norms(channels):
     x = draw()
-    rows = terms(Inputs(**x), eq.chunks(**x), 0, T, x["state"].flatten(1).norm(dim=1))
+    if channels:  # of decay, each by itself; and writes up to 2
+        spread = torch.rand(*x["g"].shape, x["k"].shape[-1], generator=torch.Generator().manual_seed(3)).to(x["g"])
+        x |= dict(g=x["g"][..., None] * (0.2 + 2 * spread), beta=2 * x["beta"])
+    rows, _ = terms(Inputs(**x), eq.chunks(**x), 0, T, Inputs(**x).start_squares())
     old, k = x["state"], eq.grouped(x["k"], H)
     for t in range(T):
-        keep, write = x["g"][t].exp()[:, None, None], x["beta"][t][:, None, None]
+        keep, write = x["g"][t].exp().view(H, -1, 1), x["beta"][t][:, None, None]
         decayed = -(1 - keep) * old
-        erased = -keep * write * torch.einsum("hk,hj,hjv->hkv", k[t], k[t], old)
+        erased = -write * torch.einsum("hk,hj,hjv->hkv", k[t], k[t], keep * old)
         written = write * torch.einsum("hk,hv->hkv", k[t], x["v"][t])
         new = eq.step(old, x["q"].repeat_interleave(2, 1)[t], k[t], x["v"][t], g=x["g"][t], beta=x["beta"][t])[0]
         close(decayed + erased + written, new - old)
         for name, term in (("decayed", decayed), ("erased", erased), ("written", written), ("state_norm", new)):
             close(rows[name][t], term.flatten(1).norm(dim=1))
+        close(rows["keep"][t], keep.mean(1)[:, 0])
         old = new
     assert tuple(rows) == TERMS
 
@@ -267,6 +272,7 @@ def test_quantities_say_what_values_can_be(run, name):
 
 
 SIGNED = {"weight", "agreement", "energy", "share", "contribution", "recall", "predicted", "measured", "state"}
+SIGNED |= {"returned"}
 
 
 def test_signed_numbers_are_signed(run):
@@ -442,7 +448,7 @@ def test_probes_of_other_layers_are_refused(lab):
 def test_what_a_reading_costs_is_told_before(name):
     """The result to a tenth; scratch is an upper bound that is not idle."""
     lab = tiny.make_lab(tiny.model(linear_key_head_dim=40, linear_value_head_dim=56, max_position_embeddings=2048))
-    run = lab.trace(tiny.ids(900), layers=[1], seams=deltanet.memory.needs.seams)
+    run = lab.trace(tiny.ids(900), layers=[1], seams=deltanet.memory.needs.of(lab.spec))
     calls = {
         "memory": lambda: deltanet.memory(run, layer=1),
         "implied_attention": lambda: deltanet.implied_attention(run, layer=1, heads=[2, 4]),

@@ -115,8 +115,8 @@ def test_gates_are_clamped_to_what_was_asked(lab):
             "(?s)value out of range.*=0.*above 0, at most 1",
         ),
         (
-            lambda run: deltanet.clamp_write(layer=1, value=1),
-            "(?s)value out of range.*=1.*below 1",
+            lambda run: deltanet.clamp_write(layer=1, value=2),
+            "(?s)value out of range.*=2.*below 2",
         ),
         (lambda run: deltanet.forget(run, layer=1, source=3, sense="both"), "(?s)unknown sense.*'value' or 'write'"),
         (lambda run: deltanet.forget(run, layer=1, source=50, at=30), "(?s)source out of range.*0 to 30"),

@@ -17,7 +17,7 @@ from labkit.families import ATTENTION, DELTANET, FAMILIES, Seam
 from labkit.notation import AXES, QUANTITIES
 from labkit.trace import cache_parameter, decoder
 
-NAMES = list(FAMILIES)
+NAMES = [name for name in FAMILIES if name.startswith("qwen")]  # test_families_lin.py has the others
 PACKAGE = pathlib.Path(lk.__file__).parent
 # Files outside labkit/families that name a family in code, and why.
 NAMED = {
@@ -63,7 +63,8 @@ def test_no_family_is_named_elsewhere():
 def test_records_do_not_overlap():
     types = [name for family in FAMILIES.values() for name in family.model_types]
     assert len(types) == len(set(types))
-    assert len({family.gguf for family in FAMILIES.values()}) == len(FAMILIES)
+    architectures = [family.gguf for family in FAMILIES.values() if family.gguf]
+    assert len(architectures) == len(set(architectures))
     assert all(name == family.name for name, family in FAMILIES.items())
 
 

@@ -1,4 +1,4 @@
-"""Gated attention layers: exact softmax maps with the output gate, at any length, recomputed from the seams.
+"""Attention layers: exact softmax maps with the output gate, if any, at any length, recomputed from the seams.
 
 In this folder, from the equation upwards:
 

@@ -72,8 +72,8 @@ def scores(
             counted from 0, negative from the end; None leaves `retrieval` out.
 
     Returns:
-        Dataset over (layer, query_head): the scores and `gate`, each with its standard deviation over the samples as
-        `<name>_spread`; parity is the worst of all prompts.
+        Dataset over (layer, query_head): the scores and `gate`, if heads have one, each with its standard deviation
+        over the samples as `<name>_spread`; parity is the worst of all prompts.
 
     Raises:
         InputError: a run or a text in place of the lab, rows that do not fit the window. LayerError, ParityError;
@@ -98,7 +98,7 @@ def scores(
     generator, heads, columns, proofs = torch.Generator().manual_seed(seed), range(spec.query_heads), {}, []
 
     def read(prompt, reader, score):
-        run, tables = lab.trace(prompt, layers=layers, seams=SEAMS), []
+        run, tables = lab.trace(prompt, layers=layers, seams=spec.having("attention", SEAMS)), []
         for layer in layers:
             softmax = Softmax(run, layer, heads=heads, rows=select(reader, len(run), "token"))
             tables.append(score(softmax.maps(), softmax.x.gate))
@@ -108,7 +108,7 @@ def scores(
 
     for _ in range(samples):
         row = pool[torch.randperm(len(pool), generator=generator)[:length]]
-        score = lambda p, gate: scored(p, length) | {"gate": gate.float().mean((0, 2))}
+        score = lambda p, gate: scored(p, length) | ({} if gate is None else {"gate": gate.float().mean((0, 2))})
         read(torch.cat([row, row]), None, score)
     for prompt, reader, source in facts or ():
         read(prompt, reader, lambda p, gate, at=source: {"retrieval": p[:, 0, select(at, p.shape[2], "source")[0]]})
@@ -127,7 +127,7 @@ def scores(
 def scores_plan(lab: Lab, tokens: int, layers: int | Sequence[int] | None = None) -> Plan:
     """What `scores` needs for prompts of so many tokens, twice the `length` of its rows: one map at a time."""
     layers = layers_of(lab.spec, layers, "attention", "attention.scores")
-    whole = make(lab, tokens=tokens, layers=layers, seams=SEAMS)
+    whole = make(lab, tokens=tokens, layers=layers, seams=lab.spec.having("attention", SEAMS))
     heads, group = lab.spec.query_heads, lab.spec.query_heads // lab.spec.kv_heads
     request = Request(lab.spec, tokens, tokens, heads, tokens, dtype_bytes(lab.dtype), {}, group)
     cost = map_cost(request)

@@ -70,8 +70,8 @@ def fill(statistics: Statistics, x: Inputs, rows: Sequence[int], first: int, met
         return
     at = torch.tensor(rows) + first
     if taken == "tiles":
-        statistics.add(x.q[rows], x.k, at, x.gate[rows])
+        statistics.add(x.q[rows], x.k, at, x.opened(rows))
     elif whole:
         fused.add(statistics, x.q, x.k, at, x.gate)
     else:
-        fused.add(statistics, x.q[rows], x.k, at, x.gate[rows])
+        fused.add(statistics, x.q[rows], x.k, at, x.opened(rows))

@@ -16,7 +16,7 @@ from labkit.attention.rotation import BINS as BANDS_BINS
 from labkit.attention.rotation import Unrotated, bands_of, binned, binned_cost
 from labkit.attention.softmax import SEAMS, inputs, proven, spaced
 from labkit.attention.statistics import Statistics
-from labkit.attention.summaries import BLOCKS, block_axes, cost_of
+from labkit.attention.summaries import BLOCKS, block_axes, blocks_of, cost_of
 from labkit.notation import label, select
 from labkit.plan import ProbeCost
 from labkit.reading import Request
@@ -37,7 +37,7 @@ class AttentionProbe(Probe):
 
     def needs(self, spec: Spec) -> dict[int, Sequence[str]]:
         self.layers = of_kind(self.asked, spec, "attention", INSTEAD)
-        return dict.fromkeys(self.layers, SEAMS)
+        return dict.fromkeys(self.layers, spec.having("attention", SEAMS))
 
     def signature(self) -> list:
         return [*super().signature(), self.samples]
@@ -76,7 +76,8 @@ class SummaryProbe(AttentionProbe):
         self.method = method
 
     def outputs(self, spec: Spec) -> dict[str, dict[str, int | None]]:
-        return {name: dict.fromkeys(("layer", "query_head", "block", *axes)) for name, (_, axes) in BLOCKS.items()}
+        blocks = blocks_of(spec).items()
+        return {name: dict.fromkeys(("layer", "query_head", "block", *axes)) for name, (_, axes) in blocks}
 
     def cost(self, spec: Spec, *, tokens: int, chunk: int, width: int) -> ProbeCost:
         blocks, heads, layers = -(-tokens // self.block), spec.query_heads, len(self.layers)
@@ -92,7 +93,7 @@ class SummaryProbe(AttentionProbe):
         spec, first = run.spec, run.start.length
         heads, rows = list(range(spec.query_heads)), self.sampled(len(run))
         at, begin, end = torch.tensor(rows) + first, first // self.block, -(-(first + len(run)) // self.block)
-        columns = {name: [] for name in BLOCKS}
+        columns = {name: [] for name in blocks_of(spec)}
         for layer in self.layers:
             x = inputs(run, layer)
             statistics = Statistics(heads, spec.kv_groups(heads), len(x.k), block=self.block)
@@ -114,7 +115,7 @@ class SummaryProbe(AttentionProbe):
         first = self.column("first")
         blocks, bins = len(first), len(edges(int(first[-1]) + self.block)) - 1
         layers, heads = self.column("entropy").shape[1:]
-        columns, place = {name: self.column(name) for name in BLOCKS}, 0
+        columns, place = {name: self.column(name) for name in BLOCKS if name in self.rows}, 0
         pooled, columns["histogram"] = (
             torch.zeros(blocks, layers, heads, blocks, dtype=torch.float32),
             columns["histogram"][..., :bins],
@@ -127,6 +128,7 @@ class SummaryProbe(AttentionProbe):
         variables = {
             name: (("layer", "query_head", "block", *axes), columns[name].movedim(0, 2), quantity)
             for name, (quantity, axes) in BLOCKS.items()
+            if name in columns
         }
         coords = {"layer": list(self.layers), "query_head": range(heads), **bin_axis(bins)}
         coords |= block_axes(first, self.column("taken"))

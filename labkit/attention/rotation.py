@@ -39,8 +39,12 @@ def bands_of(spec: Spec, by: str) -> tuple[torch.Tensor, list[str]]:
     """(band of each rotary pair, names of the bands, the position-free one last); by "class" or "pair".
 
     Raises:
-        InputError: neither.
+        InputError: neither; a model that rotates nothing.
     """
+    if not spec.rotary_dim:
+        got, hint = "rotary_dim 0", "attention.pattern(run, layer={layer}, logits=True)"
+        hint = hint.format(layer=spec.attention_layers[0])
+        raise InputError("this model's attention rotates nothing: a logit has no bands", got=got, hint=hint)
     if by == "pair":
         return torch.arange(spec.rotary_dim // 2), [*map(str, range(spec.rotary_dim // 2)), FREE]
     if by != "class":

@@ -1,12 +1,13 @@
-"""The softmax of a gated attention layer: any rows and heads, recomputed from the seams, proven by the model's output.
+"""The softmax of an attention layer: any rows and heads, recomputed from the seams, proven by the model's output.
 
-    s_tj = ⟨R_t q_t, R_j k_j⟩ / √d      R rotates the first channels, the rest carry no position
+    s_tj = ⟨R_t q_t, R_j k_j⟩ / √d      R rotates the first channels, if any; the rest carry no position
     P_tj = softmax_j≤t(s_tj)
-    y_t  = σ(gate_t) ⊙ Σ_j P_tj v_j     and this, not P·v, reaches the residual stream
+    y_t  = σ(gate_t) ⊙ Σ_j P_tj v_j     and this, not P·v, reaches the residual stream; 1 for σ(gate) without a gate
 
-Source: `Qwen3_5Attention.forward` (transformers); the output gate follows "Gated Attention for Large Language Models"
-(arXiv 2505.06708). Which key/value head a query head reads is said by `Spec.kv_head`. The model's own attention kernel
-stays as it is: nothing switches to eager attention, and only the rows and heads that are asked for are formed.
+Source: `Qwen3_5Attention.forward`, `OlmoHybridAttention.forward` (transformers); the output gate follows "Gated
+Attention for Large Language Models" (arXiv 2505.06708). Which key/value head a query head reads is said by
+`Spec.kv_head`. The model's own attention kernel stays as it is: nothing switches to eager attention, and only the rows
+and heads that are asked for are formed.
 """
 
 import dataclasses
@@ -19,9 +20,10 @@ from labkit.notation import select, share_text
 from labkit.plan import Cost
 from labkit.reading import Request
 from labkit.rotary import rotate
+from labkit.spec import Spec
 from labkit.trace import Run
 
-SEAMS = ("q", "k", "v", "gate", "gated")
+SEAMS = ("q", "k", "v", "gate", "gated")  # as far as a model has them
 TILE, ELEMENTS = 64, 2**24  # rows at once; logits at once
 
 
@@ -32,17 +34,21 @@ class Inputs:
     Attributes:
         q: [token, query_head, head_dim], rotated.
         k, v: [source, kv_head, head_dim], k rotated; sources include those of a warm cache.
-        gate: [token, query_head, head_dim], after the sigmoid.
+        gate: [token, query_head, head_dim], after the sigmoid; None where heads have no gate.
     """
 
     q: torch.Tensor
     k: torch.Tensor
     v: torch.Tensor
-    gate: torch.Tensor
+    gate: torch.Tensor | None
+
+    def opened(self, rows: Sequence[int] | slice = slice(None)) -> torch.Tensor | None:
+        """The gates of some rows, or None."""
+        return None if self.gate is None else self.gate[rows]
 
 
 def inputs(run: Run, layer: int) -> Inputs:
-    """Rotated queries and keys, values and opened gates of a layer; needs the seams q, k, v and gate.
+    """Rotated queries and keys, values and opened gates of a layer; needs the seams q, k, v and, if any, gate.
 
     Raises:
         InputError: rows that were read under different scalings.
@@ -60,7 +66,12 @@ def inputs(run: Run, layer: int) -> Inputs:
         if start.position_ids is not None:  # keys that a dynamic scaling turns at every pass
             cached = rotate(cached, *(part[:, None] for part in start.angles(run.scaling, run.spec, k)))
         k = torch.cat([cached, k])
-    return Inputs(q, k, values(run, layer), run.seams[layer, "gate"].sigmoid())
+    return Inputs(q, k, values(run, layer), run.seams[layer, "gate"].sigmoid() if gated(run.spec) else None)
+
+
+def gated(spec: Spec) -> bool:
+    """Whether heads have an output gate."""
+    return "gate" in spec.seams["attention"]
 
 
 def values(run: Run, layer: int) -> torch.Tensor:
@@ -139,8 +150,9 @@ def proof(
     Raises:
         ParityError: above the tolerance, or rows that were not mixed.
     """
-    gate, gated = (run.seams[layer, seam][rows][:, heads] for seam in ("gate", "gated"))
-    return run.check_parity(layer, name, mixed * gate.sigmoid().float(), gated)
+    if gated(run.spec):
+        mixed = mixed * run.seams[layer, "gate"][rows][:, heads].sigmoid().float()
+    return run.check_parity(layer, name, mixed, run.seams[layer, "gated"][rows][:, heads])
 
 
 def proven(

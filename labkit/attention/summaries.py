@@ -7,12 +7,13 @@ import torch
 
 from labkit.attention import fused, kernel, methods
 from labkit.attention.distances import bin_axis, edges
-from labkit.attention.softmax import ELEMENTS, SEAMS, TILE, chosen, inputs, proven
+from labkit.attention.softmax import ELEMENTS, SEAMS, TILE, chosen, gated, inputs, proven
 from labkit.attention.statistics import Statistics
 from labkit.errors import InputError
 from labkit.notation import label, select
 from labkit.plan import Cost
 from labkit.reading import Request, reading
+from labkit.spec import Spec
 from labkit.trace import Run
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ BLOCKS = {
     "histogram": ("histogram", ("bin",)),
     "pooled": ("pooled", ("source_block",)),
 }
+
+
+def blocks_of(spec: Spec) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """`BLOCKS` of a model: all of them, or all but the gate."""
+    return {name: facts for name, facts in BLOCKS.items() if name != "gate" or gated(spec)}
 
 
 def cost_of(request: Request) -> Cost:
@@ -79,7 +85,7 @@ def summary(
     """Exact statistics of the softmax map of a gated attention layer, in memory that is linear in the length.
 
     Args:
-        run: `Run` with the seams q, k, v, gate and gated of this layer.
+        run: `Run` with the seams q, k, v, gated and, if heads have one, gate of this layer.
         layer: attention layers. heads: query heads; None for all.
         rows: reading tokens, relative to the run's first. samples: instead, so many of them, evenly spaced. Neither is
             all. What is left out is said in `attrs["rows"]`.
@@ -93,10 +99,10 @@ def summary(
 
     Returns:
         Dataset. Means over the rows of each block, (query_head, block): `entropy`, with `entropy_low` and
-        `entropy_high`, `support`, `sink`, `local`, `distance`, `gate`. `histogram` (query_head, block, bin), mass by
-        dyadic distance. `pooled` (query_head, block, source_block), mass of each block of sources, mean over the rows
-        of a block, so that it sums to 1. `mass` (query_head, block, segment). `links` (query_head, link) with
-        `link_token` and `link_source`.
+        `entropy_high`, `support`, `sink`, `local`, `distance`, `gate` if heads have one. `histogram` (query_head,
+        block, bin), mass by dyadic distance. `pooled` (query_head, block, source_block), mass of each block of sources,
+        mean over the rows of a block, so that it sums to 1. `mass` (query_head, block, segment). `links` (query_head,
+        link) with `link_token` and `link_source`.
 
     Raises:
         LayerError, SeamError, ParityError, InputError, BackendError. Parity is taken on up to 64 of the rows.
@@ -110,7 +116,8 @@ def summary(
     methods.fill(statistics, x, rows, first, method)
     attrs = {"rows": text, "block": block} | proven(run, layer, "attention.summary", heads=heads, rows=rows, x=x)
     means, dims = statistics.reduced(at), ("query_head", "block")
-    variables = {name: ((*dims, *axes), means[name].float(), quantity) for name, (quantity, axes) in BLOCKS.items()}
+    blocks = blocks_of(run.spec).items()
+    variables = {name: ((*dims, *axes), means[name].float(), quantity) for name, (quantity, axes) in blocks}
     coords = {"query_head": heads, **block_axes(torch.arange(statistics.blocks) * block, statistics.counts)}
     coords |= bin_axis(len(statistics.edges) - 1)
     if links:

@@ -39,8 +39,8 @@ def implied(request: Request) -> Cost:
 
 
 def survival(request: Request) -> Cost:
-    """`deltanet.survival`: three numbers per head and source, up to the token."""
-    return _walked_back(request, 12 * request.heads * _upto(request))
+    """`deltanet.survival`: four numbers per head and source, up to the token."""
+    return _walked_back(request, 16 * request.heads * _upto(request))
 
 
 def half_life(request: Request) -> Cost:
@@ -60,13 +60,13 @@ def written_by(request: Request) -> Cost:
 
 
 def forgetting(request: Request) -> Cost:
-    """`deltanet.forgetting`: five numbers per head and token; a walk to the source, then two side by side."""
+    """`deltanet.forgetting`: six numbers per head and token; a walk to the source, then two side by side."""
     spec = request.spec
     after = request.tokens - select(request.options.get("source", 0), request.tokens, "source")[0]
     beside = 4 * 2 * min(after, TILE) * spec.value_heads * (CHUNK + 3)
     before = _walk(request, 0, request.tokens - after + 1, outputs=False)
     scratch = _inputs(request) + max(before, _walk(request, 2, after) + beside)
-    return Cost(20 * request.heads * after, scratch, 2 * _rule(request))
+    return Cost(24 * request.heads * after, scratch, 2 * _rule(request))
 
 
 def recall(request: Request) -> Cost:
@@ -133,7 +133,9 @@ def _walked_back(request, result):
     """Of readings by `equation.left_of_keys`."""
     spec, tokens = request.spec, min(_upto(request), TILE)
     tiles = 2 if _upto(request) > TILE else 1
-    numbers = tokens * ((2 + tiles) * CHUNK + 4 * spec.dk) + -(-tokens // CHUNK) * 2 * tiles * spec.dk**2
+    numbers = (
+        tokens * ((2 + tiles) * CHUNK + 4 * spec.dk + _decays(spec)) + -(-tokens // CHUNK) * 2 * tiles * spec.dk**2
+    )
     return Cost(result, _inputs(request) + 4 * spec.value_heads * numbers, 2 * _rule(request))
 
 
@@ -146,7 +148,13 @@ def _chosen(request, count):
 def _inputs(request):
     """Float32 inputs of the rule, and the convolution they are split from."""
     spec = request.spec
-    return 4 * request.tokens * (spec.conv_channels + 2 * spec.key_heads * spec.dk + 3 * spec.value_heads)
+    gates = (2 + spec.decays) * spec.value_heads
+    return 4 * request.tokens * (spec.conv_channels + 2 * spec.key_heads * spec.dk + gates)
+
+
+def _decays(spec):
+    """Numbers per token and head of decay per channel: cumulated in float64, differences, what keys become by them."""
+    return 12 * spec.dk if spec.decays > 1 else 0
 
 
 def _walk(request, columns, tokens=None, *, outputs=True):
@@ -155,7 +163,7 @@ def _walk(request, columns, tokens=None, *, outputs=True):
     first, second = min(tokens, TILE), min(max(tokens - TILE, 0), TILE)
 
     def made(count):
-        numbers = 4 * CHUNK + (5 if outputs else 3) * spec.dv + 2 * spec.dk
+        numbers = 4 * CHUNK + (5 if outputs else 3) * spec.dv + 2 * spec.dk + _decays(spec)
         return spec.value_heads * (-(-count // CHUNK)) * (CHUNK * numbers + 3 * spec.dk * spec.dv)
 
     before = _before(request, first, outputs=outputs) // 4

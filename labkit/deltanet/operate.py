@@ -9,8 +9,8 @@ gates and write strengths the layer's own reads change by exactly
     δo_τ = (Φ_τt Δ)ᵀ q̃_τ,      Δ = the change of the state after token t
 
 which is the delta rule started at Δ with all values zero (`response`); later layers then get other inputs. Gates are
-changed at the seams of the projections they come from: α = exp(-exp(A_log)·softplus(a + dt_bias)), β = σ(b). Gated
-DeltaNet: arXiv 2412.06464.
+changed at the seams of the projections they come from: α = exp(-exp(A_log)·softplus(a + dt_bias)), β = m σ(b), with the
+largest write m of the model, 1 or 2. Gated DeltaNet: arXiv 2412.06464.
 
 Where a run is given, tokens are relative to its first one and negative from its end; where none is, they are absolute.
 """
@@ -70,10 +70,11 @@ def clamp_keep(
     tokens = None if tokens is None else run.positions[places(run, tokens, "token")].tolist()
     if value == 1:
         return never_forget(layer=layer, heads=heads, tokens=tokens)
-    rate = run.parameters[layer, "A_log"].float().exp()[heads]
+    rate = run.parameters[layer, "A_log"].float().exp().flatten()[heads]
     span = (-math.log(value) / rate).double()
     a = (span + torch.log(-torch.expm1(-span))).float()  # ln(eˣ - 1) without overflow
-    a = a - run.parameters[layer, "dt_bias"].float()[heads]
+    a = a[:, None] - run.parameters[layer, "dt_bias"].float().view(run.spec.value_heads, -1)[heads]
+    a = a if run.spec.decays > 1 else a[:, 0]
     change = lambda x, at: a.to(x).expand_as(x)  # noqa: E731
     return edit.function(change, seam="a", layer=layer, heads=heads, tokens=tokens, name="clamp_keep")
 
@@ -85,10 +86,19 @@ def clamp_write(
     heads: int | Sequence[int] | None = None,
     tokens: int | Sequence[int] | None = None,
 ) -> edit.SeamEdit:
-    """An edit that sets the write strength β of heads to a number in [0, 1), at some (absolute) tokens or all."""
-    value = number(value, "value", least=0, below=1)
-    b = SHUT if value == 0 else math.log(value / (1 - value))
-    return edit.function(_full(b), seam="b", layer=layer, heads=heads, tokens=tokens, name="clamp_write")
+    """An edit that sets the write strength β of heads to a number, at some (absolute) tokens or all.
+
+    Args:
+        value: β, from 0 to below the model's largest, `spec.most_write`; above 1 a write reflects the state.
+    """
+    value = number(value, "value", least=0, below=2)
+
+    def of_model(spec):
+        b = SHUT if value == 0 else math.log(value / (spec.most_write - number(value, "value", below=spec.most_write)))
+        return _full(b)
+
+    change = edit.OfModel(of_model)
+    return edit.function(change, seam="b", layer=layer, heads=heads, tokens=tokens, name="clamp_write")
 
 
 def replace_state(

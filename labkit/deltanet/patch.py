@@ -156,10 +156,11 @@ class _Sweep:
 
     def _read(self, prefix):
         cache = self.lab.cache()
-        run = self.lab.trace(prefix, layers=[self.layer], seams=SEAMS, cache=cache)
+        seams = self.lab.spec.having("deltanet", SEAMS)
+        run = self.lab.trace(prefix, layers=[self.layer], seams=seams, cache=cache)
         snap = self.lab.snapshot(cache)
         _, state = delta_rule(**vars(inputs(run, self.layer)), outputs=False)
-        held = snap.state[self.layer][0].to(run.seams[self.layer, "qkv"])  # as exact as what it came from
+        held = snap.state[self.layer][0].to(run.seams[self.layer, "read"])  # as exact as what it came from
         self.parities.append(run.check_parity(self.layer, "deltanet.patch_states", state, held))
         return snap
 

@@ -14,7 +14,7 @@ import torch
 
 from labkit.deltanet import costs
 from labkit.deltanet.equation import implied
-from labkit.deltanet.recompute import SEAMS, Walk, decay_and_write, walk
+from labkit.deltanet.recompute import SEAMS, Walk, decay_and_write, quantity, walk
 from labkit.deltanet.singular import ranks
 from labkit.errors import InputError
 from labkit.notation import label, whole_numbers
@@ -37,7 +37,8 @@ class DeltaNetProbe(Probe):
 
     def needs(self, spec: Spec) -> dict:
         self.layers = of_kind(self.asked, spec, "deltanet", "stream.capture keeps seams of attention layers")
-        return dict.fromkeys(self.layers, SEAMS)
+        self.write = quantity(spec, "write")
+        return dict.fromkeys(self.layers, spec.having("deltanet", SEAMS))
 
     def cost(self, spec: Spec, *, tokens: int, chunk: int, width: int) -> ProbeCost:
         return ProbeCost(costs.watched(spec, 1, chunk, 0))
@@ -74,7 +75,8 @@ class BlockProbe(DeltaNetProbe):
         self.names, self.how = tuple(names), how
 
     def needs(self, spec: Spec) -> dict[int, Sequence[str]]:
-        return dict.fromkeys(super().needs(spec), SEAMS if self._walked() else ("a", "b"))
+        needed = super().needs(spec)
+        return needed if self._walked() else dict.fromkeys(needed, ("a", "b"))
 
     def outputs(self, spec: Spec) -> dict[str, dict[str, int | None]]:
         return {name: {"layer": None, "head": spec.value_heads, "block": None} for name in self.names}
@@ -101,13 +103,15 @@ class BlockProbe(DeltaNetProbe):
     def _columns(self, run, layer):
         if not self._walked():
             g, beta = decay_and_write(run, layer)
-            return {"keep": g.exp(), "write": beta}
+            keep = g.exp() if g.ndim == 2 else g.exp().mean(-1)
+            return {"keep": keep, "write": beta}
         walked = self.walk(run, layer, updates=True)
         return walked.terms | {"out": walked.reads.norm(dim=-1)}
 
     def result(self, model: str) -> "xarray.Dataset":  # noqa: F821
         first = self.column("first")
-        values = {name: (("block",), self.column(name), name) for name in self.names}
+        what = {name: name for name in self.names} | {"write": self.write}
+        values = {name: (("block",), self.column(name), what[name]) for name in self.names}
         coords = {"block": range(len(first)), "block_start": ("block", first)}
         return self.labelled(values, coords, model, block=self.block, reduced=f"{self.how} over {self.block} tokens")
 
@@ -157,7 +161,7 @@ class RowProbe(DeltaNetProbe):
 
     def cost(self, spec: Spec, *, tokens: int, chunk: int, width: int) -> ProbeCost:
         last, rows = self.tokens[-1] + 1, len(self.tokens)
-        kept = 4 * last * len(self.layers) * (spec.key_heads * spec.dk + 2 * spec.value_heads)
+        kept = 4 * last * len(self.layers) * (spec.key_heads * spec.dk + (1 + spec.decays) * spec.value_heads)
         weights = 4 * rows * len(self.layers) * spec.value_heads * last
         end = 4 * last * spec.key_heads * spec.dk + costs.row(spec, last, rows) + 2 * weights
         return ProbeCost(costs.watched(spec, 1, chunk, 0), kept, end)
@@ -221,6 +225,7 @@ def saturation(*, layers: int | Sequence[int] | None = None, block: int = 64) ->
 def rows(*, tokens: Iterable[int], layers: int | Sequence[int] | None = None) -> Probe:
     """A probe of the exact implied rows of chosen absolute tokens: weight (layer, head, token, source).
 
-    Host memory grows by 4·(key_heads·dk + 2·heads) bytes a token and layer (8.6 kB for a layer of the 27B).
+    Host memory grows by 4·(key_heads·dk + 2·heads) bytes a token and layer (8.6 kB for a layer of the 27B), with decay
+    per channel by 4·heads·dk more.
     """
     return RowProbe("deltanet.rows", tokens, layers=layers)

@@ -10,7 +10,7 @@ import torch
 
 from labkit.deltanet import costs
 from labkit.deltanet.equation import implied
-from labkit.deltanet.recompute import SEAMS, TERMS, inputs, one_token, walk
+from labkit.deltanet.recompute import SEAMS, TERMS, inputs, one_token, quantity, walk
 from labkit.notation import GDN, Quantity, is_index, label, select
 from labkit.reading import axis, reading
 from labkit.trace import Run
@@ -41,10 +41,10 @@ def memory(
         heads: value heads; None for all.
 
     Returns:
-        Dataset over (head, token): `keep` α, `write` β; norms of the recalled value r, the error e, the read (`out`)
-        and the state; `surprise` ‖e‖/‖v‖; `agreement` r·e; norms `decayed`, `erased`, `written` of the three terms of
-        the update; `energy`, the change of ‖S‖². And `state` (head, key, value), or (head, step, key, value), with
-        coordinate `state_token`.
+        Dataset over (head, token): `keep` α, the mean of the channels' own if they have them, `write` β, up to
+        `spec.most_write`; norms of the recalled value r, the error e, the read (`out`) and the state; `surprise`
+        ‖e‖/‖v‖; `agreement` r·e; norms `decayed`, `erased`, `written` of the three terms of the update; `energy`, the
+        change of ‖S‖². And `state` (head, key, value), or (head, step, key, value), with coordinate `state_token`.
 
     Raises:
         LayerError, SeamError, ParityError, InputError.
@@ -54,6 +54,7 @@ def memory(
     walked = walk(run, layer, "deltanet.memory", at=at, updates=True)
     columns = walked.terms | {"out": walked.reads.norm(dim=-1)}
     values = {name: (("head", "token"), columns[name][:, heads].T, name) for name in (*TERMS, "out")}
+    values["write"] = (*values["write"][:2], quantity(run.spec, "write"))
     coords = {**axis(run, "token"), "head": heads}
     if is_index(tokens):
         values["state"] = (("head", "key", "value"), walked.states[0, heads], "state")

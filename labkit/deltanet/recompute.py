@@ -1,15 +1,17 @@
 """The rule's inputs out of a run's seams, and the one walk over the tokens, proven by the model's own reads.
 
-The seams `qkv`, `a` and `b` give the inputs (`inputs`); the walk gives reads, states, net writes and the terms of every
-update (`walk`), and compares the reads with the model's own, which cross the seam `read`. An update has three terms,
+The seams `qkv` (or `q`, `k` and `v`), `a` and `b` give the inputs (`inputs`); the walk gives reads, states, net writes
+and the terms of every update (`walk`), and compares the reads with the model's own, which cross the seam `read`. An
+update has three terms,
 
     S_t - S_{t-1} = -(1-α_t) S_{t-1}  -  α_t β_t k_t (k_tᵀ S_{t-1})  +  β_t k_t v_tᵀ
                      decay               erase                          write
 
     ‖S_t‖² = α_t² ‖S_{t-1}‖² + 2 β_t r_t·e_t + β_t² ‖k_t‖² ‖e_t‖²
 
-with r_t = α_t S_{t-1}ᵀ k_t what the memory says and e_t = v_t - r_t the error. Per token and head some scalars; no
-state but those at chunk borders is formed. Gated DeltaNet: arXiv 2412.06464, eq. 10.
+where α_t is a vector, α_t² ‖S_{t-1}‖² is Σ_c α_tc² ‖row c of S_{t-1}‖²; with r_t = (α_t ⊙ S_{t-1})ᵀ k_t what the memory
+says and e_t = v_t - r_t the error. Per token and head some scalars; no state but those at chunk borders is formed.
+Gated DeltaNet: arXiv 2412.06464, eq. 10.
 """
 
 import collections
@@ -21,10 +23,13 @@ import torch.nn.functional as F
 
 from labkit.deltanet.equation import Chunks, grouped, tiled, unit
 from labkit.errors import InputError
-from labkit.notation import is_index, select
+from labkit.notation import QUANTITIES, Quantity, is_index, select
+from labkit.spec import Spec
 from labkit.trace import Run
 
-SEAMS = ("qkv", "a", "b", "read")
+MIXED = ("qkv", "q", "k", "v")  # what enters the convolution: one seam, or three
+SEAMS = (*MIXED, "a", "b", "read")  # as far as a model has them
+REFLECTING = "arXiv 2411.12537"
 TERMS = (
     "keep",
     "write",
@@ -55,19 +60,24 @@ class Inputs:
         """The first `count` tokens."""
         return Inputs(*(part[:count] for part in (self.q, self.k, self.v, self.g, self.beta)), self.state)
 
-    def start_norm(self) -> torch.Tensor:
-        """‖S‖ before the first token, [head]."""
-        return self.v.new_zeros(self.v.shape[1]) if self.state is None else self.state.flatten(1).norm(dim=1)
+    def start_squares(self) -> torch.Tensor:
+        """‖S‖² before the first token, [head, 1]; with decay per channel of each of its rows, [head, key]."""
+        heads, channels = self.v.shape[1], 1 if self.g.ndim == 2 else self.k.shape[-1]
+        if self.state is None:
+            return self.v.new_zeros(heads, channels)
+        rows = self.state.square().sum(-1)
+        return rows if channels > 1 else rows.sum(-1, keepdim=True)
 
 
 def inputs(run: Run, layer: int) -> Inputs:
     """Queries, keys, values, log decay and write strength of every token, after convolution and normalisation.
 
-    Source: `Qwen3_5GatedDeltaNet.forward`. The convolution and SiLU run in the model's dtype, as there; the rest is
-    float32.
+    Source: `Qwen3_5GatedDeltaNet.forward`, `OlmoHybridGatedDeltaNet.forward`. The convolution and SiLU run in the
+    model's dtype, as there; the rest is float32.
     """
     spec = run.spec
-    qkv = run.seams[layer, "qkv"]
+    parts = [run.seams[layer, name].flatten(1) for name in spec.having("deltanet", MIXED)]
+    qkv = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
     taps = run.parameters[layer, "conv1d.weight"].to(qkv.device)
     before = run.start.conv.get(layer)
     history = qkv.new_zeros(spec.conv - 1, qkv.shape[1]) if before is None else before[:, 1 - spec.conv :].T.to(qkv)
@@ -89,10 +99,20 @@ def inputs(run: Run, layer: int) -> Inputs:
 
 
 def decay_and_write(run: Run, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(log α, β), each [token, head], float32; from the seams a and b alone."""
+    """(log α [token, head], or [token, head, key] where each channel decays by itself; β [token, head]), float32.
+
+    From the seams a and b alone: log α = -exp(A_log) softplus(a + dt_bias), β = most_write · σ(b).
+    """
     a, b = run.seams[layer, "a"], run.seams[layer, "b"]
     rate, bias = (run.parameters[layer, name].to(a.device) for name in ("A_log", "dt_bias"))
-    return (-rate.float().exp() * F.softplus(a.float() + bias)).float(), b.sigmoid().float()
+    rate = rate.float().exp().view(-1, *[1] * (a.ndim - 2))
+    return (-rate * F.softplus(a.float() + bias.view(a.shape[1:]))).float(), b.sigmoid().float() * run.spec.most_write
+
+
+def quantity(spec: Spec, name: str) -> Quantity:
+    """The quantity of a write strength, or of what single tokens erase: no fraction where β may be 2."""
+    known = QUANTITIES[name]
+    return known if spec.most_write == 1 else dataclasses.replace(known, units="1", scale="positive", source=REFLECTING)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +159,7 @@ def walk(
         SeamError, ParityError.
     """
     x, states, columns = inputs(run, layer), {}, collections.defaultdict(list)
-    norm = x.start_norm()
+    squares = x.start_squares()
     for first, count, part in tiled(**vars(x if reads else x.upto(max(at) + 1)), outputs=reads):
         states |= {t: part.state_after(t - first) for t in at if first <= t < first + count}
         if reads:
@@ -147,8 +167,7 @@ def walk(
         if writes:
             columns["writes"].append(part.flat(part.write, count))
         if updates:
-            tile = terms(x, part, first, count, norm)
-            norm = tile["state_norm"][-1]
+            tile, squares = terms(x, part, first, count, squares)
             for term, values in tile.items():
                 columns[term].append(values)
     joined = {column: torch.cat(parts) for column, parts in columns.items()}
@@ -164,30 +183,38 @@ def walk(
     return Walk(x, parity, chosen, part.state, joined.pop("reads", None), joined.pop("writes", None), joined)
 
 
-def terms(x: Inputs, part: Chunks, first: int, count: int, before: torch.Tensor) -> dict[str, torch.Tensor]:
-    """`TERMS` of one tile that starts at token `first`, {name: [token, head]}; `before` is ‖S‖ before it, [head].
+def terms(
+    x: Inputs, part: Chunks, first: int, count: int, before: torch.Tensor
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """`TERMS` of one tile that starts at token `first`, {name: [token, head]}, and what `before` is after it.
 
-    Each of the terms decay, erase and write of ΔS_t is given by its Frobenius norm.
+    Each of the terms decay, erase and write of ΔS_t is given by its Frobenius norm; `keep` is α, its mean over channels
+    where each decays by itself.
+
+    Args:
+        before: ‖S‖² before the tile, as `Inputs.start_squares`.
     """
     span, heads = slice(first, first + count), x.v.shape[1]
-    keep, write = x.g[span].exp(), x.beta[span]
+    write = x.beta[span]
     recalled, error = (part.flat(vectors.norm(dim=-1), count) for vectors in (part.recalled, part.error))
     key, value = grouped(x.k[span].norm(dim=-1), heads), x.v[span].norm(dim=-1)
-    norm = part.flat(part.norms(), count)
-    earlier = torch.cat([before[None], norm[:-1]])
-    return {
-        "keep": keep,
+    squares = part.flat(part.squares(), count)
+    earlier = torch.cat([before[None], squares[:-1]])
+    keep = x.g[span].exp().view(earlier.shape)
+    columns = {
+        "keep": keep.mean(-1),
         "write": write,
         "recalled": recalled,
         "error": error,
         "surprise": error / value.clamp(min=1e-30),
         "agreement": part.flat((part.recalled * part.error).sum(-1), count),
-        "state_norm": norm,
-        "decayed": (1 - keep) * earlier,
+        "state_norm": squares.sum(-1).sqrt(),
+        "decayed": ((1 - keep).square() * earlier).sum(-1).sqrt(),
         "erased": write * key * recalled,
         "written": write * key * value,
-        "energy": norm.square() - earlier.square(),
+        "energy": (squares - earlier).sum(-1),
     }
+    return columns, squares[-1]
 
 
 def places(run: Run, values: int | Sequence[int], name: str, last: int | None = None) -> list[int]:

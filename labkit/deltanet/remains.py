@@ -4,8 +4,9 @@ For frozen keys, gates and write strengths the state is linear in the values:
 
     S_t = Σ_j p_tj v_jᵀ + Φ_t0 S_0,    p_tj = β_j Φ_tj k_j
 
-Φ_tj k_j is what is left of the stored key k_j (`equation.left_of_keys`). Forward, what is left of one key is the delta
-rule itself, started at k_j with all values zero. Gated DeltaNet: arXiv 2412.06464, section 3.
+With decay per channel α_t is a vector, and all of this holds as it stands. Φ_tj k_j is what is left of the stored key
+k_j (`equation.left_of_keys`). Forward, what is left of one key is the delta rule itself, started at k_j with all values
+zero. Gated DeltaNet: arXiv 2412.06464, section 3.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ import torch
 
 from labkit.deltanet import costs
 from labkit.deltanet.equation import delta_rule, grouped, left_of_keys, tiled
-from labkit.deltanet.recompute import SEAMS, Inputs, inputs, one_token
+from labkit.deltanet.recompute import SEAMS, Inputs, decay_and_write, inputs, one_token, quantity
 from labkit.errors import InputError
 from labkit.notation import label, select
 from labkit.reading import axis, reading
@@ -59,8 +60,11 @@ def survival(
         heads: value heads; None for all.
 
     Returns:
-        Dataset over (head, source), sources up to the token: `survival` ‖Φ_tj k_j‖/‖k_j‖ and `decay_only` Πα, which
-        it never exceeds; `write` β_j, since a key that was hardly written survives all the same.
+        Dataset over (head, source), sources up to the token: `survival` ‖Φ_tj k_j‖/‖k_j‖; `decay_only` Πα, which it
+        never exceeds, or ‖Πα ⊙ k_j‖/‖k_j‖ where channels decay each by itself; `returned` k_jᵀΦ_tj k_j/‖k_j‖², at most
+        the survival: what the key itself still calls up of its value, below 0 where the memory answers with the
+        opposite sign, as after a write with β above 1 along it (arXiv 2411.12537); `write` β_j, since a key that was
+        hardly written survives all the same.
 
     Raises:
         LayerError, SeamError, ParityError, InputError.
@@ -71,14 +75,19 @@ def survival(
 def _survival(run, layer, token, heads, name):
     heads = select(heads, run.spec.value_heads, "head")
     t = one_token(run, token, f"{name}(run, layer={layer})")
-    x, norms = inputs(run, layer).upto(t + 1), []
-    _, parity = walk_back(run, layer, name, x, lambda span, left: norms.append(left.norm(dim=-1)))
-    share = torch.cat(norms[::-1]) / grouped(x.k.norm(dim=-1), x.v.shape[1])
+    x, tiles = inputs(run, layer).upto(t + 1), []
+    key = grouped(x.k, x.v.shape[1])
+    see = lambda span, left: tiles.append((left.norm(dim=-1), (left * key[span]).sum(-1)))  # noqa: E731
+    _, parity = walk_back(run, layer, name, x, see)
+    left, own = (torch.cat(parts[::-1]) for parts in zip(*tiles, strict=True))
+    size = key.norm(dim=-1)
+    share, returned = left / size, own / size.square()
     total = x.g.double().cumsum(0)
     values = {
         "survival": (("head", "source"), share[:, heads].T, "survival"),
-        "decay_only": (("head", "source"), (total[-1] - total).exp().to(x.g)[:, heads].T, "decay_only"),
-        "write": (("head", "source"), x.beta[:, heads].T, "write"),
+        "returned": (("head", "source"), returned[:, heads].T, "returned"),
+        "decay_only": (("head", "source"), _faded(total[-1] - total, key)[:, heads].T, "decay_only"),
+        "write": (("head", "source"), x.beta[:, heads].T, quantity(run.spec, "write")),
     }
     coords = {"head": heads, **axis(run, "source", range(t + 1)), "token": run.positions[t]}
     return label(values, coords=coords, attrs=parity)
@@ -149,10 +158,11 @@ def forgetting(
         heads: value heads; None for all.
 
     Returns:
-        Dataset over (head, token) from `source` on: `survival` and `decay_only`; `removed`, the share of the key that
-        each token erased (for the source itself 0); `signal`, the norm of its own value in S_tᵀk_j; `recall`, the
-        cosine of S_tᵀk_j and v_j. The value of a token is that after the short convolution: it holds up to
-        `spec.conv` tokens that end with the source. Parity is that of the model's last read.
+        Dataset over (head, token) from `source` on: `survival`, `returned` and `decay_only`, as in `survival`;
+        `removed`, the share of the key that each token erased (for the source itself 0; up to 2 where β is); `signal`,
+        the norm of its own value in S_tᵀk_j; `recall`, the cosine of S_tᵀk_j and v_j. The value of a token is that
+        after the short convolution: it holds up to `spec.conv` tokens that end with the source. Parity is that of the
+        model's last read.
 
     Raises:
         LayerError, SeamError, ParityError, InputError.
@@ -183,12 +193,14 @@ def forgetting(
     total = x.g.double().cumsum(0)[j:]
     values = {
         "survival": left / size[heads],
-        "decay_only": (total - total[:1]).exp().to(x.g)[:, heads],
+        "returned": own / (strength * size.square())[heads],
+        "decay_only": _faded(total - total[:1], key)[:, heads],
         "removed": removed / size[heads],
         "signal": own.abs() * value[heads].norm(dim=-1),
         "recall": torch.cosine_similarity(said, value[None, heads], dim=-1),
     }
     variables = {name: (("head", "token"), column.T, name) for name, column in values.items()}
+    variables["removed"] = (*variables["removed"][:2], quantity(run.spec, "removed"))
     coords = {"head": heads, **axis(run, "token", range(j, len(run))), "source": run.positions[j]}
     return label(variables, coords=coords, attrs=parity)
 
@@ -201,21 +213,31 @@ def half_life(run: Run, *, layer: int | Sequence[int], heads: int | Sequence[int
         layer: a DeltaNet layer, or several. heads: value heads; None for all.
 
     Returns:
-        Dataset over head: `decay_only`, ln 2 over the mean of -ln α, and `with_erasure`, the age at which the survival
-        of the run's keys at its last token falls below one half (the median of five neighbouring ages; infinite if it
-        never does within the run). Both in tokens.
+        Dataset over head: `decay_only`, ln 2 over the mean of -ln α, or, where channels decay each by itself, which
+        makes a mixture of exponentials without a half-life of its own, the age as for `with_erasure`; `with_erasure`,
+        the age at which the survival of the run's keys at its last token falls below one half (the median of five
+        neighbouring ages; infinite if it never does within the run). Both in tokens.
 
     Raises:
         LayerError, SeamError, ParityError, InputError.
     """
     data = _survival(run, layer, -1, heads, "deltanet.half_life")
     by_age = torch.tensor(data.survival.values).flip(1)  # from the newest source to the oldest
-    rate = -inputs(run, layer).g.mean(0)[data["head"].values.tolist()]
+    g = decay_and_write(run, layer)[0][:, data["head"].values.tolist()]
+    alone = torch.log(torch.tensor(2.0)) / -g.mean(0).clamp(max=-1e-12)
+    if g.ndim == 3:
+        alone = [_crossing(line) for line in torch.tensor(data.decay_only.values).flip(1)]
     values = {
-        "decay_only": (("head",), torch.log(torch.tensor(2.0)) / rate.clamp(min=1e-12), "age"),
+        "decay_only": (("head",), alone, "age"),
         "with_erasure": (("head",), [_crossing(line) for line in by_age], "age"),
     }
     return label(values, coords={"head": data["head"].values}, attrs=data.attrs)
+
+
+def _faded(log, key):
+    """The share of keys [token, head, key] that decay alone left, from log Πα [token, head] or with an axis of keys."""
+    left = log.exp().to(key)
+    return left if left.ndim == 2 else (left * key).norm(dim=-1) / key.norm(dim=-1)
 
 
 def _crossing(line, window=5):

@@ -32,7 +32,7 @@ def chunked_edits(sample: Sample) -> Verdict:
         lab, ids = wrap(patient.model), patient.ids[0]
         for change in (
             edit.scale("gated", layer=0, factor=8, tokens=[TOKEN]),
-            edit.scale("gated", layer=1, factor=8, tokens=[TOKEN]),
+            edit.scale("mlp_out", layer=1, factor=8, tokens=[TOKEN]),  # in some families a norm follows "gated"
             edit.state(lambda state: 8 * state, layer=2, at=TOKEN),
         ):
             with lab.edit(change):

@@ -26,6 +26,10 @@ SIZES = dict(  # by the names of `Spec`; those of experts count for families tha
     experts=7,
     active_experts=5,
     shared_intermediate=36,
+    dense_intermediate=44,
+    latent=24,
+    shared=12,
+    plain=20,
 )
 FIXED = dict(
     num_hidden_layers=len(KINDS),
@@ -88,7 +92,7 @@ def build(dtype: torch.dtype, family: Family | None = None, seed: int = 0):
     family = family or next(iter(FAMILIES.values()))
     settle(family)
     names = {kind: name for name, kind in family.kinds.items()}
-    sizes = {name: SIZES[name] for name in family.sizes}
+    sizes = {name: SIZES[name] for name in {*family.sizes, "head_dim"}}
     configuration = family.configuration(**sizes, **FIXED, layer_types=[names[kind] for kind in KINDS])
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):

@@ -22,12 +22,13 @@ from labkit.edit.edits import (
     state,
 )
 from labkit.edit.hooks import Interventions
-from labkit.edit.kinds import Edit, SeamEdit, StateEdit, checked
+from labkit.edit.kinds import Edit, OfModel, SeamEdit, StateEdit, checked
 from labkit.edit.values import fitted, tensor
 
 __all__ = [
     "Edit",
     "Interventions",
+    "OfModel",
     "SeamEdit",
     "StateEdit",
     "ablate",

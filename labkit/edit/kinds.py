@@ -61,13 +61,21 @@ def _places(name, values):
 
 
 @dataclasses.dataclass(frozen=True)
+class OfModel:
+    """The function of an edit that depends on the model: `make(spec)` is it, once the edit is held on one."""
+
+    make: Callable
+
+
+@dataclasses.dataclass(frozen=True)
 class SeamEdit(Edit):
     """A function on a seam.
 
     Attributes:
         seam: name from `spec.seams` of the layer's kind.
         layer: index in the stack.
-        change: `(values [batch, token, head, ...], positions [batch, token]) -> values`, for the chosen heads.
+        change: `(values [batch, token, head, ...], positions [batch, token]) -> values`, for the chosen heads; or an
+            `OfModel`.
         heads: indices, or None for all.
         tokens: absolute positions, or None for all.
     """
@@ -169,6 +177,8 @@ def checked(edits: Iterable[SeamEdit | StateEdit], spec: Spec) -> tuple[SeamEdit
                 )
             count = spec.axis_sizes[axis]
             item = dataclasses.replace(item, heads=tuple(select(item.heads, count, axis)))
+        if isinstance(item.change, OfModel):
+            item = dataclasses.replace(item, change=item.change.make(spec))
         item = dataclasses.replace(item)  # as its function is now: what it closes over may have changed since
         item.key  # noqa: B018
         places = [item.at] if isinstance(item, StateEdit) else item.tokens or ()

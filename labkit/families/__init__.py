@@ -6,12 +6,14 @@ read it; none of them knows a family by name. A new family is a new file here an
 """
 
 from labkit.errors import InputError
+from labkit.families.kimi_linear import KIMI_LINEAR
+from labkit.families.olmo_hybrid import OLMO_HYBRID
 from labkit.families.qwen3_5 import QWEN3_5
 from labkit.families.qwen3_5_moe import QWEN3_5_MOE
 from labkit.families.qwen3_next import QWEN3_NEXT
 from labkit.families.record import ATTENTION, COMMON, DELTANET, Family, Part, Seam
 
-FAMILIES = {family.name: family for family in (QWEN3_5, QWEN3_5_MOE, QWEN3_NEXT)}
+FAMILIES = {family.name: family for family in (QWEN3_5, QWEN3_5_MOE, QWEN3_NEXT, OLMO_HYBRID, KIMI_LINEAR)}
 MORE = 'CONTRIBUTING.md, "A family in one file", says what another one would need'
 
 __all__ = [

@@ -109,11 +109,23 @@ class Family:
         kinds: `{transformers' layer type: "deltanet" or "attention"}`.
         seams: `{kind: {name: Seam}}`. parameters: `{kind: {name: path}}` of small weights that readings need.
         projections: `{kind: path}` of the linear layer from heads to the residual stream.
+        branch_norms: `{kind: path}` of the norm that a mixer's branch passes before it is added, where there is one.
         sizes: `{field of Spec: field of the text configuration}`.
+        derived: text configuration -> fields of `Spec` that are not among its fields, such as the largest write.
         mlp: spec -> `Part`s of the MLP of one layer.
+        mixers: `{kind: spec -> parameters of a mixer, and how many of them quantisation leaves as they are}`, where
+            that is not Gated DeltaNet, or gated attention with norms of single heads (`labkit.spec.memory`).
+        settled: text configuration -> the same with the fields that `sizes` names, where files write them elsewhere.
+        stored_fields: names of fields that files have, that transformers converts and that are not among its own.
+        unread: `{kind: why}` of layers that are traced and edited, but have no readings.
+        rotated: share of a head's channels that is rotated where the configuration names none; 0 is never any.
+        unrotated: whether a rope_theta of null means that nothing is rotated.
         unquantized: names of modules that quantisation leaves as they are.
         fused: `{name of a tensor of a layer: names of its pieces}`, `{}` standing for the expert, where checkpoints may
             store experts apart: row after row of each piece in this order, expert after expert.
+        joined: `{name of a tensor of a layer: {name of a piece: tensor of the layer with as many rows}}`, where
+            checkpoints store its rows in pieces, in this order; transformers itself cuts it into equal ones.
+        renamed: `{part of a stored name: what the model calls it}`.
         text_prefix: of text tensors in an image-text checkpoint. skipped: prefixes of tensors that are not loaded.
         carried: attributes of the image-text model in which one call leaves rotary positions to the next.
         gguf: architecture in a .gguf file, or None.
@@ -138,6 +150,16 @@ class Family:
     skipped: tuple[str, ...] = ("mtp.", "model.visual.", "visual.")
     carried: tuple[str, ...] = ("rope_deltas",)
     gguf: str | None = None
+    joined: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+    renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    branch_norms: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    derived: Callable[[Mapping], dict] = lambda text: {}
+    mixers: Mapping[str, Callable[..., tuple[int, int]]] = dataclasses.field(default_factory=dict)
+    settled: Callable[[Mapping], Mapping] = lambda text: text
+    stored_fields: tuple[str, ...] = ()
+    unread: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    rotated: float = 0.25
+    unrotated: bool = False
 
     def module(self) -> ModuleType:
         """The module with the classes and the kernels, imported."""
@@ -164,6 +186,8 @@ class Family:
         """The model's name of a tensor in a checkpoint; None for what is not loaded."""
         if stored.startswith(self.skipped):
             return None
+        for theirs, ours in self.renamed.items():
+            stored = stored.replace(theirs, ours)
         bare = stored.removeprefix(self.text_prefix)
         return stored if bare == stored else f"model.{bare}"
 
@@ -171,11 +195,13 @@ class Family:
         """`{name: shape}` of the model's tensors as a checkpoint stores them.
 
         Args:
-            shapes: of the model. names: of the checkpoint's tensors, by the model's prefixes (`place`).
+            shapes: of the model. names: of the checkpoint's tensors, by the model's prefixes (`place`); with their
+                shapes, as a dict, pieces of joined rows may be cut anywhere.
 
         Returns:
-            dict: fused experts in pieces where the checkpoint has any piece of them.
+            dict: fused experts and joined rows in pieces where the checkpoint has any piece of them.
         """
+        known = names if isinstance(names, Mapping) else {}
         names, expected = set(names), {}
         for name, shape in shapes.items():
             tail = next((tail for tail in self.fused if name.endswith(tail)), None)
@@ -184,6 +210,13 @@ class Family:
                 head, parts = name.removesuffix(tail), self.fused[tail]
                 rows = (shape[1] // len(parts), *shape[2:])
                 pieces = {head + part.format(expert): rows for expert in range(shape[0]) for part in parts}
+            if (tail := next((tail for tail in self.joined if name.endswith(tail)), None)) is not None:
+                head = name.removesuffix(tail)
+                rows = {head + piece: shapes[head + like][0] for piece, like in self.joined[tail].items()}
+                cut = [known[piece] for piece in rows if piece in known]
+                if len(cut) == len(rows) and all(map(len, cut)) and sum(piece[0] for piece in cut) == shape[0]:
+                    rows = {piece: known[piece][0] for piece in rows}
+                pieces = {piece: (count, *shape[1:]) for piece, count in rows.items()}
             expected |= pieces if names & pieces.keys() else {name: tuple(shape)}
         return expected
 

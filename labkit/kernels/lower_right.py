@@ -145,7 +145,8 @@ def choice(config, device: torch.device, dtype: torch.dtype) -> tuple[str | None
     """
     if config._attn_implementation != NAME:
         return None, {}
-    return cards.tried(device, dtype, config.head_dim, config.num_attention_heads // config.num_key_value_heads)
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return cards.tried(device, dtype, width, config.num_attention_heads // config.num_key_value_heads)
 
 
 def told(config, device: torch.device, dtype: torch.dtype) -> str:

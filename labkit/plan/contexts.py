@@ -9,6 +9,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 
 from labkit.arguments import whole
+from labkit.errors import LabError
 from labkit.kernels.cards import SDPA, kernels_for
 from labkit.plan import requests
 from labkit.plan.card import SHARE
@@ -121,13 +122,14 @@ def fit(
         spec: from `spec.read`. cards: names, or `Gpu`s of your own.
         stored: quantisations, of which None is `dtype` itself; None for all that a card computes with.
         dtype: of activations, keys and values. chunk: tokens of a chunk of the stream.
-        most: tokens that are asked for at most; None for four windows, as far as `yarn.scaled` goes.
+        most: tokens that are asked for at most; None for four windows, as far as `yarn.scaled` goes, or for one where
+            nothing is rotated.
 
     Raises:
         InputError: an unknown card, quantisation or dtype; fp8 on a card without its arithmetic.
     """
     chunk = whole(chunk, "chunk", least=1)
-    most = WINDOWS * spec.window if most is None else whole(most, "most", least=1)
+    most = spec.window * (WINDOWS if spec.rotary_dim else 1) if most is None else whole(most, "most", least=1)
     dtype_bytes(dtype)
     facts, rows = dict(dtype=dtype, chunk=chunk, most=most), []
     for gpu in map(find_gpu, cards):
@@ -169,7 +171,7 @@ def _fitted(spec, gpu, way, *, dtype, chunk, most):
     budget = int(SHARE * (gpu.memory * 1e9 - weights))
     find = lambda names, away: _longest(spec, names, budget, most, dtype=dtype, chunk=chunk, away=away)  # noqa: E731
     here, away = find((), False), find((), True)
-    watched = {name: find(calls, False) for name, calls in PROBES.items()}
+    watched = {name: find(calls, False) for name, calls in PROBES.items() if _watches(spec, calls)}
     costs = dict(dtype=dtype, quantize=way)
     seconds = [prefill_seconds(spec, room.tokens, gpu, **costs) if room.tokens else 0.0 for room in (here, away)]
     speeds = [1 / decode_seconds(spec, tokens, gpu, **costs) for tokens in (here.tokens, 0)]
@@ -179,7 +181,7 @@ def _fitted(spec, gpu, way, *, dtype, chunk, most):
 
 def _longest(spec, names, budget, most, **facts):
     """The longest prompt, in steps, whose peak is within the budget: peaks grow with the length."""
-    made = [getattr(importlib.import_module(f"labkit.{name.split('.')[0]}"), name.split(".")[1]) for name in names]
+    made = _made(names)
     peak = lambda tokens: stream_peak(spec, tokens, made, **facts)  # noqa: E731
     step = min(STEP, most)
     low, high = 0, most // step
@@ -188,6 +190,19 @@ def _longest(spec, names, budget, most, **facts):
         low, high = (middle, high) if peak(middle * step)[0] <= budget else (low, middle - 1)
     tokens = most if low == most // step and low and peak(most)[0] <= budget else low * step
     return Room(tokens, peak(tokens)[1] if tokens else 0)
+
+
+def _made(names):
+    """What makes each probe."""
+    return [getattr(importlib.import_module(f"labkit.{name.split('.')[0]}"), name.split(".")[1]) for name in names]
+
+
+def _watches(spec, names):
+    """Whether a model has what these probes watch: rotary bands, or maps at all."""
+    try:
+        return all(make(block=BLOCK).needs(spec) for make in _made(names))
+    except LabError:
+        return False
 
 
 def _text(row):

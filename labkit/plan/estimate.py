@@ -211,7 +211,7 @@ def _planned_stream(lab, tokens, layers, chunk, probes=None, kv_device=None):
     spec, width = lab.spec, dtype_bytes(lab.dtype)
     if probes is None:
         layers, needs = layers_of(spec, layers, "deltanet", "lab.stream with probes of states"), readings()[STREAMED]
-        wanted = dict.fromkeys(layers, needs.seams)
+        wanted = dict.fromkeys(layers, needs.of(spec))
         sized = lambda size: [ProbeCost(needs.cost(needs.request(spec, size, width=width)).scratch)]
     else:
         probes, wanted = list(probes) if isinstance(probes, list | tuple) else [probes], {}
@@ -242,7 +242,7 @@ def _cheaper_stream(lab, tokens, wanted, costs, options) -> Iterator[tuple[str, 
 
 def _reading(lab, needs, tokens, layers, chunk, options):
     spec, width = lab.spec, dtype_bytes(lab.dtype)
-    run = requests.trace(lab, tokens, dict.fromkeys(layers, needs.seams), chunk=chunk)
+    run = requests.trace(lab, tokens, dict.fromkeys(layers, needs.of(spec)), chunk=chunk)
     sizes = {name: value for name, value in options.items() if name in ("heads", "rows", "samples")}
     others = {name: value for name, value in options.items() if name not in sizes}
     facts = dict(width=width, options=others, card=lab.device.type == "cuda")

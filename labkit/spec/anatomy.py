@@ -48,13 +48,19 @@ class Spec(Table):
         dk, dv: channels of a DeltaNet key and value. conv: taps of the short convolution.
         query_heads, kv_heads, head_dim: of an attention layer; query head h reads kv head
             h // (query_heads / kv_heads).
-        rotary_dim: leading channels of a query or key that are rotated. rope_theta: base of the frequencies.
+        rotary_dim: leading channels of a query or key that are rotated. rope_theta: base of the frequencies; both are 0
+            where nothing is.
         window: positions the model was trained for (`max_position_embeddings`).
         eps: of the RMS norms. mtp_layers: layers of the multi-token-prediction head, which is not loaded.
         vision: sizes of the image tower as in its configuration, or None.
         dtype: as the configuration states it, or None.
+        most_write: the largest write strength β, 1 or 2; above 1 a write reflects the state along its key.
         experts, active_experts: of an MLP with experts, in all and for one token, each of width `intermediate`;
-            0 without. shared_intermediate: width of the expert that every token uses.
+            0 without. shared_intermediate: width of the expert that every token uses. dense_layers,
+            dense_intermediate: how many of the first layers have an MLP without experts, and its width.
+        latent: of latent attention, which caches keys and values of all heads as so many numbers, and shared key
+            channels beside them; plain: further channels of a key, made of the latent. query_latent: the same of
+            queries, or 0. All 0 without.
 
     Raises:
         InputError: an unknown family, a size below 1, more experts for a token than there are, heads that do not
@@ -86,6 +92,13 @@ class Spec(Table):
     experts: int = 0
     active_experts: int = 0
     shared_intermediate: int = 0
+    most_write: int = 1
+    dense_layers: int = 0
+    dense_intermediate: int = 0
+    latent: int = 0
+    shared: int = 0
+    plain: int = 0
+    query_latent: int = 0
 
     def __post_init__(self):
         object.__setattr__(self, "kinds", tuple(self.kinds))
@@ -98,6 +111,9 @@ class Spec(Table):
         if not 0 <= self.active_experts <= self.experts or bool(self.experts) != bool(self.active_experts):
             got = f"{self.active_experts} of {self.experts} experts"
             raise InputError("experts for one token are not a part of all", got=got, expected="1 of them to all")
+        if not 0 <= self.dense_layers <= len(self.kinds) or bool(self.dense_layers) > bool(self.dense_intermediate):
+            got = f"{self.dense_layers} dense layers of width {self.dense_intermediate}"
+            raise InputError("layers without experts are not a part of all", got=got, expected="some of the first")
         if not self.kinds:
             raise InputError("a model without layers", got="kinds is empty", expected=f"{DELTANET} or {ATTENTION} each")
         if unknown := sorted(set(map(str, self.kinds)) - set(LETTERS)):
@@ -106,10 +122,14 @@ class Spec(Table):
             if getattr(self, many) % getattr(self, few):
                 got = f"{many} {getattr(self, many)}, {few} {getattr(self, few)}"
                 raise InputError(f"{many} do not divide evenly over {few}", got=got, expected="a whole multiple")
-        if self.rotary_dim % 2 or not 0 < self.rotary_dim <= self.head_dim:
+        if self.most_write not in (1, 2):
+            raise InputError("not a largest write strength", got=self.most_write, expected="1 or 2")
+        if self.rotary_dim == self.rope_theta == 0:
+            pass
+        elif self.rotary_dim % 2 or not 0 < self.rotary_dim <= self.head_dim:
             expected = f"an even number from 2 to head_dim {self.head_dim}"
             raise InputError("the rotary part does not fit the head", got=self.rotary_dim, expected=expected)
-        if not 1 < self.rope_theta < 1e30:
+        elif not 1 < self.rope_theta < 1e30:
             raise InputError("rope_theta is not a base of frequencies", got=self.rope_theta, expected="above 1")
         if not 0 < self.eps < 1:
             raise InputError("eps is not the epsilon of a norm", got=self.eps, expected="above 0, below 1")
@@ -138,6 +158,12 @@ class Spec(Table):
         """`{kind: {name: labkit.families.Seam}}` of this model's layers."""
         return FAMILIES[self.family].seams
 
+    def having(self, kind: str, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of some seams that the layers of a kind have; "experts" are layers of either kind."""
+        return tuple(
+            name for name in names if any(name in self.seams[own] for own in self.seams if kind in (own, "experts"))
+        )
+
     @functools.cached_property
     def widths(self) -> dict[str, dict[str, int]]:
         """`{kind: {seam: numbers per token that its module's tensor holds}}`."""
@@ -157,6 +183,21 @@ class Spec(Table):
             "expert": self.experts,
             "choice": self.active_experts,
         }
+
+    @property
+    def cached(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(heads, channels) of what an attention layer caches of a token as its keys, and as its values."""
+        return ((1, self.latent), (1, self.shared)) if self.latent else ((self.kv_heads, self.head_dim),) * 2
+
+    @property
+    def latent_channels(self) -> int:
+        """Numbers of a token that latent attention makes keys and values of."""
+        return self.latent + self.shared
+
+    @property
+    def decays(self) -> int:
+        """Decays of a DeltaNet head at each token: 1, or dk where every key channel has its own."""
+        return self.dk if "key" in self.seams[DELTANET]["a"].dims else 1
 
     @property
     def deltanet_layers(self) -> tuple[int, ...]:
@@ -221,15 +262,29 @@ class Spec(Table):
         deltas, attentions = len(self.deltanet_layers), len(self.attention_layers)
         tie = "tied to lm_head" if self.tied else "lm_head apart"
         delta = f"{self.key_heads} query/key heads of {self.dk} · {self.value_heads} value heads of {self.dv}"
+        delta += " · decay per channel" if self.decays > 1 else ""
+        delta += " · writes up to 2" if self.most_write > 1 else ""
         delta += f" · state {self.value_heads} × {self.dk} × {self.dv} · convolution of {self.conv} taps"
         attend = f"{self.query_heads} query heads over {self.kv_heads} key/value heads of {self.head_dim}"
-        attend += f" · {self.rotary_dim} rotary channels, θ {self.rope_theta:,.0f} · sigmoid output gate"
+        if self.latent:
+            attend = f"{self.query_heads} heads, keys and values {self.head_dim} from a latent of {self.latent}"
+            attend += f" and {self.shared} shared channels"
+        rotary = f"{self.rotary_dim} rotary channels, θ {self.rope_theta:,.0f}" if self.rotary_dim else "no rotary"
+        gated, soft = "gate" in self.seams[ATTENTION], "attention"
+        soft = f"gated {soft}" if gated else soft
+        attend += f" · {rotary} · {'sigmoid' if gated else 'no'} output gate"
+        attend += " · no readings" if ATTENTION in FAMILIES[self.family].unread else ""
         mlp = f"MLP {self.intermediate:,}"
         if self.experts:
             mlp = f"{self.active_experts} of {self.experts} experts of {self.intermediate:,}"
             mlp += f" and a shared one of {self.shared_intermediate:,}"
+            mlp += (
+                f", in the first {self.dense_layers} {self.dense_intermediate:,} without experts"
+                if self.dense_layers
+                else ""
+            )
         rows = (
-            ("layers", f"{self.layers} = {deltas} D (Gated DeltaNet) + {attentions} A (gated attention)"),
+            ("layers", f"{self.layers} = {deltas} D (Gated DeltaNet) + {attentions} A ({soft})"),
             ("strip", Coloured(self.strip(), COLOURS)),
             (
                 "widths",

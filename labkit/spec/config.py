@@ -55,9 +55,13 @@ def read(source, *, name: str | None = None) -> Spec:
     if images and text.get("model_type", family.model_types[-1]) != family.model_types[-1]:
         got = f"model_type {config['model_type']}, in text_config {shown(text['model_type'])}"
         raise InputError("the configuration contradicts itself", got=got, expected=family.model_types[-1])
+    text = family.settled(text)
     _require(text, ("num_hidden_layers", *family.sizes.values()))
     _refuse_variants(text)
-    factor, theta, window = _rope(text, config)
+    more = family.derived(text)
+    _require(more, tuple(more))
+    sizes = {ours: text[theirs] for ours, theirs in family.sizes.items()} | more
+    factor, theta, window = _rope(text, config, family)
     vision = config.get("vision_config") if images else None
     if vision is not None:
         if not isinstance(vision, dict):
@@ -68,13 +72,13 @@ def read(source, *, name: str | None = None) -> Spec:
         family=family.name,
         kinds=_kinds(text, family.kinds),
         tied=_tied(config, text),
-        rotary_dim=int(text["head_dim"] * factor),
+        rotary_dim=int(sizes["head_dim"] * factor),
         rope_theta=float(theta),
         eps=_number(text, "rms_norm_eps", 1e-6),
         mtp_layers=_count(text, "mtp_num_hidden_layers"),
         vision=None if vision is None else {key: vision[key] for key in VISION},
         dtype=_dtype(text) or _dtype(config),
-        **{ours: text[theirs] for ours, theirs in family.sizes.items()} | {"window": window},
+        **sizes | {"window": window},
     )
 
 
@@ -192,8 +196,10 @@ def _tied(config, text):
     return stated == {True}
 
 
-def _rope(text, config):
-    """Share of rotated channels, base of the frequencies, and the window that was trained."""
+def _rope(text, config, family):
+    """Share of rotated channels, base of the frequencies (0 where nothing is), and the window that was trained."""
+    if not family.rotated:
+        return 0.0, 0.0, text[family.sizes["window"]]
     rope = text.get("rope_parameters")
     if rope is not None and text.get("rope_scaling"):
         hint = "drop rope_scaling; transformers would let it override rope_parameters"
@@ -206,6 +212,8 @@ def _rope(text, config):
     _check_rope(rope)
     rope = {"rope_type": rope.get("type", "default")} | rope
     if rope.get("rope_theta") is None:
+        if family.unrotated and "rope_theta" in (text.get("rope_parameters") or text):
+            return 0.0, 0.0, text["max_position_embeddings"]
         hint = "add rope_theta (published: 10,000,000); transformers would silently use 10,000"
         if config is not text and (config.get("rope_parameters") or config.get("rope_scaling")):
             hint = "rope_parameters stands beside text_config, where nothing reads it: move it into text_config"
@@ -217,7 +225,7 @@ def _rope(text, config):
         )
     window = scaling_of(rope).original or text["max_position_embeddings"]
     share = "partial_rotary_factor"
-    factor = _number(rope if share in rope else text, share, 0.25)
+    factor = 1.0 if family.rotated == 1 else _number(rope if share in rope else text, share, family.rotated)
     if not 0 < factor <= 1:
         raise InputError(f"{share} is not a share", got=factor, expected="above 0, at most 1")
     return factor, _number(rope, "rope_theta", None), window

@@ -49,6 +49,8 @@ def dtype_bytes(dtype) -> int:
 
 def deltanet_parameters(spec: "Spec") -> tuple[int, int]:
     """Parameters of one DeltaNet mixer; the second number is the part that quantisation leaves in 16 bits."""
+    if (own := FAMILIES[spec.family].mixers.get("deltanet")) is not None:
+        return own(spec)
     v, wide = spec.value_heads * spec.dv, spec.conv_channels
     small = 2 * spec.hidden * spec.value_heads + wide * spec.conv + 2 * spec.value_heads + spec.dv
     return spec.hidden * (wide + 2 * v) + small, small
@@ -56,6 +58,8 @@ def deltanet_parameters(spec: "Spec") -> tuple[int, int]:
 
 def attention_parameters(spec: "Spec") -> tuple[int, int]:
     """Parameters of one attention mixer, and the part of them that quantisation leaves in 16 bits."""
+    if (own := FAMILIES[spec.family].mixers.get("attention")) is not None:
+        return own(spec)
     q, kv = spec.query_heads * spec.head_dim, spec.kv_heads * spec.head_dim
     small = 2 * spec.head_dim
     return spec.hidden * (3 * q + 2 * kv) + small, small
@@ -64,6 +68,11 @@ def attention_parameters(spec: "Spec") -> tuple[int, int]:
 def mlp_parts(spec: "Spec") -> tuple[Part, ...]:
     """`families.Part`s of the MLP of one layer."""
     return FAMILIES[spec.family].mlp(spec)
+
+
+def dense_parameters(spec: "Spec") -> int:
+    """Parameters of the MLP of one of the first `dense_layers` layers of a model with experts."""
+    return 3 * spec.hidden * spec.dense_intermediate
 
 
 def vision_parameters(spec: "Spec") -> int:
@@ -90,7 +99,7 @@ def parameters(spec: "Spec") -> dict[str, int]:
         "embed": spec.vocab * d,
         "deltanet": len(spec.deltanet_layers) * deltanet_parameters(spec)[0],
         "attention": len(spec.attention_layers) * attention,
-        "mlp": spec.layers * mlp,
+        "mlp": (spec.layers - spec.dense_layers) * mlp + spec.dense_layers * dense_parameters(spec),
         "norms": (2 * spec.layers + 1) * d,
         "lm_head": 0 if spec.tied else spec.vocab * d,
     }
@@ -107,7 +116,7 @@ def active_parameters(spec: "Spec") -> int:
 
 def idle_parameters(spec: "Spec") -> int:
     """Parameters of experts that one token does not use, all layers."""
-    return spec.layers * sum(part.count - part.active for part in mlp_parts(spec))
+    return (spec.layers - spec.dense_layers) * sum(part.count - part.active for part in mlp_parts(spec))
 
 
 def checkpoint_bytes(spec: "Spec", release: str = "3.6") -> int:
@@ -151,15 +160,18 @@ def weight_bytes(
         parts[kind] = layers * mixer[1] * each + round(layers * (mixer[0] - mixer[1]) * width)
     parts["mlp"] = 0
     for part in mlp_parts(spec):
-        many = spec.layers * (part.active if active else part.count)
+        many = (spec.layers - spec.dense_layers) * (part.active if active else part.count)
         parts["mlp"] += round(many * (width if part.form in forms else each))
+    parts["mlp"] += round(spec.dense_layers * dense_parameters(spec) * (width if "linear" in forms else each))
     parts["text"] = sum(parts.values())
     return parts
 
 
 def kv_bytes_per_token(spec: "Spec", dtype="bfloat16") -> int:
-    """Bytes of keys and values that one token adds: attention layers · 2 · kv_heads · head_dim · bytes."""
-    return len(spec.attention_layers) * 2 * spec.kv_heads * spec.head_dim * dtype_bytes(dtype)
+    """Bytes of keys and values that one token adds: attention layers · 2 · kv_heads · head_dim · bytes, or those of
+    their latent.
+    """
+    return len(spec.attention_layers) * sum(map(math.prod, spec.cached)) * dtype_bytes(dtype)
 
 
 def length(tokens: float) -> float:
@@ -235,4 +247,4 @@ def engine_block(spec: "Spec", kv_dtype="bfloat16") -> int:
     Its logs show 784 for 27B, 1,568 with 8-bit keys and values, 528 for 4B.
     """
     page = state_bytes(spec, layers=1) + spec.conv_channels * (spec.conv - 1) * 2
-    return 16 * math.ceil(page / (2 * spec.kv_heads * spec.head_dim * dtype_bytes(kv_dtype)) / 16)
+    return 16 * math.ceil(page / (sum(map(math.prod, spec.cached)) * dtype_bytes(kv_dtype)) / 16)

@@ -138,7 +138,8 @@ class Fixed:
     def _key(self):
         """What a recording is bound to: while it is the same, the recorded addresses are those of the model now."""
         tensors = [part for layer in self.cache.layers for part in _tensors(layer)]
-        turn = self.lab.scopes.rotation.stack.rotary_emb.inv_freq
+        module = getattr(self.lab.scopes.rotation.stack, "rotary_emb", None)
+        turn = None if module is None else module.inv_freq
         return self.lab.scaling, [self.lab.scopes.seen, turn, *tensors]
 
     def _run(self):

@@ -128,10 +128,11 @@ class Store:
         """The tensors of all pieces up to the first that is damaged."""
         pieces, done, spec = [], 0, self.lab.spec
         for point in points:
-            path, sizes = self.folder / names(point.done)[0], (1, spec.kv_heads, point.done - done, spec.head_dim)
+            path, cached = self.folder / names(point.done)[0], dict(zip(("keys", "values"), spec.cached, strict=True))
+            sizes = {name: (1, heads, point.done - done, width) for name, (heads, width) in cached.items()}
             try:
                 piece = folders.read_tensors(path, point.piece)
-                shapes = {f"{name}/{layer}": sizes for name, layer in self._kept_layers()}
+                shapes = {f"{name}/{layer}": sizes[name] for name, layer in self._kept_layers()}
                 fit(path, {name: value for name, value in piece.items() if not name.startswith("probe/")}, shapes)
             except CheckpointError as error:
                 damage.append(error)

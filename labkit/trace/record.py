@@ -138,7 +138,8 @@ class Recorder:
     def __enter__(self):
         self._clean = self.scopes.clean
         self.scopes.recorder = self
-        places = [Place(self.stack.rotary_emb, "after", self._rotary)]
+        turn = getattr(self.stack, "rotary_emb", None)  # none where nothing is rotated
+        places = [] if turn is None else [Place(turn, "after", self._rotary)]
         if self.grad:
             begin = lambda module, args, output: output.detach().requires_grad_()
             places.append(Place(self.stack.embed_tokens, "after", begin))
@@ -196,6 +197,8 @@ class Recorder:
         rotary = [
             [part if self.host is None else part.tensor for part in parts] for parts in zip(*self.rotary, strict=True)
         ]
+        if not rotary:
+            rotary = [[self.stack.norm.weight.new_empty(1, sum(size for _, size in self.passes), 0)]] * 2
         joined = tuple(parts[0] if len(parts) == 1 else torch.cat(parts, 1) for parts in rotary)
         return rows, joined
 

@@ -232,8 +232,8 @@ def _agree(good, got, expected):
 
 SMALL = {  # shapes of the small weights, by their names in the families' records; of others only the names are known
     "conv1d.weight": lambda spec: (spec.conv_channels, 1, spec.conv),
-    "A_log": lambda spec: (spec.value_heads,),
-    "dt_bias": lambda spec: (spec.value_heads,),
+    "A_log": lambda spec: (spec.value_heads,) if spec.decays == 1 else (1, 1, spec.value_heads, 1),
+    "dt_bias": lambda spec: (spec.value_heads * spec.decays,),
     "norm.weight": lambda spec: (spec.dv,),
 }
 
@@ -255,8 +255,8 @@ def _expected(tensors, facts):
             shapes[f"seams/{layer}/{name}"] = (tokens, *seam.shape(spec)), below
         for name in FAMILIES[spec.family].parameters[kind]:
             shapes[f"parameters/{layer}/{name}"] = SMALL.get(name, lambda spec: None)(spec), None
-        keys = (spec.kv_heads, length, spec.head_dim)
-        parts = {"keys": keys, "values": keys}
+        sizes = zip(("keys", "values"), spec.cached, strict=True)
+        parts = {part: (heads, length, width) for part, (heads, width) in sizes}
         if kind == DELTANET:
             held = min([*getattr(tensors.get(f"states/{layer}"), "shape", ())[:1], tokens])  # as many as were kept
             shapes[f"states/{layer}"] = (held, spec.value_heads, spec.dk, spec.dv), None

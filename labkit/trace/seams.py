@@ -12,7 +12,7 @@ import torch
 from transformers.cache_utils import Cache
 
 from labkit.errors import BackendError, InputError, LayerError
-from labkit.families import DELTANET
+from labkit.families import DELTANET, FAMILIES
 from labkit.notation import whole_numbers
 from labkit.spec import Spec
 from labkit.watched import Watched
@@ -132,6 +132,9 @@ def layers_of(
         raise LayerError(what, got=spec.name, expected="a model with them", hint=hint)
     if not chosen:
         raise InputError(f"{name}: no layer chosen", expected=f"an int or several, of {list(fitting)}")
+    if (why := FAMILIES[spec.family].unread.get(kind)) is not None and all(layer in fitting for layer in chosen):
+        hint = f'lab.trace("red fox", layers={chosen[:1]}).seams[{chosen[0]}, "gated"]'
+        raise LayerError(f"{name}: no readings of these layers", got=why, hint=hint)
     for layer in chosen:
         if spec.kind(layer) != kind and layer not in fitting:
             raise LayerError(

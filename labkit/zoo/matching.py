@@ -49,10 +49,11 @@ def compare(
         if name in named:
             raise CheckpointError("two stored tensors have the same place in the model", got=source)
         named[name] = tensor
-    present = {TORCHAO.sub(".weight", name) for name in named} if prequantized else set(named)
+    shaped = {name: tensor.shape for name, tensor in named.items()}
+    present = {TORCHAO.sub(".weight", name) for name in named} if prequantized else shaped
     expected = family.stored_shapes(shapes, present)
     may_lack = {"lm_head.weight"} if tied else set()
-    if missing := sorted(set(expected) - present - may_lack):
+    if missing := sorted(set(expected) - set(present) - may_lack):
         raise CheckpointError(
             "the checkpoint lacks tensors",
             got=f"{len(missing)} of {len(expected)} absent: {listed(missing)}",

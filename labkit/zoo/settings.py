@@ -16,7 +16,14 @@ from labkit.spec.documents import shown
 
 # Beside the fields of transformers' class, settings that it converts or that `labkit.spec` reads. All others, such as
 # names of authors and labels of classifiers, take no part in a text model and are not handed on.
-READ = ("partial_rotary_factor", "full_attention_interval", "rope_scaling", "rope_theta", "mtp_num_hidden_layers")
+READ = (
+    "head_dim",
+    "partial_rotary_factor",
+    "full_attention_interval",
+    "rope_scaling",
+    "rope_theta",
+    "mtp_num_hidden_layers",
+)
 NOTES = ("architectures", "transformers_version", "model_type", "problem_type", "id2label", "label2id")
 # A text model that is looked into has these values; another one changes what a pass returns.
 FIXED = {"return_dict": True, "output_hidden_states": False, "output_attentions": False, "output_router_logits": False}
@@ -135,7 +142,12 @@ def text_config(folder: pathlib.Path, spec: Spec, packed: dict | None = None):
             _refuse(name, value, f"{FIXED[name]}, or nothing".lower())
     for name in (name for name in IDS if name in text):
         check_ids(name, text[name], spec, "config.json")
-    given = fields.union(READ) - {*NOTES, *FIXED, "dtype", "tie_word_embeddings"}
+    given = fields.union(READ, getattr(kind, "attribute_map", {}).values(), family.stored_fields) - {
+        *NOTES,
+        *FIXED,
+        "dtype",
+        "tie_word_embeddings",
+    }
     handed = {name: value for name, value in text.items() if name in given}
     try:
         made = kind(**handed, tie_word_embeddings=spec.tied, dtype=spec.dtype)

@@ -84,15 +84,14 @@ def readable(x):
 
 def walk(x):
     """The numbers behind `deltanet.memory` and `deltanet.survival`, without labels."""
-    import torch
 
     from labkit.deltanet.equation import left_of_keys, tiled
     from labkit.deltanet.recompute import terms
 
-    before, rows = torch.zeros(x.v.shape[1]), []
+    before, rows = x.start_squares(), []
     for first, count, part in tiled(**vars(x)):
-        rows.append(terms(x, part, first, count, before))
-        before = rows[-1]["state_norm"][-1]
+        tile, before = terms(x, part, first, count, before)
+        rows.append(tile)
     share = [found.norm(dim=-1) for first, found in left_of_keys(x.k, g=x.g, beta=x.beta) if first is not None]
     return rows, share
 

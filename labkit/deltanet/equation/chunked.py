@@ -71,20 +71,24 @@ class Chunks:
         grown = decay[:, -1].exp().to(self.k)[..., None] * self.entry[:, n]
         return grown + keys.transpose(1, 2) @ self.write[:, n, : i + 1]
 
-    def norms(self) -> CutWrite:
-        """‖S_t‖ after each token.
+    def squares(self) -> CutDecay:
+        """‖S_t‖² after each token; with decay per channel that of each row of S, since the rows fade differently.
 
         With one decay per head no state but the chunk entries is formed: ‖S_t‖² = α²‖S_{t-1}‖² + 2β r·e + β²‖k‖²‖e‖²,
-        solved inside each chunk from its exact entry norm. With decay per channel the rows of S fade differently.
+        solved inside each chunk from its exact entry norm.
         """
         if self.pair is None:
-            return torch.stack([state.flatten(2).norm(dim=-1) for state in self._states()], -1)
+            return torch.stack([state.square().sum(-1) for state in self._states()], 2)
         gain = 2 * self.beta * torch.einsum("hncv,hncv->hnc", self.recalled, self.error)
         size = spread(self.k.square().sum(-1), self.beta.square())
         gain = gain + size * self.error.square().sum(-1)
         first = self.entry.square().sum((-1, -2))[..., None]
         square = (2 * self.decay[..., 0]).exp() * first + (self.pair.square() @ gain[..., None])[..., 0]
-        return square.clamp(min=0).sqrt()
+        return square.clamp(min=0)[..., None]
+
+    def norms(self) -> CutWrite:
+        """‖S_t‖ after each token."""
+        return self.squares().sum(-1).sqrt()
 
     def vectors(self) -> Float[Tensor, "head chunk C key"]:
         """The only column of the state after each token, of a rule with one value channel: what is left of one key."""
