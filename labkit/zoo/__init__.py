@@ -9,7 +9,7 @@
     load(model), wrap(model)                 one of transformers that is already there
 
 One mechanism per file: `routes` loads, `finding` goes from names to files, `files` reads safetensors headers and
-refuses what is not whole, `names` takes away what stands before the model's own, `matching` compares them with the model,
+refuses what is not whole, `names` takes away what stands before the model's own, `matching` compares with the model,
 `settings` lets checked settings through to transformers, `precision` decides device, dtype and quantisation and refuses
 what would not fit, `gguf` and `gguf_header` do all that for their format, `tokens` finds a tokenizer, `adapters` reads
 those of PEFT, `wrapping` takes a model in memory, `backend` records and rebinds kernels. What differs between families

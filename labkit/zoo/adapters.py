@@ -14,6 +14,7 @@ from labkit.families import FAMILIES
 from labkit.spec import Spec
 from labkit.spec.documents import shown
 from labkit.zoo import files, finding, matching, precision, tokens
+from labkit.zoo.loading import quiet
 from labkit.zoo.settings import read_json
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -154,15 +155,17 @@ def put(model, adapter: Adapter, spec: Spec) -> tuple:
         CheckpointError: tensors that are not those the configuration makes in this model, or NaN.
         BackendError: PEFT failed.
     """
-    import peft
-    from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+    with quiet():
+        import peft
+        from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
     from safetensors.torch import load_file
 
     family, name = FAMILIES[spec.family], adapter.name
     whole = any(".base_layer." in key for key in adapter.tensors)  # of an embedding with an adapter on it
     try:
-        around = peft.get_peft_model(model, peft.LoraConfig(**adapter.fields), adapter_name=name)
-        expected = get_peft_model_state_dict(around, adapter_name=name, save_embedding_layers=whole)
+        with quiet():
+            around = peft.get_peft_model(model, peft.LoraConfig(**adapter.fields), adapter_name=name)
+            expected = get_peft_model_state_dict(around, adapter_name=name, save_embedding_layers=whole)
     except Exception as error:  # of a library, over settings that were checked as far as they can be
         raise CheckpointError("the adapter does not fit this base", got=first_line(error)) from error
     stored = {_placed(key, family): key for key in adapter.tensors}
@@ -171,7 +174,8 @@ def put(model, adapter: Adapter, spec: Spec) -> tuple:
     weights = {new: read[key] for new, key in stored.items()}
     matching.refuse_broken_numbers(weights.items())
     try:
-        set_peft_model_state_dict(around, weights, adapter_name=name)
+        with quiet():
+            set_peft_model_state_dict(around, weights, adapter_name=name)
         around.eval()
         count = sum(hasattr(module, "merged_adapters") for module in around.modules())
         made = around.merge_and_unload() if adapter.merge else around.get_base_model()

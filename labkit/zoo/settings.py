@@ -69,8 +69,11 @@ def read_json(folder: pathlib.Path, file: str, absent: dict | None = None) -> di
     return content
 
 
-def refuse_code(folder: pathlib.Path) -> None:
+def refuse_code(folder: pathlib.Path, *, weights: bool = True) -> None:
     """Refuse a folder that wants to run its own code, or that sends transformers to another model.
+
+    Args:
+        weights: whether a model is to be loaded from it, and not its tokenizer alone.
 
     Raises:
         CheckpointError: names the file.
@@ -83,12 +86,12 @@ def refuse_code(folder: pathlib.Path) -> None:
                 expected="a model that transformers itself implements",
                 hint="if transformers has its class, remove auto_map from its config.json and tokenizer_config.json",
             )
-    if (folder / "adapter_config.json").exists():
+    if weights and (folder / "adapter_config.json").exists():
         raise CheckpointError(
             "an adapter lies beside the weights, and transformers would load the model that it names",
             got=f"{folder.name}, adapter_config.json",
-            expected="a whole model",
-            hint="labkit.wrap(model, tokenizer) takes a model with its adapter merged",
+            expected="a whole model, or an adapter alone",
+            hint="move adapter_config.json and adapter_model.safetensors to a folder of their own, and load that one",
         )
 
 

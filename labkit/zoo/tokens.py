@@ -42,7 +42,7 @@ def given_one(given, spec: Spec):
     folder = finding.fetch(where, finding.SMALL) if kind == "hub" else where
     if not held(folder):
         raise CheckpointError("no tokenizer there", got=folder.name, expected="tokenizer.json")
-    settings.refuse_code(folder)
+    settings.refuse_code(folder, weights=False)
     return loading.tokenizer(folder, spec)
 
 
