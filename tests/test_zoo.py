@@ -421,6 +421,7 @@ PREFIXES = {
     "of somebody": (checkpoints.text_only, every("student.")),
     "doubled": (checkpoints.image_text, ("model.language_model.", "model.language_model.language_model.")),
     "in another class": (checkpoints.text_only, ("model.", "language_model.model.")),
+    "older": (checkpoints.image_text, ("model.", "")),
     "compiled layers": (checkpoints.text_only, ("layers.1.", "layers.1._orig_mod.")),
 }
 
@@ -451,6 +452,17 @@ def test_a_decoder_stack_alone_is_a_model_where_its_head_is_the_embedding(tmp_pa
     checkpoints.rewrite(folder, bare)
     with pytest.warns(UserWarning, match="names on disk"):
         assert torch.equal(logits(lk.load(folder, device="cpu").model), logits(tied))
+
+
+@pytest.mark.parametrize("inside", ["language_model.", "_orig_mod."])
+def test_experts_under_different_names_are_refused_since_they_would_change_places(inside, tmp_path, mixed, unread):
+    """transformers stacks experts in the order of their names on disk."""
+    folder = checkpoints.text_only(tmp_path / "mixed", mixed, apart=True)
+    one = "model.layers.1.mlp.experts.5.up_proj.weight"
+    change = lambda named: named.update({one.replace("layers.", f"{inside}layers."): named.pop(one)})  # noqa: E731
+    checkpoints.rewrite(folder, change)
+    with pytest.raises(CheckpointError, match=r"names of some experts and not of others\n.*experts.5.up_proj"):
+        lk.load(folder, device="cpu")
 
 
 def test_plain_names_have_no_rules():

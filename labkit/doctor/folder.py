@@ -122,7 +122,7 @@ def tensors(patient: Patient) -> tuple[str, str]:
     """Their names and shapes are the model's, apart from what stands before all of them."""
     family = FAMILIES[patient.spec.family]
     rules = names.renaming(patient.tensors, family)
-    placed = names.placed(patient.tensors, rules)
+    placed = names.placed(patient.tensors, rules, family)
     if not settings.stored(patient.config):
         shapes = loading.shapes(settings.text_config(patient.folder, patient.spec), family)
         matching.compare(placed, shapes, family, tied=patient.spec.tied)

@@ -118,7 +118,8 @@ def model(ready: Ready):
         reason = reason[0] if reason else first_line(error)
         raise kind(f"transformers could not load {ready.spec.name}", got=reason) from error
     for what in ("missing_keys", "mismatched_keys", "unexpected_keys"):
-        if names := sorted(map(str, info[what])):
+        names = sorted(map(str, info[what]))
+        if names := [name for name in names if what != "unexpected_keys" or ready.family.place(name)]:
             raise CheckpointError(f"{what.replace('_', ' ')} after loading", got=files.listed(names), expected="none")
     ready.notes.extend(dict.fromkeys(f"transformers: {' '.join(line.split())[:400]}" for line in log))
     matching.refuse_broken_numbers((n, w.data) for n, w in built.named_parameters() if precision.plain(w))

@@ -68,16 +68,27 @@ def renaming(names: Iterable[str], family: Family) -> dict[str, str]:
     return rules
 
 
-def placed(stored: dict[str, Tensor], rules: dict[str, str]) -> dict[str, Tensor]:
+def placed(stored: dict[str, Tensor], rules: dict[str, str], family: Family) -> dict[str, Tensor]:
     """Tensors by their names of the family's layouts.
 
     Raises:
-        CheckpointError: two of one name.
+        CheckpointError: two of one name, or experts apart whose names on disk are in another order than their places:
+            transformers stacks them in the order of those.
     """
     made = {}
     for name, tensor in stored.items():
         if made.setdefault(new := renamed(name, rules), tensor) is not tensor:
             raise CheckpointError("two stored tensors have the same place in the model", got=f"{name}, as {new}")
+    experts = sorted((name for name in stored if ".experts." in name), key=_natural)
+    places = [family.place(renamed(name, rules)) or "" for name in experts]
+    for name, here, there in zip(experts, places, sorted(places, key=_natural), strict=True):
+        if here != there:
+            raise CheckpointError(
+                "something stands in the names of some experts and not of others",
+                got=name[:200],
+                expected="the same in all of them, or the model's own names",
+                hint="save the model itself, without what it stood in: model.save_pretrained(folder)",
+            )
     return made
 
 
@@ -91,3 +102,7 @@ def renamed(name: str, rules: dict[str, str]) -> str:
 def _skipped(name, family):
     """Whether a name is of a part that is not loaded, wherever that part stands."""
     return any(f".{part}" in f".{name}" for part in family.skipped)
+
+
+def _natural(name):
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in name.split(".")]

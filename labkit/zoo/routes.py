@@ -157,7 +157,7 @@ def checked(
     spec, dtype, stored = admitted(folder, title=title, place=place, dtype=dtype, quantize=quantize, small=small)
     stored_as, family = files.tensors(folder), FAMILIES[spec.family]
     rules, notes = names.renaming(stored_as, family), []
-    tensors = names.placed(stored_as, rules)
+    tensors = names.placed(stored_as, rules, family)
     if rules:
         odd = next(name for name in stored_as if name not in tensors)
         notes.append(f"names on disk are read without what stands before the model's own, as of {odd[:200]}")
