@@ -131,8 +131,7 @@ def tensors(patient: Patient) -> tuple[str, str]:
     if patient.spec.tied and not matching.tied(placed, family):
         hint = "set tie_word_embeddings to false in config.json"
         return "warn", f"{text}; another lm_head than the embedding is stored and will be loaded: {hint}"
-    if rules:
-        first = next(name for name in patient.tensors if name not in placed)
+    if first := names.first(patient.tensors, rules, family):
         return "warn", f"{text}; read without what stands before the model's own names, as of {first[:100]}"
     return "ok", text
 

@@ -35,6 +35,16 @@ def renaming(names: Iterable[str], family: Family) -> dict[str, str]:
             expected="the names of a plain model",
             hint="save it merged: model.merge_and_unload().save_pretrained(folder); or save the adapter alone",
         )
+    rules = _rules(names, family)
+    made = [renamed(name, rules) for name in names]
+    for part in family.skipped:  # what transformers passes over under the one name and not under the other
+        if f"model.{part}" in family.skipped and any(name.startswith(part) for name in made):
+            rules |= {f"^{re.escape(part)}": f"model.{part}"}
+    return rules
+
+
+def _rules(names, family):
+    """Rules for the text model."""
     inside = sorted({match[0] for name in names for match in WRAPPERS.finditer(name)})
     rules = {rf"(?<![^.]){re.escape(wrapper)}": "" for wrapper in inside}
     plain = [renamed(name, rules) for name in names]
@@ -90,6 +100,12 @@ def placed(stored: dict[str, Tensor], rules: dict[str, str], family: Family) -> 
                 hint="save the model itself, without what it stood in: model.save_pretrained(folder)",
             )
     return made
+
+
+def first(stored: Iterable[str], rules: dict[str, str], family: Family) -> str | None:
+    """The first name on disk of the text model that is another one by the rules."""
+    pairs = ((name, renamed(name, rules)) for name in stored)
+    return next((name for name, new in pairs if name != new and family.place(new)), None)
 
 
 def renamed(name: str, rules: dict[str, str]) -> str:

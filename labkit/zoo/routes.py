@@ -158,8 +158,7 @@ def checked(
     stored_as, family = files.tensors(folder), FAMILIES[spec.family]
     rules, notes = names.renaming(stored_as, family), []
     tensors = names.placed(stored_as, rules, family)
-    if rules:
-        odd = next(name for name in stored_as if name not in tensors)
+    if odd := names.first(stored_as, rules, family):
         notes.append(f"names on disk are read without what stands before the model's own, as of {odd[:200]}")
     if stored and not precision.unpacks(stored["quant_method"], place):
         need = sum(tensor.bytes for name, tensor in tensors.items() if family.place(name))
