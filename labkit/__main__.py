@@ -38,7 +38,7 @@ def _parser():
     parser.add_argument("--version", action="version", version=f"labkit {labkit.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    commands.add_parser("doctor", help="check the installed packages for known traps")
+    commands.add_parser("doctor", help="check the installed packages for known traps, or a checkpoint: doctor FOLDER")
 
     text = "anatomy and cost of a model, from its configuration alone"
     plan = commands.add_parser("plan", help=text, description=text)

@@ -127,7 +127,7 @@ def check_mode(lab) -> None:
 
     Raises:
         InputError: training mode (dropout, and gradient checkpointing that drops the cache), weights that are not in
-            memory, compiled modules, autocast, inference mode.
+            memory, compiled modules, rounded rotary frequencies, autocast, inference mode.
     """
     if torch.is_inference_mode_enabled():
         got, hint = "torch.inference_mode()", "leave it out: labkit's calls build no graph by themselves"
@@ -139,8 +139,9 @@ def check_mode(lab) -> None:
         got, expected = f"training mode in {_listed(watched.training)}", "eval mode"
         raise InputError("readings need a model in eval mode", got=got, expected=expected, hint="lab.model.eval()")
     if watched.compiled:
-        hint = "load the model again and leave it as it is: compiled modules do not call hooks"
+        hint = "load the model again; torch.compile(model) leaves model as it is, model.compile() does not"
         raise InputError("labkit looks into plain modules", got=f"compiled: {_listed(watched.compiled)}", hint=hint)
+    lab.scopes.rotation.check()
     if watched.absent:
         got, hint = f"on the meta device: {_listed(watched.absent)}", "load the checkpoint's weights first"
         raise InputError("some weights are not in memory", got=got, hint=hint)

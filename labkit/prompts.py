@@ -15,7 +15,8 @@ def encode(prompt: str | Sequence[int] | torch.Tensor, tokenizer, vocab: int) ->
     """Token ids [T] on the CPU, from a text or from ids; see `Lab.encode`."""
     if isinstance(prompt, str):
         if tokenizer is None:
-            raise InputError("this lab has no tokenizer", got="a text", expected="token ids [T]")
+            hint = 'labkit.wrap(lab.model, "path/of/a/tokenizer") reads texts with it'
+            raise InputError("this lab has no tokenizer", got="a text", expected="token ids [T]", hint=hint)
         ids = tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"]
     else:
         ids = prompt

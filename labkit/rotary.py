@@ -28,6 +28,7 @@ KINDS = ("none", "linear", "ntk", "dynamic", "yarn", "dynamic-yarn")
 RAMPS = ("index", "paper")
 FAST, SLOW = 32.0, 1.0  # turns in the window: above, a pair is left alone; below, it is interpolated
 CLASSES = ("untouched", "blended", "interpolated")  # of pairs, by YaRN's ramp
+ROUNDED = 1e-5  # relative error of frequencies; float32 on any device keeps 1e-6, 16 bits at best 1e-4
 RELEASED = 4.0  # the factor that the family's model cards give for a million tokens
 
 
@@ -250,12 +251,40 @@ class Rotation:
 
     def __init__(self, stack, constants: dict):
         self.stack, self.constants = stack, constants
-        self.native = self.now = None  # what it was; what it is turned to
+        self.native = self.now = self.checked = None  # what it was; what it is turned to; frequencies found whole
 
     @property
     def allowed(self) -> int:
         """Positions that the configuration allows by itself."""
         return self.stack.config.max_position_embeddings if self.native is None else self.native["reach"]
+
+    def check(self) -> None:
+        """Refuse frequencies that `model.to(dtype)` rounded, whatever they are held in now; looked at once.
+
+        Raises:
+            InputError: not in float32, or further from the configuration's own than float32 is exact.
+        """
+        import torch
+
+        held = self.stack.rotary_emb.inv_freq
+        if held is self.checked or self.native is not None:
+            return
+        scaling, got = scaling_of(self.stack.config), str(held.dtype).removeprefix("torch.")
+        if held.dtype == torch.float32:
+            if scaling.kind == "dynamic":  # of the last length
+                held = self.stack.rotary_emb.original_inv_freq
+            exact = frequencies(scaling, **self.constants).to(held.device)
+            off = ((held - exact) / exact).abs().max().item() if held.shape == exact.shape else math.inf
+            if off < ROUNDED:
+                self.checked = self.stack.rotary_emb.inv_freq
+                return
+            got = f"{off:.0e} off in float32, as after model.to(torch.bfloat16)"
+        raise InputError(
+            "the rotary frequencies were rounded",
+            got=got,
+            expected="float32, exact to the configuration: rounded angles are wrong after a few hundred tokens",
+            hint="labkit.zoo.exact_rotation(model) puts them back; from_pretrained(..., dtype=...) leaves them whole",
+        )
 
     def turn(self, scaling: Scaling | None, reach: int | None = None) -> None:
         """Turn it; None is back. `reach` are the positions that the configuration allows meanwhile.
@@ -270,7 +299,7 @@ class Rotation:
             return
         module, config = self.stack.rotary_emb, self.stack.config
         if self.native is None:
-            _check_precision(module)
+            self.check()
             fields = {name: getattr(module, name) for name in ("inv_freq", "attention_scaling", "rope_type")}
             self.native = fields | {"reach": config.max_position_embeddings}
         self.now, device = None, module.inv_freq.device
@@ -285,17 +314,6 @@ class Rotation:
         module.rope_type = "default"  # "dynamic" would recompute by itself
         config.max_position_embeddings = reach
         self.now = scaling, reach
-
-
-def _check_precision(module):
-    import torch
-
-    if module.inv_freq.dtype != torch.float32:
-        raise InputError(
-            "the rotary frequencies are not in float32",
-            got=str(module.inv_freq.dtype).removeprefix("torch."),
-            hint="16-bit angles are wrong after a few hundred tokens; load with dtype=..., model.to(dtype) casts them",
-        )
 
 
 @contextlib.contextmanager

@@ -101,6 +101,20 @@ def test_doctor_gets_the_words_and_gives_the_status(monkeypatch):
     assert heard == [[], ["--verbose", "x"]]
 
 
+def test_doctor_looks_at_a_folder(capsys, tmp_path):
+    from labkit.zoo.finding import NANO
+
+    assert main(["doctor", str(NANO), "--device", "cpu"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[0].startswith("ok    configuration: Qwen3.5, 3.6 and 3.8, dense; 8 layers")
+    assert "loads: labkit.load takes it" in shown and " 0 fail" in shown
+    assert main(["doctor", str(tmp_path)]) == 1
+    shown = capsys.readouterr()
+    assert shown.err == "" and "fail  configuration: no config.json there; " in shown.out
+    assert main(["doctor", str(tmp_path / "none")]) == 1
+    assert "no such model" in capsys.readouterr().err
+
+
 def test_reuse_prints_both_policies_and_the_causes(capsys, tmp_path, monkeypatch):
     from labkit import reuse, thinking
 

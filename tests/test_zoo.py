@@ -12,7 +12,7 @@ import torch
 
 import labkit as lk
 from labkit.errors import BackendError, BudgetError, CheckpointError, InputError, LabError
-from labkit.zoo import files, loading, matching, precision, routes
+from labkit.zoo import files, finding, loading, matching, names, precision
 
 LAYOUTS = {
     "text": (checkpoints.text_only, 1),
@@ -157,7 +157,7 @@ def test_the_environment_names_the_default_model(folder, monkeypatch):
 
 
 def test_nano_is_the_default_and_whole(monkeypatch):
-    if not (routes.NANO / "config.json").is_file():
+    if not (finding.NANO / "config.json").is_file():
         pytest.skip("this tree has no embedded checkpoint")
     monkeypatch.delenv("LABKIT_MODEL", raising=False)
     lab = lk.load(device="cpu")
@@ -269,6 +269,23 @@ def long_tokenizer(folder):
     checkpoints.write_tokenizer(folder, tiny.SIZES["vocab_size"] + 3)
 
 
+def every(*prefixes):
+    """Put a prefix before every name; with several, the model stands there once under each."""
+
+    def change(named):
+        before = {name: named.pop(name) for name in [*named]}
+        named |= {f"{prefix}{name}": weight.clone() for prefix in prefixes for name, weight in before.items()}
+
+    return lambda folder: checkpoints.rewrite(folder, change)
+
+
+def beside_text(folder, **rope):
+    """The configuration of an image-text layout, with settings beside `text_config`."""
+    text = json.loads((folder / "config.json").read_text())
+    checkpoints.write_json(folder / "config.json", {"model_type": "qwen3_5", "text_config": text} | rope)
+
+
+EMBEDDING = "model.embed_tokens.weight"
 NORM = "model.layers.0.input_layernorm.weight"
 GATE = "model.layers.1.linear_attn.in_proj_a.weight"
 MOVED = {"model.layers.0.mlp.extra.weight": torch.zeros(2)}
@@ -301,7 +318,24 @@ REFUSED = {
     "unexpected": (put(**MOVED), "the model has no place for", "model.layers.0.mlp.extra.weight"),
     "twice": (put(**{NORM.replace("model.", "model.language_model.", 1): torch.zeros(44)}), "the same place", "NORM"),
     "shape": (put(**{NORM: torch.zeros(45)}), "do not have the model's shapes", f"first {NORM} [45]"),
-    "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "the tokenizer is missing", "tokenizer.json"),
+    "adapter apart": (
+        put(**{"model.layers.2.self_attn.q_proj.lora_A.default.weight": torch.zeros(3, 44)}),
+        "its adapter not merged",
+        "merge_and_unload",
+    ),
+    "two models": (every("a.", "b."), "weights of more than one model", f"a.{EMBEDDING}, b.{EMBEDDING}"),
+    "prefix on one": (
+        lambda f: (put(**{f"module.{EMBEDDING}": torch.zeros(211, 44)})(f), drop(EMBEDDING)(f)),
+        "a prefix stands before some names",
+        f"module.{EMBEDDING}, but model.layers.0",
+    ),
+    "two heads": (
+        lambda f: (put(**{"x.lm_head.weight": torch.zeros(211, 44)})(f), every("module.")(f)),
+        "the same place",
+        "lm_head.weight",
+    ),
+    "rope twice": (lambda f: beside_text(f, rope_theta=7.0), "two rope settings", "rope_theta 7.0 beside text_config"),
+    "rope beside": (lambda f: beside_text(f, rope_parameters=[1]), "two rope settings", "rope_parameters [1] beside"),
     "NaN": (
         text("config.json", '"rms_norm_eps": 1e-06', '"rms_norm_eps": NaN'),
         "config.json is not JSON",
@@ -354,7 +388,6 @@ REFUSED = {
     "bytes": (head(shape=lambda shape: [45]), "not a safetensors file", "176 bytes for [45] of F32"),
     "dtype": (head(dtype=lambda dtype: "F31"), "not a safetensors file", f"'{NORM}': dtype 'F31'"),
     "shape of": (head(shape=lambda shape: [-44, -1]), "not a safetensors file", "shape [-44, -1]"),
-    "two heads": (config(tie_word_embeddings=True), "lm_head.weight is not the embedding", "two different tensors"),
 }
 
 
@@ -377,6 +410,144 @@ def test_what_takes_no_part_in_a_text_model_may_stand_in_its_settings(folder, mo
     assert torch.equal(logits(lab.model), logits(model))
     followed = lab.model.generation_config
     assert followed.top_k == 20 and followed.num_beams in (1, None) and followed.bad_words_ids is None
+
+
+PREFIXES = {
+    "data parallel": (checkpoints.text_only, every("module.")),
+    "compiled": (checkpoints.text_only, every("_orig_mod.")),
+    "both": (checkpoints.image_text, every("module._orig_mod.")),
+    "peft": (checkpoints.image_text, every("base_model.model.")),
+    "a class around it": (checkpoints.text_only, every("model.")),
+    "of somebody": (checkpoints.text_only, every("student.")),
+    "doubled": (checkpoints.image_text, ("model.language_model.", "model.language_model.language_model.")),
+    "in another class": (checkpoints.text_only, ("model.", "language_model.model.")),
+    "older": (checkpoints.image_text, ("model.", "")),
+    "compiled layers": (checkpoints.text_only, ("layers.1.", "layers.1._orig_mod.")),
+}
+
+
+@pytest.mark.parametrize("experts", [False, True])
+@pytest.mark.parametrize("case", PREFIXES)
+def test_what_stands_before_every_name_is_taken_away(case, experts, tmp_path, model, mixed):
+    write, change = PREFIXES[case]
+    original = mixed if experts else model
+    folder = write(tmp_path / "hybrid", original, **(dict(apart=True) if experts else {}))
+    if isinstance(change, tuple):
+        old, new = change
+        edit = lambda named: named.update({name.replace(old, new, 1): named.pop(name) for name in [*named]})  # noqa: E731
+        checkpoints.rewrite(folder, edit)
+    else:
+        change(folder)
+    with pytest.warns(UserWarning, match="hybrid: names on disk are read without what stands before"):
+        lab = lk.load(folder, device="cpu")
+    assert torch.equal(lab.trace(tiny.ids(23), logits="all").logits, logits(original))
+    assert [note for note in lab.backend.notes if "names on disk" in note]
+    assert "names on disk" in repr(lab.backend)
+
+
+def test_a_decoder_stack_alone_is_a_model_where_its_head_is_the_embedding(tmp_path):
+    tied = tiny.model(tie_word_embeddings=True)
+    folder = checkpoints.text_only(tmp_path / "tied", tied)
+    bare = lambda named: named.update({name.removeprefix("model."): named.pop(name) for name in [*named]})  # noqa: E731
+    checkpoints.rewrite(folder, bare)
+    with pytest.warns(UserWarning, match="names on disk"):
+        assert torch.equal(logits(lk.load(folder, device="cpu").model), logits(tied))
+
+
+@pytest.mark.parametrize("inside", ["language_model.", "_orig_mod."])
+def test_experts_under_different_names_are_refused_since_they_would_change_places(inside, tmp_path, mixed, unread):
+    """transformers stacks experts in the order of their names on disk."""
+    folder = checkpoints.text_only(tmp_path / "mixed", mixed, apart=True)
+    one = "model.layers.1.mlp.experts.5.up_proj.weight"
+    change = lambda named: named.update({one.replace("layers.", f"{inside}layers."): named.pop(one)})  # noqa: E731
+    checkpoints.rewrite(folder, change)
+    with pytest.raises(CheckpointError, match=r"names of some experts and not of others\n.*experts.5.up_proj"):
+        lk.load(folder, device="cpu")
+
+
+def test_plain_names_have_no_rules():
+    family = lk.families.FAMILIES["qwen3_5"]
+    for named in (["model.embed_tokens.weight", "lm_head.weight"], ["model.language_model.embed_tokens.weight"], []):
+        assert names.renaming([*named, "mtp.embed_tokens.weight", "model.visual.norm.weight"], family) == {}
+
+
+BESIDE = {
+    "new": ("rope_parameters", lambda rope: rope),
+    "older": ("rope_scaling", lambda rope: {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1000.0} | rope),
+    "twice": ("rope_parameters", lambda rope: rope),
+}
+
+
+@pytest.mark.parametrize("case", BESIDE)
+def test_rope_settings_beside_the_text_part_are_read(case, tmp_path, model):
+    """As transformers reads them inside it."""
+    from transformers import Qwen3_5ForCausalLM
+
+    name, make = BESIDE[case]
+    folder = checkpoints.image_text(tmp_path / "hybrid", model)
+    inside = json.loads((folder / "config.json").read_text())
+    rope = inside["text_config"]["rope_parameters"]
+    settings = make(rope if case != "older" else {k: v for k, v in rope.items() if k != "rope_type"})
+    if case != "twice":
+        del inside["text_config"]["rope_parameters"]
+    checkpoints.write_json(folder / "config.json", inside | {name: settings})
+    lab = lk.load(folder, device="cpu")
+    with loading.quiet():
+        config = tiny.config(rope_parameters=settings)
+        theirs = Qwen3_5ForCausalLM.from_pretrained(folder, config=config, dtype="float32")
+    assert torch.equal(lab.trace(tiny.ids(23), logits="all").logits, logits(theirs))
+    assert lab.native.kind == ("yarn" if case == "older" else "none")
+    assert (lab.spec.rope_theta, lab.spec.rotary_dim, lab.spec.window) == (1000.0, 8, 512)
+
+
+def test_another_head_than_the_embedding_is_loaded_as_stored_and_said(tmp_path):
+    """As transformers does, which warns."""
+    tied = tiny.model(tie_word_embeddings=True)
+    folder = checkpoints.text_only(tmp_path / "hybrid", tied)
+    head = tied.model.embed_tokens.weight.flip(0).contiguous()
+    checkpoints.rewrite(folder, lambda named: named.update({"lm_head.weight": head}))
+    with pytest.warns(UserWarning, match="hybrid: tie_word_embeddings is true, yet another lm_head"):
+        lab = lk.load(folder, device="cpu")
+    assert not lab.spec.tied
+    assert lk.spec.parameters(lab.spec)["text"] == sum(weight.numel() for weight in lab.model.parameters())
+    assert torch.equal(lab.model.lm_head.weight, head)
+    assert any("tie_word_embeddings" in note for note in lab.backend.notes)
+
+
+def test_what_transformers_warns_about_reaches_the_user(folder, monkeypatch):
+    from transformers import Qwen3_5ForCausalLM
+    from transformers.utils import logging as theirs
+
+    load = Qwen3_5ForCausalLM.from_pretrained.__func__
+
+    def speaking(cls, *args, **options):
+        for _ in range(2):
+            theirs.get_logger("transformers.modeling_utils").warning("something is odd")
+        return load(cls, *args, **options)
+
+    monkeypatch.setattr(Qwen3_5ForCausalLM, "from_pretrained", classmethod(speaking))
+    with pytest.warns(UserWarning, match="hybrid: transformers: something is odd") as caught:
+        lab = lk.load(folder, device="cpu")
+    assert len(caught) == 1 and lab.backend.notes == ("transformers: something is odd",)
+
+
+@pytest.mark.parametrize("given", ["folder", "tokenizer"])
+def test_a_folder_without_tokenizer_reads_ids_and_takes_one_from_elsewhere(given, tmp_path, folder, model):
+    for file in folder.glob("tokenizer*"):
+        file.rename(tmp_path / file.name)
+    with pytest.warns(UserWarning, match="hybrid: there is no tokenizer beside the weights"):
+        lab = lk.load(folder, device="cpu")
+    assert lab.tokenizer is None and torch.equal(lab.trace(tiny.ids(23), logits="all").logits, logits(model))
+    assert lab.trace([2, 3, 5]).tokens == ("[2]", "[3]", "[5]")
+    with pytest.raises(InputError, match=r"no tokenizer\n(.*\n)*.*try: labkit.wrap\(lab.model, "):
+        lab.trace("ab")
+    assert lk.wrap(lab.model, tmp_path).encode("ab").tolist() == [5]
+    tokenizer = tmp_path if given == "folder" else lk.wrap(lab.model, str(tmp_path)).tokenizer
+    assert lk.load(folder, tokenizer=tokenizer, device="cpu").encode("ab ba").tolist() == [5, 4, 3, 2]
+    with pytest.raises(CheckpointError, match=r"no tokenizer there\n.*hybrid"):
+        lk.load(folder, tokenizer=folder)
+    with pytest.raises(InputError, match="not a tokenizer"):
+        lk.load(folder, tokenizer=3)
 
 
 def test_a_tied_head_may_be_stored_as_well(tmp_path):
@@ -445,6 +616,12 @@ def test_the_tokenizer_may_not_bring_code(folder, unread):
     checkpoints.change_json(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Tokenizer", None]})
     with pytest.raises(CheckpointError, match="run its own code"):
         lk.load(folder)
+    other = folder.parent / "other"
+    other.mkdir()
+    for file in folder.glob("tokenizer*"):
+        file.rename(other / file.name)
+    with pytest.raises(CheckpointError, match="run its own code"):
+        lk.load(folder, tokenizer=other)
 
 
 INDEX = {
@@ -568,7 +745,7 @@ def test_27b_on_a_24_gb_card_is_pointed_to_nf4(monkeypatch):
 def test_a_damaged_nano_is_never_replaced_by_random_weights(folder, unread, monkeypatch):
     import hashlib
 
-    monkeypatch.setattr(routes, "NANO", folder)
+    monkeypatch.setattr(finding, "NANO", folder)
     sums = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in folder.iterdir()}
     checkpoints.write_json(folder / "checksums.json", sums)
     with pytest.raises(AssertionError, match="weights were read"):
@@ -684,7 +861,7 @@ def test_a_model_too_large_is_refused_before_its_weights_are_fetched(tmp_path, f
         asked.append(patterns)
         return folder
 
-    monkeypatch.setattr(routes, "fetch", fetch)
+    monkeypatch.setattr(finding, "fetch", fetch)
     monkeypatch.setattr(precision, "budget", lambda device: (1000, "host memory"))
     with pytest.raises(BudgetError):
         lk.load("org/hybrid", device="cpu")

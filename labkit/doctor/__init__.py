@@ -4,6 +4,7 @@
 since labkit was tested, or something useful that is missing; "fail" for what would make readings wrong.
 
     labkit doctor            or: labkit.doctor.checkup()
+    labkit doctor FOLDER     or: labkit.doctor.examine("folder"), a checkpoint without loading it
 """
 
 import argparse
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from labkit.doctor import edits, masks, memory, seams, stack
+from labkit.doctor.folder import examine
 from labkit.doctor.report import Report, Verdict
 from labkit.doctor.sample import Sample
 from labkit.errors import first_line
@@ -18,7 +20,7 @@ from labkit.zoo.loading import quiet
 
 CHECKS = (*stack.CHECKS, *memory.CHECKS, *masks.CHECKS, *seams.CHECKS, *edits.CHECKS)
 
-__all__ = ["CHECKS", "Report", "Verdict", "checkup", "main"]
+__all__ = ["CHECKS", "Report", "Verdict", "checkup", "examine", "main"]
 
 
 def checkup(checks: Sequence[Callable] = CHECKS) -> Report:
@@ -45,8 +47,13 @@ def _tried(check, sample):
 
 def main(argv: list[str] | None = None) -> int:
     """The command `labkit doctor`: writes the report, returns the exit status, 1 if any verdict is "fail"."""
-    description = "Check the installed packages for known traps, live, on a small random model."
-    argparse.ArgumentParser(prog="labkit doctor", description=description).parse_args(argv)
-    report = checkup()
+    description = "Check the installed packages for known traps, live, on a small random model; or a checkpoint."
+    parser = argparse.ArgumentParser(prog="labkit doctor", description=description)
+    parser.add_argument(
+        "folder", metavar="FOLDER", nargs="?", help="of a checkpoint, which is checked without loading it"
+    )
+    parser.add_argument("--device", help="where it would be loaded to; default: the GPU if there is one")
+    options = parser.parse_args(argv)
+    report = checkup() if options.folder is None else examine(options.folder, device=options.device)
     sys.stdout.write(f"{report}\n")
     return 0 if report.healthy else 1

@@ -26,7 +26,7 @@ from labkit.spec.compute import (
     prefill_flops,
     prefill_seconds,
 )
-from labkit.spec.config import read
+from labkit.spec.config import read, text_part
 from labkit.spec.memory import (
     PACKED,
     QUANTIZED,
@@ -86,6 +86,7 @@ __all__ = [
     "snapshot_bytes",
     "snapshot_tokens",
     "state_bytes",
+    "text_part",
     "trajectory_bytes",
     "vision_parameters",
     "weight_bytes",

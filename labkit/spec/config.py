@@ -9,7 +9,7 @@ import pathlib
 import re
 
 from labkit.errors import CheckpointError, InputError
-from labkit.families import ATTENTION, DELTANET, of_model_type
+from labkit.families import ATTENTION, DELTANET, Family, of_model_type
 from labkit.rotary import scaling_of
 from labkit.spec import documents
 from labkit.spec.anatomy import LAYERS, Spec
@@ -27,6 +27,8 @@ VISION = (
 VISION += ("spatial_merge_size", "temporal_patch_size", "num_position_embeddings")
 DENSE = ("mlp_only_layers", "decoder_sparse_step")  # of layers without experts
 LARGEST = 2**40  # of any one size
+ROPE = ("rope_parameters", "rope_scaling", "rope_theta")
+BESIDE = (*ROPE, "partial_rotary_factor", "max_position_embeddings")  # of a text model, where people write them too
 DTYPE = re.compile(r"[a-z]\w{2,20}")
 ROPE_NUMBERS = ("rope_theta", "factor", "attention_factor", "original_max_position_embeddings", "partial_rotary_factor")
 ROPE_NUMBERS += ("beta_fast", "beta_slow", "mscale", "mscale_all_dim")
@@ -47,11 +49,8 @@ def read(source, *, name: str | None = None) -> Spec:
     if not isinstance(config, dict):
         raise InputError("not a configuration", got=type(source).__name__, expected="a config, a dict or a path")
     family = of_model_type(config.get("model_type") if isinstance(config.get("model_type"), str) else None)
-    text = family.text_part(config)
+    text = text_part(config, family)
     images = text is not config
-    if not isinstance(text, dict):
-        got = f"text_config {shown(text)}"
-        raise InputError("an image-text configuration without its text part", got=got, expected="text_config")
     if images and text.get("model_type", family.model_types[-1]) != family.model_types[-1]:
         got = f"model_type {config['model_type']}, in text_config {shown(text['model_type'])}"
         raise InputError("the configuration contradicts itself", got=got, expected=family.model_types[-1])
@@ -61,7 +60,7 @@ def read(source, *, name: str | None = None) -> Spec:
     more = family.derived(text)
     _require(more, tuple(more))
     sizes = {ours: text[theirs] for ours, theirs in family.sizes.items()} | more
-    factor, theta, window = _rope(text, config, family)
+    factor, theta, window = _rope(text, family)
     vision = config.get("vision_config") if images else None
     if vision is not None:
         if not isinstance(vision, dict):
@@ -80,6 +79,33 @@ def read(source, *, name: str | None = None) -> Spec:
         dtype=_dtype(text) or _dtype(config),
         **sizes | {"window": window},
     )
+
+
+def text_part(config: dict, family: Family) -> dict:
+    """The text model's part of a configuration, with the rope settings that stand beside `text_config`.
+
+    Nothing of transformers reads those, but people write them there; they count where the text part has none.
+
+    Raises:
+        InputError: no text part, or rope settings beside it that say something else.
+    """
+    text = family.text_part(config)
+    if text is config:
+        return config
+    if not isinstance(text, dict):
+        got = f"text_config {shown(text)}"
+        raise InputError("an image-text configuration without its text part", got=got, expected="text_config")
+    beside = {name: config[name] for name in BESIDE if config.get(name) is not None}
+    if not any(text.get(name) for name in ROPE):
+        return beside | text
+    rope = text.get("rope_parameters")
+    stated = (rope if isinstance(rope, dict) else {}) | text
+    if other := [name for name, value in beside.items() if stated.get(name) != value]:
+        hint = f"keep the one in text_config, and remove {' and '.join(other)} beside it"
+        got = ", ".join(f"{name} {shown(config[name])} beside text_config" for name in other)
+        expected = ", ".join(f"{name} {shown(stated[name])}" for name in BESIDE if stated.get(name) is not None)
+        raise InputError("two rope settings", got=got, expected=expected, hint=hint)
+    return text
 
 
 def published() -> dict[str, pathlib.Path]:
@@ -196,7 +222,7 @@ def _tied(config, text):
     return stated == {True}
 
 
-def _rope(text, config, family):
+def _rope(text, family):
     """Share of rotated channels, base of the frequencies (0 where nothing is), and the window that was trained."""
     if not family.rotated:
         return 0.0, 0.0, text[family.sizes["window"]]
@@ -215,8 +241,6 @@ def _rope(text, config, family):
         if family.unrotated and "rope_theta" in (text.get("rope_parameters") or text):
             return 0.0, 0.0, text["max_position_embeddings"]
         hint = "add rope_theta (published: 10,000,000); transformers would silently use 10,000"
-        if config is not text and (config.get("rope_parameters") or config.get("rope_scaling")):
-            hint = "rope_parameters stands beside text_config, where nothing reads it: move it into text_config"
         raise InputError(
             "rope_parameters has no rope_theta",
             got=sorted(rope) if text.get("rope_parameters") is not None else "no rope_parameters",

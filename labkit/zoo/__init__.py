@@ -5,17 +5,19 @@
     load("Qwen/Qwen3.6-27B")                 a hub id, through the ordinary Hugging Face cache
     load("model.gguf")                       unpacked at load
     load(..., quantize="nf4")                on the way in, by transformers' own quantisation
-    wrap(model, tokenizer)                   a transformers model that is already there
+    load("adapter", base="folder")           an adapter of PEFT and its base
+    load(model), wrap(model)                 one of transformers that is already there
 
-One mechanism per file: `routes` finds the files and loads, `files` reads safetensors headers and refuses what
-is not whole, `matching` compares them with the model, `settings` lets checked settings through to transformers,
-`precision` decides device, dtype and quantisation and refuses what would not fit, `gguf` and `gguf_header` do all
-that for their format, `wrapping` takes a model in memory, `backend` records and rebinds kernels. What differs between
-families stands in `labkit.families`.
+One mechanism per file: `routes` loads, `finding` goes from names to files, `files` reads safetensors headers and
+refuses what is not whole, `names` takes away what stands before the model's own, `matching` compares with the model,
+`settings` lets checked settings through to transformers, `precision` decides device, dtype and quantisation and refuses
+what would not fit, `gguf` and `gguf_header` do all that for their format, `tokens` finds a tokenizer, `adapters` reads
+those of PEFT, `wrapping` takes a model in memory, `backend` records and rebinds kernels. What differs between families
+stands in `labkit.families`.
 """
 
 from labkit.zoo.backend import Backend
 from labkit.zoo.routes import load
-from labkit.zoo.wrapping import wrap
+from labkit.zoo.wrapping import exact_rotation, wrap
 
-__all__ = ["Backend", "load", "wrap"]
+__all__ = ["Backend", "exact_rotation", "load", "wrap"]

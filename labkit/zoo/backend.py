@@ -8,6 +8,7 @@ import dataclasses
 import importlib.metadata
 import logging
 import platform
+from collections.abc import Iterable
 
 from labkit import kernels
 from labkit.errors import InputError
@@ -47,6 +48,7 @@ class Backend(Table):
         H100". quantize: how linear weights are stored, or None.
         precision: how float32 is multiplied, "ieee", as it is, or "tf32", where you asked PyTorch for it.
         forced: whether the reference kernels were forced on this family in this process.
+        notes: what was found otherwise than one would expect when the lab was made, and what transformers warned about.
     """
 
     versions: dict
@@ -60,6 +62,7 @@ class Backend(Table):
     precision: str = "ieee"
     attention_kernel: str | None = None
     refused: dict = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     title = "backend"
 
     def facts(self) -> tuple[tuple[str, str, str], ...]:
@@ -73,10 +76,11 @@ class Backend(Table):
         rows += [("numbers", "dtype", self.dtype), ("numbers", "quantize", self.quantize or "none")]
         rows += [("numbers", "precision", self.precision), ("numbers", "device", self.device)]
         rows += [("versions", name, version or "not installed") for name, version in self.versions.items()]
+        rows += [("notes", str(index), note) for index, note in enumerate(self.notes, 1)]
         return tuple(rows)
 
 
-def record(model, spec: Spec, *, quantize: str | None = None) -> Backend:
+def record(model, spec: Spec, *, quantize: str | None = None, notes: Iterable[str] = ()) -> Backend:
     """The `Backend` of a model; it replaces transformers' notes on missing kernels at the first forward pass."""
     logging.getLogger("transformers.integrations.hub_kernels").addFilter(_no_note)
     stack, family = decoder(model), FAMILIES[spec.family]
@@ -94,6 +98,7 @@ def record(model, spec: Spec, *, quantize: str | None = None) -> Backend:
         quantize=quantize,
         forced=kernels.forced(family),
         experts=stack.config._experts_implementation if spec.experts else None,
+        notes=tuple(notes),
     )
 
 

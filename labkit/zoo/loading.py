@@ -32,7 +32,8 @@ class Ready:
         folder: where the files are. config: transformers' text config. spec: its `Spec`.
         dtype, place: torch dtype and device. quantize: on the way in, or None.
         stored: quantization_config of weights that are stored packed. gguf: name of the file in that format.
-        generation: transformers' settings of generation, or None.
+        generation: transformers' settings of generation, or None. renaming: `{pattern: text}` of names on disk.
+        notes: what the user should know of the loading; transformers' own warnings are added.
     """
 
     folder: pathlib.Path
@@ -44,6 +45,8 @@ class Ready:
     stored: dict | None = None
     gguf: str | None = None
     generation: object = None
+    renaming: dict | None = None
+    notes: list = dataclasses.field(default_factory=list)
 
     @property
     def family(self) -> Family:
@@ -92,7 +95,7 @@ def model(ready: Ready):
         options |= dict(gguf_file=ready.gguf, quantization_config=GgufConfig(dequantize=True))
         options.pop("config")
     else:
-        options |= dict(use_safetensors=True, generation_config=ready.generation)
+        options |= dict(use_safetensors=True, generation_config=ready.generation, key_mapping=ready.renaming)
     if ready.quantize:
         skip = ready.family.unquantized
         options["quantization_config"] = precision.quantization_config(ready.quantize, ready.dtype, skip)
@@ -115,16 +118,21 @@ def model(ready: Ready):
         reason = reason[0] if reason else first_line(error)
         raise kind(f"transformers could not load {ready.spec.name}", got=reason) from error
     for what in ("missing_keys", "mismatched_keys", "unexpected_keys"):
-        if names := sorted(map(str, info[what])):
+        names = sorted(map(str, info[what]))
+        if names := [name for name in names if what != "unexpected_keys" or ready.family.place(name)]:
             raise CheckpointError(f"{what.replace('_', ' ')} after loading", got=files.listed(names), expected="none")
+    ready.notes.extend(dict.fromkeys(f"transformers: {' '.join(line.split())[:400]}" for line in log))
     matching.refuse_broken_numbers((n, w.data) for n, w in built.named_parameters() if precision.plain(w))
     if ready.quantize:
         precision.check_kept(built, ready.family.unquantized)
     return built
 
 
-def tokenizer(ready: Ready):
-    """The tokenizer beside the weights, or the one inside a .gguf file.
+def tokenizer(folder: pathlib.Path, spec: Spec, *, config=None, gguf: str | None = None):
+    """The tokenizer in a folder, or the one inside a .gguf file there.
+
+    Args:
+        spec: of the model. config: transformers' of the model, if it is its own folder.
 
     Raises:
         CheckpointError: broken, or with more ids than the model has embeddings.
@@ -132,10 +140,10 @@ def tokenizer(ready: Ready):
     from transformers import AutoTokenizer
 
     options = dict(local_files_only=True, trust_remote_code=False)
-    options |= {"gguf_file": ready.gguf} if ready.gguf else {}
+    options |= {"gguf_file": gguf} if gguf else {} if config is None else {"config": config}
     try:
         with quiet():
-            tokens = AutoTokenizer.from_pretrained(ready.folder, **options)
+            tokens = AutoTokenizer.from_pretrained(folder, **options)
             tokens.decode(tokens(TRIAL, add_special_tokens=False)["input_ids"])
     except Exception as error:  # the tokenizers library raises plain Exception
         raise CheckpointError("the tokenizer is broken", got=first_line(error), expected="tokenizer.json") from error
@@ -143,7 +151,7 @@ def tokenizer(ready: Ready):
         if type(error).__name__ != "PanicException":  # of a library in Rust, and no Exception
             raise
         raise CheckpointError("the tokenizer is broken", got=first_line(error), expected="tokenizer.json") from error
-    check_tokenizer(tokens, ready.spec, CheckpointError)
+    check_tokenizer(tokens, spec, CheckpointError)
     return tokens
 
 
@@ -165,7 +173,7 @@ def finish(model, tokenizer) -> None:
     <|im_end|>.
     """
     model.eval().requires_grad_(False)
-    known = tokenizer.get_vocab()
+    known = {} if tokenizer is None else tokenizer.get_vocab()
     if stops := [known[token] for token in STOPS if token in known]:
         model.generation_config.eos_token_id = stops
         if model.generation_config.pad_token_id is None:
@@ -195,9 +203,10 @@ def quiet(offline: bool = True) -> Iterator[list[str]]:
         for name in NOISY:
             logging.getLogger(name).setLevel(logging.ERROR)
         hub.HF_HUB_OFFLINE = was_offline or offline
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
             yield lines
+        lines += [str(each.message) for each in warned if "transformers" in pathlib.Path(each.filename).parts]
     finally:
         hub.HF_HUB_OFFLINE = was_offline
         for name, level in levels.items():

@@ -83,22 +83,13 @@ def compare(
         )
 
 
-def check_tied(stored: dict[str, Tensor], family: Family) -> None:
-    """Refuse an lm_head of its own in a checkpoint whose configuration says that it is the embedding.
-
-    Raises:
-        CheckpointError: the two differ.
-    """
+def tied(stored: dict[str, Tensor], family: Family) -> bool:
+    """Whether the stored lm_head is the embedding, or there is none."""
     placed = {family.place(name): tensor for name, tensor in stored.items()}
-    head, embedding = placed.get("lm_head.weight"), placed["model.embed_tokens.weight"]
-    if head is not None and (
-        (head.dtype, head.shape) != (embedding.dtype, embedding.shape) or not _equal(head, embedding)
-    ):
-        raise CheckpointError(
-            "lm_head.weight is not the embedding, which tie_word_embeddings says it is",
-            got="tie_word_embeddings true, two different tensors",
-            expected="tie_word_embeddings false, or no lm_head.weight",
-        )
+    head, embedding = placed.get("lm_head.weight"), placed.get("model.embed_tokens.weight")
+    if head is None or embedding is None:
+        return True
+    return (head.dtype, head.shape) == (embedding.dtype, embedding.shape) and _equal(head, embedding)
 
 
 def _equal(one, other):

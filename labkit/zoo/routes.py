@@ -1,43 +1,43 @@
 """From a name to a Lab: find the files, refuse what cannot work before a weight is read, load, record."""
 
-import hashlib
+import dataclasses
 import os
 import pathlib
-import re
+import warnings
 from typing import TYPE_CHECKING
 
 from labkit import spec as specs
-from labkit.errors import CheckpointError, InputError
+from labkit.errors import InputError
 from labkit.families import FAMILIES
 from labkit.kernels import lower_right
+from labkit.zoo import adapters, files, finding, gguf, loading, matching, names, precision, settings, tokens, wrapping
 from labkit.zoo import backend as kernels
-from labkit.zoo import files, gguf, loading, matching, precision, settings
 from labkit.zoo.settings import read_json
 
 if TYPE_CHECKING:
     from labkit.lab import Lab
 
 
-NANO = pathlib.Path(__file__).parents[1] / "nano"
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-SMALL = ["*.json", "*.jinja", "*.txt"]  # fetched from the hub before any weight
-VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
-
-
 def load(
-    name: str | os.PathLike | None = None,
+    model: str | os.PathLike | object | None = None,
     *,
+    tokenizer=None,
     device=None,
     dtype=None,
     quantize: str | None = None,
     backend: str | None = None,
     attention: str = "auto",
+    base: str | os.PathLike | None = None,
+    merge: bool = False,
 ) -> "Lab":
-    """Load a model to look into; `labkit.wrap` takes one that is already there.
+    """Load a model to look into, or take one that is already there, as `labkit.wrap` does.
 
     Args:
-        name: "nano", a folder, a `.gguf` file, or a hub id "org/name", the only one that may use the network;
-            None is $LABKIT_MODEL, or else "nano".
+        model: "nano", a folder, a `.gguf` file, or a hub id "org/name", the only one that may use the network; None is
+            $LABKIT_MODEL, or else "nano". A folder with an adapter of PEFT alone is loaded with its base. Or a model of
+            transformers, also one that PEFT or torch.compile stands around.
+        tokenizer: None takes the one beside the weights; a folder without any gives a lab that reads token ids alone,
+            and a warning. Else a tokenizer, or the name of a folder or hub id that holds one.
         device: "cuda", "cuda:1" or "cpu"; None is the GPU if there is one.
         dtype: of activations and unquantised weights, a torch dtype or its name; None is the checkpoint's own
             on a GPU, and float32 on a CPU if that fits.
@@ -47,7 +47,11 @@ def load(
         backend: None runs installed kernels on a card and PyTorch's reference kernels elsewhere; "torch" forces the
             reference on the whole process, so on models of the family loaded before, too; "installed" undoes that.
         attention: "flash" needs no masks to continue a cache, and runs the fastest kernel that the card and the size of
-            a head allow; "auto" is "flash" on a card and "sdpa" on a CPU; "eager", or another name of transformers'.
+            a head allow; "auto" is "flash" on a card and "sdpa" on a CPU, and leaves a model that is already there as
+            it is; "eager", or another name of transformers'.
+        base: of an adapter's folder: the folder or hub id of the model that it was trained on; None takes the one that
+            it names, if it is on this machine.
+        merge: whether the adapter is added to the weights of its base, instead of computing beside them.
 
     Kernels of packages are chosen by the tensors from now on, for every model of the family in this process, since they
     are globals of transformers: the CPU runs the reference, and so does prefill in float32 on a CUDA card, which fla
@@ -55,97 +59,64 @@ def load(
 
     Returns:
         `Lab` around an unmodified transformers model, in eval mode and without gradients, that stops at
-        <|im_end|> and <|endoftext|>. `lab.backend` records what computes it.
+        <|im_end|> and <|endoftext|>. `lab.backend` records what computes it, and what the loading said.
 
     Raises:
-        InputError: a name, device, dtype, quantisation, backend or attention that makes no sense, a model instead of a
-            name, or another model family.
+        InputError: a name, device, dtype, quantisation, backend or attention that makes no sense, options of files
+            beside a model in memory, or another model family.
         BackendError: no such GPU, or missing packages.
         BudgetError: the weights would not fit; raised before they are read.
         CheckpointError: files that are missing, incomplete, damaged, unsafe to read or not this model's.
+
+    Warns:
+        UserWarning: what transformers warned about, and what stands otherwise in the files than one would expect.
     """
     kernels.check(backend)
     loading.imports()
+    if hasattr(model, "forward"):
+        given = dict(device=device, dtype=dtype, quantize=quantize, base=base, merge=merge or None)
+        if given := [name for name, value in given.items() if value is not None]:
+            got, hint = f"{', '.join(given)} beside a model in memory", "labkit.load(model.to(device))"
+            raise InputError("options of files, which a model in memory does not have", got=got, hint=hint)
+        lab = wrapping.wrap(model, tokenizer, attention=None if attention == "auto" else attention)
+        kernels.choose(backend, FAMILIES[lab.spec.family])
+        return lab
     lower_right.check(attention)
     place = precision.device_of(device)
     precision.check_quantize(quantize, place, dtype)
-    name = os.environ.get("LABKIT_MODEL") or "nano" if name is None else name
-    kind, where = find(name)
+    name = os.environ.get("LABKIT_MODEL") or "nano" if model is None else model
+    adapter = None
+    if adapters.is_one(name):
+        adapter = adapters.read(pathlib.Path(name).expanduser(), merge=merge, quantize=quantize)
+        name = adapters.base_of(adapter, base)
+    elif base is not None or merge:
+        hint = "labkit.load(adapter, base=...) with the folder of adapter_config.json"
+        raise InputError("base and merge are of an adapter's folder", got=str(name), hint=hint)
+    kind, where = finding.find(name)
     choice = dict(place=place, dtype=dtype, quantize=quantize, small=kind == "nano")
     if kind == "gguf":
         ready = gguf.checked(where, **choice)
     elif kind == "hub":
-        admitted(fetch(where, SMALL), title=where.split("/")[1], **choice)
-        ready = checked(fetch(where, [*SMALL, "*.safetensors"]), title=where.split("/")[1], **choice)
+        admitted(finding.fetch(where, finding.SMALL), title=where.split("/")[1], **choice)
+        ready = checked(finding.fetch(where, [*finding.SMALL, "*.safetensors"]), title=where.split("/")[1], **choice)
     else:
         if kind == "nano":
-            check_sums(where)
+            finding.check_sums(where)
         ready = checked(where, title=where.resolve().name, **choice)
-    model, tokenizer = loading.model(ready), loading.tokenizer(ready)
-    loading.finish(model, tokenizer)
+    vocabulary = tokens.of_ready(ready, tokenizer if tokenizer is not None or adapter is None else adapter.tokenizer)
+    made, name, notes = loading.model(ready), ready.spec.name, []
+    if adapter is not None:
+        made, note = adapters.put(made, adapter, ready.spec)
+        name, notes = f"{name} + {adapter.name}", [note]
+    loading.finish(made, vocabulary)
     kernels.choose(backend, ready.family)
-    lower_right.choose(model, attention, place)
+    lower_right.choose(made, attention, place)
+    for note in ready.notes:
+        warnings.warn(f"{name}: {note}", stacklevel=2)
     from labkit.lab import Lab
 
-    record = kernels.record(model, ready.spec, quantize=ready.how(model))
-    return Lab(model, tokenizer, ready.spec, record, ready.spec.name)
-
-
-def find(name: str | os.PathLike) -> tuple[str, str | pathlib.Path]:
-    """("nano" | "folder" | "gguf" | "hub", where) of a name; nothing is opened.
-
-    Raises:
-        InputError: neither a path that exists nor a hub id. CheckpointError: a pickle file.
-    """
-    if name == "nano":
-        return "nano", NANO
-    if hasattr(name, "forward"):
-        hint = "labkit.wrap(model, tokenizer) takes a model that is already there"
-        raise InputError("a model, not the name of one", got=type(name).__name__, expected="a name", hint=hint)
-    if not isinstance(name, str | os.PathLike) or not str(name).strip():
-        raise InputError("not a name of a model", got=repr(name), expected='"nano", a path or a hub id "org/name"')
-    path = pathlib.Path(name).expanduser()
-    if path.is_dir():
-        return "folder", path
-    if path.is_file() and path.suffix == ".gguf":
-        return "gguf", path
-    if path.is_file() and path.suffix in files.PICKLES:
-        raise CheckpointError(
-            "pickle weights can run code when they are opened",
-            got=path.name,
-            expected="a folder with safetensors",
-        )
-    if path.is_file():
-        raise InputError("not a checkpoint", got=path.name, expected="a .gguf file, or the folder of a checkpoint")
-    if isinstance(name, str) and HUB_ID.fullmatch(name) and path.suffix not in (".gguf", ".safetensors"):
-        return "hub", name
-    raise InputError("no such model", got=str(name), expected='"nano", an existing folder or .gguf file, or "org/name"')
-
-
-def fetch(hub_id: str, patterns: list[str]) -> pathlib.Path:
-    """The folder of a hub repository in the ordinary cache, with at least the files that match.
-
-    Raises:
-        CheckpointError: no network and not in the cache, no such repository, or no access to it.
-    """
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    hint = "load a local folder or .gguf file: labkit.load('/path/to/folder')"
-    try:
-        return pathlib.Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=patterns))
-    except errors.GatedRepoError:
-        hint = f"accept its terms on the hub and log in with `hf auth login`, or {hint}"
-        raise CheckpointError("the hub does not give access", got=hub_id, hint=hint) from None
-    except errors.RepositoryNotFoundError:
-        raise CheckpointError("the hub has no such repository", got=hub_id, expected="org/name", hint=hint) from None
-    except Exception as error:  # connection errors differ between releases of the hub client
-        reason = str(error).strip().splitlines()
-        raise CheckpointError(
-            "the hub cannot be reached and its cache does not hold this model",
-            got=f"{hub_id}: {type(error).__name__}{': ' + reason[0] if reason else ''}",
-            hint=hint,
-        ) from None
+    record = kernels.record(made, ready.spec, quantize=ready.how(made), notes=[*notes, *ready.notes])
+    return Lab(made, vocabulary, ready.spec, record, name)
 
 
 def admitted(folder: pathlib.Path, *, title: str, place, dtype, quantize: str | None, small: bool = False) -> tuple:
@@ -178,50 +149,32 @@ def admitted(folder: pathlib.Path, *, title: str, place, dtype, quantize: str | 
 def checked(
     folder: pathlib.Path, *, title: str, place, dtype, quantize: str | None, small: bool = False
 ) -> loading.Ready:
-    """A `loading.Ready` checkpoint folder: every tensor, shape, file and the tokenizer are there.
+    """A `loading.Ready` checkpoint folder: every tensor, shape and file is there.
 
     Raises:
-        As `admitted`, and CheckpointError: as `files.tensors` and `matching.compare`, or no tokenizer.
+        As `admitted`, and CheckpointError: as `files.tensors`, `names.renaming` and `matching.compare`.
     """
     spec, dtype, stored = admitted(folder, title=title, place=place, dtype=dtype, quantize=quantize, small=small)
-    tensors, family = files.tensors(folder), FAMILIES[spec.family]
+    stored_as, family = files.tensors(folder), FAMILIES[spec.family]
+    rules, notes = names.renaming(stored_as, family), []
+    tensors = names.placed(stored_as, rules, family)
+    if odd := names.first(stored_as, rules, family):
+        notes.append(f"names on disk are read without what stands before the model's own, as of {odd[:200]}")
     if stored and not precision.unpacks(stored["quant_method"], place):
         need = sum(tensor.bytes for name, tensor in tensors.items() if family.place(name))
         precision.admit(spec, place, dtype, need=need, stored=stored["quant_method"])
     elif stored:
         precision.admit(spec, place, dtype)
     matching.check_count(tensors, spec)
+    if spec.tied and not matching.tied(tensors, family):
+        spec = dataclasses.replace(spec, tied=False)
+        notes.append("tie_word_embeddings is true, yet another lm_head.weight is stored: loaded as stored, not tied")
     config = settings.text_config(folder, spec, stored)
     generation = settings.generation_config(folder, spec)
     shapes = loading.shapes(config, family)
     matching.compare(tensors, shapes, family, tied=spec.tied, prequantized=bool(stored))
-    if spec.tied:
-        matching.check_tied(tensors, family)
     precision.check_widths(shapes, quantize, place, family.unquantized)
-    if not any(all((folder / file).is_file() for file in group) for group in VOCABULARIES):
-        raise CheckpointError("the tokenizer is missing", got=folder.name, expected="tokenizer.json beside config.json")
     if quantize:
         matching.refuse_broken_numbers(matching.stored_numbers(tensors, family))
-    return loading.Ready(folder, config, spec, dtype, place, quantize=quantize, stored=stored, generation=generation)
-
-
-def check_sums(folder: pathlib.Path) -> None:
-    """Refuse an embedded checkpoint whose files are missing or changed; `checksums.json` holds their SHA-256.
-
-    Raises:
-        CheckpointError: names the file.
-    """
-    hint = "install labkit again"
-    if not (folder / "config.json").is_file():
-        raise CheckpointError("the embedded nano is missing", got="no config.json in labkit/nano", hint=hint)
-    for file, expected in read_json(folder, "checksums.json", {}).items():
-        if not (folder / file).is_file():
-            raise CheckpointError("the embedded nano is incomplete", got=f"no {file}", hint=hint)
-        got = hashlib.sha256((folder / file).read_bytes()).hexdigest()
-        if got != expected:
-            raise CheckpointError(
-                "the embedded nano is damaged",
-                got=f"{file}: {got[:16]}…",
-                expected=f"{str(expected)[:16]}…",
-                hint=hint,
-            )
+    more = dict(quantize=quantize, stored=stored, generation=generation, renaming=rules or None, notes=notes)
+    return loading.Ready(folder, config, spec, dtype, place, **more)

@@ -76,8 +76,11 @@ def read_json(folder: pathlib.Path, file: str, absent: dict | None = None) -> di
     return content
 
 
-def refuse_code(folder: pathlib.Path) -> None:
+def refuse_code(folder: pathlib.Path, *, weights: bool = True) -> None:
     """Refuse a folder that wants to run its own code, or that sends transformers to another model.
+
+    Args:
+        weights: whether a model is to be loaded from it, and not its tokenizer alone.
 
     Raises:
         CheckpointError: names the file.
@@ -90,12 +93,12 @@ def refuse_code(folder: pathlib.Path) -> None:
                 expected="a model that transformers itself implements",
                 hint="if transformers has its class, remove auto_map from its config.json and tokenizer_config.json",
             )
-    if (folder / "adapter_config.json").exists():
+    if weights and (folder / "adapter_config.json").exists():
         raise CheckpointError(
             "an adapter lies beside the weights, and transformers would load the model that it names",
             got=f"{folder.name}, adapter_config.json",
-            expected="a whole model",
-            hint="labkit.wrap(model, tokenizer) takes a model with its adapter merged",
+            expected="a whole model, or an adapter alone",
+            hint="move adapter_config.json and adapter_model.safetensors to a folder of their own, and load that one",
         )
 
 
@@ -133,7 +136,7 @@ def text_config(folder: pathlib.Path, spec: Spec, packed: dict | None = None):
     config, family = read_json(folder, "config.json"), FAMILIES[spec.family]
     for part in (config, config.get("text_config"), config.get("vision_config")):
         _check_labels(part if isinstance(part, dict) else {})
-    text = family.text_part(config)
+    text = specs.text_part(config, family)
     kind = family.model_class().config_class
     fields = {field.name for field in dataclasses.fields(kind)}
     for name in (name for name in text if name in FIXED):

@@ -1,20 +1,29 @@
 """A model that is already there: checked, described and put into a Lab as it is."""
 
+import warnings
 from typing import TYPE_CHECKING
 
+from labkit import passes
 from labkit import spec as specs
 from labkit.errors import BackendError, InputError
 from labkit.families import FAMILIES, of_model
 from labkit.kernels import lower_right
+from labkit.rotary import constants, frequencies, scaling_of
 from labkit.trace import decoder
-from labkit.zoo import backend, loading
+from labkit.zoo import backend, loading, tokens
 
 if TYPE_CHECKING:
     from labkit.lab import Lab
 
+PARALLEL = ("DataParallel", "DistributedDataParallel")
+OUTSIDE = ("XLORA", "POLY")  # kinds of PEFT, beside prompts
+
 
 def wrap(model, tokenizer=None, *, name: str | None = None, attention: str | None = None) -> "Lab":
     """A lab around a transformers model of a family that labkit knows, text or image-text class.
+
+    One that PEFT, torch.compile or a data-parallel wrapper stands around is read without them; adapters compute in its
+    layers all the same, and `lab.identity()` names those that act.
 
     The model stays as it is: dtype, device, gradients (`requires_grad`), generation settings and stop ids are yours;
     an image-text model reads text alone here, whatever images it saw before. It must be in eval mode, and stay so.
@@ -22,7 +31,8 @@ def wrap(model, tokenizer=None, *, name: str | None = None, attention: str | Non
     Kernels of packages are chosen by the tensors from now on, in the whole process, as by `labkit.load`.
 
     Args:
-        model: `labkit.families` names the classes. tokenizer: its tokenizer; None reads token ids alone.
+        model: `labkit.families` names the classes.
+        tokenizer: its tokenizer, or the name of a folder or hub id that holds one; None reads token ids alone.
         name: shown in titles; None takes the name in its configuration.
         attention: None leaves the text layers' attention as it is; else as for `labkit.load`.
 
@@ -30,10 +40,16 @@ def wrap(model, tokenizer=None, *, name: str | None = None, attention: str | Non
         `Lab`; `lab.backend` records what computes the model.
 
     Raises:
-        InputError: another class, training mode, a tokenizer that does not fit, an unknown attention.
+        InputError: another class, training mode, compiled modules, rounded rotary frequencies, an adapter that
+            works outside the layers, a tokenizer that does not fit, an unknown attention, and as `passes.check_mode`.
+        CheckpointError: a folder without a tokenizer, or a broken one.
         BackendError: weights that are not in memory or on several devices, modules that were replaced, or an attention
             whose package is missing.
+
+    Warns:
+        UserWarning: hooks of others on the model, which compute along.
     """
+    model, notes = _plain(model)
     of_model(model)
     if training := [part for part, module in model.named_modules() if module.training]:
         got = f"training mode in {training[0] or 'the model'}"
@@ -42,17 +58,54 @@ def wrap(model, tokenizer=None, *, name: str | None = None, attention: str | Non
     _check_place(model)
     _check_modules(model, spec)
     if tokenizer is not None:
-        if not hasattr(tokenizer, "get_vocab"):
-            hint = "labkit.wrap(model, processor.tokenizer)" if hasattr(tokenizer, "tokenizer") else None
-            raise InputError("not a tokenizer", got=type(tokenizer).__name__, expected="a tokenizer", hint=hint)
-        loading.check_tokenizer(tokenizer, spec, InputError)
+        tokenizer = tokens.given_one(tokenizer, spec)
     from labkit.lab import Lab
 
     stored = getattr(model.config, "quantization_config", None)
     backend.choose(None, FAMILIES[spec.family])
     lower_right.choose(model, attention, decoder(model).norm.weight.device)
     how = loading.how_stored(model, stored) if stored else None
-    return Lab(model, tokenizer, spec, backend.record(model, spec, quantize=how), spec.name)
+    lab = Lab(model, tokenizer, spec, name=spec.name)
+    passes.check_mode(lab)
+    if lab.seen.hooks:
+        notes.append(f"hooks of others are on this model and compute along: {', '.join(lab.seen.hooks[:5])}")
+        warnings.warn(f"{lab.name}: {notes[-1]}", stacklevel=2)
+    notes += [f"adapters: {lab.seen.adapters}"] if lab.seen.adapters else []
+    lab.backend = backend.record(model, spec, quantize=how, notes=notes)
+    return lab
+
+
+def _plain(model):
+    """(the model itself, notes on what stood around it)."""
+    notes = []
+    while True:
+        if type(model).__name__ == "OptimizedModule":
+            model = model._orig_mod
+            notes.append("torch.compile stood around it: the original module is read, uncompiled")
+        elif callable(getattr(model, "get_base_model", None)) and hasattr(model, "peft_config"):
+            _check_adapters(model)
+            model = model.get_base_model()
+            notes.append("PEFT stood around it: the base is read, with the adapters in its layers")
+        elif type(model).__name__ in PARALLEL:
+            model = model.module
+            notes.append("a data-parallel wrapper stood around it: the model inside is read")
+        else:
+            return model, notes
+
+
+def _check_adapters(model):
+    """Refuse adapters that the wrapper of PEFT works out, since the base alone computes without them."""
+    for name, config in model.peft_config.items():
+        kind = str(getattr(config.peft_type, "value", config.peft_type))
+        prompt = getattr(config, "is_prompt_learning", False)
+        if prompt or getattr(config, "alora_invocation_tokens", None) or kind in OUTSIDE:
+            base = "model.base_model" if prompt else "model.unload()"
+            raise InputError(
+                "an adapter that works outside the layers, where nothing is read",
+                got=f"{name}, {kind}",
+                expected="adapters in the layers, such as LoRA",
+                hint=f"labkit.wrap({base}) is the model without it",
+            )
 
 
 def _check_place(model):
@@ -82,3 +135,20 @@ def _check_modules(model, spec):
             except AttributeError:
                 expected = f"{family.title}, unmodified: {', '.join(sorted(filter(None, paths)))}"
                 raise BackendError("a module is missing", got=f"layer {layer}: no {path}", expected=expected) from None
+
+
+def exact_rotation(model):
+    """Put a model's rotary frequencies back to what its configuration says, in float32, where `model.to(dtype)` rounded
+    them; returns the model.
+
+    Raises:
+        InputError: another class.
+    """
+    model, _ = _plain(model)
+    of_model(model)
+    stack = decoder(model)
+    rotary_emb, known = stack.rotary_emb, constants(specs.read(model.config))
+    exact = frequencies(scaling_of(stack.config), **known).to(rotary_emb.inv_freq.device)
+    rotary_emb.inv_freq = exact
+    rotary_emb.original_inv_freq = exact.clone()
+    return model

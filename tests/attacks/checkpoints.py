@@ -9,7 +9,9 @@ import math
 import os
 import pathlib
 import random
+import re
 import shutil
+import warnings
 
 import checkpoints
 import tiny
@@ -24,9 +26,9 @@ TEXT = "ab ba<|im_end|> b"
 class Original:
     """A whole checkpoint, and what it computes."""
 
-    def __init__(self, folder: pathlib.Path, write, *, experts=False, **options):
+    def __init__(self, folder: pathlib.Path, write, *, experts=False, tied=False, **options):
         sizes = SMALL if experts else SMALL | {"intermediate_size": 20}
-        self.folder = write(folder, tiny.model(experts=experts, **sizes), **options)
+        self.folder = write(folder, tiny.model(experts=experts, tie_word_embeddings=tied, **sizes), **options)
         lab = self.lab()
         self.ids = tiny.ids(9)
         self.logits, self.encoded = lab.trace(self.ids, logits="all").logits, lab.encode(TEXT).tolist()
@@ -35,7 +37,9 @@ class Original:
     def lab(self, folder=None):
         import labkit as lk
 
-        return lk.load(folder or self.folder, device="cpu", dtype="float32")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # what is noted is no error
+            return lk.load(folder or self.folder, device="cpu", dtype="float32")
 
     def copy(self, place: pathlib.Path) -> pathlib.Path:
         """A folder of hard links."""
@@ -53,6 +57,13 @@ class Original:
             generated=lab.generate(self.ids, max_new_tokens=3).ids.tolist(),
         )
 
+    def same(self, found: dict) -> bool:
+        """Whether that is the original, bit for bit."""
+        import torch
+
+        same = torch.equal(found["logits"], self.logits) and found["generated"] == self.generated
+        return same and told(found["lab"]) and found["encoded"] == self.encoded
+
     def right(self, found: dict) -> bool:
         """Whether that is the original, or what transformers makes of the folder, and finite."""
         import torch
@@ -60,8 +71,7 @@ class Original:
         lab, folder = found["lab"], found["folder"]
         if not found["logits"].isfinite().all() or not told(lab):
             return False
-        same = torch.equal(found["logits"], self.logits) and found["generated"] == self.generated
-        if same and found["encoded"] == self.encoded:
+        if self.same(found):
             return True
         theirs, tokens = plain(folder, lab)
         with torch.no_grad():
@@ -81,10 +91,14 @@ def plain(folder, lab):
 
     from labkit.zoo import loading
 
+    content = json.loads((folder / "config.json").read_text())
+    text = content.get("text_config")
+    if isinstance(text, dict) and not any(text.get(name) for name in ("rope_parameters", "rope_scaling", "rope_theta")):
+        put(folder / "config.json", json.dumps(content | {"text_config": content | text}))  # what stands beside it
     with loading.quiet():
         config = AutoConfig.from_pretrained(folder).get_text_config()
         made = type(lab.model).from_pretrained(folder, config=config, dtype="float32")
-        return made.eval(), AutoTokenizer.from_pretrained(folder)
+        return made.eval(), AutoTokenizer.from_pretrained(folder, config=config)
 
 
 def told(lab) -> bool:
@@ -141,6 +155,107 @@ def configurations(tries, seed, folder):
         return what
 
     yield from tries_on(originals(folder), tries, seed, folder, change)
+
+
+PREFIXES = ("module.", "_orig_mod.", "base_model.model.", "model.", "language_model.", "student.", "a.b.", "mtp.", ".")
+INSIDE = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "language_model.", "base_layer.", "x.")
+
+
+def misnamed(named: dict, rng: random.Random) -> tuple[dict, str]:
+    """(tensors of a checkpoint by other names, what was done to them)."""
+    how = rng.choice(
+        ("all", "all", "twice", "some", "one", "text", "inside", "inside all", "copy", "more", "less", "bare")
+    )
+    prefix, inner, one = rng.choice(PREFIXES), rng.choice(INSIDE), rng.choice(sorted(named))
+    at = rng.choice([match.end() for match in re.finditer(r"\.", one)])
+    chosen = {
+        "all": lambda name: prefix + name,
+        "twice": lambda name: prefix + rng_prefix + name,
+        "some": lambda name: prefix * kept[name] + name,
+        "one": lambda name: prefix * (name == one) + name,
+        "text": lambda name: name if name.startswith(("lm_head", "mtp", "model.visual")) else prefix + name,
+        "inside": lambda name: name[:at] + inner + name[at:] if name == one else name,
+        "inside all": lambda name: name.replace(".layers.", f".{inner}layers.") if "visual" not in name else name,
+        "bare": lambda name: name.removeprefix("model."),
+    }
+    rng_prefix, kept = rng.choice(PREFIXES), {name: rng.random() < 0.5 for name in named}
+    if how == "copy":  # the model stands there twice, whole or in part
+        twice = {
+            f"{prefix}{name}": weight.clone() for name, weight in named.items() if kept[name] or rng.random() < 0.5
+        }
+        return named | twice, f"copies under {prefix}"
+    if how == "more":
+        extra = rng.choice(("model.embed_tokens.weight", "lm_head.weight", "layers.0.lora_A.default.weight"))
+        return {prefix + name: w for name, w in named.items()} | {
+            f"{inner}{extra}": named[one].clone()
+        }, f"{inner}{extra}"
+    if how == "less":
+        return {prefix + name: weight for name, weight in named.items() if name != one}, f"{prefix} without {one}"
+    made = {chosen[how](name): weight for name, weight in named.items()}
+    return made, f"{how} {prefix} {rng_prefix if how == 'twice' else ''} {inner} {one}"
+
+
+@attack("checkpoint names", short=24, long=400)
+def names(tries, seed, folder):
+    """Names of tensors with something before or within them; what is taken is the model as it was."""
+    from safetensors.torch import load_file
+
+    whole = [
+        Original(folder / "text", checkpoints.text_only),
+        Original(folder / "images", checkpoints.image_text),
+        Original(folder / "experts", checkpoints.image_text, experts=True, apart=True),
+        Original(folder / "tied", checkpoints.text_only, tied=True),
+    ]
+
+    def change(copy, rng):
+        path = copy / "model.safetensors"
+        named, what = misnamed(load_file(path), rng)
+        path.unlink()
+        checkpoints.write_tensors(copy, named)
+        return what
+
+    for number in range(tries):
+        rng, original = random.Random(seed + number), whole[number % len(whole)]
+        copy = original.copy(folder / "copy")
+        what = f"{seed + number}: {change(copy, rng)}"
+        yield tried(lambda: original.computed(copy), original.same, what)  # noqa: B023
+
+
+@attack("checkpoints under the doctor", short=16, long=300)
+def doctored(tries, seed, folder):
+    """Configurations and names; what the doctor says of a folder is what loading it comes to."""
+    from safetensors.torch import load_file
+
+    from labkit import doctor
+    from labkit.errors import LabError
+
+    whole = originals(folder)
+
+    def call(original, copy):
+        report = doctor.examine(copy, device="cpu")
+        try:
+            original.lab(copy)
+            return report, True
+        except LabError:
+            return report, False
+
+    def right(result):
+        report, loaded = result
+        last = report["loads"]
+        taken = last.status != "fail" and "labkit.load takes it" in last.detail
+        return taken == loaded and "stumbled" not in repr(report) and (report.healthy or not loaded)
+
+    for number in range(tries):
+        rng, original = random.Random(seed + number), whole[number // 2 % len(whole)]
+        copy = original.copy(folder / "copy")
+        if number % 2:
+            text, what = changed(json.loads((copy / "config.json").read_text()), rng)
+            put(copy / "config.json", text)
+        else:
+            named, what = misnamed(load_file(copy / "model.safetensors"), rng)
+            (copy / "model.safetensors").unlink()
+            checkpoints.write_tensors(copy, named)
+        yield tried(lambda: call(original, copy), right, f"{seed + number}: {what}")  # noqa: B023
 
 
 @attack("configurations alone", short=60, long=1500)

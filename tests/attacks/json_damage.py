@@ -25,7 +25,9 @@ VALUES = (
 EXTRA = {  # settings that configurations know and the small ones do not state
     "full_attention_interval": (2, 4),
     "rope_scaling": ({"rope_type": "yarn", "factor": 2.0, "rope_theta": 5.0}, {"type": "linear", "factor": math.nan}),
+    "rope_parameters": ({"rope_type": "default", "rope_theta": 7.0}, {"rope_type": "yarn", "factor": 2.0}, [1]),
     "rope_theta": (1000.0, "x"),
+    "max_position_embeddings": (1024,),
     "partial_rotary_factor": (0.25, 3.0),
     "torch_dtype": ("bfloat16", "int8"),
     "dtype": ("bfloat16", "complex64", {"": "float16"}),

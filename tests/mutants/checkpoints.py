@@ -6,6 +6,7 @@ REFUSED = "tests/test_zoo.py::test_a_broken_checkpoint_is_refused_before_its_wei
 WRONG = "tests/test_spec.py::test_configurations_that_are_refused"
 BOUNDS = "tests/test_spec.py::test_json_beyond_the_bounds_is_no_configuration"
 WALKED = "tests/test_zoo.py::test_a_gguf_file_is_walked_before_a_library_touches_it"
+ZOO, MEMORY, NAMES = "tests/test_zoo.py", "tests/test_zoo_memory.py", "labkit/zoo/names.py"
 BOUNDED, FILES, MATCHING = "labkit/bounded.py", "labkit/zoo/files.py", "labkit/zoo/matching.py"
 SETTINGS, GGUF, HEADER = "labkit/zoo/settings.py", "labkit/zoo/gguf.py", "labkit/zoo/gguf_header.py"
 
@@ -15,7 +16,12 @@ MUTANTS = [
     Mutant(FILES, "        if start != end:", "        if start < 0:", REFUSED),
     Mutant(FILES, "if (stop - start) * 8 != math.prod(shape) * BITS[dtype]:", "if stop < start:", REFUSED),
     Mutant(MATCHING, "named[name].dtype not in FLOATS]", 'named[name].dtype == "BOOL"]', REFUSED),
-    Mutant(MATCHING, "all(left.read(size) == right.read(size) for size in sizes)", "True", REFUSED),
+    Mutant(
+        MATCHING,
+        "all(left.read(size) == right.read(size) for size in sizes)",
+        "True",
+        f"{ZOO}::test_another_head_than_the_embedding_is_loaded_as_stored_and_said",
+    ),
     Mutant(MATCHING, "if described > 2 * held:", "if described > 2000 * held:", REFUSED),
     Mutant(SETTINGS, "0 <= token < spec.vocab for token in ids", "0 <= token <= spec.vocab for token in ids", REFUSED),
     Mutant("labkit/spec/anatomy.py", "if not 0 < self.eps < 1:", "if not self.eps < 1:", WRONG),
@@ -24,6 +30,63 @@ MUTANTS = [
         HEADER, "        if entry.offset != -(-end // alignment) * alignment:", "        if entry.offset < 0:", WALKED
     ),
     Mutant(HEADER, "    if not math.isfinite(value):", "    if value == math.inf:", WALKED),
+    Mutant(
+        NAMES,
+        "        if here != there:",
+        "        if not there:",
+        f"{ZOO}::test_experts_under_different_names_are_refused_since_they_would_change_places",
+    ),
+    Mutant(NAMES, "    if len(anchors) > 1:", "    if len(anchors) > 2:", REFUSED),
+    Mutant(NAMES, "if new == name and new != HEAD and", "if name != name and", REFUSED),
+    Mutant(
+        NAMES,
+        "if made.setdefault(new := renamed(name, rules), tensor) is not tensor:",
+        "if not made.setdefault(new := renamed(name, rules), tensor):",
+        REFUSED,
+    ),
+    Mutant("labkit/spec/config.py", "if stated.get(name) != value]:", "if stated.get(name) is None]:", REFUSED),
+    Mutant(
+        "labkit/spec/config.py",
+        "        return beside | text",
+        "        return text",
+        f"{ZOO}::test_rope_settings_beside_the_text_part_are_read",
+    ),
+    Mutant(
+        "labkit/zoo/routes.py",
+        "spec = dataclasses.replace(spec, tied=False)",
+        "spec = dataclasses.replace(spec, tied=True)",
+        f"{ZOO}::test_another_head_than_the_embedding_is_loaded_as_stored_and_said",
+    ),
+    Mutant(
+        "labkit/zoo/loading.py",
+        "    ready.notes.extend(dict",
+        "    [].extend(dict",
+        f"{ZOO}::test_what_transformers_warns_about_reaches_the_user",
+    ),
+    Mutant(
+        "labkit/rotary.py",
+        "            if off < ROUNDED:",
+        "            if off < 1:",
+        f"{MEMORY}::test_rounded_rotary_frequencies_are_refused_and_put_back",
+    ),
+    Mutant(
+        "labkit/passes.py",
+        "    lab.scopes.rotation.check()\n",
+        "",
+        f"{MEMORY}::test_rounded_rotary_frequencies_are_refused_and_put_back",
+    ),
+    Mutant(
+        "labkit/zoo/wrapping.py",
+        "    if lab.seen.hooks:",
+        "    if not lab.seen.hooks:",
+        f"{MEMORY}::test_hooks_of_others_are_told",
+    ),
+    Mutant(
+        "labkit/doctor/folder.py",
+        "    tokens.of_ready(ready, None)\n",
+        "",
+        "tests/test_doctor_folder.py::test_each_fault_has_its_line",
+    ),
     Mutant(
         "labkit/zoo/loading.py",
         "(last := max(tokens.get_vocab().values(), default=0)) >= spec.vocab:",
