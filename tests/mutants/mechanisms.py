@@ -56,7 +56,7 @@ MUTANTS = [
         "tests/test_attention.py::test_a_query_head_reads_its_own_kv_head",
     ),
     Mutant(ROWS, "x.v[:, spec.kv_head(head)].float()", "x.v[:, head % spec.kv_heads].float()", ADDED),
-    Mutant(SOFTMAX, "mixed * gate.sigmoid().float()", "mixed", EAGER),
+    Mutant(SOFTMAX, 'mixed * run.seams[layer, "gate"][rows][:, heads].sigmoid().float()', "mixed", EAGER),
     Mutant(KINDS, "(distance < NEAR) & (distance != 1)", "(distance < NEAR)", BUILT),
     Mutant(KINDS, "p[:, first, first - 1]", "p[:, first, first]", BUILT),
     Mutant(KINDS, "second - length]", "second - length - 1]", BUILT),
