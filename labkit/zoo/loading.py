@@ -9,7 +9,7 @@ import logging
 import pathlib
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 
@@ -32,6 +32,7 @@ class Ready:
         folder: where the files are. config: transformers' text config. spec: its `Spec`.
         dtype, place: torch dtype and device. quantize: on the way in, or None.
         stored: quantization_config of weights that are stored packed. gguf: name of the file in that format.
+        weights: `{name: tensor that is read by indexing}` where labkit unpacks them; None is from the files.
         generation: transformers' settings of generation, or None.
     """
 
@@ -43,6 +44,7 @@ class Ready:
     quantize: str | None = None
     stored: dict | None = None
     gguf: str | None = None
+    weights: Mapping | None = None
     generation: object = None
 
     @property
@@ -93,14 +95,17 @@ def model(ready: Ready):
         options.pop("config")
     else:
         options |= dict(use_safetensors=True, generation_config=ready.generation)
+    if ready.weights is not None:
+        options |= dict(state_dict=ready.weights)
     if ready.quantize:
         skip = ready.family.unquantized
         options["quantization_config"] = precision.quantization_config(ready.quantize, ready.dtype, skip)
-    if ready.quantize or ready.stored or importlib.util.find_spec("accelerate"):
+    if ready.quantize or (ready.stored and ready.weights is None) or importlib.util.find_spec("accelerate"):
         options["device_map"] = {"": ready.place}  # else by way of host memory
     try:
         with quiet(offline=ready.quantize != "fp8") as log:
-            built, info = ready.family.model_class().from_pretrained(ready.folder, **options)
+            where = ready.folder if ready.weights is None else None
+            built, info = ready.family.model_class().from_pretrained(where, **options)
             if "device_map" not in options:
                 built.to(ready.place)
     except (torch.OutOfMemoryError, MemoryError) as error:

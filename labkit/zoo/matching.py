@@ -11,7 +11,8 @@ from labkit.zoo.files import FLOATS, Tensor, listed
 
 PIECE = 2**24  # bytes that are compared at once
 TORCHAO = re.compile(r"\._weight_\w+$")  # torchao stores a packed weight as its parts, `._weight_qdata` and others
-COMPANION = re.compile(r"\.weight[._][\w.]+$")  # `.weight_scale_inv` of fp8, `.weight.absmax` of bitsandbytes
+# `.weight_scale_inv` of fp8, `.weight.absmax` and `.SCB` of bitsandbytes
+COMPANION = re.compile(r"(\.weight[._][\w.]+|\.SCB)$")
 
 
 def check_count(stored: dict[str, Tensor], spec: Spec) -> None:

@@ -11,7 +11,7 @@ tensor are packed by fp8 alone.
 """
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 
@@ -26,7 +26,9 @@ PACKAGES = {
     "int4": ("accelerate", "torchao"),
     "fp8": ("accelerate", "kernels"),
 }
-STORED = {"fp8": ("accelerate",), "bitsandbytes": PACKAGES["nf4"], "torchao": PACKAGES["int8"]}
+STORED = {"fp8": PACKAGES["fp8"], "bitsandbytes": PACKAGES["nf4"], "torchao": PACKAGES["int8"]}
+UNPACKED = ("compressed-tensors", "gptq", "awq", "mlx")  # always, by labkit itself
+STORED |= dict.fromkeys(UNPACKED, ())
 
 
 def device_of(device: str | torch.device | None) -> torch.device:
@@ -163,15 +165,43 @@ def check_stored(method: str, device: torch.device) -> None:
             expected=", ".join(STORED),
             hint="take the unpacked checkpoint, with quantize=... if it is too large",
         )
-    kernels = () if method != "fp8" or unpacks(method, device) else ("kernels",)
-    need_packages((*STORED[method], *kernels), f"a checkpoint stored in {method}")
+    if method == "torchao" or (method == "bitsandbytes" and device.type == "cuda"):
+        need_packages(STORED[method], f"a checkpoint stored in {method}")
 
 
-def unpacks(method: str, device: torch.device) -> bool:
-    """Whether transformers unpacks stored weights at load because the device cannot multiply them."""
-    if method != "fp8":
+def stays_packed(method: str, device: torch.device, packed: Iterable[tuple[int, ...]]) -> bool:
+    """Whether transformers multiplies stored weights as they are packed; if not, they are unpacked at load.
+
+    On a CPU bitsandbytes multiplies matrices of 4 bits in whole blocks. Fine-grained FP8 needs a card that multiplies
+    e4m3, and a kernel from the hub that is already in its cache: a model in use fetches nothing.
+
+    Args:
+        packed: shapes of the packed matrices.
+    """
+    if method in UNPACKED:
         return False
-    return device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 9)
+    there = all(importlib.util.find_spec(name) for name in STORED[method])
+    if method == "bitsandbytes" and device.type == "cpu":
+        whole = all(rows % 32 == 0 and columns % 64 == 0 for rows, columns in packed)
+        return there and whole
+    if method == "fp8":
+        return there and device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9) and _fp8_kernel()
+    return True
+
+
+def _fp8_kernel():
+    """Whether transformers' kernel for fine-grained FP8 is there without asking the hub."""
+    from huggingface_hub import constants
+
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        from transformers.integrations.finegrained_fp8 import load_finegrained_fp8_kernel
+
+        return load_finegrained_fp8_kernel() is not None
+    except Exception:  # of the hub's client, of the kernel's own build, of an import
+        return False
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def quantization_config(quantize: str, dtype: torch.dtype, unquantized: tuple[str, ...]):

@@ -11,7 +11,7 @@ from labkit.errors import CheckpointError, InputError
 from labkit.families import FAMILIES
 from labkit.kernels import lower_right
 from labkit.zoo import backend as kernels
-from labkit.zoo import files, gguf, loading, matching, precision, settings
+from labkit.zoo import files, gguf, loading, matching, precision, settings, unpacking
 from labkit.zoo.settings import read_json
 
 if TYPE_CHECKING:
@@ -185,16 +185,22 @@ def checked(
     """
     spec, dtype, stored = admitted(folder, title=title, place=place, dtype=dtype, quantize=quantize, small=small)
     tensors, family = files.tensors(folder), FAMILIES[spec.family]
-    if stored and not precision.unpacks(stored["quant_method"], place):
+    packed = bool(stored)
+    if stored and stored["quant_method"] in unpacking.METHODS:
+        held = unpacking.gathered(tensors, stored)
+        matrices = [tensor.shape for tensor in held.values() if isinstance(tensor, unpacking.Weight)]
+        if not (packed := precision.stays_packed(stored["quant_method"], place, matrices)):
+            tensors = held
+    if packed:
         need = sum(tensor.bytes for name, tensor in tensors.items() if family.place(name))
         precision.admit(spec, place, dtype, need=need, stored=stored["quant_method"])
     elif stored:
-        precision.admit(spec, place, dtype)
+        precision.admit(spec, place, dtype, fixed=True)
     matching.check_count(tensors, spec)
-    config = settings.text_config(folder, spec, stored)
+    config = settings.text_config(folder, spec, stored if packed else None)
     generation = settings.generation_config(folder, spec)
     shapes = loading.shapes(config, family)
-    matching.compare(tensors, shapes, family, tied=spec.tied, prequantized=bool(stored))
+    matching.compare(tensors, shapes, family, tied=spec.tied, prequantized=packed)
     if spec.tied:
         matching.check_tied(tensors, family)
     precision.check_widths(shapes, quantize, place, family.unquantized)
@@ -202,7 +208,9 @@ def checked(
         raise CheckpointError("the tokenizer is missing", got=folder.name, expected="tokenizer.json beside config.json")
     if quantize:
         matching.refuse_broken_numbers(matching.stored_numbers(tensors, family))
-    return loading.Ready(folder, config, spec, dtype, place, quantize=quantize, stored=stored, generation=generation)
+    weights = unpacking.state_dict(tensors, family) if stored and not packed else None
+    ways = dict(quantize=quantize, stored=stored, weights=weights, generation=generation)
+    return loading.Ready(folder, config, spec, dtype, place, **ways)
 
 
 def check_sums(folder: pathlib.Path) -> None:
