@@ -115,7 +115,7 @@ def model(ready: Ready):
             hint='quantize="nf4", or device="cpu"',
         ) from error
     except Exception as error:  # whatever a library stumbles over in files that were checked as far as they can be
-        kind = BackendError if ready.quantize or ready.stored else CheckpointError
+        kind = BackendError if ready.quantize or (ready.stored and ready.weights is None) else CheckpointError
         reason = re.search(r"^\w*Error: .+", "\n".join(log), re.MULTILINE)  # in its report; the error only points there
         reason = reason[0] if reason else first_line(error)
         raise kind(f"transformers could not load {ready.spec.name}", got=reason) from error
@@ -125,7 +125,24 @@ def model(ready: Ready):
     matching.refuse_broken_numbers((n, w.data) for n, w in built.named_parameters() if precision.plain(w))
     if ready.quantize:
         precision.check_kept(built, ready.family.unquantized)
+    if ready.stored and ready.weights is None and ready.stored["quant_method"] != "bitsandbytes":
+        _try(
+            built, ready
+        )  # bitsandbytes lays its weights out anew at their first pass, and `precision` knows its bounds
     return built
+
+
+def _try(built, ready):
+    """Refuse packed weights that load and cannot be multiplied, before anybody reads from them."""
+    try:
+        with torch.no_grad(), quiet():
+            built(torch.zeros(1, 2, dtype=torch.long, device=ready.place), use_cache=False)
+    except Exception as error:  # kernels and quantisers fail in their own ways
+        raise BackendError(
+            "packed weights that cannot be multiplied here",
+            got=f"{ready.how(built)}, dtype={str(ready.dtype).removeprefix('torch.')}: {first_line(error)}",
+            hint=f'dtype="{ready.spec.dtype}" as they were packed, or the unpacked checkpoint',
+        ) from error
 
 
 def tokenizer(ready: Ready):

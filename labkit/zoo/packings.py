@@ -68,12 +68,12 @@ def agree(right: bool, what: str) -> None:
 
 
 def _blocks(scale, shape, block):
-    """Check that there is one scale for each block."""
-    if math.prod(scale.shape) == 1:
-        return
-    agree(block is not None, f"scales {list(scale.shape)} without weight_block_size")
-    expected = (*shape[:-2], -(-shape[-2] // block[0]), -(-shape[-1] // block[1]))
-    agree(scale.shape == expected, f"scales {list(scale.shape)}, expected {list(expected)}, one per block")
+    """Check that there is one scale for each block; without a block, one for all."""
+    count = math.prod(scale.shape)
+    agree(block is not None or count == 1, f"scales {list(scale.shape)} without weight_block_size")
+    if block is not None:
+        expected = (*shape[:-2], -(-shape[-2] // block[0]), -(-shape[-1] // block[1]))
+        agree(tuple(scale.shape) == expected, f"scales {list(scale.shape)}, expected {list(expected)}, one per block")
 
 
 # ------------------------------------------------------------------------------------------------------ fp8 in blocks
@@ -180,10 +180,10 @@ def _scaled_shape(parts, settings):
 
 def check_scales(scale, shape: tuple[int, ...], settings: Mapping) -> None:
     """Check a stored tensor of scales per tensor, row, group of columns or block."""
-    if math.prod(scale.shape) == 1:
-        return
     if block := settings.get("block"):
         _blocks(scale, shape, block)
+        return
+    if math.prod(scale.shape) == 1:
         return
     sizes = scale.shape if len(scale.shape) == 2 else (*scale.shape, 1)
     right = len(sizes) == 2 and sizes[0] == shape[0] and sizes[1] and shape[1] % sizes[1] == 0

@@ -167,6 +167,8 @@ def admitted(folder: pathlib.Path, *, title: str, place, dtype, quantize: str | 
         )
     if stored:
         precision.check_stored(stored["quant_method"], place)
+    if stored and stored["quant_method"] == "torchao" and dtype is None:
+        dtype = "auto"  # the dtype that is packed with its weights
     chosen = precision.dtype_of(dtype, spec, place, quantize=quantize, small=small)
     if quantize == "int4" and dtype is None:
         chosen = precision.dtype_of("bfloat16", spec, place)
