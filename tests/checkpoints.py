@@ -134,10 +134,11 @@ def rewrite(folder, change):
     write_tensors(folder, named)
 
 
-def write_gguf(path, model, *, architecture=None, leave_out=(), writer=None):
+def write_gguf(path, model, *, architecture=None, leave_out=(), writer=None, settings=None, pack=None):
     """A float32 .gguf file of a model, converted the way llama.cpp does: norms plus one, decay rates, tiled heads.
 
-    `writer` stands in for the class of the gguf package.
+    `writer` stands in for the class of the gguf package. `settings` are more of them, in the order they are written;
+    `pack(name, array)` gives an array and its type, or None for float32.
     """
     import torch
 
@@ -178,6 +179,9 @@ def write_gguf(path, model, *, architecture=None, leave_out=(), writer=None):
     writer.add_float32(f"{architecture}.attention.layer_norm_rms_epsilon", config.rms_norm_eps)
     writer.add_float32(f"{architecture}.rope.freq_base", config.rope_parameters["rope_theta"])
     writer.add_array(f"{architecture}.rope.dimension_sections", [*config.rope_parameters["mrope_section"], 0])
+    for key, value in (settings or {}).items():
+        add = {str: "add_string", int: "add_uint32", float: "add_float32"}[type(value)]
+        getattr(writer, add)(f"{architecture}.{key}", value)
     words = list(vocabulary(config.vocab_size))
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen35")
@@ -190,6 +194,11 @@ def write_gguf(path, model, *, architecture=None, leave_out=(), writer=None):
         head, tail = weight[:first], weight[first:]
         tail = tail.reshape(keys, heads // keys, width, *tail.shape[1:]).transpose(0, 1).reshape(tail.shape)
         return torch.cat([head, tail])
+
+    def add(name, weight):
+        array = weight.float().contiguous().numpy()
+        packed = pack(name, array) if pack else None
+        writer.add_tensor(name, array) if packed is None else writer.add_tensor(name, packed[0], raw_dtype=packed[1])
 
     dv, qk = config.linear_value_head_dim, 2 * keys * config.linear_key_head_dim
     names = {
@@ -225,7 +234,7 @@ def write_gguf(path, model, *, architecture=None, leave_out=(), writer=None):
         if name.endswith("experts.gate_up_proj"):
             for stored, rows in zip(("gate", "up"), weight.chunk(2, 1), strict=True):
                 stored = f"blk.{name.split('.')[2]}.ffn_{stored}_exps.weight"
-                writer.add_tensor(stored, rows.float().contiguous().numpy())
+                add(stored, rows)
             continue
         if name == "model.norm.weight":
             stored, weight = "output_norm.weight", weight + 1
@@ -236,7 +245,7 @@ def write_gguf(path, model, *, architecture=None, leave_out=(), writer=None):
             leaf, change = names[leaf]
             stored, weight = f"blk.{layer}.{leaf}", change(weight) if change else weight
         if stored not in leave_out:
-            writer.add_tensor(stored, weight.float().contiguous().numpy())
+            add(stored, weight)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -88,15 +88,8 @@ def model(ready: Ready):
         BudgetError: the device ran out of memory after all.
     """
     options = dict(config=ready.config, dtype=ready.dtype, output_loading_info=True, local_files_only=True)
-    if ready.gguf:
-        from transformers import GgufConfig
-
-        options |= dict(gguf_file=ready.gguf, quantization_config=GgufConfig(dequantize=True))
-        options.pop("config")
-    else:
-        options |= dict(use_safetensors=True, generation_config=ready.generation)
-    if ready.weights is not None:
-        options |= dict(state_dict=ready.weights)
+    options |= dict(generation_config=ready.generation)
+    options |= dict(use_safetensors=True) if ready.weights is None else dict(state_dict=ready.weights)
     if ready.quantize:
         skip = ready.family.unquantized
         options["quantization_config"] = precision.quantization_config(ready.quantize, ready.dtype, skip)
@@ -151,13 +144,13 @@ def tokenizer(ready: Ready):
     Raises:
         CheckpointError: broken, or with more ids than the model has embeddings.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     options = dict(local_files_only=True, trust_remote_code=False)
     options |= {"gguf_file": ready.gguf} if ready.gguf else {}
     try:
         with quiet():
-            tokens = AutoTokenizer.from_pretrained(ready.folder, **options)
+            tokens = (PreTrainedTokenizerFast if ready.gguf else AutoTokenizer).from_pretrained(ready.folder, **options)
             tokens.decode(tokens(TRIAL, add_special_tokens=False)["input_ids"])
     except Exception as error:  # the tokenizers library raises plain Exception
         raise CheckpointError("the tokenizer is broken", got=first_line(error), expected="tokenizer.json") from error

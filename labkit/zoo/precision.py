@@ -11,11 +11,11 @@ tensor are packed by fp8 alone.
 """
 
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import torch
 
-from labkit.errors import BackendError, BudgetError, CheckpointError, InputError, install_hint
+from labkit.errors import BackendError, BudgetError, InputError, install_hint
 from labkit.plan import budget
 from labkit.spec import Spec, size, weight_bytes
 
@@ -26,9 +26,6 @@ PACKAGES = {
     "int4": ("accelerate", "torchao"),
     "fp8": ("accelerate", "kernels"),
 }
-STORED = {"fp8": PACKAGES["fp8"], "bitsandbytes": PACKAGES["nf4"], "torchao": PACKAGES["int8"]}
-UNPACKED = ("compressed-tensors", "gptq", "awq", "mlx")  # always, by labkit itself
-STORED |= dict.fromkeys(UNPACKED, ())
 
 
 def device_of(device: str | torch.device | None) -> torch.device:
@@ -150,58 +147,6 @@ def need_packages(names: tuple[str, ...], purpose: str) -> None:
             got=f"no {', '.join(absent)}",
             hint=f"pip install {' '.join(absent)}, or {install_hint('quant')}",
         )
-
-
-def check_stored(method: str, device: torch.device) -> None:
-    """Refuse weights that are stored packed in a way labkit does not load.
-
-    Raises:
-        CheckpointError: another method. BackendError: missing packages.
-    """
-    if method not in STORED:
-        raise CheckpointError(
-            "these weights are packed in a way labkit does not load",
-            got=f"quant_method {method!r}",
-            expected=", ".join(STORED),
-            hint="take the unpacked checkpoint, with quantize=... if it is too large",
-        )
-    if method == "torchao" or (method == "bitsandbytes" and device.type == "cuda"):
-        need_packages(STORED[method], f"a checkpoint stored in {method}")
-
-
-def stays_packed(method: str, device: torch.device, packed: Iterable[tuple[int, ...]]) -> bool:
-    """Whether transformers multiplies stored weights as they are packed; if not, they are unpacked at load.
-
-    On a CPU bitsandbytes multiplies matrices of 4 bits in whole blocks. Fine-grained FP8 needs a card that multiplies
-    e4m3, and a kernel from the hub that is already in its cache: a model in use fetches nothing.
-
-    Args:
-        packed: shapes of the packed matrices.
-    """
-    if method in UNPACKED:
-        return False
-    there = all(importlib.util.find_spec(name) for name in STORED[method])
-    if method == "bitsandbytes" and device.type == "cpu":
-        whole = all(rows % 32 == 0 and columns % 64 == 0 for rows, columns in packed)
-        return there and whole
-    if method == "fp8":
-        return there and device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9) and _fp8_kernel()
-    return True
-
-
-def _fp8_kernel():
-    """Whether transformers' kernel for fine-grained FP8 is there without asking the hub."""
-    from huggingface_hub import constants
-
-    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
-    try:
-        from transformers.integrations.finegrained_fp8 import load_finegrained_fp8_kernel
-
-        return load_finegrained_fp8_kernel() is not None
-    except Exception:  # of the hub's client, of the kernel's own build, of an import
-        return False
-    finally:
-        constants.HF_HUB_OFFLINE = before
 
 
 def quantization_config(quantize: str, dtype: torch.dtype, unquantized: tuple[str, ...]):

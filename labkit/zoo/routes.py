@@ -11,7 +11,7 @@ from labkit.errors import CheckpointError, InputError
 from labkit.families import FAMILIES
 from labkit.kernels import lower_right
 from labkit.zoo import backend as kernels
-from labkit.zoo import files, gguf, loading, matching, precision, settings, unpacking
+from labkit.zoo import files, gguf, held, loading, matching, precision, settings, unpacking
 from labkit.zoo.settings import read_json
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def find(name: str | os.PathLike) -> tuple[str, str | pathlib.Path]:
         raise InputError("not a name of a model", got=repr(name), expected='"nano", a path or a hub id "org/name"')
     path = pathlib.Path(name).expanduser()
     if path.is_dir():
-        return "folder", path
+        return ("gguf", file) if (file := gguf.alone(path)) else ("folder", path)
     if path.is_file() and path.suffix == ".gguf":
         return "gguf", path
     if path.is_file() and path.suffix in files.PICKLES:
@@ -166,7 +166,7 @@ def admitted(folder: pathlib.Path, *, title: str, place, dtype, quantize: str | 
             hint="leave quantize out",
         )
     if stored:
-        precision.check_stored(stored["quant_method"], place)
+        held.check_stored(stored["quant_method"], place)
     if stored and stored["quant_method"] == "torchao" and dtype is None:
         dtype = "auto"  # the dtype that is packed with its weights
     chosen = precision.dtype_of(dtype, spec, place, quantize=quantize, small=small)
@@ -189,10 +189,10 @@ def checked(
     tensors, family = files.tensors(folder), FAMILIES[spec.family]
     packed = bool(stored)
     if stored and stored["quant_method"] in unpacking.METHODS:
-        held = unpacking.gathered(tensors, stored)
-        matrices = [tensor.shape for tensor in held.values() if isinstance(tensor, unpacking.Weight)]
-        if not (packed := precision.stays_packed(stored["quant_method"], place, matrices)):
-            tensors = held
+        loose = unpacking.gathered(tensors, stored)
+        matrices = [tensor.shape for tensor in loose.values() if isinstance(tensor, unpacking.Weight)]
+        if not (packed := held.stays_packed(stored["quant_method"], place, matrices)):
+            tensors = loose
     if packed:
         need = sum(tensor.bytes for name, tensor in tensors.items() if family.place(name))
         precision.admit(spec, place, dtype, need=need, stored=stored["quant_method"])
