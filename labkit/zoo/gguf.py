@@ -75,7 +75,7 @@ def anatomy(path: pathlib.Path) -> Spec:
     """The Spec of a .gguf file, from its header alone.
 
     Raises:
-        CheckpointError: as `opened`.
+        CheckpointError: as `opened`, and settings that are no model's or not those of its tensors.
     """
     return _read(path)[2]
 
@@ -86,6 +86,7 @@ def _read(path):
     tied = "output.weight" not in {entry.name for entry in header.tensors}
     sections = family.gguf in gguf_weights.SECTIONED
     fields = gguf_settings.configuration(header.settings, path.name, family, tied=tied, sections=sections)
+    _check_blocks(path, header, family)
     return header, family, dataclasses.replace(specs.read(fields, name=path.stem), dtype="bfloat16"), fields
 
 
@@ -114,7 +115,7 @@ def opened(path: pathlib.Path) -> tuple[gguf_header.Header, Family]:
 
 
 def _family(path, header):
-    """The family of the architecture; the file is one of one, and holds every block that it counts."""
+    """The family of the architecture of a file that is whole, not a part of several."""
     found = header.settings
     architecture = found.get("general.architecture")
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
@@ -125,10 +126,13 @@ def _family(path, header):
         )
     if found.get("split.count", 1) not in (0, 1):
         raise CheckpointError("a split .gguf", got=path.name, expected="one file", hint="gguf-split --merge")
-    layers = found.get(f"{architecture}.block_count")
-    named = {int(match[1]) for entry in header.tensors if (match := BLOCK.match(entry.name))}
-    if type(layers) is int and named != set(range(min(layers, len(header.tensors) + 1))):
-        last = ", ".join(map(str, sorted(named)[-3:]))
-        got = f"{path.name}: {architecture}.block_count {layers}, the last blocks {last}"
-        raise CheckpointError("the file contradicts itself", got=got, expected="tensors of every block")
     return ARCHITECTURES[architecture]
+
+
+def _check_blocks(path, header, family):
+    layers = header.settings[f"{family.gguf}.block_count"]
+    named = {int(match[1]) for entry in header.tensors if (match := BLOCK.match(entry.name))}
+    if named != set(range(layers)):
+        last = ", ".join(map(str, sorted(named)[-3:]))
+        got = f"{path.name}: {family.gguf}.block_count {layers}, the last blocks {last}"
+        raise CheckpointError("the file contradicts itself", got=got, expected="tensors of every block")

@@ -240,7 +240,7 @@ def gguf(tries, seed, folder):
 
     models = [tiny.model(**SIZES), tiny.model(experts=True, **experts())]
     wholes = [written(folder / f"whole{number}.gguf", model) for number, model in enumerate(models)]
-    loads = all(importlib.util.find_spec(name) for name in ("gguf", "accelerate"))
+    loads = importlib.util.find_spec("accelerate") is not None
     ids = tiny.ids(9)
 
     def load(path):
