@@ -29,6 +29,7 @@ _MODULES = (
     "draw",
     "edit",
     "errors",
+    "experts",
     "families",
     "notation",
     "plan",

@@ -38,6 +38,8 @@ AXES = {
     "value": "channel of a DeltaNet value (dv)",
     "head_dim": "channel of a query, key or value of a gated attention layer",
     "channel": "channel of any other vector",
+    "expert": "one of the small MLPs of a layer, of which a router chooses some for every token",
+    "choice": "one of the experts that were chosen for a token, heaviest first",
     "vocab": "entry of the vocabulary",
     "pair": "rotary pair",
     "reader": "head of either kind",
@@ -78,7 +80,11 @@ class Quantity:
 
 GDN = "arXiv 2412.06464"
 GQA = "arXiv 2505.06708"
+MOE = "arXiv 1701.06538"
 QUANTITIES = {
+    "router": Quantity("ℓ", "router logit of an expert, before the softmax", "1", "signed", MOE),
+    "routed": Quantity("w", "weight of a chosen expert's output", "fraction", "fraction", MOE),
+    "chosen": Quantity("e", "number of a chosen expert", "expert", "positive", MOE),
     "residual": Quantity("x", "residual stream", "1", "signed", "transformers"),
     "normed": Quantity("x̂", "residual stream after its norm", "1", "signed", "transformers"),
     "added": Quantity("Δx", "what a branch adds to the residual stream", "1", "signed", "transformers"),

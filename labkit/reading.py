@@ -102,7 +102,8 @@ def reading(
     """Make a reading of a function `(run, *more, layer, **options) -> Dataset` that reads one layer.
 
     Args:
-        kind: "deltanet" or "attention". seams: that the run must have kept.
+        kind: "deltanet" or "attention"; or "experts", layers of either kind whose MLP has them.
+        seams: that the run must have kept.
         instead: the call for a layer of the other kind, with `{layer}`; shown in the error.
         cost: `Request -> plan.Cost` of one layer. cheaper: names of readings for less.
         least: `{name: least}` of its arguments that are whole numbers, beside `samples`.

@@ -5,10 +5,10 @@ import pytest
 import tiny
 import torch
 
-from labkit import attention, deltanet, plan
+from labkit import attention, deltanet, experts, plan
 from labkit.deltanet import bisection, costs
 
-MODULES = {"attention": attention, "deltanet": deltanet}
+MODULES = {"attention": attention, "deltanet": deltanet, "experts": experts}
 OPTIONS = {  # arguments that a reading cannot be called without
     "deltanet.measured": {"at": 5},
     "deltanet.response": {"at": 5},
@@ -31,6 +31,8 @@ CHOICES = [  # requests of a part, or of more
     ("deltanet.spectrum", {"tokens": range(0, 300, 7)}),
     ("deltanet.state_difference", {"modes": 2}),
     ("deltanet.memory", {"tokens": None}),
+    ("experts.chosen", {"rows": range(0, 300, 7)}),
+    ("experts.load", {"segments": ["word", "sign", "number"] * 100}),
 ]
 
 
@@ -57,18 +59,24 @@ def check(lab, run, name, options):
     assert 0.75 * whole < peak < 1.25 * whole, f"{name}: planned {whole:,}, counted {peak:,}"
 
 
+@pytest.fixture(scope="module")
+def routed():
+    lab = tiny.make_lab(tiny.model(experts=True, num_experts=61, max_position_embeddings=2048))
+    return lab, {tokens: lab.trace(tiny.ids(tokens)) for tokens in (300, 900)}
+
+
 @pytest.mark.parametrize("heads", [None, [1, 4]], ids=["all", "heads"])
 @pytest.mark.parametrize("tokens", [300, 900])
 @pytest.mark.parametrize("name", sorted(plan.readings()))
-def test_a_cost_describes_the_reading(asked, name, tokens, heads):
-    lab, runs = asked
+def test_a_cost_describes_the_reading(asked, routed, name, tokens, heads):
+    lab, runs = routed if name.startswith("experts.") else asked
     chosen = {"heads": heads} if heads and "heads" in plan.readings()[name].options else {}
     check(lab, runs[tokens], name, OPTIONS.get(name, {}) | chosen)
 
 
 @pytest.mark.parametrize(("name", "options"), CHOICES, ids=[f"{name} {[*options]}" for name, options in CHOICES])
-def test_a_cost_knows_what_was_chosen(asked, name, options):
-    lab, runs = asked
+def test_a_cost_knows_what_was_chosen(asked, routed, name, options):
+    lab, runs = routed if name.startswith("experts.") else asked
     check(lab, runs[300], name, options)
 
 

@@ -12,7 +12,21 @@ import labkit
 from labkit import errors, notation, plan
 
 PACKAGE = pathlib.Path(labkit.__file__).parent
-ROOTS = ("lab", "labkit", "run", "edit", "deltanet", "attention", "yarn", "stream", "reuse", "thinking", "draw", "ds")
+ROOTS = (
+    "lab",
+    "labkit",
+    "run",
+    "edit",
+    "deltanet",
+    "attention",
+    "experts",
+    "yarn",
+    "stream",
+    "reuse",
+    "thinking",
+    "draw",
+    "ds",
+)
 CALL = re.compile(rf"\b(?:{'|'.join(ROOTS)})\.[a-z_][\w.]*\(")
 # What an f-string would put in, by the last name of the expression.
 FILLED = {"layer": 0, "heads": [0], "name": "'keep'", "dim": "token", "prompt": "'red fox'", "STRIP": 4}
@@ -123,10 +137,12 @@ def test_a_reading_of_no_run_names_the_right_call(name, wrong, names):
 
 
 def test_every_reading_is_listed_and_names_its_seams():
-    spec = labkit.load("nano").spec
+    dense, mixed = labkit.load("nano").spec, labkit.spec.read("Qwen3.6-35B-A3B")
     assert len(plan.readings()) > 12
     for name, needs in plan.readings().items():
-        assert set(needs.seams) <= set(spec.seams[needs.kind]), name
+        spec = mixed if needs.kind == "experts" else dense
+        for kind in spec.seams if needs.kind == "experts" else (needs.kind,):
+            assert set(needs.seams) <= set(spec.seams[kind]), name
         cost = needs.cost(needs.request(spec, 128))
         larger = needs.cost(needs.request(spec, 256))
         assert 0 < cost.result <= larger.result and 0 <= cost.scratch <= larger.scratch and cost.flops >= 0, name

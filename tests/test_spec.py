@@ -88,19 +88,20 @@ def test_checkpoint_bytes_equal_total_size_of_the_index(specs, size):
     assert other != CHECKPOINT[SIZES.index(size)]
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_parameters_equal_transformers_on_the_meta_device(specs, size):
+@pytest.mark.parametrize("name", sorted(spec.read(file).name for file in CONFIGS.glob("*.json")))
+def test_parameters_equal_transformers_on_the_meta_device(name):
     import torch
 
-    family = FAMILIES[specs[size].family]
+    read, published = spec.read(name), json.loads((CONFIGS / f"{name}.json").read_text())
+    family, count = FAMILIES[read.family], spec.parameters(read)
     with torch.device("meta"):
-        built = family.model_class(images=True)(family.model_class(images=True).config_class(**config(size)))
-        text = family.model_class()(built.config.text_config)
-    count = spec.parameters(specs[size])
+        whole = family.classes()[-1]
+        built = whole(whole.config_class(**published))
+        text = family.model_class()(built.config.get_text_config())
     assert component_counts(text) == {part: count[part] for part in component_counts(text)}
-    assert sum(weight.numel() for weight in built.model.visual.parameters()) == count["vision"]
+    tower = built.model.visual.parameters() if read.vision else ()
+    assert sum(weight.numel() for weight in tower) == count["vision"]
     experts = sum(weight.numel() for name, weight in text.named_parameters() if ".experts." in name)
-    read = specs[size]
     assert (experts > 0) == (read.experts > 0)
     unused = experts * (read.experts - read.active_experts) // (read.experts or 1)
     assert spec.active_parameters(read) == count["text"] - unused
@@ -373,7 +374,41 @@ def test_the_35b_a3b(specs):
     assert "8 of 256 experts of 512 and a shared one of 512" in repr(read)
     assert "34.66 B text" in repr(read) and "3.45 B for one token" in repr(read)
     assert read.card().numbers["active parameters"] == 3_454_988_928
-    assert "one token uses" not in repr(specs["27B"].card())
+    assert "one token uses" not in repr(specs["27B"].card()) and "new token reads" not in repr(specs["27B"].card())
+
+
+# Total and active parameters, and the bytes of weights, keys and values, and states that a token at 1,000 reads.
+LARGE = {
+    "Qwen3.6-35B-A3B": (34_660_610_688, 3_454_988_928, 2 * 2_946_429_568, 20 * 1024 * 1000, 2 * 60 * MIB),
+    "Qwen3.5-397B-A17B": (396_346_350_336, 17_349_040_896, 2 * 16_331_922_176, 30 * 1024 * 1000, 2 * 180 * MIB),
+    "Qwen3-Next-80B-A3B": (79_674_391_296, 3_874_929_408, 2 * 3_563_764_480, 24 * 1024 * 1000, 2 * 72 * MIB),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_models_with_experts_say_what_a_token_uses_and_reads(name):
+    total, active, weights, keys, states = LARGE[name]
+    read = spec.read(name)
+    assert (spec.parameters(read)["text"], spec.active_parameters(read)) == (total, active)
+    assert weights == 2 * (active - spec.parameters(read)["embed"])
+    card = read.card(tokens=1000)
+    assert card.numbers["decode bytes"] == spec.decode_bytes(read, 1000) == weights + keys + states
+    text = " ".join(repr(card).split())
+    whole, cached = spec.size(weights + keys + states), spec.size(keys + states)
+    assert f"one new token reads {whole} · {spec.size(weights)} weights, {cached} cache" in text
+
+
+def test_the_27b_of_3_8_has_the_shapes_of_3_6():
+    newer, older = spec.read("Qwen3.8-27B"), spec.read("Qwen/Qwen3.6-27B")
+    assert newer.differing(older) == [] and newer.name == "Qwen3.8-27B"
+
+
+def test_qwen3_next_is_flat():
+    read = spec.read("Qwen3-Next-80B-A3B")
+    assert read.family == "qwen3_next" and read.vision is None and read.mtp_layers == 0
+    assert (read.rotary_dim, read.rope_theta, read.window) == (64, 10_000_000, 262_144)
+    assert (read.key_heads, read.value_heads, read.experts, read.active_experts) == (16, 32, 512, 10)
+    assert read.strip() == " · ".join(["D D D A"] * 12)
 
 
 def test_a_stack_of_one_kind_has_no_break_even(small):
@@ -473,6 +508,21 @@ WRONG = {
         config("35B-A3B")["text_config"] | {"num_experts_per_tok": 0},
         "0 of 256 experts",
         "1 of them to all",
+    ),
+    "weights that are not divided": (
+        json.loads((CONFIGS / "Qwen3-Next-80B-A3B.json").read_text()) | {"norm_topk_prob": False},
+        "norm_topk_prob false",
+        "true",
+    ),
+    "a dense layer": (
+        json.loads((CONFIGS / "Qwen3-Next-80B-A3B.json").read_text()) | {"mlp_only_layers": [3]},
+        "mlp_only_layers [3]",
+        "layers without experts among others",
+    ),
+    "every second layer": (
+        json.loads((CONFIGS / "Qwen3-Next-80B-A3B.json").read_text()) | {"decoder_sparse_step": 2},
+        "decoder_sparse_step 2",
+        "layers without experts among others",
     ),
     "no text part": ({"model_type": "qwen3_5"}, "without its text part", "text_config"),
     "missing sizes": (

@@ -1,4 +1,4 @@
-"""Small random hybrids of both families in which every size differs from every other, so that an axis swap fails."""
+"""Small random hybrids of every family in which every size differs from every other, so that an axis swap fails."""
 
 SIZES = dict(
     vocab_size=211,
@@ -38,23 +38,27 @@ EXPERTS = {name: size for name, size in SIZES.items() if name != "intermediate_s
     num_experts=13,
     num_experts_per_tok=7,
 )
+NEXT = EXPERTS | dict(rope_parameters=dict(rope_type="default", rope_theta=1000.0, partial_rotary_factor=0.5))
+FAMILY_SIZES = {"qwen3_5": SIZES, "qwen3_5_moe": EXPERTS, "qwen3_next": NEXT}
 
 
-def config(experts=False, **changes):
-    """The text config of a five-layer hybrid, D D A D A, dense or with experts."""
-    from transformers import Qwen3_5MoeTextConfig, Qwen3_5TextConfig
+def config(experts=False, family=None, **changes):
+    """The text config of a five-layer hybrid, D D A D A, dense or with experts, or of a family by its name."""
+    from labkit.families import FAMILIES
 
-    return Qwen3_5MoeTextConfig(**(EXPERTS | changes)) if experts else Qwen3_5TextConfig(**(SIZES | changes))
+    family = family or ("qwen3_5_moe" if experts else "qwen3_5")
+    return FAMILIES[family].model_class().config_class(**(FAMILY_SIZES[family] | changes))
 
 
-def model(seed=0, dtype=None, experts=False, **changes):
+def model(seed=0, dtype=None, experts=False, family=None, **changes):
     """A random model whose gates, decays and norms really vary, in eval mode."""
     import torch
-    from transformers import Qwen3_5ForCausalLM, Qwen3_5MoeForCausalLM
 
-    generator = torch.Generator().manual_seed(seed)
-    kind = Qwen3_5MoeForCausalLM if experts else Qwen3_5ForCausalLM
-    built = kind(config(experts, **changes)).eval().requires_grad_(False)
+    from labkit.families import FAMILIES
+
+    generator, made = torch.Generator().manual_seed(seed), config(experts, family, **changes)
+    family = family or ("qwen3_5_moe" if experts else "qwen3_5")
+    built = FAMILIES[family].model_class()(made).eval().requires_grad_(False)
     for name, weight in built.named_parameters():
         if name.endswith("A_log"):
             weight.copy_(torch.rand(weight.shape, generator=generator) * 2 - 2.5)

@@ -27,7 +27,8 @@ class Interventions:
         self.elsewhere = 0  # passes of other threads and tasks
         self.places = [Place(self.stack, "before", self._enter, kwargs=True), Place(self.stack, "after", self._leave)]
         self.places.append(Place(self.stack, "before", self._count, everywhere=True))
-        self.places += [self._place(item) for item in self.seams]
+        # What a module returns first decides what comes after it: so do the edits.
+        self.places += [self._place(item) for item in sorted(self.seams, key=lambda item: self._seam(item).entry)]
 
     def check(self) -> None:
         """Refuse edits that found no place in any pass, once there was one.
@@ -98,8 +99,11 @@ class Interventions:
         rows = self.positions >= 0
         return rows if item.tokens is None else rows & torch.isin(self.positions, torch.tensor(item.tokens))
 
+    def _seam(self, item):
+        return self.spec.seams[self.spec.kind(item.layer)][item.seam]
+
     def _place(self, item):
-        seam = self.spec.seams[self.spec.kind(item.layer)][item.seam]
+        seam = self._seam(item)
         module = self.stack.layers[item.layer].get_submodule(seam.path)
 
         def changed(tensor):
@@ -128,9 +132,16 @@ class Interventions:
             return Place(module, "before", before)
 
         def after(module, args, output):
-            first, *rest = output if isinstance(output, tuple) else (output,)
-            new = changed(first)
-            return None if new is None else (new, *rest) if isinstance(output, tuple) else new
+            parts = list(output) if isinstance(output, tuple) else [output]
+            new = changed(parts[seam.entry])
+            if new is None or not isinstance(output, tuple):
+                return new
+            parts[seam.entry] = new
+            if seam.follow is not None:  # at its own tokens: another edit may have changed the rest
+                rows = self._rows(item).flatten().to(new.device)
+                for entry, made in enumerate(seam.follow(new, self.spec), seam.entry + 1):
+                    parts[entry] = torch.where(rows.view(-1, *[1] * (made.ndim - 1)), made, parts[entry])
+            return tuple(parts)
 
         return Place(module, "after", after)
 

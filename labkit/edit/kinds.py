@@ -152,6 +152,13 @@ def checked(edits: Iterable[SeamEdit | StateEdit], spec: Spec) -> tuple[SeamEdit
                     f"layer {item.layer} is a {kind} layer and has no seam {item.seam!r}",
                     expected=", ".join(spec.seams[kind]),
                 )
+            if (indexes := spec.seams[kind][item.seam].indexes) is not None:
+                raise LayerError(
+                    f"seam {item.seam!r} names {indexes}s by number; a change of it would be no change of a choice",
+                    got=repr(item),
+                    expected="a seam that decides: router, routed",
+                    hint=f'edit.add("router", layer={item.layer}, heads=[3], vector=-1e4)',
+                )
             axis = spec.seams[kind][item.seam].dims[0]
         if item.heads is not None:
             if axis == "channel":

@@ -8,9 +8,11 @@ read it; none of them knows a family by name. A new family is a new file here an
 from labkit.errors import InputError
 from labkit.families.qwen3_5 import QWEN3_5
 from labkit.families.qwen3_5_moe import QWEN3_5_MOE
+from labkit.families.qwen3_next import QWEN3_NEXT
 from labkit.families.record import ATTENTION, COMMON, DELTANET, Family, Part, Seam
 
-FAMILIES = {family.name: family for family in (QWEN3_5, QWEN3_5_MOE)}
+FAMILIES = {family.name: family for family in (QWEN3_5, QWEN3_5_MOE, QWEN3_NEXT)}
+MORE = 'CONTRIBUTING.md, "A family in one file", says what another one would need'
 
 __all__ = [
     "ATTENTION",
@@ -39,7 +41,7 @@ def of_model_type(model_type: str | None) -> Family:
         "not a model of a family that labkit knows",
         got=f"model_type {model_type!r}",
         expected=", ".join(name for family in FAMILIES.values() for name in family.model_types),
-        hint='CONTRIBUTING.md, "A family in one file", says what another one would need',
+        hint=MORE,
     )
 
 
@@ -50,12 +52,12 @@ def of_model(model) -> Family:
         InputError: another class; names the ones that fit.
     """
     for family in FAMILIES.values():
-        if isinstance(model, (family.model_class(), family.model_class(images=True))):
+        if isinstance(model, family.classes()):
             return family
     adapted = callable(getattr(model, "get_base_model", None))  # an adapter of peft around a model
     raise InputError(
         "not a model of a family that labkit knows",
         got=f"{type(model).__module__}.{type(model).__qualname__}",
-        expected=", ".join(name for family in FAMILIES.values() for name in (family.causal, family.conditional)),
-        hint="labkit.wrap(model.get_base_model())" if adapted else 'labkit.load("path/or/hub id") builds one',
+        expected=", ".join(filter(None, (name for f in FAMILIES.values() for name in (f.causal, f.conditional)))),
+        hint="labkit.wrap(model.get_base_model())" if adapted else MORE,
     )

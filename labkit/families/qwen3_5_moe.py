@@ -6,8 +6,40 @@ token uses `active_experts`, beside a shared one behind a sigmoid gate.
 
 import dataclasses
 
-from labkit.families.qwen3_5 import QWEN3_5, SIZES
-from labkit.families.record import Part
+from labkit.families.qwen3_5 import MIXERS, QWEN3_5, SIZES
+from labkit.families.record import COMMON, Part, Seam
+
+EXPERTS = {
+    "intermediate": "moe_intermediate_size",
+    "experts": "num_experts",
+    "active_experts": "num_experts_per_tok",
+    "shared_intermediate": "shared_expert_intermediate_size",
+}
+
+
+def route(logits, spec) -> tuple:
+    """(weights [..., choice], chosen [..., choice]) of logits [..., expert]: `Qwen3_5MoeTopKRouter.forward`.
+
+    The softmax is over all experts, in float32; the weights of the chosen ones are divided by their sum.
+    """
+    weights, chosen = logits.float().softmax(-1).topk(spec.active_experts, -1)
+    return (weights / weights.sum(-1, keepdim=True)).to(logits.dtype), chosen
+
+
+# The router returns (logits, weights, chosen) and the block uses the last two: so they follow an edit of the first.
+ROUTER = {
+    "router": Seam("mlp.gate", "out", ("expert",), "router", follow=route),
+    "routed": Seam("mlp.gate", "out", ("choice",), "routed", entry=1),
+    "chosen": Seam(  # whole numbers of 8 bytes; a plan counts in activations, of 2 bytes where it matters
+        "mlp.gate",
+        "out",
+        ("choice",),
+        "chosen",
+        entry=2,
+        indexes="expert",
+        whole=lambda spec: 4 * spec.active_experts,
+    ),
+}
 
 
 def mlp(spec) -> tuple[Part, ...]:
@@ -30,13 +62,8 @@ QWEN3_5_MOE = dataclasses.replace(
     causal="Qwen3_5MoeForCausalLM",
     conditional="Qwen3_5MoeForConditionalGeneration",
     modeling="transformers.models.qwen3_5_moe.modeling_qwen3_5_moe",
-    sizes=SIZES
-    | {
-        "intermediate": "moe_intermediate_size",
-        "experts": "num_experts",
-        "active_experts": "num_experts_per_tok",
-        "shared_intermediate": "shared_expert_intermediate_size",
-    },
+    seams={kind: seams | COMMON | ROUTER for kind, seams in MIXERS.items()},
+    sizes=SIZES | EXPERTS,
     mlp=mlp,
     unquantized=(*QWEN3_5.unquantized, "gate", "shared_expert_gate"),
     fused={

@@ -25,6 +25,11 @@ class Seam:
         channels: None, or spec -> for every channel of the seam its place among those of the module, where the module
             interleaves them; it chooses a part by itself.
         size: field of `Spec` that counts the channels of a seam without heads.
+        whole: None, or spec -> numbers per token of the module's tensor, where `channels` chooses some of them.
+        entry: which entry of a tuple that the module returns.
+        follow: None, or (changed entry [batch·token, ...], spec) -> the entries after it, which an edit of this one
+            decides at its tokens.
+        indexes: None, or the axis whose entries the seam names by whole numbers; such a seam cannot be edited.
     """
 
     path: str
@@ -34,17 +39,30 @@ class Seam:
     part: tuple[int, int] | None = None
     channels: Callable | None = None
     size: str = "hidden"
+    whole: Callable | None = None
+    entry: int = 0
+    follow: Callable | None = None
+    indexes: str | None = None
 
     def __post_init__(self):
         if self.part is not None and self.channels is not None:
             raise ValueError(f"{self.path}: channels choose a part by themselves; leave part out")
 
+    def shape(self, spec) -> tuple[int, ...]:
+        """Lengths of its axes after `token`."""
+        sizes = spec.axis_sizes
+        return tuple(getattr(spec, self.size) if axis == "channel" else sizes[axis] for axis in self.dims)
+
     def width(self, spec) -> int:
         """Numbers per token that the module's tensor holds; a part keeps the whole tensor alive."""
-        if self.dims == ("channel",):
-            return getattr(spec, self.size)
-        parts = 1 if self.part is None else self.part[1]
-        return parts * math.prod(spec.axis_sizes[axis] for axis in self.dims)
+        if self.whole is not None:
+            return self.whole(spec)
+        return (1 if self.part is None else self.part[1]) * math.prod(self.shape(spec))
+
+    @property
+    def source(self) -> tuple[str, str, int]:
+        """The tensor that it is read from: seams of one source share its memory."""
+        return self.path, self.side, self.entry
 
     def read(self, tensor, spec, batch: int, tokens: int):
         """The seam [batch, token, *dims] of what crosses the boundary; a view unless the channels are interleaved."""
@@ -84,8 +102,8 @@ class Family:
 
     Attributes:
         name: key in `FAMILIES`, kept in every `Spec`. title: for people.
-        model_types: of the image-text and of the text configuration.
-        causal, conditional: names of transformers' text and image-text classes.
+        model_types: of the image-text and of the text configuration, or of the text configuration alone.
+        causal, conditional: names of transformers' text and image-text classes; None where there is no such class.
         modeling: module that holds the classes and, as globals, the kernels.
         kernels: `{operation: name of the global}`.
         kinds: `{transformers' layer type: "deltanet" or "attention"}`.
@@ -103,9 +121,9 @@ class Family:
 
     name: str
     title: str
-    model_types: tuple[str, str]
+    model_types: tuple[str, ...]
     causal: str
-    conditional: str
+    conditional: str | None
     modeling: str
     kernels: Mapping[str, str]
     kinds: Mapping[str, str]
@@ -128,6 +146,15 @@ class Family:
     def model_class(self, *, images: bool = False) -> type:
         """transformers' class of the text model, or of the one with an image tower."""
         return getattr(self.module(), self.conditional if images else self.causal)
+
+    def classes(self) -> tuple[type, ...]:
+        """Both of them, or the one that there is."""
+        return tuple(getattr(self.module(), name) for name in (self.causal, self.conditional) if name)
+
+    def text_part(self, config: Mapping):
+        """The text configuration inside one of this family: `text_config` of an image-text one, else it itself."""
+        images = self.conditional is not None and config["model_type"] == self.model_types[0]
+        return config.get("text_config") if images else config
 
     def configuration(self, **fields):
         """A text configuration from fields of `Spec` and of the configuration itself."""

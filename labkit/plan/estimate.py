@@ -12,7 +12,14 @@ from labkit.plan.card import Plan, ProbeCost
 from labkit.spec.memory import dtype_bytes, kv_bytes_per_token
 from labkit.trace import layers_of, stateful, wanted_seams
 
-MECHANISMS = ("deltanet", "attention", "residual", "attribution", "yarn")  # folders whose readings can be planned
+MECHANISMS = (
+    "deltanet",
+    "attention",
+    "experts",
+    "residual",
+    "attribution",
+    "yarn",
+)  # folders whose readings can be planned
 STREAMED = "deltanet.memory"  # what the probes of a stream are taken to need, where none are given
 CHUNK = 2048  # tokens of a chunk of a stream
 OPTIONS = {

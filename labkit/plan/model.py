@@ -152,7 +152,8 @@ def graph_bytes(spec: Spec, tokens: int, width: int) -> int:
 
 
 def _owned(spec, wanted, tokens, width, without=()):
-    """`{layer: {seam: bytes}}` of what is kept; a layer's input is the tensor that the layer before gave.
+    """`{layer: {seam: bytes}}` of what is kept; a layer's input is the tensor that the layer before gave, and seams of
+    one tensor, which keep all of it, are counted once.
 
     Layers of which the same is kept share their entry.
     """
@@ -162,7 +163,8 @@ def _owned(spec, wanted, tokens, width, without=()):
         key = (spec.kinds[layer], taken, *names)
         if key not in made:
             left = {*without, "resid_pre"} if taken else without
-            made[key] = {name: seam_bytes(spec, layer, name, tokens, width) for name in names if name not in left}
+            seams = {spec.seams[spec.kinds[layer]][name].source: name for name in names if name not in left}
+            made[key] = {name: seam_bytes(spec, layer, name, tokens, width) for name in seams.values()}
         owned[layer] = made[key]
     return owned
 

@@ -120,7 +120,9 @@ class Spec(Table):
         return len(self.kinds)
 
     def layers_of(self, kind: str) -> tuple[int, ...]:
-        """Indices of the layers of a kind."""
+        """Indices of the layers of a kind; of "experts", of all whose MLP has them."""
+        if kind == "experts":
+            return tuple(range(self.layers)) if self.experts else ()
         return tuple(layer for layer, own in enumerate(self.kinds) if own == kind)
 
     def differing(self, other: "Spec") -> list[str]:
@@ -152,6 +154,8 @@ class Spec(Table):
             "key": self.dk,
             "value": self.dv,
             "head_dim": self.head_dim,
+            "expert": self.experts,
+            "choice": self.active_experts,
         }
 
     @property

@@ -63,6 +63,8 @@ class Card(Table):
             "trajectory bytes": memory.trajectory_bytes(spec, tokens),
         }
         numbers["snapshot tokens"] = memory.snapshot_tokens(spec, dtype, kv_dtype=self.kv_dtype)
+        options = {"dtype": dtype, "quantize": self.quantize, "kv_dtype": self.kv_dtype}
+        numbers["decode bytes"] = compute.decode_bytes(spec, tokens, **options)
         numbers["resident bytes"] = weights["text"] + numbers["KV bytes"] + numbers["snapshot bytes"]
         if self.gpu is not None:
             options = {"dtype": dtype, "quantize": self.quantize}
@@ -106,6 +108,8 @@ class Card(Table):
         if spec.experts:
             experts = f"{spec.active_experts} of {spec.experts} experts and the shared one"
             yield "one token uses", f"{parameter_count(at['active parameters'])} parameters · {experts}"
+            read, cached = at["decode bytes"], at["KV bytes"] + 2 * at["state bytes"]
+            yield "one new token reads", f"{size(read)} · {size(read - cached)} weights, {size(cached)} cache"
         for part, shown in (("vision", "vision"), ("mtp", "multi-token prediction")):
             if count := at[f"{part} parameters"]:
                 yield shown, f"{parameter_count(count)} parameters · not loaded"

@@ -25,6 +25,7 @@ VISION = (
     "patch_size",
 )
 VISION += ("spatial_merge_size", "temporal_patch_size", "num_position_embeddings")
+DENSE = ("mlp_only_layers", "decoder_sparse_step")  # of layers without experts
 LARGEST = 2**40  # of any one size
 DTYPE = re.compile(r"[a-z]\w{2,20}")
 ROPE_NUMBERS = ("rope_theta", "factor", "attention_factor", "original_max_position_embeddings", "partial_rotary_factor")
@@ -46,14 +47,14 @@ def read(source, *, name: str | None = None) -> Spec:
     if not isinstance(config, dict):
         raise InputError("not a configuration", got=type(source).__name__, expected="a config, a dict or a path")
     family = of_model_type(config.get("model_type") if isinstance(config.get("model_type"), str) else None)
-    images = config["model_type"] == family.model_types[0]
-    text = config.get("text_config") if images else config
+    text = family.text_part(config)
+    images = text is not config
     if not isinstance(text, dict):
         got = f"text_config {shown(text)}"
         raise InputError("an image-text configuration without its text part", got=got, expected="text_config")
-    if images and text.get("model_type", family.model_types[1]) != family.model_types[1]:
+    if images and text.get("model_type", family.model_types[-1]) != family.model_types[-1]:
         got = f"model_type {config['model_type']}, in text_config {shown(text['model_type'])}"
-        raise InputError("the configuration contradicts itself", got=got, expected=family.model_types[1])
+        raise InputError("the configuration contradicts itself", got=got, expected=family.model_types[-1])
     _require(text, ("num_hidden_layers", *family.sizes.values()))
     _refuse_variants(text)
     factor, theta, window = _rope(text, config)
@@ -147,6 +148,12 @@ def _refuse_variants(text):
         raise InputError(
             "attention with biases is not part of this family", got="attention_bias true", expected="false"
         )
+    if _flag(text, "norm_topk_prob") is False:
+        what = "a router whose weights are not divided by their sum is not part of this family"
+        raise InputError(what, got="norm_topk_prob false", expected="true")
+    if text.get("mlp_only_layers") or text.get("decoder_sparse_step", 1) != 1:
+        got = " and ".join(f"{name} {shown(text[name])}" for name in DENSE if name in text)
+        raise InputError("layers without experts among others are not part of this family", got=got, expected="none")
     if (act := text.get("hidden_act", "silu")) != "silu":
         raise InputError("another activation than the family's", got=f"hidden_act {shown(act)}", expected="silu")
     if _flag(text, "attn_output_gate") is False:

@@ -6,7 +6,8 @@ With K = key_heads·dk, V = value_heads·dv, Q = query_heads·head_dim, G = kv_h
     attention layer   2dQ query,gate + 2dG key,value + Qd out + 2·head_dim norms
     MLP               as the family's record says          norms  d(2·layers + 1)
 
-They reproduce parameters and index `total_size` of the published Qwen3.5-0.8B, 2B, 4B, 9B, Qwen3.6-27B and 35B-A3B.
+They reproduce parameters and index `total_size` of the published Qwen3.5-0.8B, 2B, 4B, 9B, Qwen3.6-27B and 35B-A3B,
+and the parameters of transformers' classes for Qwen3.8-27B, Qwen3.5-397B-A17B and Qwen3-Next-80B-A3B.
 """
 
 import math

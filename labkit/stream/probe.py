@@ -157,7 +157,7 @@ class Capture(Probe):
         self.tokens = sorted(set(select(self.asked_tokens, tokens, "token")))
 
     def outputs(self, spec: Spec) -> dict[str, dict[str, int | None]]:
-        sizes = {axis: spec.axis_sizes.get(axis, self.place.width(spec)) for axis in self.place.dims}
+        sizes = dict(zip(self.place.dims, self.place.shape(spec), strict=True))
         return {self.seam: {"token": None, "layer": None} | sizes}
 
     def cost(self, spec: Spec, *, tokens: int, chunk: int, width: int) -> ProbeCost:

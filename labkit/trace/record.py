@@ -34,7 +34,7 @@ class Keep(Hook):
     def __call__(self, module, args, output=None):
         recorder = self.owner
         if recorder.inside == get_ident():
-            tensor = crossing(args, output)
+            tensor = crossing(args, output, self.seam.entry)
             if recorder.device is not None:
                 tensor = recorder.moved(self.seam.read(tensor, recorder.spec, *recorder.passes[-1]))
             self.pieces.append(tensor)
@@ -66,7 +66,7 @@ class Wary(Keep):
 
     def __call__(self, module, args, output=None):
         if self.owner.inside == get_ident():
-            tensor = crossing(args, output)
+            tensor = crossing(args, output, self.seam.entry)
             if self.came != (id(tensor), writes(tensor)):
                 layer, name = self.place
                 got = f"{named(self.others[0])} at layer {layer}, seam {name!r}"
@@ -75,7 +75,7 @@ class Wary(Keep):
 
     def see(self, module, args, output=None):
         """Note what crossed the boundary before the hooks of others."""
-        tensor = crossing(args, output)
+        tensor = crossing(args, output, self.seam.entry)
         self.came = id(tensor), writes(tensor)
 
 
@@ -245,7 +245,11 @@ def host_for(stack: torch.nn.Module, device: torch.device | str | None) -> Host 
     return Host() if card and device is not None and torch.device(device).type == "cpu" else None
 
 
-def crossing(args: tuple, output=None) -> torch.Tensor:
-    """What crosses a boundary, as a hook before a module (its arguments), or after it, is handed it."""
+def crossing(args: tuple, output=None, entry: int = 0) -> torch.Tensor:
+    """What crosses a boundary, as a hook before a module (its arguments), or after it, is handed it.
+
+    Args:
+        entry: which entry of a tuple.
+    """
     tensor = args[0] if output is None else output
-    return tensor[0] if isinstance(tensor, tuple) else tensor
+    return tensor[entry] if isinstance(tensor, tuple) else tensor

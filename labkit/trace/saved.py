@@ -251,8 +251,8 @@ def _expected(tensors, facts):
     for layer in range(spec.layers):
         kind = spec.kind(layer)
         for name, seam in spec.seams[kind].items():
-            sizes = spec.axis_sizes | {"channel": getattr(spec, seam.size)}
-            shapes[f"seams/{layer}/{name}"] = (tokens, *(sizes[axis] for axis in seam.dims)), None
+            below = None if seam.indexes is None else spec.axis_sizes[seam.indexes]
+            shapes[f"seams/{layer}/{name}"] = (tokens, *seam.shape(spec)), below
         for name in FAMILIES[spec.family].parameters[kind]:
             shapes[f"parameters/{layer}/{name}"] = SMALL.get(name, lambda spec: None)(spec), None
         keys = (spec.kv_heads, length, spec.head_dim)

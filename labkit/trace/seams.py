@@ -126,10 +126,14 @@ def layers_of(
     """
     fitting = spec.layers_of(kind)
     chosen = list(fitting) if layers is None else whole_numbers(layers, "layers")
+    if kind == "experts" and not fitting:
+        hint = instead and instead.format(layer=next(iter(chosen), 0))
+        what = f"{name}: the MLPs of this model have no experts"
+        raise LayerError(what, got=spec.name, expected="a model with them", hint=hint)
     if not chosen:
         raise InputError(f"{name}: no layer chosen", expected=f"an int or several, of {list(fitting)}")
     for layer in chosen:
-        if spec.kind(layer) != kind:
+        if spec.kind(layer) != kind and layer not in fitting:
             raise LayerError(
                 f"{name}: layer {layer} is a {TITLES[spec.kind(layer)]} layer",
                 expected=f"a {TITLES[kind]} layer: {', '.join(map(str, fitting))}",

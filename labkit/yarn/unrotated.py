@@ -53,6 +53,7 @@ class Rotator:
     def __init__(self, scaling, module):
         self.scaling, self.module, self.scope = scaling, module, None
         self.position_ids = self.cos = self.sin = None
+        self.axes = 3  # of the positions that the module is handed: 2 where it knows no pictures
 
     @property
     def open(self) -> bool:
@@ -74,11 +75,12 @@ class Rotator:
     ) -> None:
         """After the rotary module: positions [3, batch, T] of the pass, and its cos and sin [batch, 1, T, channel]."""
         position_ids = args[1] if len(args) > 1 else kwargs["position_ids"]
-        self.position_ids = position_ids.expand(3, *position_ids.shape[-2:])
+        self.position_ids, self.axes = position_ids.expand(3, *position_ids.shape[-2:]), position_ids.ndim
         self.cos, self.sin = (part[:, None] for part in output)
 
     def angles(self, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """cos and sin of any rotary positions under the scaling of the pass, as the model makes them."""
+        position_ids = position_ids if self.axes == 3 else position_ids[0]
         cos, sin = type(self.module).forward(self.module, self.cos, position_ids)
         return cos[:, None], sin[:, None]
 

@@ -128,7 +128,7 @@ def text_config(folder: pathlib.Path, spec: Spec, packed: dict | None = None):
     config, family = read_json(folder, "config.json"), FAMILIES[spec.family]
     for part in (config, config.get("text_config"), config.get("vision_config")):
         _check_labels(part if isinstance(part, dict) else {})
-    text = config["text_config"] if config["model_type"] == family.model_types[0] else config
+    text = family.text_part(config)
     kind = family.model_class().config_class
     fields = {field.name for field in dataclasses.fields(kind)}
     for name in (name for name in text if name in FIXED):

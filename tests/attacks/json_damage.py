@@ -34,7 +34,7 @@ EXTRA = {  # settings that configurations know and the small ones do not state
     "auto_map": ({"AutoConfig": "evil.Config"}, "x"),
     "text_config": ({}, 3),
     "vision_config": ({}, 3),
-    "model_type": ("qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text", "llama", ["qwen3_5_text"]),
+    "model_type": ("qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_next", "llama", ["qwen3_5_text"]),
     "mtp_num_hidden_layers": (1, 10**9, -3),
     "mlp_only_layers": ([0, 1],),
     "attn_implementation": ("flash_attention_2", 3),
