@@ -46,7 +46,7 @@ def _parser():
         "model",
         metavar="MODEL",
         nargs="?",
-        help="a folder, a config.json or a published size such as Qwen3.6-27B; default: $LABKIT_MODEL or nano",
+        help="a folder, a config.json, a .gguf file, a published size (Qwen3.6-27B); default: $LABKIT_MODEL or nano",
     )
     plan.add_argument("--tokens", type=int, metavar="N", help="context length; default: the model's window")
     plan.add_argument("--gpu", default="H200", help="for the times; default: %(default)s")
@@ -99,6 +99,12 @@ def _anatomy(model):
     from labkit import spec
 
     model = model or os.environ.get("LABKIT_MODEL") or "nano"
+    path = pathlib.Path(model)
+    if path.suffix == ".gguf" or any(path.glob("*.gguf")):
+        from labkit.zoo import gguf
+
+        if (file := gguf.alone(path) if path.is_dir() else path) is not None:
+            return gguf.anatomy(file)
     return spec.read(pathlib.Path(__file__).parent / "nano" if model == "nano" else model)
 
 

@@ -134,10 +134,11 @@ def rewrite(folder, change):
     write_tensors(folder, named)
 
 
-def write_gguf(path, model, *, architecture=None, leave_out=(), writer=None):
+def write_gguf(path, model, *, architecture=None, leave_out=(), writer=None, settings=None, pack=None):
     """A float32 .gguf file of a model, converted the way llama.cpp does: norms plus one, decay rates, tiled heads.
 
-    `writer` stands in for the class of the gguf package.
+    `writer` stands in for the class of the gguf package. `settings` are more of them, in the order they are written;
+    `pack(name, array)` gives an array and its type, or None for float32.
     """
     import torch
 
@@ -146,7 +147,8 @@ def write_gguf(path, model, *, architecture=None, leave_out=(), writer=None):
 
     config = model.config
     experts = getattr(config, "num_experts", 0)
-    architecture = architecture or ("qwen35moe" if experts else "qwen35")
+    apart = config.model_type == "qwen3_next"  # value heads stay grouped by key head, q, k, v and z are told apart
+    architecture = architecture or ("qwen3next" if apart else "qwen35moe" if experts else "qwen35")
     heads, keys = config.linear_num_value_heads, config.linear_num_key_heads
     writer = writer(path, architecture)
     sizes = {
@@ -177,7 +179,11 @@ def write_gguf(path, model, *, architecture=None, leave_out=(), writer=None):
         writer.add_uint32(f"{architecture}.{key}", value)
     writer.add_float32(f"{architecture}.attention.layer_norm_rms_epsilon", config.rms_norm_eps)
     writer.add_float32(f"{architecture}.rope.freq_base", config.rope_parameters["rope_theta"])
-    writer.add_array(f"{architecture}.rope.dimension_sections", [*config.rope_parameters["mrope_section"], 0])
+    if not apart:
+        writer.add_array(f"{architecture}.rope.dimension_sections", [*config.rope_parameters["mrope_section"], 0])
+    for key, value in (settings or {}).items():
+        add = {str: "add_string", int: "add_uint32", float: "add_float32"}[type(value)]
+        getattr(writer, add)(f"{architecture}.{key}", value)
     words = list(vocabulary(config.vocab_size))
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen35")
@@ -187,9 +193,16 @@ def write_gguf(path, model, *, architecture=None, leave_out=(), writer=None):
     writer.add_eos_token_id(STOPS["<|im_end|>"])
 
     def tiled(weight, width=1, first=0):
+        if apart:
+            return weight
         head, tail = weight[:first], weight[first:]
         tail = tail.reshape(keys, heads // keys, width, *tail.shape[1:]).transpose(0, 1).reshape(tail.shape)
         return torch.cat([head, tail])
+
+    def add(name, weight):
+        array = weight.float().contiguous().numpy()
+        packed = pack(name, array) if pack else None
+        writer.add_tensor(name, array) if packed is None else writer.add_tensor(name, packed[0], raw_dtype=packed[1])
 
     dv, qk = config.linear_value_head_dim, 2 * keys * config.linear_key_head_dim
     names = {
@@ -215,6 +228,7 @@ def write_gguf(path, model, *, architecture=None, leave_out=(), writer=None):
         "linear_attn.in_proj_a.weight": ("ssm_alpha.weight", tiled),
         "linear_attn.in_proj_b.weight": ("ssm_beta.weight", tiled),
         "linear_attn.conv1d.weight": ("ssm_conv1d.weight", lambda w: tiled(w[:, 0], dv, qk)),
+        "linear_attn.in_proj_ba.weight": ("ssm_ba.weight", None),
         "linear_attn.norm.weight": ("ssm_norm.weight", None),
         "linear_attn.out_proj.weight": ("ssm_out.weight", lambda w: tiled(w.T, dv).T),
         "linear_attn.A_log": ("ssm_a", lambda w: tiled(-w.exp())),
@@ -225,7 +239,14 @@ def write_gguf(path, model, *, architecture=None, leave_out=(), writer=None):
         if name.endswith("experts.gate_up_proj"):
             for stored, rows in zip(("gate", "up"), weight.chunk(2, 1), strict=True):
                 stored = f"blk.{name.split('.')[2]}.ffn_{stored}_exps.weight"
-                writer.add_tensor(stored, rows.float().contiguous().numpy())
+                add(stored, rows)
+            continue
+        if name.endswith("in_proj_qkvz.weight"):
+            dk, group = config.linear_key_head_dim, heads // keys * dv
+            parts = weight.view(keys, -1, weight.shape[-1]).split((dk, dk, group, group), 1)
+            q, k, v, z = (part.flatten(0, 1) for part in parts)
+            add(f"blk.{name.split('.')[2]}.attn_qkv.weight", torch.cat((q, k, v)))
+            add(f"blk.{name.split('.')[2]}.attn_gate.weight", z)
             continue
         if name == "model.norm.weight":
             stored, weight = "output_norm.weight", weight + 1
@@ -236,7 +257,7 @@ def write_gguf(path, model, *, architecture=None, leave_out=(), writer=None):
             leaf, change = names[leaf]
             stored, weight = f"blk.{layer}.{leaf}", change(weight) if change else weight
         if stored not in leave_out:
-            writer.add_tensor(stored, weight.float().contiguous().numpy())
+            add(stored, weight)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -805,11 +805,10 @@ GGUF = {
 
 @pytest.mark.parametrize("case", GGUF)
 def test_a_gguf_file_is_walked_before_a_library_touches_it(case, tmp_path, monkeypatch):
-    """So it needs no package: a whole one is refused for the lack of them alone."""
     from tests.attacks import gguf
 
     made = gguf.written(tmp_path / "whole.gguf", tiny.model(**gguf.SIZES))
-    monkeypatch.setattr(precision, "need_packages", lambda names, purpose: pytest.fail("it was taken for whole"))
+    monkeypatch.setattr(loading, "model", lambda ready: pytest.fail("it was taken for whole"))
     with pytest.raises(pytest.fail.Exception, match="taken for whole"):
         lk.load(made.path, device="cpu")
     change, counts, what = GGUF[case]

@@ -6,7 +6,7 @@ import pathlib
 import re
 
 from labkit.errors import CheckpointError, InputError
-from labkit.zoo import files
+from labkit.zoo import files, gguf
 from labkit.zoo.settings import read_json
 
 NANO = pathlib.Path(__file__).parents[1] / "nano"
@@ -26,7 +26,7 @@ def find(name: str | os.PathLike) -> tuple[str, str | pathlib.Path]:
         raise InputError("not a name of a model", got=repr(name), expected='"nano", a path or a hub id "org/name"')
     path = pathlib.Path(name).expanduser()
     if path.is_dir():
-        return "folder", path
+        return ("gguf", file) if (file := gguf.alone(path)) else ("folder", path)
     if path.is_file() and path.suffix == ".gguf":
         return "gguf", path
     if path.is_file() and path.suffix in files.PICKLES:

@@ -1,5 +1,4 @@
-"""The .gguf route: transformers reads the file and unpacks every weight, so the model is a plain one with all
-its seams.
+"""The .gguf route: labkit reads the file and unpacks every weight, so the model is a plain one with all its seams.
 
 That takes the memory of the unpacked model, not of the file. transformers can keep weights packed by kernels
 fetched from the hub; then whole layers may be replaced, and seams inside them would be silent, so labkit does
@@ -14,32 +13,32 @@ import re
 from labkit import spec as specs
 from labkit.errors import CheckpointError, InputError
 from labkit.families import FAMILIES, Family
-from labkit.spec.anatomy import LAYERS
+from labkit.spec import Spec
 from labkit.spec.documents import shown
-from labkit.zoo import files, gguf_header, loading, precision
+from labkit.zoo import files, gguf_header, gguf_settings, gguf_weights, loading, matching, precision
 
 ARCHITECTURES = {family.gguf: family for family in FAMILIES.values() if family.gguf}
-SIZES = (
-    "block_count",
-    "context_length",
-    "embedding_length",
-    "attention.head_count",
-    "attention.head_count_kv",
-    "attention.key_length",
-    "full_attention_interval",
-    "ssm.conv_kernel",
-    "ssm.state_size",
-    "ssm.group_count",
-    "ssm.time_step_rank",
-    "ssm.inner_size",
-    "rope.dimension_count",
-)
-OPTIONAL = ("nextn_predict_layers", "feed_forward_length", "expert_count", "expert_used_count")
-OPTIONAL += ("expert_feed_forward_length", "expert_shared_feed_forward_length")
-NUMBERS = ("attention.layer_norm_rms_epsilon", "rope.freq_base")
-SECTIONS, TOKENS = "rope.dimension_sections", "tokenizer.ggml.tokens"
-TOKEN_IDS = tuple(f"tokenizer.ggml.{name}_token_id" for name in ("bos", "eos", "padding", "unknown"))
 BLOCK = re.compile(r"blk\.(\d{1,9})\.")
+TOWER = "mmproj"  # the image tower has a file of its own
+
+
+def alone(folder: pathlib.Path) -> pathlib.Path | None:
+    """The one .gguf file of a folder without config.json; None where there is a config.json, or no such file.
+
+    Raises:
+        CheckpointError: several.
+    """
+    if (folder / "config.json").exists():
+        return None
+    found = sorted(path for path in folder.glob("*.gguf") if not path.name.startswith(TOWER))
+    if len(found) > 1:
+        raise CheckpointError(
+            "several .gguf files there",
+            got=files.listed([path.name for path in found]),
+            expected="one of them",
+            hint="the path of the file; parts of one model are joined by gguf-split --merge",
+        )
+    return found[0] if found else None
 
 
 def checked(path: pathlib.Path, *, place, dtype, quantize: str | None, small: bool = False) -> loading.Ready:
@@ -47,7 +46,7 @@ def checked(path: pathlib.Path, *, place, dtype, quantize: str | None, small: bo
 
     Raises:
         CheckpointError: not GGUF, truncated, another architecture, split, or lacking tensors.
-        BackendError: missing packages. BudgetError: it would not fit unpacked.
+        BudgetError: it would not fit unpacked.
     """
     if quantize:
         raise InputError(
@@ -55,32 +54,44 @@ def checked(path: pathlib.Path, *, place, dtype, quantize: str | None, small: bo
             got=f"quantize={quantize!r}",
             hint="quantize a safetensors folder",
         )
-    header, family = opened(path)
-    precision.need_packages(("accelerate", "gguf"), "a .gguf file")
-    try:
-        from transformers import AutoConfig
-
-        with loading.quiet():
-            config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
-    except Exception as error:  # the reader converts settings and stumbles in many ways
-        raise CheckpointError(
-            "cannot read this .gguf file",
-            got=f"{path.name}: {type(error).__name__}: {error}",
-            hint="download it again",
-        ) from error
-    spec = dataclasses.replace(specs.read(config, name=path.stem), dtype="bfloat16")
+    header, family, spec, fields = _read(path)
     chosen = precision.dtype_of(dtype, spec, place, small=small)
     precision.admit(spec, place, chosen, fixed=True)
     held, described = sum(math.prod(entry.shape) for entry in header.tensors), specs.parameters(spec)["text"]
     if described > 2 * held:  # names are told where a few tensors are missing
         got = f"{path.name}: {described:,} parameters in its settings, {held:,} numbers"
         raise CheckpointError("the settings describe another model than the file holds", got=got)
-    _check_tensors(header, config, family)
-    return loading.Ready(path.parent, config, spec, chosen, place, gguf=path.name)
+    try:
+        config = family.model_class().config_class(**fields)
+    except Exception as error:  # transformers checks by decorators of its own
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError("transformers does not take these settings", got=f"{path.name}: {reason}") from error
+    weights = gguf_weights.tensors(path, header, spec, gguf_weights.LAYOUTS[family.gguf])
+    matching.compare(weights, loading.shapes(config, family), family, tied=spec.tied)
+    return loading.Ready(path.parent, config, spec, chosen, place, gguf=path.name, weights=weights)
+
+
+def anatomy(path: pathlib.Path) -> Spec:
+    """The Spec of a .gguf file, from its header alone.
+
+    Raises:
+        CheckpointError: as `opened`, and settings that are no model's or not those of its tensors.
+    """
+    return _read(path)[2]
+
+
+def _read(path):
+    """(header, family, spec, fields of the text configuration)."""
+    header, family = opened(path)
+    tied = "output.weight" not in {entry.name for entry in header.tensors}
+    sections = family.gguf in gguf_weights.SECTIONED
+    fields = gguf_settings.configuration(header.settings, path.name, family, tied=tied, sections=sections)
+    _check_blocks(path, header, family)
+    return header, family, dataclasses.replace(specs.read(fields, name=path.stem), dtype="bfloat16"), fields
 
 
 def opened(path: pathlib.Path) -> tuple[gguf_header.Header, Family]:
-    """The header of a whole file, its settings checked, and the family of its model.
+    """The header of a whole file and the family of its model.
 
     Raises:
         CheckpointError: not GGUF, a header that contradicts itself, truncated, or another architecture.
@@ -88,7 +99,7 @@ def opened(path: pathlib.Path) -> tuple[gguf_header.Header, Family]:
     from transformers.integrations.gguf.dequant import GGML_BLOCK
 
     try:
-        header = gguf_header.read(path, GGML_BLOCK)
+        header = gguf_header.read(path, GGML_BLOCK | gguf_weights.FIVE_BITS)
     except (OSError, ValueError) as error:
         raise CheckpointError(
             "cannot read this .gguf file", got=f"{path.name}: {error}", hint="download it again"
@@ -100,11 +111,11 @@ def opened(path: pathlib.Path) -> tuple[gguf_header.Header, Family]:
             expected=f"{header.end:,} bytes",
             hint="download the file again",
         )
-    return header, _check_settings(path, header)
+    return header, _family(path, header)
 
 
-def _check_settings(path, header):
-    """The family; every setting that transformers builds a configuration from is there and of its type."""
+def _family(path, header):
+    """The family of the architecture of a file that is whole, not a part of several."""
     found = header.settings
     architecture = found.get("general.architecture")
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
@@ -115,74 +126,13 @@ def _check_settings(path, header):
         )
     if found.get("split.count", 1) not in (0, 1):
         raise CheckpointError("a split .gguf", got=path.name, expected="one file", hint="gguf-split --merge")
-
-    def demand(name, right, expected):
-        if not right:
-            got = f"{path.name}: {name} is {shown(found[name])}" if name in found else f"{path.name}: no {name}"
-            raise CheckpointError("a setting of this .gguf file is not what it must be", got=got, expected=expected)
-
-    for field in (*SIZES, *(field for field in OPTIONAL if f"{architecture}.{field}" in found)):
-        name, most = f"{architecture}.{field}", LAYERS if field in ("block_count", "nextn_predict_layers") else 2**40
-        least = 0 if field in OPTIONAL else 1
-        demand(name, _whole(found.get(name), least, most), f"a whole number from {least} to {most:,}")
-    for field in NUMBERS:
-        demand(f"{architecture}.{field}", type(found.get(f"{architecture}.{field}")) is float, "a floating number")
-    name = f"{architecture}.{SECTIONS}"
-    sections = found.get(name)
-    demand(name, isinstance(sections, list) and all(_whole(width, 0, 2**31) for width in sections), "whole numbers")
-    demand(TOKENS, _whole(found.get(TOKENS), 1, 2**31), "tokens")
-    for name in (name for name in TOKEN_IDS if name in found):
-        demand(name, _whole(found[name], 0, found[TOKENS] - 1), f"0 to {found[TOKENS] - 1}")
-    layers = found[f"{architecture}.block_count"]
-    named = {int(match[1]) for entry in header.tensors if (match := BLOCK.match(entry.name))}
-    if named != set(range(layers)):
-        last = ", ".join(map(str, sorted(named)[-3:]))
-        got = f"{path.name}: {architecture}.block_count {layers}, the last blocks {last}"
-        raise CheckpointError("the file contradicts itself", got=got, expected="tensors of every block")
     return ARCHITECTURES[architecture]
 
 
-def _whole(value, least, most):
-    return type(value) is int and least <= value <= most
-
-
-def _check_tensors(header, config, family):
-    """Refuse missing tensors and other sizes, by the names transformers' own conversion gives."""
-    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
-    from transformers.integrations.gguf.utils import get_gguf_conversion_mapping
-
-    mapping = get_gguf_conversion_mapping(family.gguf, config)
-    renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
-    converters = [entry for entry in mapping if isinstance(entry, WeightConverter)]
-    named = {}
-    for entry in header.tensors:
-        named.setdefault(rename_source_key(entry.name, renamings, converters)[0], []).append(entry.shape)
-    expected = loading.shapes(config, family)
-    may_lack = {"lm_head.weight"} if config.tie_word_embeddings else set()
-    if missing := sorted(set(expected) - set(named) - may_lack):
-        raise CheckpointError(
-            "the checkpoint lacks tensors",
-            got=f"{len(missing)} of {len(expected)} absent: {files.listed(missing)}",
-            hint="convert the model again",
-        )
-    for name in (name for name in expected if name in named):
-        if _flat(_joined(named[name])) != _flat(expected[name]):
-            got, wanted = (
-                f"{name} {[list(shape) for shape in named[name]]}",
-                f"{list(expected[name])}, from its settings",
-            )
-            raise CheckpointError("stored tensors do not have the model's shapes", got=got, expected=wanted)
-
-
-def _joined(shapes):
-    """The shape of pieces that are laid side by side along the second dimension, as experts' gates and ups are."""
-    first, *rest = shapes
-    if not rest:
-        return first
-    same = all(len(shape) == len(first) == 3 and (shape[0], shape[2]) == (first[0], first[2]) for shape in rest)
-    return (first[0], sum(shape[1] for shape in shapes), first[2]) if same else ()
-
-
-def _flat(shape):
-    """A shape without dimensions of 1, which the format leaves out."""
-    return [size for size in shape if size != 1]
+def _check_blocks(path, header, family):
+    layers = header.settings[f"{family.gguf}.block_count"]
+    named = {int(match[1]) for entry in header.tensors if (match := BLOCK.match(entry.name))}
+    if named != set(range(layers)):
+        last = ", ".join(map(str, sorted(named)[-3:]))
+        got = f"{path.name}: {family.gguf}.block_count {layers}, the last blocks {last}"
+        raise CheckpointError("the file contradicts itself", got=got, expected="tensors of every block")

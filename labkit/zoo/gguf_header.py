@@ -42,11 +42,12 @@ class Header:
 
     Attributes:
         settings: `{name: number, bool or text}`; of an array of numbers the list, of one of texts how many.
-        tensors: in their order in the file. end: bytes that the file has at least.
+        tensors: in their order in the file. start: first byte of their numbers. end: bytes that the file has at least.
     """
 
     settings: dict
     tensors: tuple[Entry, ...]
+    start: int
     end: int
 
 
@@ -122,7 +123,7 @@ def _header(cursor, blocks):
         if entry.offset != -(-end // alignment) * alignment:
             raise ValueError(f"{shown(entry.name)} begins at {entry.offset:,}, the numbers before it end at {end:,}")
         end = entry.offset + entry.bytes
-    return Header(settings, tuple(entries.values()), start + end)
+    return Header(settings, tuple(entries.values()), start, start + end)
 
 
 def _value(cursor, kind, name):

@@ -9,7 +9,7 @@ import logging
 import pathlib
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 
@@ -32,6 +32,7 @@ class Ready:
         folder: where the files are. config: transformers' text config. spec: its `Spec`.
         dtype, place: torch dtype and device. quantize: on the way in, or None.
         stored: quantization_config of weights that are stored packed. gguf: name of the file in that format.
+        weights: `{name: tensor that is read by indexing}` where labkit unpacks them; None is from the files.
         generation: transformers' settings of generation, or None. renaming: `{pattern: text}` of names on disk.
         notes: what the user should know of the loading; transformers' own warnings are added.
     """
@@ -44,6 +45,7 @@ class Ready:
     quantize: str | None = None
     stored: dict | None = None
     gguf: str | None = None
+    weights: Mapping | None = None
     generation: object = None
     renaming: dict | None = None
     notes: list = dataclasses.field(default_factory=list)
@@ -89,21 +91,20 @@ def model(ready: Ready):
         BudgetError: the device ran out of memory after all.
     """
     options = dict(config=ready.config, dtype=ready.dtype, output_loading_info=True, local_files_only=True)
-    if ready.gguf:
-        from transformers import GgufConfig
-
-        options |= dict(gguf_file=ready.gguf, quantization_config=GgufConfig(dequantize=True))
-        options.pop("config")
+    options |= dict(generation_config=ready.generation)
+    if ready.weights is None:
+        options |= dict(use_safetensors=True, key_mapping=ready.renaming)
     else:
-        options |= dict(use_safetensors=True, generation_config=ready.generation, key_mapping=ready.renaming)
+        options |= dict(state_dict=ready.weights)
     if ready.quantize:
         skip = ready.family.unquantized
         options["quantization_config"] = precision.quantization_config(ready.quantize, ready.dtype, skip)
-    if ready.quantize or ready.stored or importlib.util.find_spec("accelerate"):
+    if ready.quantize or (ready.stored and ready.weights is None) or importlib.util.find_spec("accelerate"):
         options["device_map"] = {"": ready.place}  # else by way of host memory
     try:
         with quiet(offline=ready.quantize != "fp8") as log:
-            built, info = ready.family.model_class().from_pretrained(ready.folder, **options)
+            where = ready.folder if ready.weights is None else None
+            built, info = ready.family.model_class().from_pretrained(where, **options)
             if "device_map" not in options:
                 built.to(ready.place)
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -113,7 +114,7 @@ def model(ready: Ready):
             hint='quantize="nf4", or device="cpu"',
         ) from error
     except Exception as error:  # whatever a library stumbles over in files that were checked as far as they can be
-        kind = BackendError if ready.quantize or ready.stored else CheckpointError
+        kind = BackendError if ready.quantize or (ready.stored and ready.weights is None) else CheckpointError
         reason = re.search(r"^\w*Error: .+", "\n".join(log), re.MULTILINE)  # in its report; the error only points there
         reason = reason[0] if reason else first_line(error)
         raise kind(f"transformers could not load {ready.spec.name}", got=reason) from error
@@ -125,7 +126,24 @@ def model(ready: Ready):
     matching.refuse_broken_numbers((n, w.data) for n, w in built.named_parameters() if precision.plain(w))
     if ready.quantize:
         precision.check_kept(built, ready.family.unquantized)
+    if ready.stored and ready.weights is None and ready.stored["quant_method"] != "bitsandbytes":
+        _try(
+            built, ready
+        )  # bitsandbytes lays its weights out anew at their first pass, and `precision` knows its bounds
     return built
+
+
+def _try(built, ready):
+    """Refuse packed weights that load and cannot be multiplied, before anybody reads from them."""
+    try:
+        with torch.no_grad(), quiet():
+            built(torch.zeros(1, 2, dtype=torch.long, device=ready.place), use_cache=False)
+    except Exception as error:  # kernels and quantisers fail in their own ways
+        raise BackendError(
+            "packed weights that cannot be multiplied here",
+            got=f"{ready.how(built)}, dtype={str(ready.dtype).removeprefix('torch.')}: {first_line(error)}",
+            hint=f'dtype="{ready.spec.dtype}" as they were packed, or the unpacked checkpoint',
+        ) from error
 
 
 def tokenizer(folder: pathlib.Path, spec: Spec, *, config=None, gguf: str | None = None):
@@ -137,13 +155,13 @@ def tokenizer(folder: pathlib.Path, spec: Spec, *, config=None, gguf: str | None
     Raises:
         CheckpointError: broken, or with more ids than the model has embeddings.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     options = dict(local_files_only=True, trust_remote_code=False)
     options |= {"gguf_file": gguf} if gguf else {} if config is None else {"config": config}
     try:
         with quiet():
-            tokens = AutoTokenizer.from_pretrained(folder, **options)
+            tokens = (PreTrainedTokenizerFast if gguf else AutoTokenizer).from_pretrained(folder, **options)
             tokens.decode(tokens(TRIAL, add_special_tokens=False)["input_ids"])
     except Exception as error:  # the tokenizers library raises plain Exception
         raise CheckpointError("the tokenizer is broken", got=first_line(error), expected="tokenizer.json") from error

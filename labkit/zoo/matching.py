@@ -8,10 +8,12 @@ from labkit.errors import CheckpointError
 from labkit.families import Family
 from labkit.spec import Spec, parameters
 from labkit.zoo.files import FLOATS, Tensor, listed
+from labkit.zoo.unpacking import numbers
 
 PIECE = 2**24  # bytes that are compared at once
 TORCHAO = re.compile(r"\._weight_\w+$")  # torchao stores a packed weight as its parts, `._weight_qdata` and others
-COMPANION = re.compile(r"\.weight[._][\w.]+$")  # `.weight_scale_inv` of fp8, `.weight.absmax` of bitsandbytes
+# `.weight_scale_inv` of fp8, `.weight.absmax` and `.SCB` of bitsandbytes
+COMPANION = re.compile(r"(\.weight[._][\w.]+|\.SCB)$")
 
 
 def check_count(stored: dict[str, Tensor], spec: Spec) -> None:
@@ -89,6 +91,11 @@ def tied(stored: dict[str, Tensor], family: Family) -> bool:
     head, embedding = placed.get("lm_head.weight"), placed.get("model.embed_tokens.weight")
     if head is None or embedding is None:
         return True
+    if not (isinstance(head, Tensor) and isinstance(embedding, Tensor)):  # packed
+        import torch
+
+        one, other = (numbers(each) if isinstance(each, Tensor) else each[...] for each in (head, embedding))
+        return one.shape == other.shape and torch.equal(one.float(), other.float())
     return (head.dtype, head.shape) == (embedding.dtype, embedding.shape) and _equal(head, embedding)
 
 
@@ -128,9 +135,6 @@ def refuse_broken_numbers(named: Iterable[tuple]) -> None:
 
 def stored_numbers(stored: dict[str, Tensor], family: Family) -> Iterator[tuple]:
     """Pairs (name, tensor) read one at a time from the files, for weights that will not be seen again once packed."""
-    from safetensors import safe_open
-
-    for path in sorted({tensor.file for tensor in stored.values()}):
-        with safe_open(path, framework="pt") as file:
-            for name in (name for name, tensor in stored.items() if tensor.file == path and family.place(name)):
-                yield name, file.get_tensor(name)
+    for name, tensor in sorted(stored.items(), key=lambda item: (str(item[1].file), item[1].start)):
+        if family.place(name):
+            yield name, numbers(tensor)

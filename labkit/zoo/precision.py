@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import torch
 
-from labkit.errors import BackendError, BudgetError, CheckpointError, InputError, install_hint
+from labkit.errors import BackendError, BudgetError, InputError, install_hint
 from labkit.plan import budget
 from labkit.spec import Spec, size, weight_bytes
 
@@ -26,7 +26,6 @@ PACKAGES = {
     "int4": ("accelerate", "torchao"),
     "fp8": ("accelerate", "kernels"),
 }
-STORED = {"fp8": ("accelerate",), "bitsandbytes": PACKAGES["nf4"], "torchao": PACKAGES["int8"]}
 
 
 def device_of(device: str | torch.device | None) -> torch.device:
@@ -148,30 +147,6 @@ def need_packages(names: tuple[str, ...], purpose: str) -> None:
             got=f"no {', '.join(absent)}",
             hint=f"pip install {' '.join(absent)}, or {install_hint('quant')}",
         )
-
-
-def check_stored(method: str, device: torch.device) -> None:
-    """Refuse weights that are stored packed in a way labkit does not load.
-
-    Raises:
-        CheckpointError: another method. BackendError: missing packages.
-    """
-    if method not in STORED:
-        raise CheckpointError(
-            "these weights are packed in a way labkit does not load",
-            got=f"quant_method {method!r}",
-            expected=", ".join(STORED),
-            hint="take the unpacked checkpoint, with quantize=... if it is too large",
-        )
-    kernels = () if method != "fp8" or unpacks(method, device) else ("kernels",)
-    need_packages((*STORED[method], *kernels), f"a checkpoint stored in {method}")
-
-
-def unpacks(method: str, device: torch.device) -> bool:
-    """Whether transformers unpacks stored weights at load because the device cannot multiply them."""
-    if method != "fp8":
-        return False
-    return device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 9)
 
 
 def quantization_config(quantize: str, dtype: torch.dtype, unquantized: tuple[str, ...]):

@@ -10,7 +10,21 @@ from labkit import spec as specs
 from labkit.errors import InputError
 from labkit.families import FAMILIES
 from labkit.kernels import lower_right
-from labkit.zoo import adapters, files, finding, gguf, loading, matching, names, precision, settings, tokens, wrapping
+from labkit.zoo import (
+    adapters,
+    files,
+    finding,
+    gguf,
+    held,
+    loading,
+    matching,
+    names,
+    precision,
+    settings,
+    tokens,
+    unpacking,
+    wrapping,
+)
 from labkit.zoo import backend as kernels
 from labkit.zoo.settings import read_json
 
@@ -137,7 +151,9 @@ def admitted(folder: pathlib.Path, *, title: str, place, dtype, quantize: str | 
             hint="leave quantize out",
         )
     if stored:
-        precision.check_stored(stored["quant_method"], place)
+        held.check_stored(stored["quant_method"], place)
+    if stored and stored["quant_method"] == "torchao" and dtype is None:
+        dtype = "auto"  # the dtype that is packed with its weights
     chosen = precision.dtype_of(dtype, spec, place, quantize=quantize, small=small)
     if quantize == "int4" and dtype is None:
         chosen = precision.dtype_of("bfloat16", spec, place)
@@ -155,26 +171,36 @@ def checked(
         As `admitted`, and CheckpointError: as `files.tensors`, `names.renaming` and `matching.compare`.
     """
     spec, dtype, stored = admitted(folder, title=title, place=place, dtype=dtype, quantize=quantize, small=small)
-    stored_as, family = files.tensors(folder), FAMILIES[spec.family]
-    rules, notes = names.renaming(stored_as, family), []
-    tensors = names.placed(stored_as, rules, family)
-    if odd := names.first(stored_as, rules, family):
+    loose, family = files.tensors(folder), FAMILIES[spec.family]
+    packed = bool(stored)
+    if stored and stored["quant_method"] in unpacking.METHODS:
+        joined = unpacking.gathered(loose, stored)
+        matrices = [tensor.shape for tensor in joined.values() if isinstance(tensor, unpacking.Weight)]
+        if not (packed := held.stays_packed(stored["quant_method"], place, matrices)):
+            loose = joined
+    rules, notes = names.renaming(loose, family), []
+    tensors = names.placed(loose, rules, family)
+    if odd := names.first(loose, rules, family):
         notes.append(f"names on disk are read without what stands before the model's own, as of {odd[:200]}")
-    if stored and not precision.unpacks(stored["quant_method"], place):
+    if packed:
         need = sum(tensor.bytes for name, tensor in tensors.items() if family.place(name))
         precision.admit(spec, place, dtype, need=need, stored=stored["quant_method"])
     elif stored:
-        precision.admit(spec, place, dtype)
+        precision.admit(spec, place, dtype, fixed=True)
     matching.check_count(tensors, spec)
     if spec.tied and not matching.tied(tensors, family):
         spec = dataclasses.replace(spec, tied=False)
         notes.append("tie_word_embeddings is true, yet another lm_head.weight is stored: loaded as stored, not tied")
-    config = settings.text_config(folder, spec, stored)
+    config = settings.text_config(folder, spec, stored if packed else None)
     generation = settings.generation_config(folder, spec)
     shapes = loading.shapes(config, family)
-    matching.compare(tensors, shapes, family, tied=spec.tied, prequantized=bool(stored))
+    matching.compare(tensors, shapes, family, tied=spec.tied, prequantized=packed)
     precision.check_widths(shapes, quantize, place, family.unquantized)
     if quantize:
         matching.refuse_broken_numbers(matching.stored_numbers(tensors, family))
-    more = dict(quantize=quantize, stored=stored, generation=generation, renaming=rules or None, notes=notes)
-    return loading.Ready(folder, config, spec, dtype, place, **more)
+    ways = dict(quantize=quantize, stored=stored, generation=generation, notes=notes)
+    if stored and not packed:
+        ways["weights"] = unpacking.state_dict(tensors, family)
+    else:
+        ways["renaming"] = rules or None
+    return loading.Ready(folder, config, spec, dtype, place, **ways)

@@ -110,6 +110,8 @@ def stored(config: dict) -> dict | None:
     """
     text = config.get("text_config")
     found = config.get("quantization_config") or (text.get("quantization_config") if isinstance(text, dict) else None)
+    if isinstance(mlx := config.get("quantization"), dict) and "group_size" in mlx:
+        found = mlx | {"quant_method": "mlx"}  # as MLX writes it, beside a copy that names no method
     if not found:
         return None
     what = "quantization_config does not say how weights are packed"

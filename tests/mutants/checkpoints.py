@@ -9,6 +9,15 @@ WALKED = "tests/test_zoo.py::test_a_gguf_file_is_walked_before_a_library_touches
 ZOO, MEMORY, NAMES = "tests/test_zoo.py", "tests/test_zoo_memory.py", "labkit/zoo/names.py"
 BOUNDED, FILES, MATCHING = "labkit/bounded.py", "labkit/zoo/files.py", "labkit/zoo/matching.py"
 SETTINGS, GGUF, HEADER = "labkit/zoo/settings.py", "labkit/zoo/gguf.py", "labkit/zoo/gguf_header.py"
+UNPACKING, PACKINGS, WORDS = "labkit/zoo/unpacking.py", "labkit/zoo/packings.py", "labkit/zoo/words.py"
+LEAVES, SCALINGS = "labkit/zoo/gguf_weights.py", "labkit/zoo/gguf_settings.py"
+UNPACKED = "tests/test_zoo_unpacking.py::test_a_packed_checkpoint_computes_with_the_numbers_it_stands_for"
+EXPERTS = "tests/test_zoo_unpacking.py::test_packed_experts_are_unpacked"
+APART = "tests/test_zoo_unpacking.py::test_parts_that_do_not_belong_together_are_refused"
+FORMS = "tests/test_zoo_unpacking.py::test_other_forms_of_a_method_are_refused_by_name"
+ROTARY = "tests/test_zoo_gguf.py::test_a_rotary_scaling_of_the_settings_is_computed"
+OTHERS = "tests/test_zoo_gguf.py::test_other_scalings_are_refused_by_name"
+READ = "tests/test_zoo_gguf.py::test_a_file_is_read_without_a_package"
 
 MUTANTS = [
     Mutant(BOUNDED, "if len(made) < len(pairs):", "if not made and pairs:", BOUNDS),
@@ -93,4 +102,27 @@ MUTANTS = [
         "(last := max(tokens.get_vocab().values(), default=0)) < 0:",
         "tests/test_zoo.py::test_an_id_without_an_embedding_is_refused",
     ),
+    Mutant(PACKINGS, "for axis in (-2, -1):", "for axis in (-1,):", UNPACKED + "[fp8, scales in float32-float32]"),
+    Mutant(PACKINGS, "packed >> 4, packed & 15", "packed & 15, packed >> 4", UNPACKED + "[nf4 once-float32]"),
+    Mutant(PACKINGS, 'state.get("nested_offset", 0.0)', "0.0", UNPACKED + "[nf4 twice-float32]"),
+    Mutant(PACKINGS, "agree(tuple(scale.shape) == expected,", "agree(len(scale.shape) == len(expected),", APART),
+    Mutant(
+        WORDS,
+        "AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)",
+        "AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)",
+        UNPACKED + "[awq-float32]",
+    ),
+    Mutant(WORDS, '+ settings["plus"]) &', ") &", UNPACKED + "[gptq-float32]"),
+    Mutant(
+        WORDS,
+        'parts["order"].long() if "order" in parts',
+        'parts["order"].long() if "other" in parts',
+        UNPACKED + "[gptq-float32]",
+    ),
+    Mutant(UNPACKING, "lambda w: w.float() - 1", "lambda w: w.float()", UNPACKED + "[mlx-float32]"),
+    Mutant(UNPACKING, "lambda g, u: torch.cat((g, u), 1)", "lambda g, u: torch.cat((u, g), 1)", EXPERTS + "[mlx]"),
+    Mutant(UNPACKING, 'not config.get("transform_config")', "True", FORMS),
+    Mutant(LEAVES, "sorts.transpose(0, 1)", "sorts", READ),
+    Mutant(SCALINGS, "} | _scaling(found, prefix, demand)", "}", ROTARY),
+    Mutant(SCALINGS, "NEUTRAL[field] in (None, value)", "True", OTHERS),
 ]

@@ -1,0 +1,69 @@
+"""Weights that are stored packed: which methods are read, and which of them a device multiplies as they are.
+
+torchao              as they are
+bitsandbytes         as they are on a card; on a CPU 4 bits in whole blocks, if the package is there
+fp8                  as they are on a card that multiplies e4m3, where transformers' kernel is in the hub's cache
+compressed-tensors, gptq, awq, mlx, and all of the above elsewhere: unpacked at load (`labkit.zoo.unpacking`)
+"""
+
+import importlib.util
+from collections.abc import Iterable
+
+import torch
+
+from labkit.errors import CheckpointError
+from labkit.zoo.precision import PACKAGES, need_packages
+
+STORED = {"fp8": PACKAGES["fp8"], "bitsandbytes": PACKAGES["nf4"], "torchao": PACKAGES["int8"]}
+UNPACKED = ("compressed-tensors", "gptq", "awq", "mlx")
+
+
+def check_stored(method: str, device: torch.device) -> None:
+    """Refuse weights that are stored packed in a way labkit does not load.
+
+    Raises:
+        CheckpointError: another method. BackendError: missing packages.
+    """
+    if method not in (*STORED, *UNPACKED):
+        raise CheckpointError(
+            "these weights are packed in a way labkit does not load",
+            got=f"quant_method {method!r}",
+            expected=", ".join((*STORED, *UNPACKED)),
+            hint="take the unpacked checkpoint, with quantize=... if it is too large",
+        )
+    if method == "torchao" or (method == "bitsandbytes" and device.type == "cuda"):
+        need_packages(STORED[method], f"a checkpoint stored in {method}")
+
+
+def stays_packed(method: str, device: torch.device, packed: Iterable[tuple[int, ...]]) -> bool:
+    """Whether transformers multiplies stored weights as they are packed; if not, they are unpacked at load.
+
+    The kernel for fine-grained FP8 counts if it is in the hub's cache already: a model in use fetches nothing.
+
+    Args:
+        packed: shapes of the packed matrices.
+    """
+    if method in UNPACKED:
+        return False
+    there = all(importlib.util.find_spec(name) for name in STORED[method])
+    if method == "bitsandbytes" and device.type == "cpu":
+        whole = all(rows % 32 == 0 and columns % 64 == 0 for rows, columns in packed)
+        return there and whole
+    if method == "fp8":
+        return there and device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9) and _fp8_kernel()
+    return True
+
+
+def _fp8_kernel():
+    """Whether transformers' kernel for fine-grained FP8 is there without asking the hub."""
+    from huggingface_hub import constants
+
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        from transformers.integrations.finegrained_fp8 import load_finegrained_fp8_kernel
+
+        return load_finegrained_fp8_kernel() is not None
+    except Exception:  # of the hub's client, of the kernel's own build, of an import
+        return False
+    finally:
+        constants.HF_HUB_OFFLINE = before

@@ -1,0 +1,230 @@
+"""Checkpoints stored packed: what is loaded and traced is the model with the numbers that the packed weights stand for.
+
+The layouts are written by `packers`, which works out the numbers by itself.
+"""
+
+import checkpoints
+import packers
+import pytest
+import tiny
+import torch
+
+import labkit as lk
+from labkit.errors import BudgetError, CheckpointError
+from labkit.zoo import held, precision, words
+
+IDS = tiny.ids(23)
+EXPERTS = checkpoints.BLOCKS | dict(
+    moe_intermediate_size=64, shared_expert_intermediate_size=192, num_experts=5, num_experts_per_tok=3
+)
+EXPERTS.pop("intermediate_size")
+WAYS = {
+    "fp8, scales in bfloat16": (packers.fp8, "fp8"),
+    "fp8, scales in float32": (lambda folder: packers.fp8(folder, torch.float32), "fp8"),
+    "nf4 twice": (packers.nf4, "bitsandbytes"),
+    "nf4 once": (lambda folder: packers.nf4(folder, double=False), "bitsandbytes"),
+    "int8": (packers.int8, "bitsandbytes"),
+    "compressed int4": (packers.compressed, "compressed-tensors"),
+    "compressed int4, uneven": (lambda folder: packers.compressed(folder, symmetric=False), "compressed-tensors"),
+    "compressed int3": (lambda folder: packers.compressed(folder, width=3, symmetric=False), "compressed-tensors"),
+    "compressed int8 in words": (lambda folder: packers.compressed(folder, width=8), "compressed-tensors"),
+    "compressed int8": (packers.compressed_int8, "compressed-tensors"),
+    "compressed fp8": (packers.compressed_fp8, "compressed-tensors"),
+    "compressed nvfp4": (packers.nvfp4, "compressed-tensors"),
+    "gptq": (packers.gptq, "gptq"),
+    "gptq, 8 bits in order": (lambda folder: packers.gptq(folder, width=8, mixed=False), "gptq"),
+    "awq": (packers.awq, "awq"),
+    "mlx": (packers.mlx, "mlx"),
+    "mlx, 6 bits": (lambda folder: packers.mlx(folder, width=6), "mlx"),
+}
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """A random hybrid of whole blocks."""
+    return tiny.model(**checkpoints.BLOCKS)
+
+
+@pytest.fixture
+def folder(tmp_path, wide):
+    """It as a checkpoint."""
+    return checkpoints.text_only(tmp_path / "wide", wide)
+
+
+def holds(lab, model, meant, dtype):
+    """Whether a lab's weights are the model's, the packed ones as they were meant, and its passes that model's."""
+    twin = type(model)(model.config).eval()
+    twin.load_state_dict(model.state_dict() | meant)
+    for weight in twin.parameters():  # a whole model moved to bfloat16 rounds its rotary frequencies, too
+        weight.data = weight.data.to(dtype)
+    for name, weight in lab.model.named_parameters():
+        assert torch.equal(weight, twin.get_parameter(name)), name
+    run = lab.trace(IDS, logits="all")
+    with torch.no_grad():
+        assert torch.equal(run.logits, twin(IDS[None]).logits[0])
+    implied = lk.deltanet.memory(run, layer=1)
+    assert float(implied.parity) <= float(implied.tolerance)
+
+
+@pytest.mark.parametrize(
+    ("way", "dtype"),
+    [(way, "float32") for way in WAYS]
+    + [("fp8, scales in float32", "bfloat16"), ("mlx", "float16"), ("nf4 twice", None)],
+)
+def test_a_packed_checkpoint_computes_with_the_numbers_it_stands_for(way, dtype, folder, wide, monkeypatch):
+    monkeypatch.setattr(held, "stays_packed", lambda *_: False)
+    pack, method = WAYS[way]
+    meant = pack(folder)
+    assert len(meant) >= 4 * 3 + 2 * 4 + 6 * 3
+    lab = lk.load(folder, device="cpu", dtype=dtype)
+    assert lab.backend.quantize == f"{method}, unpacked"
+    holds(lab, wide, meant, getattr(torch, dtype or "float32"))
+
+
+@pytest.mark.parametrize("way", ["fp8", "gptq", "compressed-tensors", "mlx"])
+def test_packed_experts_are_unpacked(way, tmp_path, monkeypatch):
+    """Stored apart and packed one by one, or stacked as MLX has them."""
+    mixed = tiny.model(experts=True, **EXPERTS)
+    folder = checkpoints.text_only(tmp_path / "mixed", mixed, apart=way != "mlx")
+    pack = {"fp8": packers.fp8, "gptq": packers.gptq, "compressed-tensors": packers.compressed, "mlx": packers.mlx}[way]
+    meant = pack(folder)
+    fused = {}
+    for name in mixed.state_dict():
+        if name.endswith(".experts.gate_up_proj") and way != "mlx":
+            head = name.removesuffix("gate_up_proj")
+            rows = [[meant.pop(f"{head}{e}.{kind}_proj.weight") for kind in ("gate", "up")] for e in range(5)]
+            fused[name] = torch.stack([torch.cat(pair) for pair in rows])
+            fused[head + "down_proj"] = torch.stack([meant.pop(f"{head}{e}.down_proj.weight") for e in range(5)])
+    holds(lk.load(folder, device="cpu"), mixed, meant | fused, torch.float32)
+
+
+@pytest.mark.parametrize("way", ["compressed int4", "compressed int4, uneven", "compressed int3", "compressed nvfp4"])
+def test_compressed_tensors_reads_the_same_numbers(way, folder):
+    """The layouts written here are the library's: it unpacks them to the numbers that they were meant as."""
+    library = pytest.importorskip(
+        "compressed_tensors.compressors", reason="needs compressed-tensors: pip install compressed-tensors"
+    )
+    import json
+
+    from compressed_tensors.quantization import QuantizationScheme
+    from safetensors.torch import load_file
+
+    meant = WAYS[way][0](folder)
+    config = json.loads((folder / "config.json").read_text())["quantization_config"]
+    scheme = QuantizationScheme(**config["config_groups"]["group_0"])
+    compressor = library.BaseCompressor.get_value_from_registry(config["format"])
+    named = load_file(folder / "model.safetensors")
+    for name, matrix in meant.items():
+        layer = name.removesuffix("weight")
+        parts = {key.removeprefix(layer): tensor for key, tensor in named.items() if key.startswith(layer + "weight")}
+        parts["weight_scale"] = parts["weight_scale"].float() if "nvfp4" not in way else parts["weight_scale"]
+        got = compressor.decompress(parts, scheme)["weight"].float()
+        torch.testing.assert_close(got, matrix, rtol=2**-7 if "nvfp4" in way else 1e-6, atol=1e-7, msg=name)
+
+
+@pytest.mark.parametrize("width", range(1, 9))
+@pytest.mark.parametrize("axis", [0, 1])
+def test_numbers_in_words_are_read_in_order(width, axis):
+    numbers = torch.randint(0, 2**width, (7, 43), generator=torch.Generator().manual_seed(width))
+    stored = packers.words(numbers, width)
+    got = words.bits(stored if axis else stored.T.contiguous(), width, 43, axis)
+    assert torch.equal(got if axis else got.T, numbers.to(torch.uint8))
+
+
+def broken(folder, change, way=packers.fp8):
+    """The folder packed, with its tensors changed."""
+    way(folder)
+    checkpoints.rewrite(folder, change)
+    return folder
+
+
+NAME = "model.layers.1.mlp.up_proj"
+STATE = "weight.quant_state.bitsandbytes__nf4"
+DAMAGE = {
+    "scales of other blocks": (packers.fp8, "weight_scale_inv", lambda w: w[:1], r"scales \[1, 1\], expected"),
+    "a state that is no JSON": (
+        packers.nf4,
+        "weight.quant_state.bitsandbytes__nf4",
+        lambda w: w[3:],
+        "Expecting value",
+    ),
+    "scales of a shorter matrix": (packers.nf4, "weight.absmax", lambda w: w[:-1], "639 scales of 640"),
+    "half of a matrix": (packers.nf4, "weight", lambda w: w[: len(w) // 2], "bytes of"),
+    "scales of other rows": (packers.int8, "SCB", lambda w: w[:-1], "319 scales of 320 rows"),
+    "another width": (packers.compressed, "weight_packed", lambda w: w[:, :-1].contiguous(), "15 words of 128 numbers"),
+    "another shape": (packers.compressed, "weight_shape", lambda w: w * 0, "a shape"),
+    "zeros of other groups": (packers.gptq, "qzeros", lambda w: w[:-1], "zeros"),
+    "columns of another matrix": (packers.gptq, "g_idx", lambda w: w[:-1], "g_idx"),
+    "scales in integers": (packers.fp8, "weight_scale_inv", lambda w: w.to(torch.int32), "scales of I32"),
+    "groups of another size": (packers.mlx, "scales", lambda w: w[:, :-1].contiguous(), "scales"),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_parts_that_do_not_belong_together_are_refused(how, folder):
+    way, part, change, got = DAMAGE[how]
+    prefix = "language_model." if way is packers.mlx else ""
+
+    def damage(named):
+        name = f"{prefix}{NAME}.{part}"
+        named[name] = change(named[name]).clone()
+
+    with pytest.raises(CheckpointError, match=rf"do not belong together\n  got: .*{NAME}.*{got}"):
+        lk.load(broken(folder, damage, way), device="cpu")
+
+
+def test_columns_of_groups_that_are_not_there_are_refused(folder):
+    with pytest.raises(CheckpointError, match="could not load"):
+        lk.load(broken(folder, lambda named: named[f"{NAME}.g_idx"].add_(99), packers.gptq), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("way", "part", "got"),
+    [
+        (packers.fp8, "weight_scale_inv", "F8_E4M3"),
+        (packers.nf4, "weight.absmax", "unexpected"),
+        (packers.compressed, "weight_scale", "absent"),
+        (packers.awq, "qzeros", "absent"),
+    ],
+)
+def test_a_packed_weight_without_one_of_its_parts_is_refused(way, part, got, folder):
+    with pytest.raises(CheckpointError, match=rf"(?s){got}"):
+        lk.load(broken(folder, lambda named: named.pop(f"{NAME}.{part}"), way), device="cpu")
+
+
+SETTINGS = {
+    "fp8": (packers.fp8, dict(weight_block_size=[128]), "weight_block_size"),
+    "gptq": (packers.gptq, dict(bits=5), "bits 5"),
+    "marlin": (packers.gptq, dict(checkpoint_format="marlin"), "checkpoint_format"),
+    "awq": (packers.awq, dict(version="gemv"), "version"),
+    "rotated": (packers.compressed, dict(transform_config={"config_groups": {"R1": {}}}), "transform_config"),
+    "sparse": (packers.compressed, dict(sparsity_config={"format": "sparse-24-bitmask"}), "sparsity_config"),
+    "no groups": (packers.compressed, dict(config_groups={}), "config_groups"),
+}
+
+
+@pytest.mark.parametrize("how", SETTINGS)
+def test_other_forms_of_a_method_are_refused_by_name(how, folder):
+    import json
+
+    way, changes, got = SETTINGS[how]
+    way(folder)
+    config = json.loads((folder / "config.json").read_text())["quantization_config"]
+    checkpoints.change_json(folder / "config.json", quantization_config=config | changes)
+    with pytest.raises(CheckpointError, match=rf"does not read\n.*{got}.*\n.*\n.*unpacked checkpoint"):
+        lk.load(folder, device="cpu")
+
+
+def test_what_is_unpacked_is_planned_unpacked(folder, monkeypatch):
+    packers.gptq(folder)
+    monkeypatch.setattr(precision, "budget", lambda device: (1_000_000, "host memory"))
+    with pytest.raises(
+        BudgetError, match=r"wide would not fit\n.*float32\)\n.*976.56 KiB.*\n.*smallest route, dtype=.bfloat16"
+    ):
+        lk.load(folder, device="cpu", dtype="float32")
+
+
+def test_settings_of_generation_survive_unpacking(folder):
+    packers.fp8(folder)
+    checkpoints.write_json(folder / "generation_config.json", {"temperature": 0.7, "do_sample": True})
+    assert lk.load(folder, device="cpu").model.generation_config.temperature == 0.7
