@@ -30,6 +30,7 @@ _MODULES = (
     "edit",
     "errors",
     "families",
+    "mtp",
     "notation",
     "plan",
     "reuse",

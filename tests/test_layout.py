@@ -34,7 +34,7 @@ RANKS = [
     ("wrapped",),
     ("lab",),
     ("zoo",),
-    ("deltanet", "attention", "reuse", "yarn", "doctor"),
+    ("deltanet", "attention", "mtp", "reuse", "yarn", "doctor"),
     ("draw",),
     ("__init__",),
     ("__main__",),
