@@ -2,7 +2,7 @@
 
 import collections
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -71,38 +71,28 @@ def failures(ds: "xarray.Dataset", *, by: str = "kind") -> "xarray.Dataset":
     """
     if not {"target_text", "main_loss", *SHARES} <= set(getattr(ds, "data_vars", ())):
         raise InputError("failures of guesses", got=type(ds).__name__, expected="what mtp.drafts returns")
-    ways: dict[str, Callable] = {"kind": _kinds, "surprise": _surprises, "draft": lambda ds: np.zeros(ds.right.shape)}
+    ways = {"kind": _kinds, "surprise": _surprises, "draft": lambda ds: np.zeros(ds.right.shape)}
     if by not in ways:
         raise InputError("unknown groups", got=repr(by), expected=", ".join(ways))
-    names = {"kind": [*(name for name, _ in KINDS), REST], "surprise": list(SURPRISE), "draft": ["all"]}[by]
+    names = {"kind": [*(name for name, _ in KINDS), REST], "surprise": SURPRISE, "draft": ["all"]}[by]
     known, group = np.isfinite(ds.right.values), ways[by](ds)
-    inside = [known & (group == n) for n in range(len(names))]
-    kept = [n for n, mask in enumerate(inside) if mask.any()]
-    count = np.array([inside[n].sum(1) for n in kept]).T
-    right = {name: np.array([np.where(inside[n], ds[name].values, 0).sum(1) for n in kept]).T for name in SHARES}
-    ends = np.array([[stats.wilson(int(a), int(n)) for a, n in zip(*row, strict=True)] for row in _rows(right, count)])
-    dims = ("draft", "group")
-    variables = {
-        name: (
-            dims,
-            _share(right[name], count),
-            Quantity("right", f"share named by {who}", *["fraction"] * 2, "this run"),
-        )
-        for name, who in SHARES.items()
-    }
-    variables |= {end: (dims, ends[..., n], "right") for n, end in enumerate(("low", "high"))}
+    inside = {name: known & (group == n) for n, name in enumerate(names)}
+    inside = {name: mask for name, mask in inside.items() if mask.any()}
+    if not inside:
+        got, hint = "guesses beyond the end of the run", "mtp.drafts(lab.trace(ids), lab), of more ids"
+        raise InputError("nothing came that was guessed", got=got, hint=hint)
+    tally = lambda values: np.stack([np.where(mask, values, 0).sum(1).astype(int) for mask in inside.values()], 1)  # noqa: E731
+    count, named = tally(1), {name: tally(ds[name].values) for name in SHARES}
+    ends = np.vectorize(stats.wilson)(named["right"], count)
+    dims, variables = ("draft", "group"), {}
+    for name, who in SHARES.items():
+        share = np.divide(named[name], count, out=np.full(count.shape, np.nan), where=count > 0)
+        variables[name] = (dims, share, Quantity("right", f"share named by {who}", "fraction", "fraction", "this run"))
+    variables |= {end: (dims, part, "right") for end, part in zip(("low", "high"), ends, strict=True)}
     variables |= {"tokens": (dims, count, "tokens")}
     attrs = dict(ds.attrs) | {"reading": "mtp.failures", "by": by}
-    made = label(variables, coords={"draft": ds.draft.values, "group": [names[n] for n in kept]}, attrs=attrs)
+    made = label(variables, coords={"draft": ds.draft.values, "group": list(inside)}, attrs=attrs)
     return made.isel(group=0, drop=True) if by == "draft" else made
-
-
-def _rows(right, count):
-    return zip(right["right"], count, strict=True)
-
-
-def _share(right, count):
-    return np.divide(right, count, out=np.full(count.shape, np.nan), where=count > 0)
 
 
 def _kinds(ds):
