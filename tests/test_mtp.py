@@ -3,6 +3,7 @@
 import collections
 
 import checkpoints
+import measure
 import numpy as np
 import pytest
 import tiny
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 import labkit as lk
 from labkit import errors, mtp, yarn
 from labkit.families import FAMILIES
-from labkit.mtp import groups, verify
+from labkit.mtp import groups, readings, verify
 from labkit.trace import decoder
 
 SHAPES = {  # of `tiny.SIZES`, by hand
@@ -460,10 +461,21 @@ def test_runs_that_cannot_be_read_are_refused(lab, nano):
     refused(errors.InputError, "nothing came that was guessed", mtp.failures, end)
 
 
+@pytest.mark.parametrize("tokens", [70, 400])
+@pytest.mark.parametrize(("drafts", "rows"), [(1, None), (4, None), (4, range(10))])
+def test_the_estimate_covers_what_lives_at_once(lab, tokens, drafts, rows, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(readings.plan, "admit", lambda want, tokens, parts, *more: asked.update({want: parts}))
+    run = lab.trace(tiny.ids(tokens), layers=[4], seams=["resid_post"])
+    mtp.head(lab)
+    peak, _, _ = measure.peak(lambda: mtp.drafts(run, lab, drafts=drafts, rows=rows))
+    assert peak <= sum(asked["mtp.drafts"].values()) <= 3 * peak
+
+
 def test_what_would_not_fit_is_refused_before_it_is_made(lab, monkeypatch):
     from labkit.plan import card
 
     run = lab.trace(tiny.ids(90))
     mtp.drafts(run, lab)
-    monkeypatch.setattr(card, "budget", lambda device: (1_400_000, "a small machine"))
-    refused(errors.BudgetError, r"(?s)mtp.drafts of 90 tokens.*scores of the chains", mtp.drafts, run, lab, drafts=8)
+    monkeypatch.setattr(card, "budget", lambda device: (900_000, "a small machine"))
+    refused(errors.BudgetError, r"(?s)mtp.drafts of 90 tokens.*masks of the chains", mtp.drafts, run, lab, drafts=8)

@@ -97,16 +97,15 @@ def _check(run, lab):
 def _admit(lab, tokens, chains, drafts):
     """Refuse what would not fit: the pass over the run, the masks and scores of its chains, logits, the result."""
     spec, width = lab.spec, lab.dtype.itemsize
-    heads = spec.query_heads * spec.head_dim
-    one = 8 * spec.hidden + 5 * heads + 3 * max(spec.intermediate, 1)
+    one = 8 * spec.hidden + 5 * spec.query_heads * spec.head_dim + 3 * spec.intermediate * max(1, spec.active_experts)
     sources = tokens + (drafts - 1) * chains
-    looked = chains * sources * (4 * spec.query_heads + 5) if drafts > 1 else 0
+    looked = 8 * chains * sources if drafts > 1 else 0
+    looked += 2 * sources * spec.query_heads * spec.head_dim * width if drafts > 1 else 0  # keys and values, repeated
     parts = {
-        "the head's pass": tokens * one * width,
+        "the head's pass, or logits": max(tokens * one * width, min(ROWS, tokens) * spec.vocab * (9 + width)),
         "its keys and values": 4 * sources * spec.kv_heads * spec.head_dim * width,
-        "scores of the chains": looked,
-        "logits": 4 * 4 * min(ROWS, tokens) * spec.vocab,
-        "result": 120 * drafts * chains,
+        "masks of the chains": looked,
+        "states and guesses": 2 * tokens * spec.hidden * width + 120 * drafts * chains,
     }
     fewer = 0 if drafts == 1 else looked
     plan.admit("mtp.drafts", tokens, parts, lab.device, [("drafts=1", sum(parts.values()) - fewer)] if fewer else [])
