@@ -26,7 +26,7 @@ MUTANTS = [
     Mutant(GROUPS, "if n - 1 in wanted", "if n - 2 in wanted", PAIRS),
     Mutant(VERIFY, "self.cache = self.lab.restore(self.snap)", "pass", EXACT),
     Mutant(VERIFY, "[*self.waiting, token, *guesses[:accepted]]", "[token, *guesses[:accepted]]", EXACT),
-    Mutant(VERIFY, "if guesses and not again:", "if guesses:", EXACT),
+    Mutant(VERIFY, "if guesses and not again:", "if guesses:", COST),
     Mutant(VERIFY, "part[: accepted + 1] for part", "part[: accepted + 2] for part", EXACT),
     Mutant(VERIFY, "self.pairs.crop(-guessed)", "pass", ROUNDS),
     Mutant(VERIFY, "(n + 1 for n, token", "(n + 2 for n, token", STOP),
