@@ -31,6 +31,7 @@ _MODULES = (
     "errors",
     "experts",
     "families",
+    "mtp",
     "notation",
     "plan",
     "reuse",

@@ -34,7 +34,7 @@ RANKS = [
     ("wrapped",),
     ("lab",),
     ("zoo",),
-    ("deltanet", "attention", "experts", "reuse", "yarn", "doctor"),
+    ("deltanet", "attention", "experts", "mtp", "reuse", "yarn", "doctor"),
     ("draw",),
     ("__init__",),
     ("__main__",),
