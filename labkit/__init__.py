@@ -17,7 +17,8 @@ _PLACES = {
     "wrap": "labkit.zoo",
     "Lab": "labkit.lab",
     "Run": "labkit.trace",
-    "open_run": "labkit.trace",
+    "open_run": "labkit.packs",
+    "pack": "labkit.packs",
     "Spec": "labkit.spec",
     "LabError": "labkit.errors",
 }
@@ -31,6 +32,7 @@ _MODULES = (
     "errors",
     "families",
     "notation",
+    "packs",
     "plan",
     "reuse",
     "rotary",
