@@ -12,11 +12,13 @@ In this folder, from the bytes upwards:
     requests    what was asked, comparable
     packed      the run that answers
     opening     a file from anywhere as such a run
-    making      a run as a file, and what that takes before it is made
+    sizes       what a pack takes before it is made, and what to leave out
+    making      a run as a file
 """
 
-from labkit.packs.making import Size, estimate, pack
+from labkit.packs.making import pack
 from labkit.packs.opening import open_run
 from labkit.packs.packed import Packed
+from labkit.packs.sizes import Size, estimate
 
 __all__ = ["Packed", "Size", "estimate", "open_run", "pack"]

@@ -86,7 +86,7 @@ def of_json(value: object) -> Stored:
     read = Stored(
         kind, code, tuple(map(fields.count, shape)), fields.count(blob), fields.above_0(scale), fields.number(error)
     )
-    fields.require(read.count < ROOM and read.error >= 0 and (code in ("half", "byte") or not read.error), value)
+    fields.require(read.count < ROOM and read.error >= 0 and (kind in tuple(REAL) or not read.error), value)
     return read
 
 
@@ -103,11 +103,12 @@ class Blobs:
         """Of all of them, compressed."""
         return sum(map(len, self.parts))
 
-    def add(self, array: np.ndarray, bits: int = 32, kind: str | None = None) -> Stored:
+    def add(self, array: np.ndarray, bits: int = 32, error: float = 0.0, *, kind: str | None = None) -> Stored:
         """Store an array.
 
         Args:
-            bits: 32 for every number as it is, 16 or 8. kind: "bfloat16" of bits in uint16; else what the array says.
+            bits: 32 for every number as it is, 16 or 8. error: what its numbers were rounded by before.
+            kind: "bfloat16" of bits in uint16; else what the array says.
 
         Raises:
             InputError: neither numbers nor texts.
@@ -116,7 +117,7 @@ class Blobs:
         if kind not in KINDS:
             expected = f"one of {', '.join(KINDS)}"
             raise InputError("an array of this kind cannot be packed", got=kind, expected=expected)
-        scale = error = None
+        scale = None
         if kind == "text":
             code, raw = "text", json.dumps(array.ravel().tolist()).encode()
         elif kind in WHOLE:
@@ -130,8 +131,9 @@ class Blobs:
         stored = Stored(kind, code, array.shape, self._put(raw), scale or 1.0)
         if code in ("half", "byte"):
             there, back = floats(array, kind), floats(decoded(stored, raw), kind)
-            error = float(np.abs(np.where(np.isfinite(there), back - there, 0)).max(initial=0))
-        return dataclasses.replace(stored, error=error or 0.0)
+            fine = np.isfinite(there)
+            error += float(np.abs(back[fine] - there[fine]).max(initial=0))
+        return dataclasses.replace(stored, error=error)
 
     def _put(self, raw):
         key = hashlib.sha256(raw).digest()

@@ -82,7 +82,8 @@ def record(data: "xarray.Dataset", blobs: Blobs, *, bits: int, texts: bool) -> d
             values, attrs = part.values, {key: value for key, value in part.attrs.items() if key != ERROR}
             if not texts and values.dtype.kind in "UO" and str(name).endswith("_text") and name not in SAFE:
                 values = np.full(values.shape, BLANK)
-            made[group][name] = [list(part.dims), blobs.add(values, width).to_json(), _facts(attrs)]
+            stored = blobs.add(values, width, part.attrs.get(ERROR, 0.0))
+            made[group][name] = [list(part.dims), stored.to_json(), _facts(attrs)]
     return made
 
 

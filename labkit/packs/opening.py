@@ -63,6 +63,7 @@ def _opened(path):
             _check_heads(made, array, spec, layer)
     held = kept | {"tokens": tuple(array(facts["tokens"]).tolist()), "size": path.stat().st_size}
     held |= {"seams": PackedSeams({at: _tensor(array(stored), stored) for at, stored in facts["seams"].items()})}
+    held |= {"seam_errors": {at: stored.error for at, stored in facts["seams"].items() if stored.error}}
     held |= {"written": facts["labkit"], "position_ids": kept.get("position_ids")}
     own = ("count", "length", "prompt_length", "model", "spec", "scaling", "parity", "identity", "bits", "mark")
     return Packed({name: facts[name] for name in own}, held, answered, array)

@@ -45,6 +45,7 @@ class Packed(Stored):
 
     Attributes:
         size: bytes of the file. bits: of stored numbers. written: version of labkit that wrote it.
+        seam_errors: `{(layer, seam): largest error}` of seams that were rounded.
         answered: what it can answer. mark: what tells the run from others; None without its tokens.
     """
 

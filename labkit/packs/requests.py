@@ -13,10 +13,11 @@ from labkit.errors import InputError
 from labkit.fingerprint import Opaque, fingerprint
 from labkit.notation import is_index
 from labkit.reading import Needs, Stored
+from labkit.rotary import Scaling
 from labkit.trace import Run, fields
 
 PLACES = ("token", "tokens", "rows", "source", "sources", "at")  # arguments that are positions of tokens
-RUN, LAB, OWN = "run", "lab", "fingerprint"
+RUN, LAB, RECORD, OWN = "run", "lab", "record", "fingerprint"
 SHOWN = 60
 
 
@@ -26,7 +27,7 @@ class Request:
 
     Attributes:
         reading: "deltanet.memory". arguments: all but `run` and `layer`, comparable: JSON values, or `{RUN: mark}`,
-            `{LAB: True}` and `{OWN: fingerprint}`.
+            `{LAB: True}`, `{RECORD: how it is written}` and `{OWN: fingerprint}`.
     """
 
     reading: str
@@ -49,6 +50,7 @@ class Request:
             if isinstance(value, dict):
                 words += {RUN: [name], LAB: ["None"]}.get(next(iter(value)), [])
                 options += [f"{name}=..."] if OWN in value else []
+                options += [f"{name}={ascii(value[RECORD])[1:-1]}"] if RECORD in value else []
             elif value != (defaults or {}).get(name):
                 options.append(f"{name}={_brief(value)}")
         return f"{self.reading}({', '.join(words + options)})"
@@ -101,6 +103,8 @@ def _known(name, value, run):
         if value is not None:
             value.identity().check(run.identity, "this run was made")
         return {LAB: True}
+    if isinstance(value, Scaling):
+        return {RECORD: repr(value)}
     if value is None or isinstance(value, bool | str):
         return value
     if is_index(value):
@@ -135,7 +139,7 @@ def _argument(value):
     if isinstance(value, dict):
         fields.require(len(value) == 1, value)
         ((kind, what),) = value.items()
-        fields.require(what is True if kind == LAB else kind in (RUN, OWN) and isinstance(what, str), value)
+        fields.require(what is True if kind == LAB else kind in (RUN, RECORD, OWN) and isinstance(what, str), value)
         return value
     if isinstance(value, list):
         fields.require(all(type(each) in (int, str) for each in value), value)
