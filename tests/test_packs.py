@@ -12,7 +12,7 @@ import torch
 import xarray
 
 import labkit
-from labkit import attention, deltanet, draw, edit, folders, packs, plan
+from labkit import attention, deltanet, draw, edit, folders, packs, plan, stream
 from labkit.errors import BudgetError, CheckpointError, InputError, LayerError, SeamError
 from labkit.packs import codec, container, sizes
 from labkit.rotary import Scaling
@@ -267,6 +267,32 @@ def test_a_pack_is_packed_again_smaller_and_errors_add_up(made, fox, tmp_path):
         assert 0 < error <= stored[name].attrs["stored_error"] * (1 + 1e-6)
     error = float((twice.seams[2, "gate"] - run.seams[2, "gate"]).abs().max())
     assert error == pytest.approx(twice.seam_errors[2, "gate"]) and error > 0
+
+
+@pytest.mark.parametrize("bits", [32, 8])
+def test_what_a_stream_measured_is_packed_too(made, tmp_path, bits):
+    lab, run, _ = made
+    probes = [deltanet.updates(block=16), attention.watch(block=16), stream.capture("resid_post", tokens=[3, 11])]
+    data = lab.stream(run.ids, probes=probes, chunk=32)
+    planned = packs.estimate(run.spec, tokens=40, datasets={"sums": data}, bits=bits)
+    assert labkit.pack(run, tmp_path / "pack", datasets={"sums": data}, bits=bits).bytes < planned.bytes
+    again = labkit.open_run(tmp_path / "pack")
+    assert list(again.datasets) == ["sums"] and "datasets sums" in repr(again)
+    stored = again.datasets["sums"]
+    if bits == 32:
+        xarray.testing.assert_identical(stored, data)
+    for name in data.data_vars:
+        error = float(abs(stored[name] - data[name]).max())
+        assert error == pytest.approx(stored[name].attrs.get("stored_error", 0), abs=1e-12)
+    labkit.pack(again, tmp_path / "again", datasets=again.datasets)
+    assert labkit.open_run(tmp_path / "again").datasets["sums"].identical(stored)
+    with pytest.raises(SeamError, match="(?s)no such dataset.*expected: sums"):
+        again.datasets["more"]
+    with pytest.raises(BudgetError, match="datasets"):
+        labkit.pack(run, tmp_path / "pack", datasets={"sums": data}, at_most=999)
+    for wrong in (data, {"a b": data}, {"a": 3}):
+        with pytest.raises(InputError, match="datasets are given by name"):
+            labkit.pack(run, tmp_path / "pack", datasets=wrong)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

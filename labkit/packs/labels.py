@@ -131,7 +131,7 @@ def _variables(value, group):
         fields.require(all(map(str.isidentifier, dims)) and len(set(dims)) == len(dims) == len(stored.shape), part[0])
         said = all(isinstance(text, str) for text in attrs.values())
         quantity = set(attrs) in (SAID, set()) and attrs.get("scale", SCALES[0]) in SCALES
-        fields.require(said and (quantity if group == "variables" else set(attrs) <= {"long_name"}), attrs)
+        fields.require(said and (quantity or (group == "coords" and set(attrs) == {"long_name"})), attrs)
         read[name] = Variable(dims, stored, attrs)
     return read
 

@@ -24,6 +24,7 @@ def pack(
     *,
     readings: Iterable[Callable | tuple[Callable, Mapping]] = (),
     seams: Iterable[tuple[int, str]] = (),
+    datasets: Mapping[str, "xarray.Dataset"] | None = None,  # noqa: F821
     bits: int = 32,
     texts: bool = True,
     at_most: int | None = AT_MOST,
@@ -37,6 +38,7 @@ def pack(
         readings: each a reading, or `(reading, arguments by name)`; without `layer` it is of all layers of its kind
             that the run watched. Another run or the lab is given by its name too: `dict(other=second, layer=0)`.
         seams: `(layer, name)` of seams to keep as they are.
+        datasets: `{name: Dataset}` of what else was measured, of `lab.stream` for example; `run.datasets` gives them.
         bits: 32 keeps every number as it was computed. 16 and 8 round real numbers: by at most 2^-11 of the largest
             number of a variable; by at most 1/504 of the range within 256 neighbours. Whole numbers and coordinates
             are never rounded.
@@ -58,12 +60,13 @@ def pack(
         )
     path, bits = pathlib.Path(path), sizes.width(bits)
     chosen, seams = [sizes.chosen(each, run.spec, run) for each in readings], _places(run, seams)
-    if not chosen and not seams:
+    datasets = _named(datasets or {})
+    if not chosen and not seams and not datasets:
         raise InputError("nothing to pack", hint="lk.pack(run, path, readings=[deltanet.half_life])")
     if path.exists() and not (path.is_file() and container.is_pack(path)):
         raise InputError("something else lies in this place", got=str(path), expected="a new file, or a pack")
     asked = [_request(each, run, texts) for each in chosen]
-    whole = sizes.Request(run.spec, len(run), int(run.positions[-1]) + 1, chosen, seams, texts)
+    whole = sizes.Request(run.spec, len(run), int(run.positions[-1]) + 1, chosen, seams, datasets, texts)
     whole.size(bits, at_most).refuse(whole.cheaper(bits))
     blobs, answered, parts, errors = Blobs(), [], {}, {}
     for each, request in zip(chosen, asked, strict=True):
@@ -82,7 +85,10 @@ def pack(
         kept.append([layer, name, _seam(run.seams[layer, name], blobs, bits, before_it)])
     parts |= {"seams": blobs.nbytes - before} if seams else {}
     before = blobs.nbytes
-    book = _book(run, blobs, texts) | {"bits": bits, "seams": kept, "answered": answered}
+    measured = [[name, labels.record(data, blobs, bits=bits, texts=texts)] for name, data in datasets.items()]
+    parts |= {"datasets": blobs.nbytes - before} if datasets else {}
+    before = blobs.nbytes
+    book = _book(run, blobs, texts) | {"bits": bits, "seams": kept, "answered": answered, "datasets": measured}
     parts[sizes.WORDS] = blobs.nbytes - before
     content = container.made(book, blobs)
     parts["labels"] = len(content) - sum(parts.values())
@@ -104,6 +110,19 @@ def _places(run, seams):
     for layer, name in given:
         run.seams[layer, name]
     return [(int(layer), name) for layer, name in dict.fromkeys(map(tuple, given))]
+
+
+def _named(datasets):
+    """Datasets by name.
+
+    Raises:
+        InputError: no Mapping of them, or names that are no identifiers.
+    """
+    good = isinstance(datasets, Mapping) and all(hasattr(data, "data_vars") for data in datasets.values())
+    if not good or not all(isinstance(name, str) and name.isidentifier() for name in datasets):
+        hint = "datasets={'updates': lab.stream(ids, probes=[deltanet.updates()])}"
+        raise InputError("datasets are given by name", got=ascii(datasets)[:80], hint=hint)
+    return dict(datasets)
 
 
 def _write(path, whole):

@@ -8,7 +8,7 @@ import torch
 from labkit import identity, plan
 from labkit.errors import InputError
 from labkit.packs import codec, container, labels, requests
-from labkit.packs.packed import HEADS, Answer, Packed, PackedSeams
+from labkit.packs.packed import HEADS, Answer, Datasets, Packed, PackedSeams
 from labkit.trace import Run, fields
 from labkit.trace import open_run as open_saved
 from labkit.trace.saved import seam_shape
@@ -53,6 +53,7 @@ def _opened(path):
         _agree(stored.shape == shape and stored.kind in codec.REAL, f"seam {name} {list(stored.shape)}", str(shape))
     every = [*of_run.values(), *facts["seams"].values()]
     every += [part.stored for each in answered for made in each.layers.values() for part in _parts(made)]
+    every += [part.stored for made in facts["datasets"].values() for part in _parts(made)]
     array = _arrays(every, container.cut(payload, facts["blobs"]), facts["blobs"], count)
     kept = {name: torch.from_numpy(array(stored)) for name, stored in of_run.items() if name != "tokens"}
     if "ids" in kept:
@@ -64,6 +65,7 @@ def _opened(path):
     held = kept | {"tokens": tuple(array(facts["tokens"]).tolist()), "size": path.stat().st_size}
     held |= {"seams": PackedSeams({at: _tensor(array(stored), stored) for at, stored in facts["seams"].items()})}
     held |= {"seam_errors": {at: stored.error for at, stored in facts["seams"].items() if stored.error}}
+    held |= {"datasets": Datasets(facts["datasets"], array)}
     held |= {"written": facts["labkit"], "position_ids": kept.get("position_ids")}
     own = ("count", "length", "prompt_length", "model", "spec", "scaling", "parity", "identity", "bits", "mark")
     return Packed({name: facts[name] for name in own}, held, answered, array)
@@ -119,6 +121,15 @@ def _layers(value):
     return read
 
 
+def _datasets(value):
+    rows = fields.require(
+        isinstance(value, list) and all(isinstance(row, list) and len(row) == 2 for row in value), value
+    )
+    read = {fields.text(name): labels.of_json(made) for name, made in rows}
+    fields.require(len(read) == len(rows) and all(map(str.isidentifier, read)), [*read])
+    return read
+
+
 FIELDS: dict[str, Callable] = {
     "labkit": fields.text,
     "count": fields.count,
@@ -136,6 +147,7 @@ FIELDS: dict[str, Callable] = {
     "tokens": codec.of_json,
     "seams": _seams,
     "answered": _answered,
+    "datasets": _datasets,
     "blobs": container.pieces,
     "payload": fields.text,
 }

@@ -29,6 +29,28 @@ class PackedSeams(Seams):
         raise SeamError(f"seam {name!r} of layer {layer} is not in this pack", got=key, expected=held, hint=NEEDED)
 
 
+class Datasets(Mapping):
+    """What else was measured, `{name: Dataset}`; each is made anew when it is looked at."""
+
+    def __init__(self, made: Mapping[str, Labelled], array: Callable):
+        self._made, self._array = made, array
+
+    def __getitem__(self, name):
+        if name not in self._made:
+            held = ", ".join(self._made) or "none"
+            raise SeamError("this pack holds no such dataset", got=ascii(name)[:80], expected=held)
+        return self._made[name].dataset(self._array)
+
+    def __contains__(self, name):
+        return name in self._made
+
+    def __iter__(self):
+        return iter(self._made)
+
+    def __len__(self):
+        return len(self._made)
+
+
 @dataclasses.dataclass(frozen=True)
 class Answer:
     """One request and the Dataset of each of its layers, before its arrays are read."""
@@ -45,6 +67,7 @@ class Packed(Stored):
 
     Attributes:
         size: bytes of the file. bits: of stored numbers. written: version of labkit that wrote it.
+        datasets: `{name: Dataset}` of what else was measured.
         seam_errors: `{(layer, seam): largest error}` of seams that were rounded.
         answered: what it can answer. mark: what tells the run from others; None without its tokens.
     """
@@ -80,7 +103,8 @@ class Packed(Stored):
 
     def __repr__(self):
         lines = [f"Run({len(self)} tokens, of a pack of {self.size:,} bytes, {self.bits} bits a number)"]
-        return "\n".join([*lines, *(f"  {call}" for call in self.readings)])
+        more = [f"  datasets {', '.join(self.datasets)}"] if self.datasets else []
+        return "\n".join([*lines, *(f"  {call}" for call in self.readings), *more])
 
     def answers(self, read: Callable, more: Sequence, layers: Sequence[int], chosen: Mapping) -> list:
         """See `labkit.reading.Stored`: layers and heads may be fewer than were stored, all else must be the same."""

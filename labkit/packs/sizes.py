@@ -84,6 +84,7 @@ def estimate(
     tokens: int,
     readings: Iterable[Callable | tuple[Callable, Mapping]] = (),
     seams: Iterable[tuple[int, str]] = (),
+    datasets: Mapping[str, "xarray.Dataset"] | None = None,  # noqa: F821
     bits: int = 32,
     texts: bool = True,
 ) -> Size:
@@ -94,7 +95,9 @@ def estimate(
     Raises:
         InputError, LayerError: as `lk.pack`.
     """
-    request = Request(spec, tokens, tokens, [chosen(each, spec) for each in readings], list(seams), texts)
+    request = Request(
+        spec, tokens, tokens, [chosen(each, spec) for each in readings], list(seams), datasets or {}, texts
+    )
     return request.size(width(bits))
 
 
@@ -103,7 +106,8 @@ class Request:
     """All that goes into a pack.
 
     Attributes:
-        tokens, sources: of the run; sources count those of a warm cache. chosen, seams, texts: as `lk.pack` takes them.
+        tokens, sources: of the run; sources count those of a warm cache.
+        chosen, seams, datasets, texts: as `lk.pack` takes them.
     """
 
     spec: Spec
@@ -111,6 +115,7 @@ class Request:
     sources: int
     chosen: list[Chosen]
     seams: list[tuple[int, str]]
+    datasets: Mapping
     texts: bool
 
     def size(self, bits: int, at_most: int | None = None) -> Size:
@@ -121,6 +126,8 @@ class Request:
         if self.seams:
             counts = [math.prod(seam_shape(self.spec, layer, name, self.tokens)) for layer, name in self.seams]
             parts["seams"] = sum(_stored(count, bits) for count in counts)
+        if self.datasets:
+            parts["datasets"] = sum(_dataset(data, bits) for data in self.datasets.values())
         parts[WORDS] = (TEXT * self.tokens if self.texts else 0) + SHARED
         return Size(parts, bits, at_most)
 
@@ -137,21 +144,22 @@ class Request:
     def cheaper(self, bits: int) -> list[tuple[str, int]]:
         """`(way, bytes)` of smaller packs: fewer bits, one layer or head of what is largest, or without it."""
         ways = [(f"bits={fewer}", self.size(fewer).bytes) for fewer in (16, 8) if fewer < bits]
-        less = lambda rest, seams: dataclasses.replace(self, chosen=rest, seams=seams).size(bits).bytes  # noqa: E731
+        less = lambda chosen, **parts: dataclasses.replace(self, chosen=chosen, **parts).size(bits).bytes  # noqa: E731
         if self.chosen:
-            cost = [dataclasses.replace(self, chosen=[each], seams=[]).size(bits).bytes for each in self.chosen]
+            cost = [less([each], seams=[], datasets={}) for each in self.chosen]
             large = cost.index(max(cost))
             most, rest = self.chosen[large], self.chosen[:large] + self.chosen[large + 1 :]
             name = most.read.needs.name
             if len(most.layers) > 1:
                 one = most._replace(layers=most.layers[:1])
-                ways.append((f"{name} of layer={most.layers[0]} alone", less([*rest, one], self.seams)))
+                ways.append((f"{name} of layer={most.layers[0]} alone", less([*rest, one])))
             if "heads" in most.read.needs.options:
                 one = most._replace(options=most.options | {"heads": [0]})
-                ways.append((f"{name} with heads=0", less([*rest, one], self.seams)))
-            if rest or self.seams:
-                ways.append((f"without {name}", less(rest, self.seams)))
-        return ways + ([("without seams", less(self.chosen, []))] if self.seams and self.chosen else [])
+                ways.append((f"{name} with heads=0", less([*rest, one])))
+            if rest or self.seams or self.datasets:
+                ways.append((f"without {name}", less(rest)))
+        ways += [("without seams", less(self.chosen, seams=[]))] if self.seams else []
+        return ways + ([("without datasets", less(self.chosen, datasets={}))] if self.datasets else [])
 
 
 def chosen(given: object, spec: Spec, run: Run | None = None) -> Chosen:
@@ -183,6 +191,11 @@ def width(bits: int) -> int:
     if not is_index(bits) or int(bits) not in BITS:
         raise InputError("bits of a number", got=ascii(bits)[:40], expected=" or ".join(map(str, BITS)))
     return int(bits)
+
+
+def _dataset(data, bits):
+    numbers = sum(_stored(part.size, bits) * max(part.dtype.itemsize, 4) // 4 for part in data.data_vars.values())
+    return numbers + sum(part.nbytes for part in data.coords.values()) + NAMED
 
 
 def _stored(count, bits):
