@@ -17,7 +17,8 @@ _PLACES = {
     "wrap": "labkit.zoo",
     "Lab": "labkit.lab",
     "Run": "labkit.trace",
-    "open_run": "labkit.trace",
+    "open_run": "labkit.packs",
+    "pack": "labkit.packs",
     "Spec": "labkit.spec",
     "LabError": "labkit.errors",
 }
@@ -33,6 +34,7 @@ _MODULES = (
     "families",
     "mtp",
     "notation",
+    "packs",
     "plan",
     "reuse",
     "rotary",

@@ -28,6 +28,24 @@ SIZES = ("heads", "rows", "samples")  # options of a reading that say how much o
 LOST = {"str": "a text", "Lab": "a lab"}  # what people give where a run belongs
 
 
+class Stored(Run):
+    """A run that holds what readings said, in place of what they are computed from (`labkit.packs`).
+
+    Attributes:
+        mark: what tells it from other runs; None where its tokens were left out.
+    """
+
+    mark: str | None
+
+    def answers(self, read: Callable, more: Sequence, layers: Sequence[int], chosen: Mapping) -> list:
+        """The Dataset of each layer, of the call `read(run, *more, layer=layers, **chosen)`.
+
+        Raises:
+            SeamError: it does not hold them.
+        """
+        raise NotImplementedError
+
+
 @dataclasses.dataclass(frozen=True)
 class Request:
     """The size of one request, for a cost function.
@@ -125,11 +143,15 @@ def reading(
 
         @functools.wraps(function)
         def read(run, *more, layer, **chosen):
-            check_run(run, name, *more, takes=options, layer=layer, **chosen)
+            if not (stored := isinstance(run, Stored)):
+                check_run(run, name, *more, takes=options, layer=layer, **chosen)
             layers = layers_of(run.spec, [] if layer is None else layer, kind, name, instead)
             chosen = wholes(chosen, {"samples": 1} | (least or {}), optional)
-            admit(run, layers, read.needs, chosen)
-            results = [one_layer(run, more, index, chosen) for index in layers]
+            if stored:
+                results = run.answers(read, more, layers, chosen)
+            else:
+                admit(run, layers, read.needs, chosen)
+                results = [one_layer(run, more, index, chosen) for index in layers]
             return results[0] if is_index(layer) else stacked(results)
 
         @torch.no_grad()

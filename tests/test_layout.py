@@ -27,7 +27,7 @@ RANKS = [
     ("cache",),
     ("edit", "plan"),
     ("reading",),
-    ("passes",),
+    ("passes", "packs"),
     ("steps",),
     ("calls",),
     ("stream",),

@@ -12,17 +12,14 @@ from collections.abc import Callable
 import torch
 
 from labkit import folders, identity
-from labkit.errors import InputError, LabError
+from labkit.errors import InputError
 from labkit.families import DELTANET, FAMILIES
-from labkit.rotary import Scaling
 from labkit.spec import Spec
-from labkit.spec.config import VISION
+from labkit.trace import fields
 from labkit.trace.run import TOLERANCE, Run, Seams, Start
 
 FORMAT = 3
 FACTS, TENSORS = "run.json", "run.safetensors"
-LARGE = 1e300  # a number beyond it is none
-MOST = 2**31  # tokens, layers and channels: below it no product of two overflows
 PARTS = ("conv", "state", "keys", "values")
 
 
@@ -112,89 +109,18 @@ def open_run(folder: str | pathlib.Path) -> Run:
 
 # ------------------------------------------------------------------------------------------------ fields of run.json
 
-
-class _Odd(Exception):
-    """A value that is not what its field holds."""
-
-
-def _is(good, value):
-    if not good:
-        raise _Odd(folders.brief(value))
-    return value
-
-
-def _text(value):
-    return _is(isinstance(value, str), value)
-
-
-def _truth(value):
-    return _is(isinstance(value, bool), value)
-
-
-def _count(value):
-    return _is(type(value) is int and 0 <= value < MOST, value)
-
-
-def _number(value):
-    return float(_is(type(value) in (int, float) and abs(value) < LARGE, value))
-
-
-def _above_0(value):
-    return _is(_number(value) > 0, value)
-
-
-def _texts(value):
-    return tuple(map(_text, _is(isinstance(value, list), value)))
-
-
-def _parity(value):
-    """`{(layer, reading): error}`; of a reading that failed an error may be NaN."""
-    rows = _is(isinstance(value, list) and all(isinstance(row, list) and len(row) == 3 for row in value), value)
-    read = {(_count(layer), _text(reading)): _is(isinstance(error, float), error) for layer, reading, error in rows}
-    _is(len(read) == len(rows), value)
-    return read
-
-
-def _object(value, names):
-    return _is(isinstance(value, dict) and set(value) == set(names), value)
-
-
-def _vision(value):
-    """Sizes of an image tower, or None."""
-    sizes = {} if value is None else _object(value, VISION)
-    return {name: _is(_count(size) > 0, size) for name, size in sizes.items()} or None
-
-
-def _spec(value):
-    """`Spec`, which checks itself what sizes must be to each other."""
-    value = _object(value, [field.name for field in dataclasses.fields(Spec)])
-    kinds = {"name": _text, "family": _text, "tied": _truth, "kinds": _texts, "rope_theta": _number, "eps": _above_0}
-    kinds |= {"vision": _vision, "dtype": lambda value: None if value is None else _text(value)}
-    return Spec(**{name: kinds.get(name, _count)(part) for name, part in value.items()})
-
-
-def _scaling(value):
-    """`rotary.Scaling`, which checks itself what it may be."""
-    value = _object(value, [field.name for field in dataclasses.fields(Scaling)])
-    kinds = {"kind": _text, "factor": _number, "ramp": _text, "attention_factor": _number}
-    read = {name: None if part is None else kinds.get(name, _count)(part) for name, part in value.items()}
-    made = Scaling(**read)
-    _is(dataclasses.asdict(made) == read, value)
-    return made
-
-
 FIELDS: dict[str, Callable] = {
-    "format": _count,
-    "tokens": _texts,
-    "prompt_length": _count,
-    "model": _text,
-    "length": _count,
-    "placed": _truth,
-    "spec": _spec,
-    "scaling": _scaling,
-    "parity": _parity,
+    "format": fields.count,
+    "tokens": fields.texts,
+    "prompt_length": fields.count,
+    "model": fields.text,
+    "length": fields.count,
+    "placed": fields.truth,
+    "spec": fields.spec,
+    "scaling": fields.scaling,
+    "parity": fields.parity,
     "identity": identity.of_json,
-    "tensors": _text,
+    "tensors": fields.text,
 }
 
 
@@ -204,17 +130,7 @@ def _facts(raw):
     Raises:
         InputError: one is missing, too many, of another type, or out of range.
     """
-    if odd := sorted(set(raw) ^ set(FIELDS)):
-        raise InputError("a saved run has other fields", got=", ".join(odd)[:80], expected=", ".join(FIELDS))
-    typed = {}
-    for name, read in FIELDS.items():
-        try:
-            typed[name] = read(raw[name])
-        except _Odd as odd:
-            raise InputError("a field of a saved run makes no sense", got=f"{name}: {odd}") from None
-        except LabError as error:
-            got = f"{name}: {error.what}, {error.got}"
-            raise InputError("a field of a saved run makes no sense", got=got, expected=error.expected) from error
+    typed = fields.typed(raw, FIELDS, "a saved run")
     length, given, spec = len(typed["tokens"]), typed["prompt_length"], typed["spec"]
     _agree(0 < given <= length, f"{given} given of {length} tokens", "1 of them to all")
     outside = sorted(layer for layer, _ in typed["parity"] if layer >= spec.layers)
@@ -247,7 +163,7 @@ def _expected(tensors, facts):
     kept = tensors["logit_tokens"].numel() if "logit_tokens" in tensors else 0
     shapes = {"ids": ((tokens,), spec.vocab), "logit_tokens": ((kept,), tokens), "logits": ((kept, spec.vocab), None)}
     shapes |= {f"rotary/{part}": ((tokens, spec.rotary_dim), None) for part in ("cos", "sin")}
-    shapes |= {"position_ids": ((tokens,), MOST), "start_position_ids": ((3, length), MOST)}
+    shapes |= {"position_ids": ((tokens,), fields.MOST), "start_position_ids": ((3, length), fields.MOST)}
     for layer in range(spec.layers):
         kind = spec.kind(layer)
         for name, seam in spec.seams[kind].items():
