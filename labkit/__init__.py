@@ -31,6 +31,7 @@ _MODULES = (
     "errors",
     "families",
     "notation",
+    "pictures",
     "plan",
     "reuse",
     "rotary",
