@@ -10,6 +10,7 @@ import torch
 import labkit
 from labkit import attention, deltanet, edit, pictures, rotary, yarn
 from labkit.errors import BackendError, BudgetError, CheckpointError, InputError
+from labkit.steps.capture import static
 from labkit.trace import axes_of, decoder
 
 IMAGE, VIDEO, START, END = 7, 8, 5, 6
@@ -161,6 +162,7 @@ def test_rotary_axes_are_those_that_the_layers_received(run):
 def test_axes_alternate_as_far_as_their_sections_go():
     assert axes_of([11, 11, 10], 32).tolist() == [0, 1, 2] * 10 + [0, 1]
     assert axes_of([2, 1, 1], 4).tolist() == [0, 1, 2, 0]
+    assert axes_of([4, 1, 2], 7).tolist() == [0, 1, 2, 0, 0, 2, 0]
     assert axes_of([3, 3, 2], 8).tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
 
 
@@ -221,7 +223,9 @@ def test_a_text_goes_on_after_pictures_at_its_right_positions(lab, given):
     close = dict(rtol=1e-4, atol=1e-5)
     cache = lab.cache()
     head = pictures.see(lab, given)
+    assert "pictures" not in str(static(lab, cache))
     lab.trace(head, cache=cache)
+    assert "pictures" in static(lab, cache)
     snap = lab.snapshot(cache)
     rest = lab.trace(tail, cache=cache, chunk=2, logits="all")
     torch.testing.assert_close(rest.logits, whole.logits[-len(tail) :], **close)
@@ -255,6 +259,7 @@ def test_pictures_after_a_text_or_after_pictures(lab):
         torch.testing.assert_close(lab.trace(rest, cache=cache).logits, reference, rtol=1e-4, atol=1e-5)
         snap = lab.snapshot(cache)
         assert snap.pictures == whole.marks and len(snap.ids) == len(whole)
+        assert snap.shift == int(whole.pictures.position_ids.max()) + 1 - len(whole)
     for cut in (10, 30, 33):
         with pytest.raises(InputError, match="one pass"):
             whole.after(cut)

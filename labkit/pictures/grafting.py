@@ -61,9 +61,11 @@ def graft(lab, folder: str | pathlib.Path, *, seed: int = 0) -> pathlib.Path:
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         model = kind(config).eval()
-    for name, weight in model.model.visual.named_parameters():
-        if weight.ndim > 1:  # as large as a trained one's, so that pictures differ
-            torch.nn.init.normal_(weight, 0, weight[0].numel() ** -0.5, torch.Generator().manual_seed(seed + len(name)))
+        for weight in model.model.visual.parameters():
+            if weight.ndim > 1:  # as large as a trained one's, so that pictures differ
+                torch.nn.init.normal_(weight, 0, weight[0].numel() ** -0.5)
+    with torch.no_grad():  # its vectors are as long as those of words
+        model.model.visual.merger.linear_fc2.weight.mul_(decoder(lab.model).embed_tokens.weight.std())
     decoder(model).load_state_dict(decoder(lab.model).state_dict())
     model.lm_head.load_state_dict(lab.model.lm_head.state_dict())
     model.save_pretrained(folder)
