@@ -35,6 +35,7 @@ _MODULES = (
     "mtp",
     "notation",
     "packs",
+    "pictures",
     "plan",
     "reuse",
     "rotary",

@@ -16,6 +16,7 @@ from labkit import stream as _stream
 from labkit.arguments import whole as _whole
 from labkit.errors import InputError
 from labkit.notation import is_index
+from labkit.pictures import Seen
 from labkit.scopes import Scope
 from labkit.trace import Run, decoder
 from labkit.wrapped import Wrapped
@@ -38,13 +39,16 @@ class Lab(Wrapped):
         """Token ids [T] of a text, or checked ids.
 
         Raises:
-            InputError: empty, ids out of range, not one sequence, or no tokenizer for a text.
+            InputError: empty, ids out of range, not one sequence, or no tokenizer for a text; a prompt with pictures.
         """
+        if isinstance(prompt, Seen):
+            got, expected = repr(prompt), "lab.trace, lab.generate or lab.resume, one prompt at a time"
+            raise InputError("pictures are more than token ids", got=got, expected=expected)
         return prompts.encode(prompt, self.tokenizer, self.spec.vocab)
 
     def trace(
         self,
-        prompt: str | Sequence | torch.Tensor,
+        prompt: str | Sequence | torch.Tensor | Seen,
         *,
         layers: int | Sequence[int] | None = None,
         seams: Sequence[str] | None = None,
@@ -59,7 +63,7 @@ class Lab(Wrapped):
 
         Args:
             prompt: a text, token ids [T], or a list of those: a batch, padded on the left, that gives a list of
-                runs, each equal to the run of its prompt alone.
+                runs, each equal to the run of its prompt alone. Or one with pictures, `pictures.see`.
             layers: indices; None for all.
             seams: names of seams (`lab.spec.seams`); None for all.
             logits: "last", "all", or positions within this prompt (negative from the end).
@@ -78,16 +82,15 @@ class Lab(Wrapped):
             BudgetError: it would not fit; raised before the model runs.
             SeamError: a seam never fired.
         """
-        batch = isinstance(prompt, list | tuple) and bool(prompt) and not is_index(prompt[0])
-        rows = [self.encode(row) for row in prompt] if batch else [self.encode(prompt)]
+        batch, rows, seen = self._rows(prompt)
         chunk = prompts.start(batch, grad, cache=cache, position_ids=position_ids, chunk=chunk, cuts=self.scopes.cuts)
         with self.scopes.call() as call:
-            runs = calls.trace(call, self, rows, layers, seams, logits, chunk, cache, device, position_ids, grad)
+            runs = calls.trace(call, self, rows, layers, seams, logits, chunk, cache, device, position_ids, grad, seen)
         return runs if batch else runs[0]
 
     def generate(
         self,
-        prompt: str | Sequence | torch.Tensor,
+        prompt: str | Sequence | torch.Tensor | Seen,
         *,
         max_new_tokens: int = 32,
         temperature: float = 0.0,
@@ -104,7 +107,7 @@ class Lab(Wrapped):
 
         Args:
             prompt: a text, token ids [T], or a list of those: a batch that gives a list of runs, each equal to that of
-                its prompt alone.
+                its prompt alone. Or one with pictures, `pictures.see`.
             max_new_tokens: at most so many; a stop id ends it earlier.
             temperature: 0 is greedy; above, the sampling is seeded by `seed` and leaves the global generator alone.
             states: DeltaNet layers whose state is kept after every new token, in `run.states`.
@@ -119,13 +122,12 @@ class Lab(Wrapped):
         Raises:
             InputError: as for `trace`, or no room for new tokens in the window. BackendError: as `steps.reader`.
         """
-        batch = isinstance(prompt, list | tuple) and bool(prompt) and not is_index(prompt[0])
-        rows = [self.encode(row) for row in prompt] if batch else [self.encode(prompt)]
+        batch, rows, seen = self._rows(prompt)
         max_new_tokens, temperature, seed = prompts.choices(max_new_tokens, temperature, seed)
         self.check_room(max(map(len, rows)) + max_new_tokens)
         decoded = max_new_tokens, temperature, seed, states, prompts.check_capture(capture), options
         with self.scopes.call() as call:
-            runs = calls.generate(call, self, rows, layers, seams, *decoded)
+            runs = calls.generate(call, self, rows, layers, seams, *decoded, seen)
         return runs if batch else runs[0]
 
     def step(
@@ -167,9 +169,13 @@ class Lab(Wrapped):
         options = dict(chunk=chunk, progress=progress, checkpoint=checkpoint, every=every, kv_device=kv_device)
         return _stream.run(self, self.encode(prompt), probes=probes, **options)
 
-    def plan(self, *, tokens: int, want="trace", layers: int | Sequence[int] | None = None, **options) -> _plan.Plan:
+    def plan(
+        self, *, tokens: int | Seen, want="trace", layers: int | Sequence[int] | None = None, **options
+    ) -> _plan.Plan:
         """What a request will cost before it runs: bytes, peak, FLOPs and cheaper ways. See `labkit.plan`."""
-        return _plan.make(self, tokens=tokens, want=want, layers=layers, **options)
+        length = len(tokens) if isinstance(tokens, Seen) else tokens
+        made = _plan.make(self, tokens=length, want=want, layers=layers, **options)
+        return tokens.planned(made, self) if isinstance(tokens, Seen) else made
 
     # --------------------------------------------------------------------------------------------- changing
 
@@ -222,23 +228,25 @@ class Lab(Wrapped):
         _plan.admit_copies(self, want="lab.fork", length=snap.length, each=snap.nbytes["own"], n=n)
         return [self.restore(snap) for _ in range(n)]
 
-    def resume(self, snap: _cache.Snapshot, prompt: str | Sequence[int] | torch.Tensor, **options) -> Run:
+    def resume(self, snap: _cache.Snapshot, prompt: str | Sequence[int] | torch.Tensor | Seen, **options) -> Run:
         """Trace a whole prompt whose beginning a snapshot already holds: only the rest is computed.
 
         Args:
             snap: `Snapshot` that knows its ids.
-            prompt: text or ids of the *whole* sequence.
+            prompt: text or ids of the *whole* sequence, or `pictures.Seen` of it.
             options: as for `trace`.
 
         Returns:
             `Run` over the rest; `run.start.length` tokens came from the snapshot.
 
         Raises:
-            InputError: the prompt does not begin with the snapshot's tokens, or nothing is left to compute.
+            InputError: the prompt does not begin with the snapshot's tokens and pictures, or nothing is left.
         """
-        ids = self.encode(prompt)
-        _cache.check_begins(snap, ids)
-        return self.trace(ids[snap.length :], cache=self.restore(snap), **options)
+        _, (ids,), seen = self._rows(prompt if isinstance(prompt, Seen) else self.encode(prompt))
+        _cache.check_begins(snap, ids, () if seen is None else seen.marks)
+        rest = ids[snap.length :] if seen is None else seen.after(snap.length)
+        rest = rest.ids if seen is not None and not rest.spans else rest
+        return self.trace(rest, cache=self.restore(snap), **options)
 
     def logits(self, ids: torch.Tensor, *, cache=None) -> torch.Tensor:
         """Logits [batch, vocab] after the last token of ids [batch, T]; nothing else is kept.
@@ -258,6 +266,14 @@ class Lab(Wrapped):
         _plan.admit_logits(self, tokens=ids.shape[1], prompts=len(ids), cached=before)
         with self.scopes.call():
             return passes.feed(self, ids, cache=cache, columns=[ids.shape[1] - 1])[:, 0]
+
+    def _rows(self, prompt):
+        """(whether it is a batch, ids [T] of each row, `Seen` of the one that has pictures)."""
+        if isinstance(prompt, Seen):
+            prompt.check(self)
+            return False, [prompt.ids], prompt
+        batch = isinstance(prompt, list | tuple) and bool(prompt) and not is_index(prompt[0])
+        return batch, [self.encode(row) for row in prompt] if batch else [self.encode(prompt)], None
 
     def check_room(self, tokens: int) -> None:
         """Refuse a length that the window does not hold.

@@ -8,6 +8,7 @@ import torch
 from labkit.cache import HybridCache, book_of, check_whole, settle
 from labkit.errors import InputError
 from labkit.families import FAMILIES
+from labkit.pictures import Seen
 from labkit.trace import cache_parameter
 
 
@@ -21,26 +22,28 @@ def feed(
     position_ids: torch.Tensor | None = None,
     chunk: int | None = None,
     grad: bool = False,
+    seen: Seen | None = None,
 ) -> torch.Tensor | None:
     """Forward passes over ids [batch, T], split where chunks or open state edits ask for it.
 
     Args:
         columns: tokens whose logits are wanted, ascending. grad: whether the passes build a graph.
+        seen: `pictures.Seen` of these ids.
 
     Returns:
         logits [batch, len(columns), vocab] of these columns, or None without columns.
 
     Raises:
         InputError: as `check_mode`; a chunk below 1, a torn cache, one of another scaling, model or edits, or at
-            unknown or chosen positions.
+            unknown or chosen positions; pictures that would not be read in one pass.
     """
     check_mode(lab)
     with torch.enable_grad() if grad else torch.no_grad(), text_alone(lab) as shifted:
-        return _feed(lab, ids, columns, cache, mask, position_ids, chunk, shifted)
+        return _feed(lab, ids, columns, cache, mask, position_ids, chunk, shifted, seen)
 
 
-def _feed(lab, ids, columns, cache, mask, position_ids, chunk, shifted):
-    length = ids.shape[1]
+def _feed(lab, ids, columns, cache, mask, position_ids, chunk, shifted, seen):
+    length, chosen, inputs = ids.shape[1], position_ids is not None, {}
     first = 0 if cache is None else cache.get_seq_length()
     cuts = {cut - first for cut in lab.scopes.cuts if first < cut <= first + length}
     if cuts and mask is not None and len(ids) > 1:
@@ -49,6 +52,9 @@ def _feed(lab, ids, columns, cache, mask, position_ids, chunk, shifted):
         if chunk < 1:
             raise InputError("a chunk holds at least one token", got=chunk)
         cuts |= set(range(chunk, length, chunk))
+    if seen is not None:
+        check_seen(lab, cuts - {length}, chosen)
+        inputs = {name: part.to(lab.device) for name, part in seen.inputs.items()}
     if cuts and cache is None:
         cache = lab.cache()
     if cuts and not first and isinstance(cache, HybridCache):
@@ -56,10 +62,12 @@ def _feed(lab, ids, columns, cache, mask, position_ids, chunk, shifted):
     if cache is not None:
         check_whole(cache)
         settle(cache, lab)
-        if position_ids is None:
+        if not chosen:
             check_places(cache, shifted, len(ids))
         book = book_of(cache)
         book.torn = True  # until every layer has read every token
+    if not chosen:
+        position_ids = places(cache, length, seen)
     edges = [0, *sorted(cuts - {length}), length]
     logits = []
     for a, b in zip(edges, edges[1:], strict=False):
@@ -67,7 +75,8 @@ def _feed(lab, ids, columns, cache, mask, position_ids, chunk, shifted):
         out = lab.model(
             input_ids=ids[:, a:b].to(lab.device),
             attention_mask=None if mask is None else mask[:, : first + b].to(lab.device),
-            position_ids=None if position_ids is None else position_ids[:, a:b].to(lab.device),
+            position_ids=None if position_ids is None else position_ids[..., a:b].to(lab.device),
+            **inputs,
             **{cache_parameter(lab.model): cache},
             use_cache=cache is not None,
             logits_to_keep=logits_to_keep(here, b - a, lab.device),
@@ -77,10 +86,37 @@ def _feed(lab, ids, columns, cache, mask, position_ids, chunk, shifted):
     if cache is not None:
         book.torn = False
         if len(ids) == 1:
-            book.placed = book.placed or position_ids is not None
+            book.placed = book.placed or chosen
+            if seen is not None:
+                book.shift = int(position_ids.max()) + 1 - first - length
+                book.pictures += tuple((a + first, b + first, digest) for a, b, digest in seen.marks)
             if len(book.ids) == first:
                 book.ids = torch.cat([book.ids, ids[0].cpu()])
     return torch.cat(logits, 1) if logits else None
+
+
+def places(cache, tokens: int, seen: Seen | None = None) -> torch.Tensor | None:
+    """[3, 1, tokens] rotary positions of pictures, and of what follows them in a cache; None where tokens count on."""
+    first = 0 if cache is None else cache.get_seq_length()
+    shift = book_of(cache).shift if first else 0
+    if seen is not None:
+        return seen.pictures.position_ids[:, None] + first + shift
+    return (torch.arange(tokens) + first + shift).expand(3, 1, tokens) if shift else None
+
+
+def check_seen(lab, cuts: set[int], chosen: bool) -> None:
+    """Refuse a prompt with pictures that would not be read in one pass, under one rotation.
+
+    Raises:
+        InputError: chunks or state edits that split it, chosen positions, or keys that every pass turns anew.
+    """
+    if chosen:
+        raise InputError("pictures stand at positions of their own", got="position_ids", expected="none")
+    if cuts:
+        got, expected = f"a pass that ends after {min(cuts)} tokens", "no chunk=, no state edit within"
+        raise InputError("a prompt with pictures is read in one pass", got=got, expected=expected)
+    if lab.scopes.unrotated is not None:
+        raise InputError("pictures are not read under yarn.dynamic", hint="yarn.scaled(lab, factor=4)")
 
 
 def check_places(cache, shifted: bool, rows: int) -> None:

@@ -26,7 +26,7 @@ RANKS = [
     ("trace",),
     ("cache",),
     ("edit", "plan"),
-    ("reading",),
+    ("reading", "pictures"),
     ("passes", "packs"),
     ("steps",),
     ("calls",),

@@ -60,7 +60,8 @@ class Unrotated:
 
     Attributes:
         q: [token, query_head, head_dim], k: [source, kv_head, head_dim], float32; sources of a warm cache first.
-        position_ids: [source] rotary positions; the last ones are those of the tokens.
+        position_ids: [source] rotary positions, of pictures those in time; the last ones are those of the tokens.
+        turned: [source, pair] the positions by which each pair is turned, or [source, 1] the same for all.
     """
 
     run: object
@@ -68,6 +69,7 @@ class Unrotated:
     q: torch.Tensor
     k: torch.Tensor
     position_ids: torch.Tensor
+    turned: torch.Tensor
 
     @classmethod
     def of(cls, run: Run, layer: int) -> "Unrotated":
@@ -81,6 +83,9 @@ class Unrotated:
         start, spec = run.start, run.spec
         q, k = (run.seams[layer, name].float() for name in ("q", "k"))
         position_ids = run.positions if run.position_ids is None else run.position_ids
+        turned = position_ids[:, None]
+        if run.pictures is not None:
+            position_ids, turned = run.pictures.position_ids[0], run.pictures.turned
         if start.length:
             if start.placed or start.position_ids is not None:
                 expected = "the whole prompt traced at once, with its own positions"
@@ -90,18 +95,19 @@ class Unrotated:
             before, half = torch.arange(start.length), spec.rotary_dim // 2
             cached = start.keys[layer].transpose(0, 1).to(k)
             m = run.scaling.at(window=spec.window).attention_factor
-            turn = phases(spec, run.scaling, before, k.device).conj()[:, None] / m
+            turn = phases(spec, run.scaling, before[:, None], k.device).conj()[:, None] / m
             pairs = torch.complex(cached[..., :half], cached[..., half : 2 * half]) * turn
             cached = torch.cat([pairs.real, pairs.imag, cached[..., 2 * half :]], -1)
             k, position_ids = torch.cat([cached, k]), torch.cat([before, position_ids])
-        return cls(run, layer, q, k, position_ids)
+            turned = torch.cat([before[:, None].expand(-1, turned.shape[1]), turned])
+        return cls(run, layer, q, k, position_ids, turned)
 
     def parts(self, scaling: Scaling, bands: torch.Tensor, rows: Sequence[int], head: int) -> torch.Tensor:
         """[band, row, source] of one query head, after the softmax scale; also where a source is after the row."""
         spec, rows, known = self.run.spec, torch.as_tensor(rows), len(self.k) - len(self.q)
         half, keys, queries = spec.rotary_dim // 2, self.k[:, spec.kv_head(head)], self.q[rows, head]
         queries = queries * spec.head_dim**-0.5
-        turn = phases(spec, scaling, self.position_ids, keys.device)
+        turn = phases(spec, scaling, self.turned, keys.device)
         a = torch.complex(queries[:, :half], queries[:, half : 2 * half]) * turn[rows + known]
         b = torch.complex(keys[:, :half], keys[:, half : 2 * half]) * turn
         parts = queries.new_empty(int(bands.max()) + 2, len(rows), len(keys))
@@ -157,10 +163,10 @@ class Unrotated:
         return total, count
 
 
-def phases(spec: Spec, scaling: Scaling, position_ids: torch.Tensor, device: torch.device | str) -> torch.Tensor:
-    """e^{iωp} [token, pair]; float32 loses phases at far positions, so angles are reduced to one turn in float64."""
+def phases(spec: Spec, scaling: Scaling, turned: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """e^{iωp} [token, pair] of positions [token, pair or 1]; angles are reduced in float64, as float32 loses phases."""
     omega = rotary.frequencies(scaling, dtype=torch.float64, **rotary.constants(spec)).to(device)
-    angle = (position_ids.to(device)[:, None].double() * omega) % (2 * torch.pi)
+    angle = (turned.to(device).double() * omega) % (2 * torch.pi)
     return torch.polar(torch.ones_like(angle), angle).to(torch.complex64)
 
 
@@ -227,8 +233,8 @@ def bands(
 
     Returns:
         Dataset: `part` (query_head, token, band, source), the bands' parts, `logit` (query_head, token, source), their
-        sum; NaN after the token. `distance` (token, source): rotary positions between them. Parity is that of the
-        run's own logits, of at most 64 rows.
+        sum; NaN after the token. `distance` (token, source): rotary positions between them, of
+        pictures in time. Parity is that of the run's own logits, of at most 64 rows.
 
     Raises:
         LayerError, SeamError, InputError, ParityError; BudgetError: parts that would not fit.

@@ -24,6 +24,8 @@ class Book:
     Attributes:
         scaling: `rotary.Scaling` of the last pass, under which the keys were rotated; None where nobody has seen it.
         placed: whether some keys stand at positions that were chosen.
+        shift: rotary positions that a text goes on by, less the tokens; below 0 after pictures.
+        pictures: (first, last, digest) of the tokens of each picture.
         torn: whether a pass into the cache did not end, so that its layers have read different tokens.
         ids: [length] the tokens that a lab fed; shorter than the cache if others fed more.
         identity: what made it, where a lab has seen that.
@@ -32,6 +34,8 @@ class Book:
 
     scaling: Scaling | None = None
     placed: bool = False
+    shift: int = 0
+    pictures: tuple[tuple[int, int, str], ...] = ()
     torn: bool = False
     ids: torch.Tensor = dataclasses.field(default_factory=lambda: torch.empty(0, dtype=torch.long))
     identity: Identity | None = None
@@ -147,6 +151,7 @@ def settle(cache: DynamicCache, lab) -> None:
     length, edits = cache.get_seq_length(), tuple(lab.scopes.edits)
     if not length:
         book.ids, book.placed, book.scaling = book.ids[:0], False, now
+        book.shift, book.pictures = 0, ()
         book.identity, book.edits = lab.scopes.seen, ()
     if book.scaling is None and lab.scopes.rescaled and not isinstance(cache, HybridCache):
         raise InputError(

@@ -28,6 +28,7 @@ class Snapshot:
         ids: [length] the tokens absorbed, where known; `Lab.resume` checks them against a new prompt.
         scaling: `rotary.Scaling` that the keys were rotated under, where known.
         placed: whether some keys stand at chosen positions.
+        shift, pictures: of what was seen, as in `Book`.
         position_ids: [3, batch, length] rotary positions of keys before rotation (`yarn.dynamic`), else None.
         identity, edits: what made it, as in `Book`.
     """
@@ -40,6 +41,8 @@ class Snapshot:
     ids: torch.Tensor | None = None
     scaling: Scaling | None = None
     placed: bool = False
+    shift: int = 0
+    pictures: tuple[tuple[int, int, str], ...] = ()
     position_ids: torch.Tensor | None = None
     identity: Identity | None = None
     edits: tuple[tuple[int, tuple], ...] = ()
@@ -76,6 +79,7 @@ class Snapshot:
         facts = dict(
             scaling=self.scaling, placed=self.placed, position_ids=at, identity=self.identity, edits=self.edits
         )
+        facts |= dict(shift=self.shift, pictures=self.pictures)
         return Snapshot(self.length, **views, **copies, **facts)
 
     def __repr__(self):
@@ -126,7 +130,7 @@ def snapshot(cache: DynamicCache, *, ids: torch.Tensor | None = None) -> Snapsho
             parts["keys"][index], parts["values"][index] = layer.keys, layer.values
     ids = None if ids is None else torch.as_tensor(ids).cpu().clone()
     facts = dict(scaling=book.scaling, placed=book.placed, position_ids=position_ids_of(cache))
-    facts |= dict(identity=book.identity, edits=book.edits)
+    facts |= dict(identity=book.identity, edits=book.edits, shift=book.shift, pictures=book.pictures)
     return Snapshot(length, ids=ids, **facts, **parts)
 
 
@@ -170,17 +174,21 @@ def restore(snap: Snapshot, cache: DynamicCache) -> DynamicCache:
                 layer.position_ids = snap.position_ids
     book = book_of(cache)
     book.scaling, book.placed = snap.scaling, snap.placed
+    book.shift, book.pictures = snap.shift, snap.pictures
     book.identity, book.edits = snap.identity, snap.edits
     if snap.ids is not None:
         book.ids = snap.ids
     return cache
 
 
-def check_begins(snap: Snapshot, ids: torch.Tensor) -> None:
+def check_begins(snap: Snapshot, ids: torch.Tensor, pictures: Iterable[tuple[int, int, str]] = ()) -> None:
     """Refuse a prompt that a snapshot is not a true beginning of.
 
+    Args:
+        pictures: of the prompt, as in `Book`.
+
     Raises:
-        InputError: unknown tokens, other tokens, or none left to compute.
+        InputError: unknown tokens, other tokens or pictures, or none left to compute.
     """
     if snap.placed:
         hint = "lab.trace(rest, cache=lab.restore(snap), position_ids=...)"
@@ -196,6 +204,9 @@ def check_begins(snap: Snapshot, ids: torch.Tensor) -> None:
             expected=f"the same {snap.length} tokens",
             hint="a recurrent state cannot be cut back; use a snapshot taken at or before the difference",
         )
+    if [each for each in pictures if each[0] < snap.length] != list(snap.pictures):
+        got, hint = "other pictures, or none", "lab.resume(snap, seen), of the same messages and more"
+        raise InputError("the prompt does not begin with the snapshot's pictures", got=got, hint=hint)
     if len(ids) == snap.length:
         raise InputError("nothing is left to compute", got=f"{len(ids)} tokens, all in the snapshot")
 
@@ -218,6 +229,6 @@ def start_of(cache: DynamicCache | None, layers: Iterable[int], row: int = 0) ->
             parts["state"][index] = layer.recurrent_states[0][row].clone()
         else:
             parts["keys"][index], parts["values"][index] = layer.keys[row], layer.values[row]
-    position_ids = position_ids_of(cache)
+    position_ids, book = position_ids_of(cache), book_of(cache)
     parts["position_ids"] = None if position_ids is None else position_ids[:, row]
-    return Start(cache.get_seq_length(), **parts, placed=book_of(cache).placed)
+    return Start(cache.get_seq_length(), **parts, placed=book.placed or book.shift != 0)

@@ -62,7 +62,7 @@ def _opened(path):
     for (layer, name), stored in facts["seams"].items():
         if (named := spec.seams[spec.kind(layer)][name].indexes) is not None and stored.count:
             low, high, most = array(stored).min(), array(stored).max(), spec.axis_sizes[named]
-            _agree(0 <= low and high < most, f"{name} from {low} to {high}", f"0 to {most - 1}")
+            _agree(low >= 0 and high < most, f"{name} from {low} to {high}", f"0 to {most - 1}")
     for each in answered:
         for layer, made in each.layers.items():
             _check_heads(made, array, spec, layer)

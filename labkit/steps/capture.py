@@ -46,6 +46,8 @@ def static(lab, cache) -> str | None:
         return f"a {type(cache).__name__} that labkit did not make"
     if book_of(cache).placed:
         return "tokens of this cache stand at chosen positions"
+    if book_of(cache).shift:
+        return "tokens of this cache are those of pictures"
     if not all(is_linear(layer) or type(layer) is Blocks for layer in cache.layers):
         return "keys and values that do not stay in one place"
     return None

@@ -5,6 +5,7 @@ import dataclasses
 import torch
 
 from labkit import passes
+from labkit.pictures import Seen
 from labkit.scopes import Call
 from labkit.trace import Recorder, Seams
 
@@ -16,12 +17,14 @@ class Asked:
     Attributes:
         wanted: `{layer: seams}`. states: DeltaNet layers whose state is kept after each step.
         pads: for every row, how many of the first columns hold no token. most: steps that are kept, the last ones.
+        seen: `pictures.Seen` of the prompt, which is read first.
     """
 
     wanted: dict[int, list[str]]
     states: tuple[int, ...] = ()
     pads: tuple[int, ...] = (0,)
     most: int = 1
+    seen: Seen | None = None
 
 
 class Plain:
@@ -34,7 +37,7 @@ class Plain:
     def __init__(self, call: Call, lab, cache, asked: Asked):
         self.call, self.lab, self.cache = call, lab, cache
         self.pads, self.held = torch.tensor(asked.pads), {layer: [] for layer in asked.states}
-        self.recorder, self.columns = Recorder(call, lab.model, lab.spec, asked.wanted), 0
+        self.recorder, self.columns, self.seen = Recorder(call, lab.model, lab.spec, asked.wanted), 0, asked.seen
 
     def __enter__(self):
         self.recorder.__enter__()
@@ -69,7 +72,7 @@ class Plain:
             at = torch.arange(first + count)
             mask = (at >= self.pads[:, None]).long()
             position_ids = (at[first:] - self.pads[:, None]).clamp(min=0)
-        options = dict(mask=mask, position_ids=position_ids)
+        options = dict(mask=mask, position_ids=position_ids, seen=self.seen if not first else None)
         given = passes.feed(self.lab, ids, cache=self.cache, columns=[count - 1], **options)
         self.columns += count
         return given[:, 0]

@@ -19,16 +19,21 @@ from labkit.trace.seams import (
     stateful,
     wanted_seams,
 )
+from labkit.trace.spans import ROPE_AXES, Pictures, Span, axes_of
 
 __all__ = [
     "TOLERANCE",
     "Pass",
     "IN_FLIGHT",
+    "Pictures",
+    "ROPE_AXES",
     "Recorder",
     "Run",
     "Seams",
+    "Span",
     "Start",
     "arguments",
+    "axes_of",
     "cache_parameter",
     "decoder",
     "layers_of",

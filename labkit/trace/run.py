@@ -14,6 +14,7 @@ from labkit.kernels import TOLD
 from labkit.notation import visible
 from labkit.rotary import Scaling
 from labkit.spec import Spec
+from labkit.trace.spans import Pictures
 
 # Relative to the largest value of the seam. Measured on random hybrids: the reference kernels in tests/test_parity.py
 # (float32 2e-6, bfloat16 6e-3), those of fla-core 0.6.0 in Triton's interpreter, its bfloat16 arithmetic put right
@@ -98,7 +99,7 @@ class Start:
         conv: `{layer: [conv channels, taps]}`, raw projections of the last tokens, newest last.
         state: `{layer: [head, key, value]}`, float32.
         keys, values: `{layer: [kv_head, length, head_dim]}`, keys already rotated, unless there are `position_ids`.
-        placed: whether the keys stand at chosen positions instead of 0 to length - 1.
+        placed: whether the keys stand at chosen positions, or at those of pictures, instead of 0 to length - 1.
         position_ids: [3, length] rotary positions (time, height, width) of keys before rotation, else None.
     """
 
@@ -142,7 +143,8 @@ class Run:
         parity: `{(layer, reading): relative error}`, filled by each reading of this run.
         prompt_length: number of tokens that were given; the rest was generated.
         scaling: `rotary.Scaling` in force while the run was made.
-        position_ids: [token] rotary positions, if they were chosen; None where they count on.
+        position_ids: [token] rotary positions, if they were chosen or follow a picture; None where they count on.
+        pictures: `Pictures` of a prompt with pictures, where they stand and by what their tokens are turned; else None.
         identity: what computed it, `labkit.identity.Identity`: weights, edits, kernels and more.
         states: `{layer: [step, head, key, value]}`, the model's own states after each of the last tokens, where they
             were kept (`states=` of `Lab.generate` and `Lab.step`); readings compare what they recompute with them.
@@ -163,6 +165,7 @@ class Run:
     parity: dict = dataclasses.field(default_factory=dict)
     scaling: Scaling = Scaling()
     position_ids: torch.Tensor | None = None
+    pictures: Pictures | None = None
     identity: Identity = Identity()
     states: dict = dataclasses.field(default_factory=dict, repr=False)
     graph: dict | None = dataclasses.field(default=None, repr=False, compare=False)
@@ -242,11 +245,15 @@ class Run:
         A kill leaves the folder as it was; `labkit.open_run` reads it back.
 
         Raises:
-            InputError: the folder exists and is not empty.
+            InputError: the folder exists and is not empty, or a run with pictures.
             CheckpointError: it cannot be written, or the disk is full.
         """
         from labkit.trace import saved
 
+        if self.pictures is not None:
+            raise InputError(
+                "a run with pictures is not saved", got=repr(self), hint="save what you read: ds.to_netcdf"
+            )
         saved.save(self, folder)
 
 

@@ -14,7 +14,6 @@ import torch
 from labkit import folders, identity
 from labkit.errors import InputError
 from labkit.families import DELTANET, FAMILIES
-from labkit.spec import Spec
 from labkit.trace import fields
 from labkit.trace.run import TOLERANCE, Run, Seams, Start
 

@@ -26,7 +26,8 @@ def wrap(model, tokenizer=None, *, name: str | None = None, attention: str | Non
     layers all the same, and `lab.identity()` names those that act.
 
     The model stays as it is: dtype, device, gradients (`requires_grad`), generation settings and stop ids are yours;
-    an image-text model reads text alone here, whatever images it saw before. It must be in eval mode, and stay so.
+    an image-text model reads texts here, whatever images it saw before, and pictures by `pictures.see`. It must be in
+    eval mode, and stay so.
 
     Kernels of packages are chosen by the tensors from now on, in the whole process, as by `labkit.load`.
 
