@@ -4,6 +4,7 @@ Nothing here imports torch or transformers before a model is asked for.
 """
 
 import dataclasses
+import functools
 import importlib
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -67,7 +68,10 @@ class Seam:
     def read(self, tensor, spec, batch: int, tokens: int):
         """The seam [batch, token, *dims] of what crosses the boundary; a view unless the channels are interleaved."""
         if self.channels is not None:
-            tensor = tensor.reshape(batch, tokens, -1)[..., self.channels(spec)]
+            import torch
+
+            whole = tensor.reshape(batch, tokens, -1)
+            tensor = torch.cat([whole[..., run] for run in runs(tuple(self.channels(spec)))], -1)
         if self.part is not None:
             index, parts = self.part
             return tensor.view(batch, tokens, spec.axis_sizes[self.dims[0]], parts, -1).select(3, index)
@@ -78,7 +82,18 @@ class Seam:
     def write(self, tensor, values, spec, batch: int, tokens: int) -> None:
         """Put changed values of `read` back into a contiguous tensor; views are there already."""
         if self.channels is not None:
-            tensor.view(batch, tokens, -1)[..., self.channels(spec)] = values.reshape(batch, tokens, -1)
+            whole, values, first = tensor.view(batch, tokens, -1), values.reshape(batch, tokens, -1), 0
+            for run in runs(tuple(self.channels(spec))):
+                last = first + run.stop - run.start
+                whole[..., run] = values[..., first:last]
+                first = last
+
+
+@functools.lru_cache(maxsize=64)
+def runs(places: tuple[int, ...]) -> tuple[slice, ...]:
+    """Places as slices of neighbours, in their order: slices need no index on the card, so a step can be recorded."""
+    starts = [i for i, place in enumerate(places) if not i or place != places[i - 1] + 1]
+    return tuple(slice(places[a], places[b - 1] + 1) for a, b in zip(starts, [*starts[1:], len(places)], strict=True))
 
 
 @dataclasses.dataclass(frozen=True)

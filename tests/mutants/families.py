@@ -14,8 +14,8 @@ USED = "tests/test_spec.py::test_models_with_experts_say_what_a_token_uses_and_r
 MUTANTS = [
     Mutant(
         "labkit/families/record.py",
-        "[..., self.channels(spec)] = values.reshape(batch, tokens, -1)",
-        "[..., self.channels(spec)]",
+        "whole[..., run] = values[..., first:last]",
+        "whole[..., run]",
         HEADS,
     ),
     Mutant(NEXT, "(spec.dk, spec.dk, group, group)", "(spec.dk, group, spec.dk, group)", ORDER),
