@@ -77,7 +77,7 @@ def test_readings(shaped, want, read):
     ids = tiny.ids(1024)
 
     def whole():
-        run = shaped.trace(ids, layers=[layer], seams=plan.readings()[want].seams)
+        run = shaped.trace(ids, layers=[layer], seams=plan.readings()[want].of(shaped.spec))
         return run, read(run)
 
     peak, _, _ = measure.peak(whole)
