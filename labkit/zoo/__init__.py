@@ -3,15 +3,18 @@
     load()                                   $LABKIT_MODEL, else the embedded "nano"
     load("folder")                           text-only or image-text layout, one or many safetensors files
     load("Qwen/Qwen3.6-27B")                 a hub id, through the ordinary Hugging Face cache
-    load("model.gguf")                       unpacked at load
+    load("model.gguf")                       unpacked at load; so is a folder that holds only that
+    load("packed")                           stored in fp8, bitsandbytes, torchao, compressed-tensors, gptq, awq, mlx
     load(..., quantize="nf4")                on the way in, by transformers' own quantisation
     wrap(model, tokenizer)                   a transformers model that is already there
 
 One mechanism per file: `routes` finds the files and loads, `files` reads safetensors headers and refuses what
 is not whole, `matching` compares them with the model, `settings` lets checked settings through to transformers,
-`precision` decides device, dtype and quantisation and refuses what would not fit, `gguf` and `gguf_header` do all
-that for their format, `wrapping` takes a model in memory, `backend` records and rebinds kernels. What differs between
-families stands in `labkit.families`.
+`precision` decides device, dtype and quantisation and refuses what would not fit. Of weights that are stored packed,
+`held` says which a device multiplies as they are, `unpacking` finds the parts of the others, `packings` and `words`
+hold the arithmetic. `gguf` does all that for its format, with `gguf_header`, `gguf_settings` and `gguf_weights`.
+`wrapping` takes a model in memory, `backend` records and rebinds kernels. What differs between families stands in
+`labkit.families`.
 """
 
 from labkit.zoo.backend import Backend
