@@ -10,6 +10,7 @@ import labkit as lk
 from labkit.__main__ import main
 from labkit.errors import CheckpointError, InputError
 from labkit.families import FAMILIES
+from labkit.zoo import gguf_weights
 from tests.attacks.gguf import Writer, written
 
 IDS = tiny.ids(23)
@@ -183,6 +184,11 @@ def test_layers_that_draft_tokens_are_left_out(tmp_path, model):
     same(lab, model)
 
 
+def test_every_architecture_of_a_family_has_its_layout():
+    assert {family.gguf for family in FAMILIES.values()} - {None} == set(gguf_weights.LAYOUTS)
+    assert set(gguf_weights.SECTIONED) < set(gguf_weights.LAYOUTS)
+
+
 def test_a_tensor_without_a_place_is_refused(tmp_path, model):
     made = written(tmp_path / "more.gguf", model)
     made.add_tensor("rope_freqs.weight", np.ones(4, np.float32))
@@ -191,10 +197,9 @@ def test_a_tensor_without_a_place_is_refused(tmp_path, model):
         lk.load(made.path, device="cpu")
 
 
-@pytest.mark.skipif("qwen3_next" not in FAMILIES, reason="needs the family Qwen3-Next")
 @pytest.mark.parametrize("way", ["apart", "as in the model"])
 def test_the_projections_of_qwen3_next_are_interleaved_again(way, tmp_path):
-    mixed = tiny.model("qwen3_next", **EXPERTS)
+    mixed = tiny.model(family="qwen3_next", **EXPERTS)
     path = tmp_path / "next.gguf"
 
     class First(Writer):

@@ -227,4 +227,6 @@ def test_what_is_unpacked_is_planned_unpacked(folder, monkeypatch):
 def test_settings_of_generation_survive_unpacking(folder):
     packers.fp8(folder)
     checkpoints.write_json(folder / "generation_config.json", {"temperature": 0.7, "do_sample": True})
-    assert lk.load(folder, device="cpu").model.generation_config.temperature == 0.7
+    lab = lk.load(folder, device="cpu")
+    assert lab.model.generation_config.temperature == 0.7
+    assert lk.wrap(lab.model).name == lab.name == "wide"

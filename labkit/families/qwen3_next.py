@@ -87,5 +87,5 @@ QWEN3_NEXT = dataclasses.replace(
     },
     sizes=SIZES | EXPERTS,
     unquantized=("lm_head", "in_proj_ba", "gate", "shared_expert_gate"),
-    gguf=None,
+    gguf="qwen3next",
 )

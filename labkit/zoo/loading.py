@@ -118,6 +118,7 @@ def model(ready: Ready):
         reason = re.search(r"^\w*Error: .+", "\n".join(log), re.MULTILINE)  # in its report; the error only points there
         reason = reason[0] if reason else first_line(error)
         raise kind(f"transformers could not load {ready.spec.name}", got=reason) from error
+    built.name_or_path = built.config.name_or_path = str(ready.folder)  # which weights given one by one do not say
     for what in ("missing_keys", "mismatched_keys", "unexpected_keys"):
         names = sorted(map(str, info[what]))
         if names := [name for name in names if what != "unexpected_keys" or ready.family.place(name)]:

@@ -57,7 +57,7 @@ def load(
             on a GPU, and float32 on a CPU if that fits.
         quantize: None, "nf4", "int8", "int4" or "fp8" for the large linear layers; lm_head, the a and b projections
             and routers stay as they are, and so do experts under all but "fp8". A checkpoint that is stored packed
-            needs none.
+            needs none; what the device cannot multiply packed is unpacked, as `lab.backend.quantize` says.
         backend: None runs installed kernels on a card and PyTorch's reference kernels elsewhere; "torch" forces the
             reference on the whole process, so on models of the family loaded before, too; "installed" undoes that.
         attention: "flash" needs no masks to continue a cache, and runs the fastest kernel that the card and the size of

@@ -104,7 +104,7 @@ MUTANTS = [
     ),
     Mutant(PACKINGS, "for axis in (-2, -1):", "for axis in (-1,):", UNPACKED + "[fp8, scales in float32-float32]"),
     Mutant(PACKINGS, "packed >> 4, packed & 15", "packed & 15, packed >> 4", UNPACKED + "[nf4 once-float32]"),
-    Mutant(PACKINGS, 'state.get("nested_offset", 0.0)', "0.0", UNPACKED + "[nf4 twice-float32]"),
+    Mutant(PACKINGS, '+ state.get("nested_offset", 0.0)', "+ 0.0", UNPACKED + "[nf4 twice-float32]"),
     Mutant(PACKINGS, "agree(tuple(scale.shape) == expected,", "agree(len(scale.shape) == len(expected),", APART),
     Mutant(
         WORDS,
