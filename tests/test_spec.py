@@ -556,8 +556,8 @@ WRONG = {
     "rope beside the text part": (
         config("0.8B")
         | {"text_config": changed(rope_parameters=None), "rope_parameters": {"rope_theta": 1e7, "factor": 4.0}},
-        "no rope_parameters",
-        "move it into text_config",
+        "factor 4.0, no rope_type",
+        'add rope_type: "yarn"',
     ),
     "a window that shrinks": (
         changed(rope_parameters={"rope_type": "yarn", "rope_theta": 1e7, "factor": 0.5}),

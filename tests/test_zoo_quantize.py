@@ -12,6 +12,8 @@ from labkit.errors import BackendError, BudgetError, CheckpointError, InputError
 from labkit.families import FAMILIES
 from labkit.zoo import precision
 
+pytestmark = pytest.mark.filterwarnings("ignore:[a-z]+. transformers. ")  # what it says of packed weights is handed on
+
 KEPT = FAMILIES["qwen3_5"].unquantized
 KEPT_WITH_EXPERTS = FAMILIES["qwen3_5_moe"].unquantized
 EXPERTS = checkpoints.BLOCKS | dict(

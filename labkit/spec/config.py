@@ -237,6 +237,9 @@ def _rope(text, family):
         raise InputError("rope_parameters is not a dict", got=shown(rope))
     _check_rope(rope)
     rope = {"rope_type": rope.get("type", "default")} | rope
+    if rope["rope_type"] == "default" and rope.get("factor") not in (None, 1):
+        got, hint = f"factor {shown(rope['factor'])}, no rope_type", 'add rope_type: "yarn", or remove factor'
+        raise InputError("a factor without the kind of scaling", got=got, expected="rope_type", hint=hint)
     if rope.get("rope_theta") is None:
         if family.unrotated and "rope_theta" in (text.get("rope_parameters") or text):
             return 0.0, 0.0, text["max_position_embeddings"]

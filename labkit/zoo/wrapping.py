@@ -68,8 +68,8 @@ def wrap(model, tokenizer=None, *, name: str | None = None, attention: str | Non
     how = loading.how_stored(model, stored) if stored else None
     lab = Lab(model, tokenizer, spec, name=spec.name)
     passes.check_mode(lab)
-    if lab.seen.hooks:
-        notes.append(f"hooks of others are on this model and compute along: {', '.join(lab.seen.hooks[:5])}")
+    if hooks := [hook for hook in lab.seen.hooks if not hook.startswith("transformers.")]:  # which only look
+        notes.append(f"hooks of others are on this model and compute along: {', '.join(hooks[:5])}")
         warnings.warn(f"{lab.name}: {notes[-1]}", stacklevel=2)
     notes += [f"adapters: {lab.seen.adapters}"] if lab.seen.adapters else []
     lab.backend = backend.record(model, spec, quantize=how, notes=notes)
