@@ -14,6 +14,7 @@ from labkit.notation import Quantity, label
 if TYPE_CHECKING:
     import xarray
 
+DRAFT = "guess of a chain, 1 is the token after next"
 EDGES = (0.1, 1.0, 3.0)  # nats
 SURPRISE = ("sure: below 0.1 nat", "0.1 to 1 nat", "1 to 3 nats", "surprised: above 3 nats")
 KINDS = (  # the first that fits a token's readable text
@@ -91,7 +92,8 @@ def failures(ds: "xarray.Dataset", *, by: str = "kind") -> "xarray.Dataset":
     variables |= {end: (dims, part, "right") for end, part in zip(("low", "high"), ends, strict=True)}
     variables |= {"tokens": (dims, count, "tokens")}
     attrs = dict(ds.attrs) | {"reading": "mtp.failures", "by": by}
-    made = label(variables, coords={"draft": ds.draft.values, "group": list(inside)}, attrs=attrs)
+    coords = {"draft": ("draft", ds.draft.values, DRAFT), "group": list(inside)}
+    made = label(variables, coords=coords, attrs=attrs)
     return made.isel(group=0, drop=True) if by == "draft" else made
 
 

@@ -14,7 +14,7 @@ import torch
 from labkit import passes, plan
 from labkit.errors import InputError
 from labkit.lab import Lab
-from labkit.mtp.groups import bigram
+from labkit.mtp.groups import DRAFT, bigram
 from labkit.mtp.loading import Head, count, head
 from labkit.notation import Quantity, label, select, visible
 from labkit.reading import axis, check_run
@@ -165,7 +165,7 @@ def _labelled(run, starts, own, guessed, facts):
         "agrees": (dims, known(guess == main[0]), AGREES),
         "accepted": (("token",), length.astype(np.float32), LENGTH),
     }
-    coords = {"draft": list(drafts), **axis(run, "token", starts)}
+    coords = {"draft": ("draft", list(drafts), DRAFT), **axis(run, "token", starts)}
     attrs = {"model": run.model, "layer": run.spec.layers, "reading": "mtp.drafts", **facts}
     if run.scaling.kind != "none":
         attrs["scaling"] = str(run.scaling)
