@@ -20,7 +20,7 @@ MUTANTS = [
     Mutant(
         CODEC,
         "min(15 - math.frexp(largest)[1], 900)",
-        "min(5 - math.frexp(largest)[1], 900)",
+        "min(25 - math.frexp(largest)[1], 900)",
         LAWS + "an_array_comes_back",
     ),
     Mutant(CODEC, "or not machine.eof or machine.unused_data", "", LENGTH),
