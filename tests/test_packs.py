@@ -248,6 +248,18 @@ def test_what_a_pack_does_not_hold_is_said_with_what_it_holds(fox):
     assert not hasattr(again, "wishes")
 
 
+def test_a_change_with_a_part_for_every_head_is_asked_for_as_it_was(made, tmp_path):
+    _, run, _ = made
+    change = torch.linspace(-1, 1, 9 * 10 * 14).view(9, 10, 14)
+    labkit.pack(run, tmp_path / "pack", readings=[(deltanet.response, dict(layer=1, at=5, change=change))])
+    again = labkit.open_run(tmp_path / "pack")
+    own = deltanet.response(run, change, layer=1, at=5)
+    assert deltanet.response(again, change.clone(), layer=1, at=5).identical(own)
+    for wrong, options in ((change, {"heads": [0]}), (change + 1, {}), (0.1, {})):
+        with pytest.raises(SeamError, match="does not hold that deltanet.response"):
+            deltanet.response(again, wrong, layer=1, at=5, **options)
+
+
 def test_an_answer_can_be_changed_and_the_next_is_as_before(fox):
     again, _ = fox
     deltanet.half_life(again, layer=0)["decay_only"][:] = 7
