@@ -8,6 +8,7 @@ import torch
 
 from labkit import plan
 from labkit.errors import BackendError, InputError, one_line
+from labkit.families import FAMILIES
 from labkit.folders import brief
 from labkit.pictures import tower
 from labkit.spec.memory import dtype_bytes
@@ -15,7 +16,6 @@ from labkit.trace import Pictures, Span, axes_of, decoder
 
 KINDS = {"image": ("pixel_values", "image_grid_thw"), "video": ("pixel_values_videos", "video_grid_thw")}
 KNOWN = {"input_ids", "attention_mask", "mm_token_type_ids", *(name for names in KINDS.values() for name in names)}
-WRAP = "labkit.wrap(Qwen3_5ForConditionalGeneration.from_pretrained(folder).eval(), tokenizer)"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -146,8 +146,9 @@ def check_images(lab) -> None:
         InputError: of the text class.
     """
     if lab.spec.vision is None or not hasattr(lab.model.model, "visual"):
-        got, expected = type(lab.model).__name__, "transformers' image-text class"
-        raise InputError("this lab's model has no image tower", got=got, expected=expected, hint=WRAP)
+        expected = FAMILIES[lab.spec.family].conditional
+        got, way = type(lab.model).__name__, f"labkit.wrap({expected}.from_pretrained(folder).eval(), tokenizer)"
+        raise InputError("this lab's model has no image tower", got=got, expected=expected, hint=way)
 
 
 def _processed(messages, processor, options):
