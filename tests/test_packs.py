@@ -544,6 +544,8 @@ def test_arrays_that_are_many_are_refused_before_there_is_room_for_them(fox):
         (lambda facts, made: facts["answered"][0][0].__setitem__(0, "yarn.memory"), "a reading yarn.memory"),
         (lambda facts, made: facts["answered"][0][0].__setitem__(0, "deltanet.survival"), "deltanet.half_life"),
         (lambda facts, made: facts["answered"][0][1][0].__setitem__(0, 2), "of layer 2"),
+        (lambda facts, made: facts["answered"][1][0][1].update(heads=[1]), r"head \[1, 4, 7\]"),
+        (lambda facts, made: facts["answered"][0][0][1].update(heads=-1), r"head \[0, 1, "),
         (lambda facts, made: made["coords"].pop("layer"), "layer"),
         (lambda facts, made: made["coords"].pop("head"), "head"),
         (lambda facts, made: made["attrs"].update(parity="good"), "deltanet.half_life of layer 0"),

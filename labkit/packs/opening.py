@@ -7,6 +7,7 @@ import torch
 
 from labkit import identity, plan
 from labkit.errors import InputError
+from labkit.notation import select
 from labkit.packs import codec, container, labels, requests
 from labkit.packs.packed import HEADS, Answer, Datasets, Packed, PackedSeams
 from labkit.trace import Run, fields
@@ -65,7 +66,7 @@ def _opened(path):
             _agree(low >= 0 and high < most, f"{name} from {low} to {high}", f"0 to {most - 1}")
     for each in answered:
         for layer, made in each.layers.items():
-            _check_heads(made, array, spec, layer)
+            _check_heads(each.request, made, array, spec, layer)
     held = kept | {"tokens": tuple(array(facts["tokens"]).tolist()), "size": path.stat().st_size}
     held |= {"seams": PackedSeams({at: _tensor(array(stored), stored) for at, stored in facts["seams"].items()})}
     held |= {"seam_errors": {at: stored.error for at, stored in facts["seams"].items() if stored.error}}
@@ -175,14 +176,17 @@ def _answer(request, layers, spec):
     return Answer(request, layers)
 
 
-def _check_heads(made, array, spec, layer):
-    """Heads of a Dataset are different heads of the layer; its layer is the one that it is filed under."""
+def _check_heads(request, made, array, spec, layer):
+    """Heads of a Dataset are different ones of the layer, those that were asked for; its layer is that of its place."""
     axis, size = HEADS[spec.kind(layer)]
     _agree(array(made.coords["layer"].stored).tolist() == layer, "another layer inside", str(layer))
     if axis in made.sizes:
         heads = array(made.coords[axis].stored).tolist()
         good = len(set(heads)) == len(heads) and all(0 <= head < getattr(spec, size) for head in heads)
         _agree(good, f"{axis} {str(heads)[:60]}", f"different ones below {getattr(spec, size)}")
+        if "heads" in request.arguments and not request.owned:  # an edit says itself of which heads it is
+            asked = select(request.arguments["heads"], getattr(spec, size), axis)
+            _agree(heads == asked, f"{axis} {str(heads)[:60]}", str(asked)[:60])
 
 
 # --------------------------------------------------------------------------------------------------------------- arrays
