@@ -208,11 +208,6 @@ def whole_numbers(values: int | Sequence[int], axis: str, *, least: int | None =
     return found
 
 
-def share_text(count: int, length: int, how: str) -> str:
-    """What a dataset says of the tokens that were taken: "64 of 512, evenly spaced", or "all 512" that were chosen."""
-    return f"all {length:,}" if count == length and how == "chosen" else f"{count:,} of {length:,}, {how}"
-
-
 def select(values: int | Sequence[int] | slice | None, count: int, axis: str) -> list[int]:
     """Indices along an axis as a list; None is all, an int is one, negative counts from the end.
 

@@ -23,7 +23,8 @@ import torch
 from labkit.errors import InputError
 from labkit.families import Family
 from labkit.hooks import Place, place, sweep
-from labkit.rotary import Rotation, Scaling
+from labkit.rotary import Scaling
+from labkit.turning import Rotation
 from labkit.watched import Watched
 
 _OPEN = contextvars.ContextVar("labkit's open scopes", default=())

@@ -143,3 +143,8 @@ def benjamini_hochberg(p: np.ndarray | xarray.DataArray) -> np.ndarray | xarray.
 
 def _adjusted(adjust, p):
     return xarray.apply_ufunc(lambda values: adjust(np.ravel(values)).reshape(np.shape(values)), p)
+
+
+def share_text(count: int, length: int, how: str) -> str:
+    """What a dataset says of the tokens that were taken: "64 of 512, evenly spaced", or "all 512" that were chosen."""
+    return f"all {length:,}" if count == length and how == "chosen" else f"{count:,} of {length:,}, {how}"

@@ -17,13 +17,12 @@ from torch.nn.modules import module as torch_module
 
 from labkit import kernels
 from labkit.families import Family, Seam
-from labkit.fingerprint import flat
 from labkit.hooks import HOOKS
 from labkit.identity import Identity
 from labkit.kernels import lower_right
 from labkit.spec import Spec
+from labkit.weights import sampled
 
-SAMPLES, WHOLE = 64, 4096  # numbers of a parameter; up to WHOLE of them all count
 SUMMED = 4 * 2**30  # bytes of weights in host memory whose rows are summed
 PROBED = 4  # weights that may be trained, and are looked at each time
 SIZED = (torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv1d)  # whose numbers are sizes of their weights
@@ -68,7 +67,7 @@ class Watched:
             self._walk()
         elif self._written():
             self._hash()
-        elif any(_sampled(weight, False) != sample for weight, sample in self._trained):
+        elif any(sampled(weight, False) != sample for weight, sample in self._trained):
             self._hash(closely=True)
         names, held = self._facts
         odd = any(any(map(mark, held)) for mark in MARKS)  # as a rule none is
@@ -133,7 +132,7 @@ class Watched:
             same = before is not None and before[0] is weight and before[2:4] == (version, pointer)
             if not same or closely:
                 first = version if before is None or before[0] is not weight else before[1]
-                before = (weight, first, version, pointer, _sampled(weight, small or version != first))
+                before = (weight, first, version, pointer, sampled(weight, small or version != first))
             self._hashes[place] = before
             if pointer is not None:
                 weights.append((weight, version, pointer))
@@ -141,7 +140,7 @@ class Watched:
         self._held = owners, _inside(owners)
         self._weights = [list(part) for part in zip(*weights, strict=True)] or [[], [], []]
         trained = [weight for _, weight in held if weight.requires_grad]
-        self._trained = [(weight, _sampled(weight, False)) for weight in trained[:: max(1, len(trained) // PROBED)]]
+        self._trained = [(weight, sampled(weight, False)) for weight in trained[:: max(1, len(trained) // PROBED)]]
         self.absent = [place for place, (weight, *_) in self._hashes.items() if weight.is_meta]
         self._made, self._alike = None, (None, [])
 
@@ -234,17 +233,6 @@ def named(hook) -> str:
     return f"{getattr(hook, '__module__', '')}.{getattr(hook, '__qualname__', type(hook).__qualname__)}".lstrip(".")
 
 
-def digest(model: torch.nn.Module) -> str:
-    """SHA-256 of every byte of a model's parameters, their names, shapes and dtypes; as long as reading them takes."""
-    hashed = hashlib.sha256()
-    for name, weight in model.named_parameters():
-        for part in _plain(weight):
-            hashed.update(f"{name} {part.dtype} {tuple(part.shape)}".encode())
-            for piece in part.reshape(-1).split(2**24):
-                hashed.update(_bytes(piece))
-    return hashed.hexdigest()
-
-
 def writes(tensor: torch.Tensor) -> int:
     """How often a tensor was written into; 0 of one that does not count."""
     try:
@@ -267,37 +255,3 @@ def _pointer(weight):
 def _compiled(facts):
     """Whether `torch.compile` is behind a module or its forward."""
     return facts.get(COMPILED) is not None or hasattr(facts.get("forward"), "_torchdynamo_orig_callable")
-
-
-def _sampled(weight, changed) -> bytes:
-    """A hash of samples of a parameter, and of the sums of its rows where it `changed`."""
-    hashed = hashlib.sha256()
-    for part in _plain(weight):
-        hashed.update(f"{part.dtype} {tuple(part.shape)} ".encode())
-        if part.is_meta or not part.numel():
-            continue
-        flat = part.reshape(-1)
-        step = 1 if len(flat) <= WHOLE else len(flat) // SAMPLES
-        hashed.update(_bytes(flat[::step][: WHOLE if step == 1 else SAMPLES]))
-        if changed and step > 1:
-            hashed.update(_bytes(_bits(part.reshape(len(part), -1)).sum(-1)))
-    return hashed.digest()
-
-
-def _plain(tensor) -> list[torch.Tensor]:
-    """The plain tensors of a parameter; a packed one has several."""
-    tensor = tensor.detach()
-    if hasattr(tensor, "__tensor_flatten__"):
-        names, _ = tensor.__tensor_flatten__()
-        return [part for name in names for part in _plain(getattr(tensor, name))]
-    return [tensor.as_subclass(torch.Tensor)]
-
-
-def _bits(tensor):
-    """The numbers as whole numbers of the same bits: their sum tells every single change."""
-    whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
-    return flat(tensor).view(whole).view(tensor.shape)
-
-
-def _bytes(tensor) -> bytes:
-    return flat(tensor.detach()).view(torch.uint8).cpu().numpy().tobytes()

@@ -9,7 +9,7 @@ from labkit.identity import Identity
 from labkit.rotary import Scaling, constants, scaling_of
 from labkit.scopes import scopes_of
 from labkit.trace import decoder
-from labkit.watched import digest
+from labkit.weights import digest
 
 
 class Wrapped:

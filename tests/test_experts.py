@@ -202,7 +202,7 @@ def test_numbers_of_experts_are_no_numbers_to_change(lab):
 
 def test_what_no_router_answers(lab, run):
     dense = lk.wrap(tiny.model(), name="dense")
-    with pytest.raises(LayerError, match=r"experts.load: the MLPs of this model have no experts\n.*dense"):
+    with pytest.raises(LayerError, match=r"experts.load: no layer of this model has a router that is read\n.*dense"):
         experts.load(dense.trace(IDS[:4]), layer=0)
     with pytest.raises(InputError, match="layer out of range"):
         experts.chosen(run, layer=5)

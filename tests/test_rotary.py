@@ -6,7 +6,7 @@ import pytest
 import tiny
 import torch
 
-from labkit import rotary
+from labkit import rotary, turning
 from labkit.errors import InputError
 from labkit.rotary import Scaling
 
@@ -201,6 +201,6 @@ def test_a_rotation_turns_pairs_by_the_angle_and_multiplies_them_by_m():
 
 def test_sixteen_bit_frequencies_are_refused():
     stack = tiny.model().to(torch.bfloat16).model  # the buffers too
-    scope = rotary.switched(stack, Scaling("yarn", 2), theta=1000.0, width=8, window=512, reach=1024)
+    scope = turning.switched(stack, Scaling("yarn", 2), theta=1000.0, width=8, window=512, reach=1024)
     with pytest.raises(InputError, match="(?s)rounded.*bfloat16.*exact_rotation"), scope:
         pass

@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from labkit import stats
 from labkit.errors import InputError
-from labkit.notation import select, share_text
+from labkit.notation import select
 from labkit.plan import Cost
 from labkit.reading import Request
 from labkit.rotary import rotate
@@ -188,9 +189,9 @@ def chosen(rows: int | Sequence[int] | None, samples: int | None, length: int) -
         raise InputError("either rows or samples", got="both", expected="positions, or a number of them")
     if samples is not None:
         at = spaced(min(samples, length), length)
-        return at, share_text(len(at), length, "evenly spaced")
+        return at, stats.share_text(len(at), length, "evenly spaced")
     at = sorted(set(select(rows, length, "token")))
-    return at, share_text(len(at), length, "chosen")
+    return at, stats.share_text(len(at), length, "chosen")
 
 
 def map_cost(request: Request, maps: int = 1) -> Cost:

@@ -8,24 +8,24 @@ In this folder, from the rule upwards:
     remains    survival of stored keys, parts of a state, forgetting of one key, half-lives
     card       what the memory says when asked for a key, and who spoils it
     singular   singular values and ranks; difference of two states
-    operate    edits of gates and states, and the response they must have
+    operate    edits of gates and states
+    changes    what such an edit must do to the layer's reads, and what it did
     patch      which head's state carries an answer
     probes     the same online, for `lab.stream`
     costs      what each reading needs, for `lab.plan`
 """
 
 from labkit.deltanet.card import recall
+from labkit.deltanet.changes import measured, response
 from labkit.deltanet.equation import chunks, delta_rule, implied, scan, step, unit
 from labkit.deltanet.operate import (
     associate,
     clamp_keep,
     clamp_write,
     forget,
-    measured,
     never_forget,
     never_write,
     replace_state,
-    response,
 )
 from labkit.deltanet.patch import patch_states, patch_together
 from labkit.deltanet.probes import gates, norms, rows, saturation, spectra, surprise, updates

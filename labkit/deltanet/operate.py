@@ -1,16 +1,12 @@
-"""Operations on the memory of a DeltaNet layer, as edits for `lab.edit`; and the response they must have.
+"""Operations on the memory of a DeltaNet layer, as edits for `lab.edit`.
 
     with lab.edit(deltanet.associate(run, layer=2, heads=1, source=5, value=9, at=12)):
         changed = lab.trace(prompt)
 
-A state edit happens after one token and propagates: the real kernel goes on from the changed state. For frozen keys,
-gates and write strengths the layer's own reads change by exactly
-
-    δo_τ = (Φ_τt Δ)ᵀ q̃_τ,      Δ = the change of the state after token t
-
-which is the delta rule started at Δ with all values zero (`response`); later layers then get other inputs. Gates are
-changed at the seams of the projections they come from: α = exp(-exp(A_log)·softplus(a + dt_bias)), β = m σ(b), with the
-largest write m of the model, 1 or 2. Gated DeltaNet: arXiv 2412.06464.
+A state edit happens after one token and propagates: the real kernel goes on from the changed state; `changes` says what
+the layer's own reads must become. Gates are changed at the seams of the projections they come from:
+α = exp(-exp(A_log)·softplus(a + dt_bias)), β = m σ(b), with the largest write m of the model, 1 or 2. Gated DeltaNet:
+arXiv 2412.06464.
 
 Where a run is given, tokens are relative to its first one and negative from its end; where none is, they are absolute.
 """
@@ -22,12 +18,11 @@ import torch
 
 from labkit import edit
 from labkit.arguments import number, whole
-from labkit.deltanet import costs
-from labkit.deltanet.equation import delta_rule, grouped, left_of_keys
-from labkit.deltanet.recompute import SEAMS, inputs, one_token, places, walk
+from labkit.deltanet.equation import grouped, left_of_keys
+from labkit.deltanet.recompute import inputs, one_token, places, walk
 from labkit.errors import InputError
-from labkit.notation import is_index, label, select
-from labkit.reading import axis, check_run, reading
+from labkit.notation import is_index, select
+from labkit.reading import check_run
 from labkit.trace import Run, layers_of
 
 SHUT = -1e4  # softplus and sigmoid of it are exactly 0
@@ -199,104 +194,6 @@ def forget(
     return edit.StateEdit(
         layer, int(run.positions[t]), lambda old: old - gone.to(old), edit.indices(heads, "heads"), None, "forget"
     )
-
-
-@reading("deltanet", seams=SEAMS, instead='edit.patch("v", layer={layer}, run=run)', cost=costs.response)
-def response(
-    run: Run,
-    change: torch.Tensor | float | edit.StateEdit,
-    *,
-    layer: int | Sequence[int],
-    at: int | None = None,
-    heads: int | Sequence[int] | None = None,
-) -> "xarray.Dataset":  # noqa: F821
-    """How the layer's reads change when the state after a token changes, everything else in the layer frozen.
-
-    Args:
-        run: the unchanged run.
-        change: Δ [head, key, value] of the chosen heads; or an edit of this layer's state (`associate`, `forget`,
-            `replace_state`), which says itself where it happens and to which heads.
-        layer: a DeltaNet layer, or several.
-        at: the token after which the state changes, relative to the run's first, negative from its end.
-        heads: value heads; None for all.
-
-    Returns:
-        Dataset: `predicted` δo (head, token, value) for the tokens after `at`. Parity is that of the unchanged reads.
-
-    Raises:
-        LayerError, SeamError, ParityError; InputError: nothing comes after the token, an edit of another layer.
-    """
-    by_edit = isinstance(change, edit.StateEdit)
-    example = (
-        f"deltanet.response(run, deltanet.replace_state(0.0, layer={layer}, at=int(run.positions[0])), layer={layer})"
-    )
-    if by_edit:
-        _check_edit(run, change, layer, example)
-        at, heads = change.at - run.start.length, change.heads
-    elif at is None:
-        raise InputError("a change of the state needs the token after which it happens", hint=example)
-    heads, t = select(heads, run.spec.value_heads, "head"), one_token(run, at, example)
-    if t + 1 == len(run):
-        raise InputError("nothing comes after this token", got=at, expected=f"at most {len(run) - 2}")
-    walked = walk(run, layer, "deltanet.response", at=[t])
-    x, later = walked.x, slice(t + 1, None)
-    delta, old = torch.zeros_like(walked.states[0]), walked.states[:, heads]
-    given = None if by_edit else edit.fitted(edit.tensor(change, "change"), delta[heads], "change")
-    delta[heads] = (change.change(old) - old)[0] if by_edit else given
-    rule = dict(q=x.q[later], k=x.k[later], g=x.g[later], beta=x.beta[later], state=delta)
-    predicted, _ = delta_rule(v=torch.zeros_like(x.v[later]), **rule)
-    coords = {"head": heads, **axis(run, "token", range(t + 1, len(run)))}
-    values = {"predicted": (("head", "token", "value"), predicted[:, heads].transpose(0, 1), "predicted")}
-    return label(values, coords=coords, attrs=walked.parity)
-
-
-def _check_edit(run, change, layer, example):
-    if change.layer != layer:
-        raise InputError("this edit is of another layer", got=change.layer, expected=layer)
-    if change.window is not None:
-        raise InputError(
-            "the response is that of a state; the convolution window enters before it",
-            got=f"{change} with a window",
-            hint=f"edit.patch_state(snap, layer={layer}, at={change.at}, window=False)",
-        )
-    if change.change is None:
-        raise InputError("the response is that of a state", got=f"{change} without a state", hint=example)
-    if change.at < run.start.length:
-        got, expected = change.at, f"from {run.start.length} on"
-        raise InputError("this edit happens before the run begins", got=got, expected=expected)
-
-
-@reading("deltanet", seams=SEAMS, instead='edit.patch("v", layer={layer}, run=run)', cost=costs.measured)
-def measured(
-    run: Run, changed: Run, *, layer: int | Sequence[int], at: int, heads: int | Sequence[int] | None = None
-) -> "xarray.Dataset":  # noqa: F821
-    """How the layer's reads differ between two runs, laid out as `response` predicts it.
-
-    Args:
-        run, changed: the same prompt without and with the edit.
-        layer: a DeltaNet layer, or several.
-        at: the token after which the reads are compared, relative to the run's first, negative from its end.
-        heads: value heads; None for all.
-
-    Returns:
-        Dataset: `measured` δo (head, token, value) for the tokens after `at`. Parity is that of the unchanged run: its
-        reads by the rule against its own. A changed state is no outcome of the rule, so that `changed` has none.
-
-    Raises:
-        LayerError, SeamError, ParityError; InputError: runs of different tokens, nothing comes after `at`.
-    """
-    same = run.start.length == changed.start.length and torch.equal(run.ids, changed.ids)
-    if not same:
-        raise InputError("two runs of different tokens", got=f"{run} and {changed}", expected="the same prompt twice")
-    heads = select(heads, run.spec.value_heads, "head")
-    t = one_token(run, at, f"deltanet.measured(run, run, layer={layer}, at=0)")
-    if t + 1 == len(run):
-        raise InputError("nothing comes after this token", got=at, expected=f"at most {len(run) - 2}")
-    parity = walk(run, layer, "deltanet.measured").parity
-    gap = changed.seams[layer, "read"].float() - run.seams[layer, "read"].float()
-    coords = {"head": heads, **axis(run, "token", range(t + 1, len(run)))}
-    values = {"measured": (("head", "token", "value"), gap[t + 1 :, heads].transpose(0, 1), "measured")}
-    return label(values, coords=coords, attrs=parity)
 
 
 def _require(run, layer, name, instead, **options):

@@ -14,12 +14,13 @@ from collections.abc import Sequence
 
 import torch
 
+from labkit import stats
 from labkit.deltanet import costs
 from labkit.deltanet.bisection import singular_values
 from labkit.deltanet.equation import grouped
 from labkit.deltanet.recompute import SEAMS, one_token, walk
 from labkit.errors import InputError
-from labkit.notation import label, select, share_text
+from labkit.notation import label, select
 from labkit.reading import axis, reading
 from labkit.trace import Run
 
@@ -72,7 +73,7 @@ def spectrum(
         "state_norm": (("head", "token"), singular.square().sum(-1).sqrt(), "state_norm"),
     }
     coords = {**axis(run, "token", at), "head": heads, "mode": range(singular.shape[-1])}
-    places = share_text(len(at), count, "evenly spaced" if tokens is None else "chosen")
+    places = stats.share_text(len(at), count, "evenly spaced" if tokens is None else "chosen")
     return label(values, coords=coords, attrs=walked.parity | {"places": places})
 
 

@@ -16,7 +16,7 @@ from functools import partial
 
 import torch
 
-from labkit import rotary, stats
+from labkit import rotary, stats, turning
 from labkit.errors import InputError
 from labkit.nano import questions, tasks, text
 from labkit.nano.shape import WINDOW
@@ -144,7 +144,7 @@ def yarn(model, factor: float) -> contextlib.AbstractContextManager:
     rope, width = model.config.rope_parameters, 2 * len(model.model.rotary_emb.inv_freq)
     scaling = rotary.Scaling("yarn", factor, original=WINDOW)
     where = dict(theta=rope["rope_theta"], width=width, window=WINDOW, reach=factor * WINDOW)
-    return rotary.switched(model.model, scaling, **where)
+    return turning.switched(model.model, scaling, **where)
 
 
 @contextlib.contextmanager

@@ -10,10 +10,9 @@ from collections.abc import Iterable, Mapping
 
 from labkit.errors import InputError
 from labkit.families import ATTENTION, DELTANET, FAMILIES, Seam
-from labkit.spec import memory
 from labkit.spec.card import Card
 from labkit.spec.compute import Gpu
-from labkit.spec.units import parameter_count
+from labkit.spec.told import told
 from labkit.tables import Coloured, Table
 
 LETTERS = {DELTANET: "D", ATTENTION: "A"}
@@ -140,9 +139,9 @@ class Spec(Table):
         return len(self.kinds)
 
     def layers_of(self, kind: str) -> tuple[int, ...]:
-        """Indices of the layers of a kind; of "experts", of all whose MLP has them."""
+        """Indices of the layers of a kind; of "experts", of all whose router is a seam."""
         if kind == "experts":
-            return tuple(range(self.layers)) if self.experts else ()
+            return tuple(layer for layer, own in enumerate(self.kinds) if "router" in self.seams[own])
         return tuple(layer for layer, own in enumerate(self.kinds) if own == kind)
 
     def differing(self, other: "Spec") -> list[str]:
@@ -254,49 +253,9 @@ class Spec(Table):
 
     def facts(self) -> tuple[tuple[str, str, str], ...]:
         """Rows (group, name, value) that both the text and the HTML show."""
-        total = memory.parameters(self)
-        count = f"{parameter_count(total['text'])} text"
-        count += f" + {parameter_count(total['vision'])} vision" if total["vision"] else ""
-        count += f" + {parameter_count(total['mtp'])} multi-token prediction (not loaded)" if total["mtp"] else ""
-        count += f" · {parameter_count(memory.active_parameters(self))} for one token" if self.experts else ""
-        deltas, attentions = len(self.deltanet_layers), len(self.attention_layers)
-        tie = "tied to lm_head" if self.tied else "lm_head apart"
-        delta = f"{self.key_heads} query/key heads of {self.dk} · {self.value_heads} value heads of {self.dv}"
-        delta += " · decay per channel" if self.decays > 1 else ""
-        delta += " · writes up to 2" if self.most_write > 1 else ""
-        delta += f" · state {self.value_heads} × {self.dk} × {self.dv} · convolution of {self.conv} taps"
-        attend = f"{self.query_heads} query heads over {self.kv_heads} key/value heads of {self.head_dim}"
-        if self.latent:
-            attend = f"{self.query_heads} heads, keys and values {self.head_dim} from a latent of {self.latent}"
-            attend += f" and {self.shared} shared channels"
-        rotary = f"{self.rotary_dim} rotary channels, θ {self.rope_theta:,.0f}" if self.rotary_dim else "no rotary"
-        gated, soft = "gate" in self.seams[ATTENTION], "attention"
-        soft = f"gated {soft}" if gated else soft
-        attend += f" · {rotary} · {'sigmoid' if gated else 'no'} output gate"
-        attend += " · no readings" if ATTENTION in FAMILIES[self.family].unread else ""
-        mlp = f"MLP {self.intermediate:,}"
-        if self.experts:
-            mlp = f"{self.active_experts} of {self.experts} experts of {self.intermediate:,}"
-            mlp += f" and a shared one of {self.shared_intermediate:,}"
-            mlp += (
-                f", in the first {self.dense_layers} {self.dense_intermediate:,} without experts"
-                if self.dense_layers
-                else ""
-            )
-        rows = (
-            ("layers", f"{self.layers} = {deltas} D (Gated DeltaNet) + {attentions} A ({soft})"),
-            ("strip", Coloured(self.strip(), COLOURS)),
-            (
-                "widths",
-                f"hidden {self.hidden:,} · {mlp} · vocabulary {self.vocab:,}, {tie}",
-            ),
-            ("D layer", delta),
-            ("A layer", attend),
-            ("window", f"{self.window:,} tokens"),
-            ("parameters", count),
-            ("dtype", str(self.dtype or "not stated")),
+        return tuple(
+            ("anatomy", name, Coloured(text, COLOURS) if name == "strip" else text) for name, text in told(self)
         )
-        return tuple(("anatomy", *row) for row in rows)
 
     @property
     def title(self) -> str:

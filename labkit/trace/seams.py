@@ -128,7 +128,7 @@ def layers_of(
     chosen = list(fitting) if layers is None else whole_numbers(layers, "layers")
     if kind == "experts" and not fitting:
         hint = instead and instead.format(layer=next(iter(chosen), 0))
-        what = f"{name}: the MLPs of this model have no experts"
+        what = f"{name}: no layer of this model has a router that is read"
         raise LayerError(what, got=spec.name, expected="a model with them", hint=hint)
     if not chosen:
         raise InputError(f"{name}: no layer chosen", expected=f"an int or several, of {list(fitting)}")

@@ -73,7 +73,7 @@ MUTANTS = [
         f"{ZOO}::test_what_transformers_warns_about_reaches_the_user",
     ),
     Mutant(
-        "labkit/rotary.py",
+        "labkit/turning.py",
         "            if off < ROUNDED:",
         "            if off < 1:",
         f"{MEMORY}::test_rounded_rotary_frequencies_are_refused_and_put_back",

@@ -16,7 +16,7 @@ ATTACKED = "tests/test_attacks.py::test_an_attack_ends_in_a_clear_error_or_a_rig
 
 MUTANTS = [
     Mutant(
-        WATCHED,
+        "labkit/weights.py",
         "if changed and step > 1:",
         "if step < 0:",
         IDENTITY + "a_weight_changed_in_place_is_seen_wherever_it_lies",
@@ -111,7 +111,7 @@ MUTANTS = [
     ),
     Mutant("labkit/yarn/scope.py", "turn, everywhere=True", "turn", ATTACKED + "[tasks]"),
     Mutant(
-        "labkit/rotary.py",
+        "labkit/turning.py",
         'config.max_position_embeddings = self.native["reach"]',
         "pass",
         OPEN + "two_labs_of_a_model_share_its_scopes",
