@@ -212,7 +212,9 @@ def test_another_run_is_known_by_what_it_is(made, fox, tmp_path):
     cache = lab.cache()
     lab.trace(tiny.ids(3), cache=cache)
     warm = lab.trace(more["other"].ids, cache=cache)
-    for wrong in (run, again, more["changed"], warm):
+    with lab.edit(deltanet.replace_state(0.0, layer=1, at=5)):
+        edited = lab.trace(more["other"].ids)
+    for wrong in (run, again, more["changed"], warm, edited):
         with pytest.raises(SeamError, match="does not hold that deltanet.state_difference"):
             deltanet.state_difference(again, wrong, layer=0)
 
