@@ -19,7 +19,7 @@ from labkit import plan
 from labkit.arguments import whole
 from labkit.errors import BackendError, CheckpointError, first_line
 from labkit.families import FAMILIES
-from labkit.trace import decoder
+from labkit.trace import cache_parameter, decoder
 from labkit.zoo import files, loading
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Head:
             position_embeddings=decoder(lab.model).rotary_emb(seen, positions.to(lab.device)[None, None]),
             attention_mask=None if mask is None else mask.to(lab.device)[None, None],
             position_ids=None,
-            past_key_values=cache,
+            **{cache_parameter(self.layer): cache},
         )[0]
 
 
