@@ -313,6 +313,8 @@ def test_what_cannot_be_read_is_refused_by_name(lab, seen, run, tmp_path):
             call()
     with pytest.raises(InputError, match="is not saved"):
         run.save(tmp_path / "run")
+    with pytest.raises(InputError, match="is not packed"):
+        labkit.pack(run, tmp_path / "run.pack", readings=[deltanet.half_life])
     text = tiny.make_lab(tiny.model())
     with pytest.raises(InputError, match="no image tower"):
         text.trace(seen)

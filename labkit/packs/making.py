@@ -58,6 +58,9 @@ def pack(
         raise InputError(
             "lk.pack packs a run", got=type(run).__name__, expected="what lab.trace or lab.generate returns"
         )
+    if run.pictures is not None:
+        hint = "pack readings of a text run, or keep a reading by itself: ds.to_netcdf(path)"
+        raise InputError("a run with pictures is not packed", got=repr(run), expected="a run of text", hint=hint)
     path, bits = pathlib.Path(path), sizes.width(bits)
     chosen, seams = [sizes.chosen(each, run.spec, run) for each in readings], _places(run, seams)
     datasets = _named(datasets or {})
