@@ -34,6 +34,8 @@ class Rotation:
         """
         import torch
 
+        if not self.constants["width"]:  # nothing is rotated
+            return
         held = self.stack.rotary_emb.inv_freq
         if held is self.checked or self.native is not None:
             return

@@ -26,6 +26,7 @@ NAMED = {
     "nano/mtp.py": "its multi-token-prediction layer",
     "nano/card.py": "its card",
     "thinking/vocabulary.py": "transformers' tokenizer class of that name",
+    "zoo/gguf_weights.py": "converters that lay rows out in ways of their own",
 }
 
 
@@ -426,13 +427,6 @@ def test_an_adapted_model_names_the_call_that_works(model):
     with pytest.raises(InputError, match=r"labkit knows\n.*Adapted\n.*\n.*labkit.wrap\(model.get_base_model\(\)\)"):
         lk.wrap(Adapted().eval())
     assert lk.wrap(Adapted().get_base_model()).model is model
-
-
-def test_load_of_a_model_names_wrap(model):
-    with pytest.raises(
-        InputError, match=r"a model, not the name of one\n.*Qwen3_5ForCausalLM\n.*\n.*labkit.wrap\(model,"
-    ):
-        lk.load(model)
 
 
 def test_readings_of_every_family_agree_with_the_model(built):

@@ -11,7 +11,7 @@ import torch
 
 import labkit as lk
 from labkit import attention, deltanet, edit, plan, yarn
-from labkit.families import DELTANET, FAMILIES
+from labkit.families import DELTANET
 
 CLOSE = dict(rtol=2e-4, atol=2e-4)
 IDS = tiny.ids(101)
@@ -26,7 +26,7 @@ OPTIONS = {
 READINGS = sorted(name for name in plan.readings() if name.split(".")[0] in MODULES)
 
 
-@pytest.fixture(scope="module", params=list(FAMILIES))
+@pytest.fixture(scope="module", params=list(tiny.FAMILY_SIZES))  # test_families_lin.py has the others
 def own(request):
     """A lab around a random hybrid of the family."""
     return lk.wrap(tiny.model(family=request.param), name=request.param)

@@ -12,7 +12,7 @@ import xarray
 from transformers import DynamicCache
 
 import labkit as lk
-from labkit import attention, cache, deltanet, edit, identity, stream, watched, yarn
+from labkit import attention, cache, deltanet, edit, identity, stream, watched, weights, yarn
 from labkit.errors import InputError
 from labkit.fingerprint import Opaque, fingerprint
 from labkit.rotary import Scaling
@@ -47,7 +47,7 @@ def test_a_weight_changed_in_place_is_seen_wherever_it_lies(own, row):
     before, table = own.identity(), own.model.get_input_embeddings().weight
     with torch.no_grad():
         table[row, 17] += 1.0
-    assert table.numel() > watched.WHOLE and own.identity().weights != before.weights
+    assert table.numel() > weights.WHOLE and own.identity().weights != before.weights
     changed = own.identity()
     with torch.no_grad():
         table[row], table[row - 1] = table[row - 1].clone(), table[row].clone()
@@ -121,8 +121,8 @@ def test_attention_kernels_and_scaling_are_told(own):
 
 def test_weights_are_hashed_when_they_change_alone(own, monkeypatch):
     """Weights are hashed once, those that change once more."""
-    hashed, sampled = [], watched._sampled
-    monkeypatch.setattr(watched, "_sampled", lambda weight, changed: hashed.append(weight) or sampled(weight, changed))
+    hashed, sampled = [], watched.sampled
+    monkeypatch.setattr(watched, "sampled", lambda weight, changed: hashed.append(weight) or sampled(weight, changed))
     for _ in range(3):
         own.trace(IDS)
     assert hashed == []

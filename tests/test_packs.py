@@ -12,7 +12,7 @@ import torch
 import xarray
 
 import labkit
-from labkit import attention, deltanet, draw, edit, folders, packs, plan, stream
+from labkit import attention, deltanet, draw, edit, experts, folders, packs, plan, stream
 from labkit.errors import BudgetError, CheckpointError, InputError, LayerError, SeamError
 from labkit.packs import codec, container, sizes
 from labkit.rotary import Scaling
@@ -23,7 +23,7 @@ def halved(state):
     return state / 2
 
 
-MODULES = {"attention": attention, "deltanet": deltanet}
+MODULES = {"attention": attention, "deltanet": deltanet, "experts": experts}
 READINGS = sorted(plan.readings())
 WORDS = ["question", "thought", "answer", "thought"]
 OPTIONS = {  # arguments that a reading cannot be called without, and some that it can
@@ -37,13 +37,13 @@ OPTIONS = {  # arguments that a reading cannot be called without, and some that 
     "deltanet.memory": [{}, {"tokens": None}, {"tokens": [0, 7, -1]}],
     "deltanet.written_by": [{"segments": WORDS * 10}],
 }
-LAYERS = {"attention": [2, 4], "deltanet": [0, 1, 3]}
+LAYERS = {"attention": [2, 4], "deltanet": [0, 1, 3], "experts": [0, 2, 3]}
 
 
 @pytest.fixture(scope="module")
 def made():
     """A lab, a run, and what readings take beside: another run, one under an edit."""
-    lab = tiny.make_lab(tiny.model())
+    lab = tiny.make_lab(tiny.model(experts=True))
     run = lab.trace(tiny.ids(40))
     with lab.edit(deltanet.replace_state(0.0, layer=1, at=5)):
         changed = lab.trace(run.ids)

@@ -19,7 +19,20 @@ from labkit.families import FAMILIES
 from labkit.plan import budget
 from labkit.rotary import scaling_of
 from labkit.spec import Spec, kv_bytes_per_token, parameters, size, weight_bytes
-from labkit.zoo import adapters, files, finding, loading, matching, names, precision, routes, settings, tokens
+from labkit.zoo import (
+    adapters,
+    files,
+    finding,
+    held,
+    loading,
+    matching,
+    names,
+    precision,
+    routes,
+    settings,
+    tokens,
+    unpacking,
+)
 
 ASK = [{"role": "user", "content": "red fox"}]
 
@@ -120,10 +133,12 @@ def layout(patient: Patient) -> tuple[str, str]:
 
 def tensors(patient: Patient) -> tuple[str, str]:
     """Their names and shapes are the model's, apart from what stands before all of them."""
-    family = FAMILIES[patient.spec.family]
-    rules = names.renaming(patient.tensors, family)
-    placed = names.placed(patient.tensors, rules, family)
-    if not settings.stored(patient.config):
+    family, loose, stored = FAMILIES[patient.spec.family], patient.tensors, settings.stored(patient.config)
+    if unpacked := bool(stored) and stored["quant_method"] in unpacking.METHODS:
+        loose = unpacking.gathered(loose, stored)
+    rules = names.renaming(loose, family)
+    placed = names.placed(loose, rules, family)
+    if unpacked or not stored:
         shapes = loading.shapes(settings.text_config(patient.folder, patient.spec), family)
         matching.compare(placed, shapes, family, tied=patient.spec.tied)
     skipped = sum(family.place(name) is None for name in placed)
@@ -131,7 +146,7 @@ def tensors(patient: Patient) -> tuple[str, str]:
     if patient.spec.tied and not matching.tied(placed, family):
         hint = "set tie_word_embeddings to false in config.json"
         return "warn", f"{text}; another lm_head than the embedding is stored and will be loaded: {hint}"
-    if first := names.first(patient.tensors, rules, family):
+    if first := names.first(loose, rules, family):
         return "warn", f"{text}; read without what stands before the model's own names, as of {first[:100]}"
     return "ok", text
 
@@ -181,7 +196,7 @@ def quantisation(patient: Patient) -> tuple[str, str]:
     stored = settings.stored(patient.config)
     if not stored:
         return "ok", f"none; stored in {patient.spec.dtype or 'what config.json does not say'}"
-    precision.check_stored(stored["quant_method"], patient.place)
+    held.check_stored(stored["quant_method"], patient.place)
     return "ok", f"{stored['quant_method']}, which this machine can take"
 
 
@@ -191,17 +206,34 @@ def room(patient: Patient) -> tuple[str, str]:
     free, where = budget(place)
     dtype = precision.dtype_of(None, spec, place)
     short, need = str(dtype).removeprefix("torch."), weight_bytes(spec, dtype)["text"]
-    if settings.stored(patient.config) and patient.tensors:
-        need, short = sum(tensor.bytes for tensor in patient.tensors.values()), "as stored"
+    stored, family = settings.stored(patient.config), FAMILIES[spec.family]
+    if stored and patient.tensors and _stays_packed(patient, stored):
+        need = sum(tensor.bytes for name, tensor in patient.tensors.items() if family.place(name))
+        short = "as stored"
+    elif stored:
+        short += ", unpacked at load"
     said = f"{size(need)} of weights ({short}), {size(free)} to use ({where})"
     if need <= free:
         each = kv_bytes_per_token(spec, dtype)
         context = min((free - need) // each, spec.window) if each else spec.window
         return "ok", f"{said}; keys and values of {context:,} tokens beside them"
-    ways = [f"{way}: {size(count)}" for way, count in precision.cheaper(spec, place, dtype) if count <= free]
+    ways = [
+        f"{way}: {size(count)}"
+        for way, count in precision.cheaper(spec, place, dtype, fixed=bool(stored))
+        if count <= free
+    ]
     if ways:
         return "warn", f"{said}; labkit.load(folder, {ways[0]}) fits"
     return "fail", f"{said}; a larger machine, or a smaller model: labkit fit MODEL names cards"
+
+
+def _stays_packed(patient, stored):
+    """Whether the weights are multiplied as they are stored, as `labkit.load` decides it."""
+    if stored["quant_method"] not in unpacking.METHODS:
+        return True
+    joined = unpacking.gathered(patient.tensors, stored).values()
+    matrices = [tensor.shape for tensor in joined if isinstance(tensor, unpacking.Weight)]
+    return held.stays_packed(stored["quant_method"], patient.place, matrices)
 
 
 def loads(patient: Patient) -> tuple[str, str]:

@@ -164,9 +164,7 @@ def _answer(request, layers, spec):
     _agree(kind in HEADS, f"a reading {request.reading[:80]}", " or ".join(HEADS))
     axis, count = HEADS[kind][0], getattr(spec, HEADS[kind][1])
     for layer, made in layers.items():
-        _agree(
-            layer < spec.layers and spec.kind(layer) == kind, f"{request.reading} of layer {layer}", f"{kind} layers"
-        )
+        _agree(layer in spec.layers_of(kind), f"{request.reading} of layer {layer}", f"{kind} layers")
         try:
             labels.check_reading(made, request.reading, layer, (axis, count))
         except fields.Odd as odd:

@@ -15,6 +15,7 @@ from labkit.reading import Stored
 from labkit.trace import Seams
 
 HEADS = {"deltanet": ("head", "value_heads"), "attention": ("query_head", "query_heads")}
+HEADS["experts"] = HEADS["deltanet"]  # of either kind of layer; their readings have no axis of heads
 NEEDED = "a pack holds chosen readings; for others trace the prompt with the model"
 
 

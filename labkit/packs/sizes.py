@@ -176,7 +176,7 @@ def chosen(given: object, spec: Spec, run: Run | None = None) -> Chosen:
     options = dict(options)
     layers = options.pop("layer", None)
     if layers is None and run is not None:
-        layers = [layer for layer in run.layers if run.spec.kind(layer) == needs.kind]
+        layers = [layer for layer in run.layers if layer in run.spec.layers_of(needs.kind)] or None
     return Chosen(read, list(dict.fromkeys(layers_of(spec, layers, needs.kind, needs.name))), options)
 
 

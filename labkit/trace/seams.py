@@ -129,7 +129,7 @@ def layers_of(
     if kind == "experts" and not fitting:
         hint = instead and instead.format(layer=next(iter(chosen), 0))
         what = f"{name}: no layer of this model has a router that is read"
-        raise LayerError(what, got=spec.name, expected="a model with them", hint=hint)
+        raise LayerError(what, got=spec.name, expected="a model whose routers are seams", hint=hint)
     if not chosen:
         raise InputError(f"{name}: no layer chosen", expected=f"an int or several, of {list(fitting)}")
     if (why := FAMILIES[spec.family].unread.get(kind)) is not None and all(layer in fitting for layer in chosen):

@@ -89,8 +89,9 @@ def placed(stored: dict[str, Tensor], rules: dict[str, str], family: Family) -> 
     for name, tensor in stored.items():
         if made.setdefault(new := renamed(name, rules), tensor) is not tensor:
             raise CheckpointError("two stored tensors have the same place in the model", got=f"{name}, as {new}")
-    experts = sorted((name for name in stored if ".experts." in name), key=_natural)
-    places = [family.place(renamed(name, rules)) or "" for name in experts]
+    ours = {name: place for name in stored if ".experts." in name and (place := family.place(renamed(name, rules)))}
+    experts = sorted(ours, key=_natural)
+    places = [ours[name] for name in experts]
     for name, here, there in zip(experts, places, sorted(places, key=_natural), strict=True):
         if here != there:
             raise CheckpointError(

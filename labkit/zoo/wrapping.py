@@ -8,7 +8,7 @@ from labkit import spec as specs
 from labkit.errors import BackendError, InputError
 from labkit.families import FAMILIES, of_model
 from labkit.kernels import lower_right
-from labkit.rotary import constants, frequencies, scaling_of
+from labkit.rotary import check_rotated, constants, frequencies, scaling_of
 from labkit.trace import decoder
 from labkit.zoo import backend, loading, tokens
 
@@ -143,11 +143,12 @@ def exact_rotation(model):
     them; returns the model.
 
     Raises:
-        InputError: another class.
+        InputError: another class, or a model that rotates nothing.
     """
     model, _ = _plain(model)
     of_model(model)
     stack = decoder(model)
+    check_rotated(specs.read(model.config).rotary_dim)
     rotary_emb, known = stack.rotary_emb, constants(specs.read(model.config))
     exact = frequencies(scaling_of(stack.config), **known).to(rotary_emb.inv_freq.device)
     rotary_emb.inv_freq = exact

@@ -284,10 +284,11 @@ def alone(tries, seed, folder):
         """Every size is the whole number in the file, every number of the card finite and none negative."""
         found, numbers, stated = result
         text = stated.get("text_config", stated)
-        sizes = FAMILIES[found.family].sizes
+        family = FAMILIES[found.family]
+        text, sizes = family.settled(text), family.sizes
         same = all(type(text[theirs]) is int and text[theirs] == getattr(found, ours) for ours, theirs in sizes.items())
         layers = text["num_hidden_layers"] == found.layers and text.get("rms_norm_eps", 1e-6) == found.eps
-        theta = (text.get("rope_parameters") or text)["rope_theta"] == found.rope_theta
+        theta = found.rope_theta in (0, (text.get("rope_parameters") or text).get("rope_theta"))
         without = () if found.attention_layers else ("equal tokens", "snapshot tokens")  # infinite without a KV cache
         counts = [number for name, number in numbers.items() if name not in without]
         return same and layers and theta and len(counts) > 10 and all(n >= 0 and math.isfinite(n) for n in counts)
