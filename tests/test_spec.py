@@ -113,9 +113,8 @@ def component_counts(model):
     count = dict.fromkeys(("embed", "deltanet", "attention", "mlp", "norms", "lm_head"), 0)
     for name, weight in model.named_parameters():
         parts = [part for place, part in places.items() if f".{place}." in name]
-        if parts == ["attention"] and hasattr(
-            model.get_submodule(name.rpartition(".self_attn.")[0]).self_attn, "A_log"
-        ):
+        layer = name.rpartition(".self_attn.")[0]
+        if layer and hasattr(model.get_submodule(layer).self_attn, "conv1d"):
             parts = ["deltanet"]  # Kimi Linear calls both kinds so
         part = parts[0] if parts else "lm_head" if name.startswith("lm_head") else "norms"
         count[part] += weight.numel()
