@@ -64,6 +64,9 @@ def _feed(lab, ids, columns, cache, mask, position_ids, chunk, shifted, seen):
         settle(cache, lab)
         if not chosen:
             check_places(cache, shifted, len(ids))
+        for layer in cache.layers:
+            if getattr(layer, "place", None) is not None:  # of a recorded step that was interrupted
+                layer.place = None
         book = book_of(cache)
         book.torn = True  # until every layer has read every token
     if not chosen:
@@ -84,7 +87,6 @@ def _feed(lab, ids, columns, cache, mask, position_ids, chunk, shifted, seen):
         if here:
             logits.append(out.logits)
     if cache is not None:
-        book.torn = False
         if len(ids) == 1:
             book.placed = book.placed or chosen
             if seen is not None:
@@ -92,6 +94,7 @@ def _feed(lab, ids, columns, cache, mask, position_ids, chunk, shifted, seen):
                 book.pictures += tuple((a + first, b + first, digest) for a, b, digest in seen.marks)
             if len(book.ids) == first:
                 book.ids = torch.cat([book.ids, ids[0].cpu()])
+        book.torn = False  # last, so that an interrupt leaves no book that is short of a fact
     return torch.cat(logits, 1) if logits else None
 
 

@@ -370,6 +370,17 @@ def test_an_interrupted_step_leaves_a_cache_that_is_refused(own, taped, monkeypa
 # ----------------------------------------------------------------------------------------------------- one step
 
 
+def test_a_place_that_an_interrupt_left_behind_is_not_written_to(own):
+    """A recorded step says where its token goes, and takes that back when it ends; an interrupt may come between."""
+    cache = own.cache()
+    own.trace(IDS[:5], cache=cache)
+    for layer in cache.layers:
+        if hasattr(layer, "place"):
+            layer.place = torch.tensor([1])
+    after = own.trace(IDS[5:7], cache=cache).logits
+    assert torch.allclose(after, own.trace(IDS[:7]).logits, rtol=1e-4, atol=1e-4)
+
+
 def test_a_step_is_a_trace_of_one_token(own):
     cache, other = own.cache(), own.cache()
     for each in (cache, other):

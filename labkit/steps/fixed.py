@@ -105,9 +105,9 @@ class Fixed:
         for layer in self._attending():
             layer.advance(1)
         cache.reads.update({at: before.get(at, 0) + 1 - cache.reads[at] for at in range(len(cache.layers))})
-        book.torn = False
         if len(known) == 1 and len(book.ids) == length:
             book.ids = torch.cat([book.ids, known])
+        book.torn = False
         self.ran, self.kept = self.ran + 1, self.kept + 1
         return self.logits.clone()
 
