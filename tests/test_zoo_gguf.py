@@ -67,7 +67,7 @@ def super_blocks(kind, array, seed):
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_every_type_is_unpacked_to_the_numbers_of_its_reference(kind, tmp_path):
-    gguf = pytest.importorskip("gguf", reason="needs the extra quant: make env, then pip install '.[quant]'")
+    gguf = pytest.importorskip("gguf", reason="needs the extra: pip install '.[quant]'")
     model = tiny.model(**WIDE)
     width, number = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(TYPES[kind])][0], iter(range(999))
     stored = {}

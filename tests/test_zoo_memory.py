@@ -126,9 +126,7 @@ def test_autocast_training_and_inference_mode_are_refused(model):
 
 
 def test_weights_that_accelerate_keeps_elsewhere_are_refused():
-    accelerate = pytest.importorskip(
-        "accelerate", reason="needs the extra quant: make env, then pip install '.[quant]'"
-    )
+    accelerate = pytest.importorskip("accelerate", reason="needs the extra: pip install '.[quant]'")
     own = accelerate.cpu_offload(tiny.model(), execution_device="cpu")
     with pytest.raises(BackendError, match=r"all on one device\n.*meta"):
         lk.load(own)

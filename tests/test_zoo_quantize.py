@@ -53,9 +53,7 @@ def unpacked(lab, quantize):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("quantize", "package"), [("nf4", "bitsandbytes"), ("int8", "torchao")])
 def test_a_quantised_model_computes_with_its_packed_weights(quantize, package, folder, wide):
-    pytest.importorskip(
-        package, exc_type=ImportError, reason="needs the extra quant: make env, then pip install '.[quant]'"
-    )
+    pytest.importorskip(package, exc_type=ImportError, reason="needs the extra: pip install '.[quant]'")
     lab = lk.load(folder, device="cpu", quantize=quantize)
     weights = unpacked(lab, quantize)
     assert len(weights) == 4 * 3 + 2 * 4 + 6 * 3
@@ -84,9 +82,7 @@ def test_a_quantised_model_computes_with_its_packed_weights(quantize, package, f
 @pytest.mark.parametrize(("quantize", "package"), [("nf4", "bitsandbytes"), ("int8", "torchao")])
 def test_experts_router_and_shared_gate_stay_as_they_are(quantize, package, tmp_path):
     """Quantisers of transformers pack linear layers: the mixers and the shared expert."""
-    pytest.importorskip(
-        package, exc_type=ImportError, reason="needs the extra quant: make env, then pip install '.[quant]'"
-    )
+    pytest.importorskip(package, exc_type=ImportError, reason="needs the extra: pip install '.[quant]'")
     mixed = tiny.model(experts=True, **EXPERTS)
     lab = lk.load(checkpoints.text_only(tmp_path / "mixed", mixed), device="cpu", quantize=quantize)
     weights = unpacked(lab, quantize)
@@ -104,9 +100,7 @@ def test_experts_router_and_shared_gate_stay_as_they_are(quantize, package, tmp_
 
 
 def test_broken_numbers_are_found_before_they_are_packed(folder):
-    pytest.importorskip(
-        "bitsandbytes", exc_type=ImportError, reason="needs the extra quant: make env, then pip install '.[quant]'"
-    )
+    pytest.importorskip("bitsandbytes", exc_type=ImportError, reason="needs the extra: pip install '.[quant]'")
     name = "model.layers.1.mlp.up_proj.weight"
     checkpoints.rewrite(folder, lambda named: named[name].view(-1)[9:10].fill_(float("nan")))
     with pytest.raises(CheckpointError, match=f"NaN or infinite\n.*{name}"):
@@ -114,9 +108,7 @@ def test_broken_numbers_are_found_before_they_are_packed(folder):
 
 
 def test_small_matrices_are_refused_where_they_could_not_be_multiplied(tmp_path, model):
-    pytest.importorskip(
-        "bitsandbytes", exc_type=ImportError, reason="needs the extra quant: make env, then pip install '.[quant]'"
-    )
+    pytest.importorskip("bitsandbytes", exc_type=ImportError, reason="needs the extra: pip install '.[quant]'")
     folder = checkpoints.text_only(tmp_path / "odd", model)
     with pytest.raises(BackendError, match=r'whole blocks\n.*out_proj.weight \[44, 126\]\n.*\n.*quantize="int8"'):
         lk.load(folder, device="cpu", quantize="nf4")
@@ -168,9 +160,7 @@ def test_a_quantiser_that_packs_too_much_is_caught(wide):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("quantize", "package"), [("nf4", "bitsandbytes"), ("int8", "torchao")])
 def test_a_model_saved_packed_loads_packed(quantize, package, folder, tmp_path):
-    pytest.importorskip(
-        package, exc_type=ImportError, reason="needs the extra quant: make env, then pip install '.[quant]'"
-    )
+    pytest.importorskip(package, exc_type=ImportError, reason="needs the extra: pip install '.[quant]'")
     lab = lk.load(folder, device="cpu", quantize=quantize)
     lab.model.save_pretrained(tmp_path / "packed")
     checkpoints.write_tokenizer(tmp_path / "packed")
@@ -183,9 +173,7 @@ def test_a_model_saved_packed_loads_packed(quantize, package, folder, tmp_path):
 @pytest.mark.filterwarnings("ignore")
 def test_a_torchao_checkpoint_computes_in_the_dtype_it_was_packed_in(folder, tmp_path, wide):
     """Packed with torchao's own list of modules, a and b too; e4m3 multiplies in no other dtype."""
-    pytest.importorskip(
-        "torchao", exc_type=ImportError, reason="needs the extra quant: make env, then pip install '.[quant]'"
-    )
+    pytest.importorskip("torchao", exc_type=ImportError, reason="needs the extra: pip install '.[quant]'")
     from torchao.quantization import Float8WeightOnlyConfig
     from transformers import TorchAoConfig
 
@@ -208,9 +196,7 @@ def test_a_torchao_checkpoint_computes_in_the_dtype_it_was_packed_in(folder, tmp
 @pytest.mark.parametrize("way", ["nf4", "nf4 twice", "fp4", "int8"])
 def test_bitsandbytes_own_files_stand_for_the_numbers_it_says(way, folder, tmp_path, wide):
     """Packed with its own list of modules, a and b too, whose few rows are no whole block: unpacked on a CPU."""
-    pytest.importorskip(
-        "bitsandbytes", exc_type=ImportError, reason="needs the extra quant: make env, then pip install '.[quant]'"
-    )
+    pytest.importorskip("bitsandbytes", exc_type=ImportError, reason="needs the extra: pip install '.[quant]'")
     from bitsandbytes import functional
     from transformers import BitsAndBytesConfig
 
@@ -244,7 +230,7 @@ def test_other_packings_are_refused(folder):
 
 def store_fp8(folder):
     """The folder with its large linear layers in e4m3 and a scale per block, 32 x 32 here."""
-    pytest.importorskip("accelerate", reason="needs the extra quant: make env, then pip install '.[quant]'")
+    pytest.importorskip("accelerate", reason="needs the extra: pip install '.[quant]'")
     kept = [f".{name}." for name in (*KEPT_WITH_EXPERTS, "embed_tokens")]
 
     def pack(named):
@@ -302,7 +288,7 @@ def test_stored_fp8_is_unpacked_on_a_cpu(stored_fp8, wide):
 
 
 def test_stored_fp8_is_held_to_what_it_lacks(stored_fp8):
-    pytest.importorskip("bitsandbytes", reason="needs the extra quant: make env, then pip install '.[quant]'")
+    pytest.importorskip("bitsandbytes", reason="needs the extra: pip install '.[quant]'")
     with pytest.raises(InputError, match=r"already quantised\n.*'nf4' on fp8"):
         lk.load(stored_fp8, device="cpu", quantize="nf4")
     checkpoints.rewrite(stored_fp8, lambda named: named.pop("model.layers.2.mlp.up_proj.weight"))
@@ -316,7 +302,7 @@ def test_stored_fp8_is_held_to_what_it_lacks(stored_fp8):
 @pytest.fixture
 def packed(tmp_path, wide):
     """The wide hybrid as a .gguf file."""
-    pytest.importorskip("gguf", reason="needs the extra quant: make env, then pip install '.[quant]'")
+    pytest.importorskip("gguf", reason="needs the extra: pip install '.[quant]'")
     return checkpoints.write_gguf(tmp_path / "wide.gguf", wide)
 
 
@@ -334,7 +320,7 @@ def test_a_gguf_file_equals_the_model_it_was_made_from(packed, wide):
 
 
 def test_a_gguf_file_with_experts_equals_the_model_it_was_made_from(tmp_path):
-    pytest.importorskip("gguf", reason="needs the extra quant: make env, then pip install '.[quant]'")
+    pytest.importorskip("gguf", reason="needs the extra: pip install '.[quant]'")
     mixed = tiny.model(experts=True, **EXPERTS)
     lab = lk.load(checkpoints.write_gguf(tmp_path / "mixed.gguf", mixed), device="cpu")
     for name, weight in lab.model.named_parameters():

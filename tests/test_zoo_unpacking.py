@@ -101,9 +101,7 @@ def test_packed_experts_are_unpacked(way, tmp_path, monkeypatch):
 @pytest.mark.parametrize("way", ["compressed int4", "compressed int4, uneven", "compressed int3", "compressed nvfp4"])
 def test_compressed_tensors_reads_the_same_numbers(way, folder):
     """The layouts written here are the library's: it unpacks them to the numbers that they were meant as."""
-    library = pytest.importorskip(
-        "compressed_tensors.compressors", reason="needs compressed-tensors: pip install compressed-tensors"
-    )
+    library = pytest.importorskip("compressed_tensors.compressors", reason="pip install compressed-tensors")
     import json
 
     from compressed_tensors.quantization import QuantizationScheme
