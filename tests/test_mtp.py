@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import labkit as lk
-from labkit import errors, mtp, yarn
+from labkit import draw, errors, mtp, yarn
 from labkit.families import FAMILIES
 from labkit.mtp import groups, readings, verify
 from labkit.trace import decoder
@@ -200,6 +200,12 @@ def test_the_head_follows_the_model_to_another_dtype(folder):
 
 
 # what it guesses ----------------------------------------
+
+
+def test_a_figure_says_what_was_proven_and_not_that_guesses_are(lab):
+    ds = mtp.failures(mtp.drafts(lab.trace(tiny.ids(19)), lab, drafts=2), by="draft")
+    text = draw.bars(ds, "right", x="draft").layout.title.subtitle.text
+    assert text == "logits from the state that the head reads, within 1e-05 of the model's own"
 
 
 def test_guesses_are_of_the_token_after_next_and_chains_read_their_own_guesses(lab):

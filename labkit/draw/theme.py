@@ -118,7 +118,9 @@ def finish(fig: Figure, ds: xarray.Dataset, title: str | None, *, height: int = 
     text = {"text": "<br>".join(map(escape, lines)), "pad": {"t": 2 + 12 * len(lines)}}
     fig.update_layout(title=text, meta={"labkit": facts}, height=height)
     if isinstance(facts.get("parity"), float):
-        proof = f"recomputed from the seams; within {_bound(facts['parity']):.0e} of the model's own next seam"
+        bound = f"within {_bound(facts['parity']):.0e} of the model's own"
+        proven = facts.get("proven")  # what the parity is of, where that is no part of a layer
+        proof = f"recomputed from the seams; {bound} next seam" if proven is None else f"{escape(proven)} {bound}"
         fig.update_layout(title={"subtitle": {"text": proof, "font": {"size": 11, "color": FAINT}}})
         top += 18
     return fig.update_layout(margin={"l": 70, "r": 30, "t": top, "b": 60})

@@ -23,6 +23,7 @@ from labkit.trace import Run
 if TYPE_CHECKING:
     import xarray
 
+PROVEN = "logits from the state that the head reads,"  # is what the parity is of; a guess has nothing to be like
 ROWS = 256  # rows of logits in float32 at a time
 SURE = Quantity("p", "probability of the head's guess", "fraction", "fraction", "this run")
 TARGET = Quantity("-log p", "the head's negative log-likelihood of the token that came", "nat", "positive", "this run")
@@ -166,7 +167,7 @@ def _labelled(run, starts, own, guessed, facts):
         "accepted": (("token",), length.astype(np.float32), LENGTH),
     }
     coords = {"draft": ("draft", list(drafts), DRAFT), **axis(run, "token", starts)}
-    attrs = {"model": run.model, "layer": run.spec.layers, "reading": "mtp.drafts", **facts}
+    attrs = {"model": run.model, "layer": run.spec.layers, "reading": "mtp.drafts", "proven": PROVEN, **facts}
     if run.scaling.kind != "none":
         attrs["scaling"] = str(run.scaling)
     return label(variables, coords=coords, attrs=attrs)

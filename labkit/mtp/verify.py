@@ -19,7 +19,7 @@ from labkit import plan, prompts
 from labkit.arguments import whole
 from labkit.lab import Lab
 from labkit.mtp.loading import count, head
-from labkit.mtp.readings import LENGTH
+from labkit.mtp.readings import LENGTH, PROVEN
 from labkit.notation import Quantity, label
 from labkit.trace import texts
 
@@ -182,6 +182,7 @@ class _Writer:
         named = ("token", list(texts(self.lab.tokenizer, torch.tensor(self.written))))
         coords = {"token": where, "token_text": named, "round": range(len(self.rows))}
         facts = {"model": self.lab.name, "layer": self.lab.spec.layers, "reading": "mtp.generate", **self.proof}
+        facts |= {"proven": PROVEN}
         facts |= {"prompt_length": len(self.given), "drafts": drafts, "wait": self.wait}
         facts |= {"passes": int(rows[5].sum()), "rounds": len(self.rows), "plain_passes": len(self.written) - 1}
         facts |= {"snapshots": self.snapshots, "snapshot_bytes": self.own}
