@@ -43,7 +43,7 @@ class Rotation:
         if held.dtype == torch.float32:
             if scaling.kind == "dynamic":  # of the last length
                 held = self.stack.rotary_emb.original_inv_freq
-            exact = frequencies(scaling, **self.constants).to(held.device)
+            exact = stated(self.stack, self.constants)
             off = ((held - exact) / exact).abs().max().item() if held.shape == exact.shape else math.inf
             if off < ROUNDED:
                 self.checked = self.stack.rotary_emb.inv_freq
@@ -84,6 +84,11 @@ class Rotation:
         module.rope_type = "default"  # "dynamic" would recompute by itself
         config.max_position_embeddings = reach
         self.now = scaling, reach
+
+
+def stated(stack, constants: dict):
+    """Rotary frequencies [pair] that the configuration of a stack states, in float32 and where its own are held."""
+    return frequencies(scaling_of(stack.config), **constants).to(stack.rotary_emb.inv_freq.device)
 
 
 @contextlib.contextmanager

@@ -120,10 +120,10 @@ def configuration(patient: Patient) -> tuple[str, str]:
 def layout(patient: Patient) -> tuple[str, str]:
     """Files of weights: there, whole, and safetensors."""
     patient.tensors = files.tensors(patient.folder)
-    held, stored = collections.Counter(), {tensor.file for tensor in patient.tensors.values()}
+    sizes, stored = collections.Counter(), {tensor.file for tensor in patient.tensors.values()}
     for tensor in patient.tensors.values():
-        held[tensor.dtype] += tensor.bytes
-    kinds = ", ".join(f"{dtype} {size(count)}" for dtype, count in held.most_common())
+        sizes[tensor.dtype] += tensor.bytes
+    kinds = ", ".join(f"{dtype} {size(count)}" for dtype, count in sizes.most_common())
     extra = sorted(path.name for path in patient.folder.glob("*.safetensors") if path not in stored)
     text = f"{len(patient.tensors)} tensors in {len(stored)} of safetensors, {kinds}"
     if extra:
@@ -207,7 +207,7 @@ def room(patient: Patient) -> tuple[str, str]:
     dtype = precision.dtype_of(None, spec, place)
     short, need = str(dtype).removeprefix("torch."), weight_bytes(spec, dtype)["text"]
     stored, family = settings.stored(patient.config), FAMILIES[spec.family]
-    if stored and patient.tensors and _stays_packed(patient, stored):
+    if stored and patient.tensors and held.as_read(patient.tensors, stored, place)[1]:
         need = sum(tensor.bytes for name, tensor in patient.tensors.items() if family.place(name))
         short = "as stored"
     elif stored:
@@ -225,15 +225,6 @@ def room(patient: Patient) -> tuple[str, str]:
     if ways:
         return "warn", f"{said}; labkit.load(folder, {ways[0]}) fits"
     return "fail", f"{said}; a larger machine, or a smaller model: labkit fit MODEL names cards"
-
-
-def _stays_packed(patient, stored):
-    """Whether the weights are multiplied as they are stored, as `labkit.load` decides it."""
-    if stored["quant_method"] not in unpacking.METHODS:
-        return True
-    joined = unpacking.gathered(patient.tensors, stored).values()
-    matrices = [tensor.shape for tensor in joined if isinstance(tensor, unpacking.Weight)]
-    return held.stays_packed(stored["quant_method"], patient.place, matrices)
 
 
 def loads(patient: Patient) -> tuple[str, str]:

@@ -102,34 +102,25 @@ def _bits(value):
 
 
 def _seams(value):
-    rows = fields.require(
-        isinstance(value, list) and all(isinstance(row, list) and len(row) == 3 for row in value), value
-    )
+    rows = fields.rows(value, 3)
     read = {(fields.count(layer), fields.text(name)): codec.of_json(stored) for layer, name, stored in rows}
     fields.require(len(read) == len(rows), "a seam twice")
     return read
 
 
 def _answered(value):
-    rows = fields.require(
-        isinstance(value, list) and all(isinstance(row, list) and len(row) == 2 for row in value), value
-    )
-    return [(requests.of_json(request), _layers(layers)) for request, layers in rows]
+    return [(requests.of_json(request), _layers(layers)) for request, layers in fields.rows(value, 2)]
 
 
 def _layers(value):
-    rows = fields.require(
-        isinstance(value, list) and all(isinstance(row, list) and len(row) == 2 for row in value), value
-    )
+    rows = fields.rows(value, 2)
     read = {fields.count(layer): labels.of_json(made) for layer, made in rows}
     fields.require(read and len(read) == len(rows), "a layer twice, or none")
     return read
 
 
 def _datasets(value):
-    rows = fields.require(
-        isinstance(value, list) and all(isinstance(row, list) and len(row) == 2 for row in value), value
-    )
+    rows = fields.rows(value, 2)
     read = {fields.text(name): labels.of_json(made) for name, made in rows}
     fields.require(len(read) == len(rows) and all(map(str.isidentifier, read)), [*read])
     return read

@@ -57,11 +57,16 @@ def texts(value: object) -> tuple[str, ...]:
     return tuple(map(text, require(isinstance(value, list), value)))
 
 
+def rows(value: object, width: int) -> list[list]:
+    """A list of lists, each of so many values."""
+    return require(isinstance(value, list) and all(isinstance(row, list) and len(row) == width for row in value), value)
+
+
 def parity(value: object) -> dict[tuple[int, str], float]:
     """`{(layer, reading): error}`; of a reading that failed an error may be NaN."""
-    rows = require(isinstance(value, list) and all(isinstance(row, list) and len(row) == 3 for row in value), value)
-    read = {(count(layer), text(reading)): require(isinstance(error, float), error) for layer, reading, error in rows}
-    require(len(read) == len(rows), value)
+    known = rows(value, 3)
+    read = {(count(layer), text(reading)): require(isinstance(error, float), error) for layer, reading, error in known}
+    require(len(read) == len(known), value)
     return read
 
 

@@ -7,11 +7,12 @@ compressed-tensors, gptq, awq, mlx, and all of the above elsewhere: unpacked at 
 """
 
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 
 from labkit.errors import CheckpointError
+from labkit.zoo import files, unpacking
 from labkit.zoo.precision import PACKAGES, need_packages
 
 STORED = {"fp8": PACKAGES["fp8"], "bitsandbytes": PACKAGES["nf4"], "torchao": PACKAGES["int8"]}
@@ -33,6 +34,25 @@ def check_stored(method: str, device: torch.device) -> None:
         )
     if method == "torchao" or (method == "bitsandbytes" and device.type == "cuda"):
         need_packages(STORED[method], f"a checkpoint stored in {method}")
+
+
+def as_read(
+    tensors: Mapping[str, files.Tensor], stored: Mapping | None, device: torch.device
+) -> tuple[Mapping[str, files.Tensor | unpacking.Weight], bool]:
+    """(the tensors of a checkpoint as they are loaded, whether packed ones are multiplied as they are stored).
+
+    Args:
+        stored: its `quantization_config`, of a method that `check_stored` takes; None of plain weights.
+
+    Raises:
+        CheckpointError: as `unpacking.gathered`.
+    """
+    if not stored or stored["quant_method"] not in unpacking.METHODS:
+        return tensors, bool(stored)
+    joined = unpacking.gathered(tensors, stored)
+    matrices = [tensor.shape for tensor in joined.values() if isinstance(tensor, unpacking.Weight)]
+    packed = stays_packed(stored["quant_method"], device, matrices)
+    return (tensors if packed else joined), packed
 
 
 def stays_packed(method: str, device: torch.device, packed: Iterable[tuple[int, ...]]) -> bool:

@@ -171,13 +171,7 @@ def checked(
         As `admitted`, and CheckpointError: as `files.tensors`, `names.renaming` and `matching.compare`.
     """
     spec, dtype, stored = admitted(folder, title=title, place=place, dtype=dtype, quantize=quantize, small=small)
-    loose, family = files.tensors(folder), FAMILIES[spec.family]
-    packed = bool(stored)
-    if stored and stored["quant_method"] in unpacking.METHODS:
-        joined = unpacking.gathered(loose, stored)
-        matrices = [tensor.shape for tensor in joined.values() if isinstance(tensor, unpacking.Weight)]
-        if not (packed := held.stays_packed(stored["quant_method"], place, matrices)):
-            loose = joined
+    family, (loose, packed) = FAMILIES[spec.family], held.as_read(files.tensors(folder), stored, place)
     rules, notes = names.renaming(loose, family), []
     tensors = names.placed(loose, rules, family)
     if odd := names.first(loose, rules, family):

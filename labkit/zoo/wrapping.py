@@ -8,8 +8,9 @@ from labkit import spec as specs
 from labkit.errors import BackendError, InputError
 from labkit.families import FAMILIES, of_model
 from labkit.kernels import lower_right
-from labkit.rotary import check_rotated, constants, frequencies, scaling_of
+from labkit.rotary import check_rotated, constants
 from labkit.trace import decoder
+from labkit.turning import stated
 from labkit.zoo import backend, loading, tokens
 
 if TYPE_CHECKING:
@@ -147,10 +148,8 @@ def exact_rotation(model):
     """
     model, _ = _plain(model)
     of_model(model)
-    stack = decoder(model)
-    check_rotated(specs.read(model.config).rotary_dim)
-    rotary_emb, known = stack.rotary_emb, constants(specs.read(model.config))
-    exact = frequencies(scaling_of(stack.config), **known).to(rotary_emb.inv_freq.device)
-    rotary_emb.inv_freq = exact
-    rotary_emb.original_inv_freq = exact.clone()
+    stack, spec = decoder(model), specs.read(model.config)
+    check_rotated(spec.rotary_dim)
+    exact = stated(stack, constants(spec))
+    stack.rotary_emb.inv_freq, stack.rotary_emb.original_inv_freq = exact, exact.clone()
     return model
