@@ -12,6 +12,7 @@ from labkit import doctor
 from labkit.doctor import folder as patients
 from labkit.errors import BackendError, InputError
 from labkit.zoo import finding, loading, precision
+from tests.attacks.gguf import written
 
 NAMES = [check.__name__ for check in patients.CHECKS]
 TEMPLATE = finding.NANO / "chat_template.jinja"
@@ -173,3 +174,15 @@ def test_what_is_no_folder_is_refused(whole, monkeypatch):
         doctor.examine(whole, device="meta")
     monkeypatch.setattr(patients.names, "renaming", lambda *args: 1 / 0)
     assert "the check stumbled: ZeroDivisionError" in examined(whole)["tensors"].detail
+
+
+def test_a_gguf_file_and_a_folder_of_one_are_looked_at(tmp_path):
+    (tmp_path / "alone").mkdir()
+    made = tmp_path / "alone" / "small.gguf"
+    written(made, tiny.model(**checkpoints.BLOCKS)).close()
+    for where in (made, made.parent):
+        (verdict,) = examined(where).verdicts
+        assert verdict.status == "ok" and "labkit.load takes it, unpacked to float32" in verdict.detail
+    made.write_bytes(made.read_bytes()[:200])
+    (verdict,) = examined(made).verdicts
+    assert verdict.status == "fail" and "small.gguf" in verdict.detail

@@ -8,6 +8,7 @@ import checkpoints
 import numpy
 import pytest
 import siblings
+import test_families_parity as parity
 import tiny
 import torch
 
@@ -53,6 +54,20 @@ def test_readings_agree_with_the_model_cold_and_warm(olmo):
     olmo.trace(IDS[:40], cache=cache)
     agrees(olmo, olmo.trace(IDS))
     agrees(olmo, olmo.trace(IDS[40:], cache=cache))
+
+
+@pytest.mark.parametrize("name", parity.READINGS)
+def test_every_reading_agrees_with_the_model(olmo, kimi, name):
+    """Or says by name what the model does not have: bands without rotary, maps of latent attention."""
+    for lab in (olmo, kimi):
+        latent = lab is kimi and name.startswith("attention")
+        if latent or (name in ("attention.bands", "attention.bands_by_distance") and not lab.spec.rotary_dim):
+            with pytest.raises(
+                LayerError if latent else InputError, match="no readings" if latent else "rotates nothing"
+            ):
+                parity.read(lab, lab.trace(parity.IDS), name)
+        else:
+            assert parity.read(lab, lab.trace(parity.IDS), name).attrs.get("parity", 0.0) < 1e-5
 
 
 def test_readings_in_bfloat16_stay_within_the_bound():

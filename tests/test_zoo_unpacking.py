@@ -64,6 +64,17 @@ def holds(lab, model, meant, dtype):
         assert torch.equal(run.logits, twin(IDS[None]).logits[0])
     implied = lk.deltanet.memory(run, layer=1)
     assert float(implied.parity) <= float(implied.tolerance)
+    plain, change = lk.wrap(twin), lk.edit.scale("gated", layer=1, factor=0.5)
+    ways = []
+    for each in (lab, plain):
+        with each.edit(change):
+            edited = each.trace(IDS).logits
+        cache = each.cache()
+        each.trace(IDS[:9], cache=cache)
+        ways.append((edited, each.resume(each.snapshot(cache), IDS).logits))
+    (edited, resumed), (meant_edited, meant_resumed) = ways
+    assert torch.equal(edited, meant_edited) and not torch.equal(edited, resumed)
+    torch.testing.assert_close(resumed, meant_resumed)  # 16 bits round by where a cache lies in memory
 
 
 @pytest.mark.parametrize(

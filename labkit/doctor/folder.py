@@ -23,6 +23,7 @@ from labkit.zoo import (
     adapters,
     files,
     finding,
+    gguf,
     held,
     loading,
     matching,
@@ -50,7 +51,7 @@ class Patient:
 
 
 def examine(folder: str | pathlib.Path, *, device=None) -> Report:
-    """Verdicts on a checkpoint's folder, or on that of an adapter and its base.
+    """Verdicts on a checkpoint's folder, on that of an adapter and its base, or on a .gguf file.
 
     Args:
         device: where it would be loaded to; None is the GPU if there is one.
@@ -59,6 +60,9 @@ def examine(folder: str | pathlib.Path, *, device=None) -> Report:
         InputError: no folder. BackendError: no such device.
     """
     kind, where = finding.find(folder)
+    if kind == "gguf":
+        with loading.quiet():
+            return Report((_tried("gguf", lambda: _gguf(where, precision.device_of(device))),))
     if kind not in ("folder", "nano"):
         got, hint = str(folder), "labkit.load(...) checks files and hub ids before it reads weights"
         raise InputError("not the folder of a checkpoint", got=got, expected="a folder", hint=hint)
@@ -104,6 +108,14 @@ def _adapter(folder, base):
         base.append(where)
     text = f"LoRA of rank {adapter.fields.get('r', 8)}, {len(adapter.tensors)} tensors; its base is {where}"
     return "ok", text + ("" if base else ", which labkit.load looks at")
+
+
+def _gguf(path, place):
+    """All that `labkit.load` checks of a .gguf file before it reads weights."""
+    ready = gguf.checked(path, place=place, dtype=None, quantize=None)
+    tokens.of_ready(ready, None)
+    text = f"{ready.family.title}; {ready.spec.layers} layers, {parameters(ready.spec)['text']:,} parameters"
+    return "ok", f"{text}; labkit.load takes it, unpacked to {str(ready.dtype).removeprefix('torch.')}"
 
 
 def configuration(patient: Patient) -> tuple[str, str]:

@@ -188,15 +188,16 @@ def _check(lab, folder, shapes):
     if not found:
         got, expected = f"none of {len(stored)} tensors", f"{len(shapes)} tensors {PREFIX}*"
         raise CheckpointError("this checkpoint holds no multi-token-prediction head", got=got, expected=expected)
+    for name, tensor in found.items():
+        if tensor.dtype not in files.FLOATS:
+            got = f"{name}: {tensor.dtype}"
+            raise CheckpointError("the head's weights are stored packed", got=got, expected=", ".join(files.FLOATS))
     expected = FAMILIES[lab.spec.family].stored_shapes(shapes, found)
     for what, names in (("lacks", expected.keys() - found.keys()), ("has more than", found.keys() - expected.keys())):
         if names:
             title = f"the checkpoint {what} the tensors of one head"
             raise CheckpointError(title, got=files.listed(sorted(names)), expected=f"{len(expected)} tensors {PREFIX}*")
     for name, tensor in found.items():
-        if tensor.dtype not in files.FLOATS:
-            got = f"{name}: {tensor.dtype}"
-            raise CheckpointError("the head's weights are stored packed", got=got, expected=", ".join(files.FLOATS))
         if tensor.shape != expected[name]:
             got, size = f"{name}: {list(tensor.shape)}", str(list(expected[name]))
             raise CheckpointError("the head is of another model", got=got, expected=size)

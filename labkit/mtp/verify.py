@@ -8,6 +8,7 @@ Keys and values of false guesses could be cut off. A recurrent state cannot be c
 copied (`Lab.snapshot`), and after a false guess the copy is restored and the tokens that stay are read once more: at
 once, in a pass of its own, or, since a pass takes the weights through memory however few tokens it reads, as the
 beginning of the next one. On a model of attention alone neither the copies nor these tokens would be needed.
+transformers' own `generate(use_mtp=True)` counts none of this, hence the loop here.
 """
 
 from collections.abc import Sequence

@@ -92,8 +92,8 @@ MUTANTS = [
     ),
     Mutant(
         "labkit/doctor/folder.py",
-        "    tokens.of_ready(ready, None)\n",
-        "",
+        "    tokens.of_ready(ready, None)\n    if ready",
+        "    if ready",
         "tests/test_doctor_folder.py::test_each_fault_has_its_line",
     ),
     Mutant(
