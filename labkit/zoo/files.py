@@ -9,10 +9,14 @@ import math
 import pathlib
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from labkit.errors import CheckpointError
 from labkit.spec import documents
 from labkit.spec.documents import shown
+
+if TYPE_CHECKING:
+    import torch
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -23,18 +27,38 @@ FLOATS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16}  # bits of one number, by
 PACKED = {"F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F4": 4}
 PACKED |= {"BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64}
 BITS = FLOATS | PACKED
+TORCH = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool"}  # names in torch
+TORCH |= {"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu"}
+TORCH |= {f"{sign}{bits}": f"{name}{bits}" for sign, name in (("U", "uint"), ("I", "int")) for bits in (8, 16, 32, 64)}
 SHARD = re.compile(r"[\w.-]+\.safetensors")
 
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """One entry of a header: its file and first byte there, its stored dtype (safetensors' name), shape and bytes."""
+    """One entry of a header, read by indexing.
+
+    Attributes:
+        file, start: where its first byte is. dtype: safetensors' name. shape, bytes: as stored.
+    """
 
     file: pathlib.Path
     start: int
     dtype: str
     shape: tuple
     bytes: int
+
+    def __getitem__(self, _) -> "torch.Tensor":
+        """The tensor as it is stored."""
+        import torch
+
+        kind = getattr(torch, TORCH[self.dtype])
+        if not self.bytes:
+            return torch.empty(self.shape, dtype=kind)
+        data = bytearray(self.bytes)
+        with self.file.open("rb") as file:
+            file.seek(self.start)
+            file.readinto(data)
+        return torch.frombuffer(data, dtype=kind).reshape(self.shape)
 
 
 def header(path: str | pathlib.Path) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ import torch
 
 from labkit.errors import CheckpointError
 from labkit.zoo import files, unpacking
-from labkit.zoo.precision import PACKAGES, need_packages
+from labkit.zoo.precision import E4M3_FROM, PACKAGES, need_packages, whole_blocks
 
 STORED = {"fp8": PACKAGES["fp8"], "bitsandbytes": PACKAGES["nf4"], "torchao": PACKAGES["int8"]}
 UNPACKED = ("compressed-tensors", "gptq", "awq", "mlx")
@@ -67,10 +67,10 @@ def stays_packed(method: str, device: torch.device, packed: Iterable[tuple[int, 
         return False
     there = all(importlib.util.find_spec(name) for name in STORED[method])
     if method == "bitsandbytes" and device.type == "cpu":
-        whole = all(rows % 32 == 0 and columns % 64 == 0 for rows, columns in packed)
-        return there and whole
+        return there and all(map(whole_blocks, packed))
     if method == "fp8":
-        return there and device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9) and _fp8_kernel()
+        card = device.type == "cuda" and torch.cuda.get_device_capability(device) >= E4M3_FROM
+        return there and card and _fp8_kernel()
     return True
 
 

@@ -8,7 +8,6 @@ from labkit.errors import CheckpointError
 from labkit.families import Family
 from labkit.spec import Spec, parameters
 from labkit.zoo.files import FLOATS, Tensor, listed
-from labkit.zoo.unpacking import numbers
 
 PIECE = 2**24  # bytes that are compared at once
 TORCHAO = re.compile(r"\._weight_\w+$")  # torchao stores a packed weight as its parts, `._weight_qdata` and others
@@ -92,10 +91,7 @@ def tied(stored: dict[str, Tensor], family: Family) -> bool:
     if head is None or embedding is None:
         return True
     if not (isinstance(head, Tensor) and isinstance(embedding, Tensor)):  # packed
-        import torch
-
-        one, other = (numbers(each) if isinstance(each, Tensor) else each[...] for each in (head, embedding))
-        return one.shape == other.shape and torch.equal(one.float(), other.float())
+        return head.shape == embedding.shape and bool((head[...].float() == embedding[...].float()).all())
     return (head.dtype, head.shape) == (embedding.dtype, embedding.shape) and _equal(head, embedding)
 
 
@@ -137,4 +133,4 @@ def stored_numbers(stored: dict[str, Tensor], family: Family) -> Iterator[tuple]
     """Pairs (name, tensor) read one at a time from the files, for weights that will not be seen again once packed."""
     for name, tensor in sorted(stored.items(), key=lambda item: (str(item[1].file), item[1].start)):
         if family.place(name):
-            yield name, numbers(tensor)
+            yield name, tensor[...]

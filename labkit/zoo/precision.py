@@ -26,6 +26,13 @@ PACKAGES = {
     "int4": ("accelerate", "torchao"),
     "fp8": ("accelerate", "kernels"),
 }
+E4M3_FROM = (8, 9)  # compute capability of the first card that multiplies e4m3
+NF4_BLOCK = (32, 64)  # rows and columns that bitsandbytes multiplies at once on a CPU
+
+
+def whole_blocks(shape: tuple[int, ...]) -> bool:
+    """Whether bitsandbytes can multiply a matrix of 4 bits on a CPU, where its layout is in blocks."""
+    return all(size % block == 0 for size, block in zip(shape, NF4_BLOCK, strict=True))
 
 
 def device_of(device: str | torch.device | None) -> torch.device:
@@ -99,11 +106,11 @@ def check_quantize(quantize: str | None, device: torch.device, dtype: str | torc
             got=f'device="{device}"',
             hint='quantize="nf4" or "int8" run on a CPU',
         )
-    if quantize == "fp8" and (capability := torch.cuda.get_device_capability(device)) < (8, 9):
+    if quantize == "fp8" and (capability := torch.cuda.get_device_capability(device)) < E4M3_FROM:
         raise BackendError(
             'quantize="fp8" needs a newer GPU',
             got=f"{torch.cuda.get_device_name(device)}, compute capability {'.'.join(map(str, capability))}",
-            expected="8.9 or later",
+            expected=f"{'.'.join(map(str, E4M3_FROM))} or later",
             hint='quantize="int8"',
         )
     if quantize == "int4" and dtype not in (None, "auto", "bfloat16", torch.bfloat16):
@@ -126,11 +133,11 @@ def check_widths(
         return
     whole = (*unquantized, "embed_tokens")
     for name, shape in shapes.items():
-        if len(shape) == 2 and name.split(".")[-2] not in whole and (shape[0] % 32 or shape[1] % 64):
+        if len(shape) == 2 and name.split(".")[-2] not in whole and not whole_blocks(shape):
             raise BackendError(
                 'quantize="nf4" on a CPU needs matrices in whole blocks',
                 got=f"{name} {list(shape)}",
-                expected="rows in multiples of 32, columns in multiples of 64",
+                expected="rows in multiples of {}, columns in multiples of {}".format(*NF4_BLOCK),
                 hint='quantize="int8"',
             )
 
@@ -249,7 +256,7 @@ def cheaper(spec: Spec, device: torch.device, dtype: torch.dtype, *, fixed: bool
     if fixed:
         return
     routes = ["int8", "nf4"] if device.type == "cpu" else ["int8", "nf4", "int4"]
-    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9):
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= E4M3_FROM:
         routes.append("fp8")
     for route in routes:
         yield f'dtype="bfloat16", quantize="{route}"', weight_bytes(spec, "bfloat16", route)["text"]

@@ -22,7 +22,6 @@ from labkit.zoo import (
     precision,
     settings,
     tokens,
-    unpacking,
     wrapping,
 )
 from labkit.zoo import backend as kernels
@@ -194,7 +193,7 @@ def checked(
         matching.refuse_broken_numbers(matching.stored_numbers(tensors, family))
     ways = dict(quantize=quantize, stored=stored, generation=generation, notes=notes)
     if stored and not packed:
-        ways["weights"] = unpacking.state_dict(tensors, family)
+        ways["weights"] = {name: tensor for source, tensor in tensors.items() if (name := family.place(source))}
     else:
         ways["renaming"] = rules or None
     return loading.Ready(folder, config, spec, dtype, place, **ways)

@@ -13,14 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 
 from labkit.errors import CheckpointError
-from labkit.families import Family
 from labkit.spec.documents import shown
 from labkit.zoo import files, packings, words
 
-TORCH = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "BOOL": torch.bool}
-TORCH |= {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "F8_E8M0": torch.float8_e8m0fnu}
-TORCH |= {"U8": torch.uint8, "U16": torch.uint16, "U32": torch.uint32, "U64": torch.uint64}
-TORCH |= {"I8": torch.int8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64}
 EARLY = 4096  # bytes, at most, of a part that is read before any weight
 MLX_NAMES = (("language_model.model.", "model.language_model."), ("language_model.lm_head.", "lm_head."))
 MLX_NAMES += (("vision_tower.", "model.visual."), ("language_model.mtp.", "mtp."))
@@ -61,7 +56,7 @@ class Weight:
 
     def __getitem__(self, _) -> torch.Tensor:
         """The matrix in float32."""
-        parts = {role: numbers(tensor) for role, tensor in self.parts.items() if role not in self.known}
+        parts = {role: tensor[...] for role, tensor in self.parts.items() if role not in self.known}
         return self.packing.unpack(parts | dict(self.known), self.settings, self.shape)
 
 
@@ -78,39 +73,7 @@ class Changed:
 
     def __getitem__(self, _) -> torch.Tensor:
         """The tensor."""
-        return self.change(*(_read(source) for source in self.sources))
-
-
-@dataclasses.dataclass(frozen=True)
-class Plain:
-    """A tensor of a checkpoint that is read by indexing."""
-
-    tensor: files.Tensor
-
-    def __getitem__(self, _) -> torch.Tensor:
-        """The tensor as it is stored."""
-        return numbers(self.tensor)
-
-
-def numbers(tensor: files.Tensor) -> torch.Tensor:
-    """A tensor of a safetensors file, read."""
-    if not tensor.bytes:
-        return torch.empty(tensor.shape, dtype=TORCH[tensor.dtype])
-    data = bytearray(tensor.bytes)
-    with tensor.file.open("rb") as file:
-        file.seek(tensor.start)
-        file.readinto(data)
-    return torch.frombuffer(data, dtype=TORCH[tensor.dtype]).reshape(tensor.shape)
-
-
-def _read(source):
-    return numbers(source) if isinstance(source, files.Tensor) else source[...]
-
-
-def state_dict(stored: Mapping[str, files.Tensor | Weight], family: Family) -> dict[str, object]:
-    """`{the model's name: tensor that is read by indexing}`, for transformers to load."""
-    placed = ((family.place(name), tensor) for name, tensor in stored.items())
-    return {name: Plain(one) if isinstance(one, files.Tensor) else one for name, one in placed if name is not None}
+        return self.change(*(source[...] for source in self.sources))
 
 
 def gathered(stored: Mapping[str, files.Tensor], config: Mapping) -> dict[str, files.Tensor | Weight]:
@@ -143,7 +106,7 @@ def _weight(layer, parts, packing, settings):
     try:
         if big := [role for role in packing.early if parts[role].bytes > EARLY]:
             raise ValueError(f"{big[0]} of {parts[big[0]].bytes:,} bytes")
-        known = {role: says(numbers(parts[role])) for role, says in packing.early.items()}
+        known = {role: says(parts[role][...]) for role, says in packing.early.items()}
         shape = tuple(packing.shape({**parts, **known}, own))
     except ValueError as error:
         raise CheckpointError(
