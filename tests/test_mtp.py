@@ -5,6 +5,7 @@ import collections
 import checkpoints
 import measure
 import numpy as np
+import packers
 import pytest
 import tiny
 import torch
@@ -168,6 +169,116 @@ def test_a_head_with_experts(tmp_path, experts):
     run, ds = lab.generate(tiny.ids(17), max_new_tokens=9), mtp.generate(lab, tiny.ids(17), max_new_tokens=9, drafts=2)
     assert ds.id.values.tolist() == run.ids[17:].tolist()
     assert mtp.drafts(run, lab, drafts=2).parity <= 1e-4
+
+
+# as checkpoints that are stored packed hold it ----------------------------------------
+
+PACKED = {
+    "fp8": packers.fp8,
+    "nf4 twice": packers.nf4,
+    "nf4 once": lambda place: packers.nf4(place, double=False),
+    "int8": packers.int8,
+    "compressed int4": packers.compressed,
+    "compressed int4, uneven": lambda place: packers.compressed(place, symmetric=False),
+    "compressed int8": packers.compressed_int8,
+    "compressed fp8": packers.compressed_fp8,
+    "compressed nvfp4": packers.nvfp4,
+    "gptq": packers.gptq,
+    "gptq, 8 bits in order": lambda place: packers.gptq(place, width=8, mixed=False),
+    "awq": packers.awq,
+}
+BLOCKS = checkpoints.BLOCKS | dict(num_hidden_layers=3, layer_types=checkpoints.BLOCKS["layer_types"][:3])
+SMALL_EXPERTS = {name: size for name, size in BLOCKS.items() if name != "intermediate_size"} | dict(
+    moe_intermediate_size=64, shared_expert_intermediate_size=192, num_experts=5, num_experts_per_tok=3
+)
+
+
+def head_of(model, apart=False, seed=5):
+    """`{name: tensor}` of a random head for a model: a layer of attention like its last one, and what stands around."""
+    head = f"model.layers.{len(model.model.layers) - 1}."
+    like = {name: w for name, w in checkpoints.tensors(model, apart).items() if name.startswith(head)}
+    shapes = {name.replace(head, "layers.0."): tuple(w.shape) for name, w in like.items()}
+    width = model.config.hidden_size
+    names = ("pre_fc_norm_hidden.weight", "pre_fc_norm_embedding.weight", "norm.weight")
+    return weights(shapes | {"fc.weight": (width, 2 * width)} | dict.fromkeys(names, (width,)), seed)
+
+
+def store(place, model, named, apart=False):
+    """A text-only checkpoint with a head."""
+    return add(checkpoints.text_only(place, model, apart=apart), named)
+
+
+@pytest.mark.filterwarnings("ignore")  # what transformers says of packed weights is handed on
+@pytest.mark.parametrize(
+    ("way", "experts", "dtype"),
+    [(way, False, "float32") for way in PACKED]
+    + [("fp8", True, "float32"), ("compressed int4", True, "float32"), ("gptq", False, "bfloat16")],
+)
+def test_a_packed_head_is_the_head_of_the_numbers_that_it_stands_for(way, experts, dtype, tmp_path):
+    model = tiny.model(experts=experts, **(SMALL_EXPERTS if experts else BLOCKS))
+    named = head_of(model, apart=experts)
+    place = store(tmp_path / "packed", model, named, apart=experts)
+    meant = PACKED[way](place)
+    packed = {name for name in named if name in meant}
+    assert len(packed) == 1 + 4 + (3 * 5 + 3 if experts else 3)
+    plain = store(tmp_path / "plain", model, named | {name: meant[name] for name in packed}, apart=experts)
+    lab = lk.load(place, device="cpu", dtype=dtype)
+    made, expected = mtp.head(lab), mtp.head(lk.load(plain, device="cpu", dtype=dtype))
+    assert made.parameters == expected.parameters and made.folder == place
+    for name, weight in expected.layer.named_parameters():
+        held = made.layer.get_parameter(name)
+        assert held.dtype == lab.dtype and torch.equal(held, weight), name
+    run = lab.generate(tiny.ids(17), max_new_tokens=9)
+    ds = mtp.drafts(run, lab, drafts=2)
+    assert ds.parity <= ds.tolerance
+    hidden, ids = run.logits.new_zeros(5, lab.spec.hidden) + 0.5, tiny.ids(5)
+    both = [each.read(lab, hidden, ids, torch.arange(5)) for each in (made, expected)]
+    assert torch.equal(*both) and both[0].isfinite().all()
+    if lab.dtype == torch.float32:
+        assert mtp.generate(lab, run.ids[:17], max_new_tokens=9, drafts=2).id.values.tolist() == run.ids[17:].tolist()
+
+
+def test_a_plain_head_beside_packed_weights_is_read_as_it_is(tmp_path):
+    model = tiny.model(**BLOCKS)
+    named = head_of(model)
+    place = checkpoints.text_only(tmp_path, model)
+    packers.awq(place)
+    made = mtp.head(lk.load(add(place, named), device="cpu"))
+    assert torch.equal(made.layer.eh_proj.weight, named["mtp.fc.weight"])
+    assert torch.equal(made.layer.mtp_block.mlp.up_proj.weight, named["mtp.layers.0.mlp.up_proj.weight"])
+
+
+def test_a_packed_head_of_another_folder_is_read_by_that_folders_method(tmp_path):
+    model = tiny.model(**BLOCKS)
+    place = store(tmp_path / "packed", model, head_of(model))
+    meant = packers.gptq(place)
+    made = mtp.head(lk.load(checkpoints.text_only(tmp_path / "bare", model), device="cpu"), folder=place)
+    assert torch.equal(made.layer.eh_proj.weight, meant["mtp.fc.weight"])
+
+
+@pytest.mark.parametrize("prefix", ["", "language_model."])
+def test_norms_of_a_head_in_mlx_files_are_not_guessed(prefix, tmp_path):
+    model = tiny.model(**BLOCKS)
+    place = checkpoints.text_only(tmp_path, model)
+    packers.mlx(place)
+    lab = lk.load(add(place, {prefix + name: w for name, w in head_of(model).items()}), device="cpu")
+    refused(errors.CheckpointError, "(?s)no head is read.*one added and without.*labkit.mtp.head", mtp.head, lab)
+
+
+PARTS = {
+    "do not belong together\\n.*mtp.fc": lambda named: {"mtp.fc.weight_scale_inv": named["mtp.fc.weight_scale_inv"][:0]},
+    "stored packed\\n.*mtp.fc.weight: F8_E4M3, quant_method fp8": lambda named: {"mtp.fc.weight_scale_inv": None},
+}
+
+
+@pytest.mark.parametrize("match", PARTS)
+def test_a_packed_head_without_its_scales_is_refused(match, tmp_path):
+    model = tiny.model(**BLOCKS)
+    place = store(tmp_path, model, head_of(model))
+    packers.fp8(place)
+    lab = lk.load(place, device="cpu")
+    add(place, PARTS[match](load_file(place / "model.safetensors")))
+    refused(errors.CheckpointError, match, mtp.head, lab)
 
 
 def test_the_model_stays_as_it_is(folder):

@@ -3,7 +3,8 @@
     x_t = fc [ norm(embedding of token t+1) ‖ norm(last hidden state of token t) ]
     logits of token t+2 = lm_head( norm( attention layer( x ) ) )
 
-The modules are transformers' `MtpModel`; embedding, rotary angles and lm_head are the model's own.
+The modules are transformers' `MtpModel`; embedding, rotary angles and lm_head are the model's own. Weights that are
+stored packed are unpacked, whatever the model computes with.
 """
 
 import copy
@@ -20,7 +21,7 @@ from labkit.arguments import whole
 from labkit.errors import BackendError, CheckpointError, first_line
 from labkit.families import FAMILIES
 from labkit.trace import cache_parameter, decoder
-from labkit.zoo import files, loading
+from labkit.zoo import files, loading, settings, unpacking
 
 if TYPE_CHECKING:
     from transformers.modeling_layers import MtpModel
@@ -36,6 +37,7 @@ RENAMED = {
     "layers.0.post_norm.": "norm.",
     "layers.0.mtp_block.": "layers.0.",
 }
+HINT = "labkit.mtp.head(lab, folder=...), a folder with the checkpoint's safetensors files"
 _HEADS = weakref.WeakKeyDictionary()  # model -> Head
 
 
@@ -107,7 +109,7 @@ def head(lab: "Lab", *, folder: str | pathlib.Path | None = None) -> Head:
 
     Raises:
         CheckpointError: the model came from no folder or from a .gguf file; no such tensors there, or not those of one
-            head of this model, or packed ones.
+            head of this model, or packed in a way that is not read here.
         BackendError: a model that ends with another layer than attention. BudgetError: it would not fit.
     """
     known = _HEADS.get(lab.model)
@@ -117,24 +119,34 @@ def head(lab: "Lab", *, folder: str | pathlib.Path | None = None) -> Head:
         return known
     from transformers.modeling_layers import MtpModel
 
-    main = _main(lab, place)
+    main = _main(lab)
     with torch.device("meta"), loading.quiet():
-        shapes = {_stored(name): tuple(weight.shape) for name, weight in MtpModel(main, 1).layers.state_dict().items()}
-    bytes_stored = _check(lab, place, shapes)
-    plan.admit("mtp.head", 1, {"its weights, and a copy on the way": 2 * bytes_stored}, lab.device)
+        made = MtpModel(main, 1)
+        made.layers.to(lab.dtype)
+    tensors = _tensors(lab, place, {_stored(name): tuple(w.shape) for name, w in made.layers.state_dict().items()})
+    need = 2 * sum(tensor.bytes for tensor in tensors.values())
+    plan.admit("mtp.head", 1, {"its weights, and a copy on the way": need}, lab.device)
     try:
         with loading.quiet():
-            made = MtpModel.from_pretrained(main)
-            made.layers.to(lab.device).eval().requires_grad_(False)
+            _fill(made, main, tensors)
+            made.layers.to(lab.device).eval().requires_grad_(False)  # which refuses what found no tensor
     except Exception as error:  # whatever a library stumbles over in files that were checked
         raise CheckpointError("transformers could not load the head", got=first_line(error)) from error
     _HEADS[lab.model] = Head(made, place, sum(weight.numel() for weight in made.layers.parameters()))
     return _HEADS[lab.model]
 
 
+def _fill(made, main, tensors):
+    """Put tensors into `MtpModel`, as its `from_pretrained` does with what it reads from files by itself."""
+    from transformers.core_model_loading import convert_and_load_state_dict_in_model
+    from transformers.modeling_utils import LoadStateDictConfig
+
+    ways = LoadStateDictConfig(weight_mapping=made.get_weight_conversions(main))
+    convert_and_load_state_dict_in_model(made, tensors, ways)
+
+
 def _folder(lab, folder):
     """The folder that holds the tensors."""
-    hint = "labkit.mtp.head(lab, folder=...), a folder with the checkpoint's safetensors files"
     if folder is not None:
         place = pathlib.Path(folder).expanduser()
         if not place.is_dir():
@@ -143,15 +155,15 @@ def _folder(lab, folder):
     stored = str(getattr(lab.backend, "quantize", None) or "")
     if stored.startswith("gguf"):
         got = "a .gguf file"
-        raise CheckpointError("multi-token-prediction heads are read from safetensors alone", got=got, hint=hint)
+        raise CheckpointError("multi-token-prediction heads are read from safetensors alone", got=got, hint=HINT)
     name = str(getattr(lab.model.config, "name_or_path", "") or "")
     if not name or not pathlib.Path(name).is_dir():
         got = f"a model in memory, of {name}" if name else "a model in memory"
-        raise CheckpointError("this model came from no folder that could hold a head", got=got, hint=hint)
+        raise CheckpointError("this model came from no folder that could hold a head", got=got, hint=HINT)
     return pathlib.Path(name).resolve()
 
 
-def _main(lab, folder):
+def _main(lab):
     """What `MtpModel` asks of its main model; the model and its configuration stay as they are."""
     from transformers.conversion_mapping import get_model_conversion_mapping
 
@@ -161,7 +173,6 @@ def _main(lab, folder):
         raise BackendError("no head fits this model", got=got, expected=expected)
     config = copy.deepcopy(stack.config)
     config.num_mtp_layers, config.mtp_layer_types = 1, [config.layer_types[-1]]
-    config.dtype, config._name_or_path = lab.dtype, str(folder)
     config._attn_implementation = "sdpa"  # which takes the masks of several chains
     renamings = getattr(lab.model, "_weight_conversions", None)
     return types.SimpleNamespace(
@@ -181,17 +192,25 @@ def _stored(name):
     return PREFIX + RENAMED[ours] + name.removeprefix(ours)
 
 
-def _check(lab, folder, shapes):
-    """Bytes of the head's tensors in a folder, whose headers say that they are all there and of these shapes."""
+def _tensors(lab, folder, shapes):
+    """`{name: tensor that is read by indexing}` of the head in a folder: all there, of these shapes, unpacked."""
     stored = files.tensors(folder)
     found = {name: tensor for name, tensor in stored.items() if name.startswith(PREFIX)}
+    packed = settings.stored(settings.read_json(folder, "config.json", {})) or {}
+    if packed.get("quant_method") == "mlx" and any(f".{PREFIX}" in f".{name}" for name in stored):
+        got = "MLX's layout, where norms of heads are found with one added and without, and nothing says which"
+        expected = "the checkpoint that was converted, or another method"
+        raise CheckpointError("no head is read from these files", got=got, expected=expected, hint=HINT)
+    if packed.get("quant_method") in unpacking.METHODS:
+        found = unpacking.gathered(found, packed)
     if not found:
         got, expected = f"none of {len(stored)} tensors", f"{len(shapes)} tensors {PREFIX}*"
         raise CheckpointError("this checkpoint holds no multi-token-prediction head", got=got, expected=expected)
     for name, tensor in found.items():
         if tensor.dtype not in files.FLOATS:
-            got = f"{name}: {tensor.dtype}"
-            raise CheckpointError("the head's weights are stored packed", got=got, expected=", ".join(files.FLOATS))
+            got = f"{name}: {tensor.dtype}, quant_method {packed.get('quant_method')}"
+            expected = f"{', '.join(files.FLOATS)}; or packed by {', '.join(unpacking.METHODS)}, and config.json says so"
+            raise CheckpointError("the head's weights are stored packed", got=got, expected=expected)
     expected = FAMILIES[lab.spec.family].stored_shapes(shapes, found)
     for what, names in (("lacks", expected.keys() - found.keys()), ("has more than", found.keys() - expected.keys())):
         if names:
@@ -201,7 +220,7 @@ def _check(lab, folder, shapes):
         if tensor.shape != expected[name]:
             got, size = f"{name}: {list(tensor.shape)}", str(list(expected[name]))
             raise CheckpointError("the head is of another model", got=got, expected=size)
-    return sum(tensor.bytes for tensor in found.values())
+    return found
 
 
 def count(value: int, name: str, *, least: int) -> int:
