@@ -265,9 +265,10 @@ def test_norms_of_a_head_in_mlx_files_are_not_guessed(prefix, tmp_path):
     refused(errors.CheckpointError, "(?s)no head is read.*one added and without.*labkit.mtp.head", mtp.head, lab)
 
 
+SCALES = "mtp.fc.weight_scale_inv"
 PARTS = {
-    "do not belong together\\n.*mtp.fc": lambda named: {"mtp.fc.weight_scale_inv": named["mtp.fc.weight_scale_inv"][:0]},
-    "stored packed\\n.*mtp.fc.weight: F8_E4M3, quant_method fp8": lambda named: {"mtp.fc.weight_scale_inv": None},
+    "do not belong together\\n.*mtp.fc": lambda named: {SCALES: named[SCALES][:0]},
+    "stored packed\\n.*mtp.fc.weight: F8_E4M3, quant_method fp8": lambda named: {SCALES: None},
 }
 
 

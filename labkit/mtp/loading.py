@@ -209,7 +209,7 @@ def _tensors(lab, folder, shapes):
     for name, tensor in found.items():
         if tensor.dtype not in files.FLOATS:
             got = f"{name}: {tensor.dtype}, quant_method {packed.get('quant_method')}"
-            expected = f"{', '.join(files.FLOATS)}; or packed by {', '.join(unpacking.METHODS)}, and config.json says so"
+            expected = f"{', '.join(files.FLOATS)}, or a method of config.json: {', '.join(unpacking.METHODS)}"
             raise CheckpointError("the head's weights are stored packed", got=got, expected=expected)
     expected = FAMILIES[lab.spec.family].stored_shapes(shapes, found)
     for what, names in (("lacks", expected.keys() - found.keys()), ("has more than", found.keys() - expected.keys())):
