@@ -74,6 +74,17 @@ def stays_packed(method: str, device: torch.device, packed: Iterable[tuple[int, 
     return True
 
 
+def lay_out(model: torch.nn.Module) -> None:
+    """Have bitsandbytes lay 4-bit weights out for this CPU, which it otherwise does at their first pass, writing into
+    them: a run made then would be of other weights than the lab that made it.
+    """
+    for module in model.modules():
+        weight = getattr(module, "weight", None)
+        if getattr(weight, "quant_state", None) is not None and weight.device.type == "cpu":
+            with torch.no_grad():
+                module(torch.zeros(1, module.in_features, dtype=module.compute_dtype))
+
+
 def _fp8_kernel():
     """Whether transformers' kernel for fine-grained FP8 is there without asking the hub."""
     from huggingface_hub import constants

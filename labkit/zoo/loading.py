@@ -17,7 +17,7 @@ from labkit.errors import BackendError, BudgetError, CheckpointError, LabError, 
 from labkit.families import FAMILIES, Family
 from labkit.spec import Spec
 from labkit.spec.documents import shown
-from labkit.zoo import files, matching, precision
+from labkit.zoo import files, held, matching, precision
 
 NOISY = ("accelerate", "bitsandbytes", "torch", "torchao")
 STOPS = ("<|im_end|>", "<|endoftext|>")
@@ -128,9 +128,8 @@ def model(ready: Ready):
     if ready.quantize:
         precision.check_kept(built, ready.family.unquantized)
     if ready.stored and ready.weights is None and ready.stored["quant_method"] != "bitsandbytes":
-        _try(
-            built, ready
-        )  # bitsandbytes lays its weights out anew at their first pass, and `precision` knows its bounds
+        _try(built, ready)  # of bitsandbytes `precision` knows the bounds
+    held.lay_out(built)
     return built
 
 

@@ -11,7 +11,7 @@ from labkit.kernels import lower_right
 from labkit.rotary import check_rotated, constants
 from labkit.trace import decoder
 from labkit.turning import stated
-from labkit.zoo import backend, loading, tokens
+from labkit.zoo import backend, held, loading, tokens
 
 if TYPE_CHECKING:
     from labkit.lab import Lab
@@ -67,6 +67,7 @@ def wrap(model, tokenizer=None, *, name: str | None = None, attention: str | Non
     backend.choose(None, FAMILIES[spec.family])
     lower_right.choose(model, attention, decoder(model).norm.weight.device)
     how = loading.how_stored(model, stored) if stored else None
+    held.lay_out(model)
     lab = Lab(model, tokenizer, spec, name=spec.name)
     passes.check_mode(lab)
     if hooks := [hook for hook in lab.seen.hooks if not hook.startswith("transformers.")]:  # which only look
