@@ -3,11 +3,15 @@
 The layouts are written by `packers`, which works out the numbers by itself.
 """
 
+import importlib.util
+import itertools
+
 import checkpoints
 import packers
 import pytest
 import tiny
 import torch
+from huggingface_hub import constants
 
 import labkit as lk
 from labkit.errors import BudgetError, CheckpointError
@@ -90,6 +94,101 @@ def test_a_packed_checkpoint_computes_with_the_numbers_it_stands_for(way, dtype,
     lab = lk.load(folder, device="cpu", dtype=dtype)
     assert lab.backend.quantize == f"{method}, unpacked"
     holds(lab, wide, meant, getattr(torch, dtype or "float32"))
+
+
+# ------------------------------------------------------------------------------------------- what a machine multiplies
+
+OLD, NEW = [(7, 5), (8, 0), (8, 6)], [(8, 9), (9, 0), (12, 0)]
+ALL = {"accelerate", "kernels", "bitsandbytes", "torchao"}
+
+
+def nothing():
+    """As transformers' loader of the kernel where the hub's cache has none."""
+    raise OSError("offline, and not in the cache")
+
+
+def on(monkeypatch, capability, packages, kernel):
+    """A machine with a card of this capability, of the packages these alone, and this loader of the kernel for FP8."""
+    from transformers.integrations import finegrained_fp8
+
+    there = importlib.util.find_spec
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name in packages if name in ALL else there(name))
+    monkeypatch.setattr(finegrained_fp8, "load_finegrained_fp8_kernel", kernel)
+
+
+CARDS, PACKAGES = [None, *OLD, *NEW], [ALL, *(ALL - {name} for name in sorted(ALL))]
+KERNELS = {"there": lambda: object(), "none": lambda: None, "not in the cache": nothing}
+BLOCKED, ODD = [(320, 128), (64, 192)], [(320, 128), (48, 128)]
+STAYS = {
+    "torchao": lambda card, packages, kernel, matrices: True,  # else refused, without its packages
+    "bitsandbytes": lambda card, packages, kernel, matrices: (
+        card is not None or (packages >= {"accelerate", "bitsandbytes"} and matrices is BLOCKED)
+    ),
+    "fp8": lambda card, packages, kernel, matrices: (
+        card in NEW and packages >= {"accelerate", "kernels"} and kernel == "there"
+    ),
+} | dict.fromkeys(("compressed-tensors", "gptq", "awq", "mlx"), lambda *_: False)
+
+
+@pytest.mark.parametrize("method", STAYS)
+def test_every_machine_decides_what_it_multiplies_packed(method, monkeypatch):
+    for case in itertools.product(CARDS, PACKAGES, KERNELS, (BLOCKED, ODD)):
+        card, packages, kernel, matrices = case
+        with monkeypatch.context() as patch:
+            on(patch, card, packages, KERNELS[kernel])
+            device = torch.device("cpu") if card is None else torch.device("cuda", 0)
+            assert held.stays_packed(method, device, iter(matrices)) == STAYS[method](*case), case
+    assert STAYS.keys() == {*held.STORED, *held.UNPACKED}
+
+
+def test_the_kernel_is_looked_for_without_the_network(monkeypatch):
+    asked = []
+    for before in (False, True):
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", before)
+        for kernel in KERNELS.values():
+            on(monkeypatch, (9, 0), ALL, lambda kernel=kernel: (asked.append(constants.HF_HUB_OFFLINE), kernel())[1])
+            held.stays_packed("fp8", torch.device("cuda", 0), BLOCKED)
+            assert constants.HF_HUB_OFFLINE is before
+    assert asked == [True] * 6
+
+
+@pytest.mark.parametrize(
+    ("card", "packages", "kernel"),
+    [
+        ((8, 6), ALL, "there"),
+        ((9, 0), ALL - {"kernels"}, "there"),
+        ((9, 0), ALL, "none"),
+        ((8, 9), ALL, "not in the cache"),
+    ],
+)
+@pytest.mark.parametrize("scale", [torch.bfloat16, torch.float32])
+def test_a_card_without_the_kernel_reads_fp8_unpacked(card, packages, kernel, scale, folder, wide, monkeypatch):
+    """What is decided is decided for the card; the numbers are computed here."""
+    meant, as_read, decided = packers.fp8(folder, scale), held.as_read, []
+
+    def on_the_card(tensors, stored, device):
+        with monkeypatch.context() as patch:
+            on(patch, card, packages, KERNELS[kernel])
+            read = as_read(tensors, stored, torch.device("cuda", 0))
+        decided.append(read[1])
+        return read
+
+    monkeypatch.setattr(held, "as_read", on_the_card)
+    lab = lk.load(folder, device="cpu", dtype="float32")
+    assert (decided, lab.backend.quantize) == ([False], "fp8, unpacked")
+    holds(lab, wide, meant, torch.float32)
+
+
+def test_a_card_with_the_kernel_reads_fp8_as_it_is_stored(folder, monkeypatch):
+    from labkit.zoo import files, settings
+
+    packers.fp8(folder)
+    tensors, stored = files.tensors(folder), settings.stored(settings.read_json(folder, "config.json"))
+    on(monkeypatch, (9, 0), ALL, KERNELS["there"])
+    assert held.as_read(tensors, stored, torch.device("cuda", 0)) == (tensors, True)
+    joined, packed = held.as_read(tensors, stored, torch.device("cpu"))
+    assert not packed and joined.keys() == {name for name in tensors if not name.endswith("_scale_inv")}
 
 
 @pytest.mark.parametrize("way", ["fp8", "gptq", "compressed-tensors", "mlx"])
