@@ -9,12 +9,15 @@ import itertools
 import checkpoints
 import packers
 import pytest
+import siblings
+import test_families_lin as lin
 import tiny
 import torch
 from huggingface_hub import constants
 
 import labkit as lk
 from labkit.errors import BudgetError, CheckpointError
+from labkit.families import FAMILIES
 from labkit.zoo import held, precision, words
 
 IDS = tiny.ids(23)
@@ -66,8 +69,9 @@ def holds(lab, model, meant, dtype):
     run = lab.trace(IDS, logits="all")
     with torch.no_grad():
         assert torch.equal(run.logits, twin(IDS[None]).logits[0])
-    implied = lk.deltanet.memory(run, layer=1)
-    assert float(implied.parity) <= float(implied.tolerance)
+    found = [lk.deltanet.memory(run, layer=1), lk.deltanet.recall(run, layer=1, source=3)]
+    found += [lk.attention.pattern(run, layer=2)] if not FAMILIES[lab.spec.family].unread else []
+    assert all(reading.parity <= reading.tolerance for reading in found)
     plain, change = lk.wrap(twin), lk.edit.scale("gated", layer=1, factor=0.5)
     ways = []
     for each in (lab, plain):
@@ -191,21 +195,79 @@ def test_a_card_with_the_kernel_reads_fp8_as_it_is_stored(folder, monkeypatch):
     assert not packed and joined.keys() == {name for name in tensors if not name.endswith("_scale_inv")}
 
 
-@pytest.mark.parametrize("way", ["fp8", "gptq", "compressed-tensors", "mlx"])
-def test_packed_experts_are_unpacked(way, tmp_path, monkeypatch):
-    """Stored apart and packed one by one, or stacked as MLX has them."""
-    mixed = tiny.model(experts=True, **EXPERTS)
-    folder = checkpoints.text_only(tmp_path / "mixed", mixed, apart=way != "mlx")
-    pack = {"fp8": packers.fp8, "gptq": packers.gptq, "compressed-tensors": packers.compressed, "mlx": packers.mlx}[way]
-    meant = pack(folder)
-    fused = {}
-    for name in mixed.state_dict():
-        if name.endswith(".experts.gate_up_proj") and way != "mlx":
-            head = name.removesuffix("gate_up_proj")
-            rows = [[meant.pop(f"{head}{e}.{kind}_proj.weight") for kind in ("gate", "up")] for e in range(5)]
-            fused[name] = torch.stack([torch.cat(pair) for pair in rows])
-            fused[head + "down_proj"] = torch.stack([meant.pop(f"{head}{e}.down_proj.weight") for e in range(5)])
-    holds(lk.load(folder, device="cpu"), mixed, meant | fused, torch.float32)
+# -------------------------------------------------------------------------------------------------------- families
+
+HALF = dict(num_hidden_layers=3, layer_types=checkpoints.BLOCKS["layer_types"][:3])  # D D A
+# Rows in words of GPTQ's zeros, columns in whole groups.
+OLMO = checkpoints.BLOCKS | HALF | dict(linear_num_value_heads=8, linear_value_head_dim=24)
+OLMO.pop("rope_parameters", None)
+KIMI = dict(hidden_size=128, intermediate_size=320, moe_intermediate_size=64, num_experts=5, num_experts_per_token=3)
+KIMI |= dict(kv_lora_rank=64, qk_rope_head_dim=8, qk_nope_head_dim=24, v_head_dim=32, linear_head_dim=64)
+KIMI |= dict(linear_num_heads=8) | HALF
+MODELS = {
+    "qwen3_5_moe": lambda: tiny.model(experts=True, **EXPERTS),
+    "qwen3_next": lambda: tiny.model(family="qwen3_next", **EXPERTS | HALF),
+    "olmo_hybrid": lambda: siblings.olmo(**OLMO),
+    "kimi_linear": lambda: siblings.kimi(**KIMI),
+}
+METHODS = {"fp8": packers.fp8, "gptq": packers.gptq, "awq": packers.awq, "compressed-tensors": packers.compressed}
+METHODS |= {"int8": packers.int8, "nf4": packers.nf4, "mlx": packers.mlx}
+
+
+def three_convolutions(named):
+    """The convolution of OLMo's checkpoints, query, key and value each by itself."""
+    for name in [name for name in named if name.endswith("conv1d.weight")]:
+        head = name.removesuffix("conv1d.weight")
+        rows = named.pop(name).split([len(named[f"{head}{x}_proj.weight"]) for x in "qkv"])
+        named |= {f"{head}{x}_conv1d.weight": piece.clone() for x, piece in zip("qkv", rows, strict=True)}
+
+
+PUBLISHED = {"olmo_hybrid": three_convolutions, "kimi_linear": lin.as_published}
+
+
+def in_the_model(model, family, meant):
+    """Matrices under the model's names, experts stacked."""
+    meant = {family.place(name): matrix for name, matrix in meant.items()}
+    for name, weight in model.state_dict().items():
+        for tail in (tail for tail in family.fused if name.endswith(tail) and name not in meant):
+            head, parts = name.removesuffix(tail), family.fused[tail]
+            rows = [[meant.pop(head + part.format(expert)) for part in parts] for expert in range(len(weight))]
+            meant[name] = torch.stack([torch.cat(pieces) for pieces in rows])
+    return meant
+
+
+@pytest.mark.parametrize(
+    ("name", "way"), [(name, way) for name in MODELS for way in METHODS if way != "mlx" or name not in PUBLISHED]
+)
+def test_every_family_is_unpacked(name, way, tmp_path, monkeypatch):
+    """Experts stored apart and packed one by one, or stacked as MLX has them; projections interleaved by key head."""
+    monkeypatch.setattr(held, "stays_packed", lambda *_: False)
+    model, family = MODELS[name](), FAMILIES[name]
+    folder = tmp_path / "model"
+    if way == "mlx":
+        meant = packers.mlx(checkpoints.text_only(folder, model), prefix=name != "qwen3_next")
+    else:
+        checkpoints.text_only(folder, model, apart=name not in PUBLISHED)
+        checkpoints.rewrite(folder, PUBLISHED.get(name, lambda named: None))
+        meant = METHODS[way](folder)
+    meant = in_the_model(model, family, meant)
+    assert {"qwen3_5_moe": 46, "qwen3_next": 23}.get(name, 19) <= len(meant)
+    lab = lk.load(folder, device="cpu", dtype="float32")
+    assert (lab.spec.family, lab.backend.quantize.split(", ")[1]) == (name, "unpacked")
+    holds(lab, model, meant, torch.float32)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_mlx_is_read_where_its_layout_is_known(name, tmp_path):
+    """Which takes one from every norm: right where norms multiply by one plus their weight."""
+    model = MODELS[name]()
+    model.model.norm.weight.zero_()
+    assert FAMILIES[name].mlx == bool(model.model.norm(torch.ones(2, model.config.hidden_size)).any())
+    if not FAMILIES[name].mlx:
+        folder = checkpoints.text_only(tmp_path / name, model)
+        packers.mlx(folder)
+        with pytest.raises(CheckpointError, match=rf"does not load\n  got: .*'mlx', {FAMILIES[name].title}\n.*awq\n"):
+            lk.load(folder, device="cpu")
 
 
 @pytest.mark.parametrize("way", ["compressed int4", "compressed int4, uneven", "compressed int3", "compressed nvfp4"])

@@ -208,7 +208,7 @@ def quantisation(patient: Patient) -> tuple[str, str]:
     stored = settings.stored(patient.config)
     if not stored:
         return "ok", f"none; stored in {patient.spec.dtype or 'what config.json does not say'}"
-    held.check_stored(stored["quant_method"], patient.place)
+    held.check_stored(stored["quant_method"], patient.place, FAMILIES[patient.spec.family])
     return "ok", f"{stored['quant_method']}, which this machine can take"
 
 

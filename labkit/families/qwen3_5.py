@@ -78,4 +78,5 @@ QWEN3_5 = Family(
     mlp=mlp,
     unquantized=("lm_head", "in_proj_a", "in_proj_b"),
     gguf="qwen35",
+    mlx=True,
 )

@@ -143,7 +143,7 @@ class Family:
         renamed: `{part of a stored name: what the model calls it}`.
         text_prefix: of text tensors in an image-text checkpoint. skipped: prefixes of tensors that are not loaded.
         carried: attributes of the image-text model in which one call leaves rotary positions to the next.
-        gguf: architecture in a .gguf file, or None.
+        gguf: architecture in a .gguf file, or None. mlx: whether MLX stores it as `labkit.zoo.unpacking` reads.
     """
 
     name: str
@@ -165,6 +165,7 @@ class Family:
     skipped: tuple[str, ...] = ("mtp.", "model.visual.", "visual.")
     carried: tuple[str, ...] = ("rope_deltas",)
     gguf: str | None = None
+    mlx: bool = False
     joined: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
     renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     branch_norms: Mapping[str, str] = dataclasses.field(default_factory=dict)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 import torch
 
 from labkit.errors import CheckpointError
+from labkit.families import Family
 from labkit.zoo import files, unpacking
 from labkit.zoo.precision import E4M3_FROM, PACKAGES, need_packages, whole_blocks
 
@@ -19,17 +20,19 @@ STORED = {"fp8": PACKAGES["fp8"], "bitsandbytes": PACKAGES["nf4"], "torchao": PA
 UNPACKED = ("compressed-tensors", "gptq", "awq", "mlx")
 
 
-def check_stored(method: str, device: torch.device) -> None:
+def check_stored(method: str, device: torch.device, family: Family) -> None:
     """Refuse weights that are stored packed in a way labkit does not load.
 
     Raises:
-        CheckpointError: another method. BackendError: missing packages.
+        CheckpointError: another method, also one that changes more than matrices and not as this family's are read.
+        BackendError: missing packages.
     """
-    if method not in (*STORED, *UNPACKED):
+    known = [name for name in (*STORED, *UNPACKED) if name != "mlx" or family.mlx]
+    if method not in known:
         raise CheckpointError(
             "these weights are packed in a way labkit does not load",
-            got=f"quant_method {method!r}",
-            expected=", ".join((*STORED, *UNPACKED)),
+            got=f"quant_method {method!r}, {family.title}",
+            expected=", ".join(known),
             hint="take the unpacked checkpoint, with quantize=... if it is too large",
         )
     if method == "torchao" or (method == "bitsandbytes" and device.type == "cuda"):

@@ -150,7 +150,7 @@ def admitted(folder: pathlib.Path, *, title: str, place, dtype, quantize: str | 
             hint="leave quantize out",
         )
     if stored:
-        held.check_stored(stored["quant_method"], place)
+        held.check_stored(stored["quant_method"], place, FAMILIES[spec.family])
     if stored and stored["quant_method"] == "torchao" and dtype is None:
         dtype = "auto"  # the dtype that is packed with its weights
     chosen = precision.dtype_of(dtype, spec, place, quantize=quantize, small=small)
