@@ -21,6 +21,7 @@ EXPERTS = BLOCKS | dict(
     moe_intermediate_size=64, shared_expert_intermediate_size=192, num_experts=5, num_experts_per_tok=3
 )
 EXPERTS.pop("intermediate_size")
+WIDE_EXPERTS = EXPERTS | dict(hidden_size=256, moe_intermediate_size=256, shared_expert_intermediate_size=512)
 TYPES = {"F16": 1, "BF16": 30, "Q8_0": 8, "Q5_0": 6, "Q5_1": 7, "Q4_0": 2, "Q4_K": 12, "Q5_K": 13, "Q6_K": 14}
 
 
@@ -65,25 +66,51 @@ def super_blocks(kind, array, seed):
     return made.reshape(*array.shape[:-1], -1)
 
 
-@pytest.mark.parametrize("kind", TYPES)
-def test_every_type_is_unpacked_to_the_numbers_of_its_reference(kind, tmp_path):
+def mix(name, layers):
+    """What Q4_K_M makes of a tensor of two axes: more bits for half of the values and of what comes down, and for the
+    head; for rows of no whole super-blocks a type in blocks of 32.
+    """
+    layer = int(name.split(".")[1]) if name.startswith("blk.") else 0
+    more = layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
+    if name == "output.weight" or (more and ("attn_v" in name or "ffn_down" in name)):
+        return "Q6_K"
+    return "Q5_K" if "attn_qkv" in name else "Q4_K"
+
+
+FALLBACK = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
+FAMILY = {"qwen3_5": WIDE, "qwen3_5_moe": WIDE_EXPERTS, "qwen3_next": WIDE_EXPERTS}
+
+
+@pytest.mark.parametrize("family", FAMILY)
+@pytest.mark.parametrize("kind", [*TYPES, "Q4_K_M"])
+def test_every_type_is_unpacked_to_the_numbers_of_its_reference(kind, family, tmp_path):
+    """Whatever llama.cpp's converter did beside it; norms, rates, router and convolution are in float32."""
     gguf = pytest.importorskip("gguf", reason="needs the extra: pip install '.[quant]'")
-    model = tiny.model(**WIDE)
-    width, number = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(TYPES[kind])][0], iter(range(999))
-    stored = {}
+    model, number = tiny.model(family=family, **FAMILY[family]), iter(range(999))
+    stored, kinds = {}, {}
 
     def pack(name, array):
-        if array.ndim != 2 or array.shape[-1] % width or "ssm_a" in name or "ssm_b" in name or "conv" in name:
+        if array.ndim < 2 or any(part in name for part in ("ssm_conv1d", "ffn_gate_inp")):
             return None
-        if kind.endswith("_K"):
-            data = super_blocks(kind, array, next(number))
+        chosen = mix(name, len(model.model.layers)) if kind == "Q4_K_M" else kind
+        width = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(TYPES[chosen])][0]
+        if array.shape[-1] % width:
+            chosen = FALLBACK[chosen]
+        known = gguf.GGMLQuantizationType(TYPES[chosen])
+        if chosen.endswith("_K"):
+            data = super_blocks(chosen, array, next(number))
         else:
-            data = gguf.quants.quantize(array, gguf.GGMLQuantizationType(TYPES[kind]))
-        stored[name] = gguf.quants.dequantize(data, gguf.GGMLQuantizationType(TYPES[kind])).reshape(array.shape)
-        return data, gguf.GGMLQuantizationType(TYPES[kind])
+            data = gguf.quants.quantize(array, known)
+        stored[name], kinds[name] = gguf.quants.dequantize(data, known).reshape(array.shape), chosen
+        return data, known
 
     lab = lk.load(checkpoints.write_gguf(tmp_path / "packed.gguf", model, pack=pack), device="cpu", dtype="float32")
-    assert len(stored) >= 3 * 3 + 3 + 2 * 2
+    inside = {"qwen3_5": 3 * 3 + 2 * 5, "qwen3_5_moe": 3 * 6 + 2 * 5, "qwen3_next": 3 * 6 + 2 * 4}[family]
+    assert (lab.spec.family, len(stored)) == (family, inside + 4 + 2)
+    if kind == "Q4_K_M":
+        assert {"Q4_K", "Q5_K", "Q6_K", "Q5_0"} <= set(kinds.values()), kinds
+        downs = {kinds[f"blk.{layer}.ffn_down{'' if family == 'qwen3_5' else '_exps'}.weight"] for layer in range(3)}
+        assert downs == {"Q4_K", "Q6_K"} and kinds["output.weight"] == "Q6_K"
     plain = checkpoints.write_gguf(
         tmp_path / "plain.gguf",
         model,
@@ -94,9 +121,21 @@ def test_every_type_is_unpacked_to_the_numbers_of_its_reference(kind, tmp_path):
     meant = lk.load(plain, device="cpu", dtype="float32")
     for name, weight in lab.model.named_parameters():
         torch.testing.assert_close(weight, meant.model.get_parameter(name), rtol=1e-6, atol=1e-9, msg=name)
-    run = lab.trace(IDS, logits="all")
-    torch.testing.assert_close(run.logits, meant.trace(IDS, logits="all").logits, rtol=1e-4, atol=1e-4)
+    run, change = lab.trace(IDS, logits="all"), lk.edit.scale("gated", layer=1, factor=0.5)
     assert run.logits.isfinite().all()
+    for reading in (lk.deltanet.memory(run, layer=1), lk.attention.pattern(run, layer=2)):
+        assert reading.parity < 1e-4
+    torch.testing.assert_close(run.logits, meant.trace(IDS, logits="all").logits, rtol=1e-4, atol=1e-4)
+    ways = []
+    for one in (lab, meant):
+        with one.edit(change):
+            edited = one.trace(IDS).logits
+        cache = one.cache()
+        one.trace(IDS[:9], cache=cache)
+        ways.append((edited, one.resume(one.snapshot(cache), IDS).logits))
+    for got, expected in zip(*ways, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(ways[0][0], run.logits[-1:], rtol=1e-3)
 
 
 # ------------------------------------------------------------------------------------------------------ rotary scaling

@@ -301,7 +301,9 @@ def test_bitsandbytes_own_files_stand_for_the_numbers_it_says(way, folder, tmp_p
 
 def test_other_packings_are_refused(folder):
     checkpoints.change_json(folder / "config.json", quantization_config={"quant_method": "hqq", "nbits": 4})
-    with pytest.raises(CheckpointError, match=r"does not load\n.*'hqq', Qwen3.5.*\n.*fp8, bitsandbytes, torchao, .*gptq"):
+    with pytest.raises(
+        CheckpointError, match=r"does not load\n.*'hqq', Qwen3.5.*\n.*fp8, bitsandbytes, torchao, .*gptq"
+    ):
         lk.load(folder, device="cpu")
 
 
