@@ -77,6 +77,8 @@ def mix(name, layers):
     return "Q5_K" if "attn_qkv" in name else "Q4_K"
 
 
+# How far the numbers of a type lie from those it was made of, of their length; the others here are of random blocks.
+OFF = {"F16": 3e-4, "BF16": 3e-3, "Q8_0": 0.01, "Q5_0": 0.07, "Q5_1": 0.07, "Q4_0": 0.13}
 FALLBACK = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 FAMILY = {"qwen3_5": WIDE, "qwen3_5_moe": WIDE_EXPERTS, "qwen3_next": WIDE_EXPERTS}
 
@@ -121,6 +123,8 @@ def test_every_type_is_unpacked_to_the_numbers_of_its_reference(kind, family, tm
     meant = lk.load(plain, device="cpu", dtype="float32")
     for name, weight in lab.model.named_parameters():
         torch.testing.assert_close(weight, meant.model.get_parameter(name), rtol=1e-6, atol=1e-9, msg=name)
+        original = model.get_parameter(name)
+        assert kind not in OFF or (weight - original).norm() <= OFF[kind] * original.norm(), name
     run, change = lab.trace(IDS, logits="all"), lk.edit.scale("gated", layer=1, factor=0.5)
     assert run.logits.isfinite().all()
     for reading in (lk.deltanet.memory(run, layer=1), lk.attention.pattern(run, layer=2)):

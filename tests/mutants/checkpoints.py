@@ -9,10 +9,13 @@ WALKED = "tests/test_zoo.py::test_a_gguf_file_is_walked_before_a_library_touches
 ZOO, MEMORY, NAMES = "tests/test_zoo.py", "tests/test_zoo_memory.py", "labkit/zoo/names.py"
 BOUNDED, FILES, MATCHING = "labkit/bounded.py", "labkit/zoo/files.py", "labkit/zoo/matching.py"
 SETTINGS, GGUF, HEADER = "labkit/zoo/settings.py", "labkit/zoo/gguf.py", "labkit/zoo/gguf_header.py"
+HELD, MTP = "labkit/zoo/held.py", "labkit/mtp/loading.py"
 UNPACKING, PACKINGS, WORDS = "labkit/zoo/unpacking.py", "labkit/zoo/packings.py", "labkit/zoo/words.py"
 LEAVES, SCALINGS = "labkit/zoo/gguf_weights.py", "labkit/zoo/gguf_settings.py"
 UNPACKED = "tests/test_zoo_unpacking.py::test_a_packed_checkpoint_computes_with_the_numbers_it_stands_for"
-EXPERTS = "tests/test_zoo_unpacking.py::test_packed_experts_are_unpacked"
+FAMILIES = "tests/test_zoo_unpacking.py::test_every_family_is_unpacked"
+MACHINES = "tests/test_zoo_unpacking.py::test_every_machine_decides_what_it_multiplies_packed[fp8]"
+HEADS = "tests/test_mtp.py::test_a_packed_head_is_the_head_of_the_numbers_that_it_stands_for"
 APART = "tests/test_zoo_unpacking.py::test_parts_that_do_not_belong_together_are_refused"
 FORMS = "tests/test_zoo_unpacking.py::test_other_forms_of_a_method_are_refused_by_name"
 ROTARY = "tests/test_zoo_gguf.py::test_a_rotary_scaling_of_the_settings_is_computed"
@@ -120,8 +123,36 @@ MUTANTS = [
         UNPACKED + "[gptq-float32]",
     ),
     Mutant(UNPACKING, "lambda w: w.float() - 1", "lambda w: w.float()", UNPACKED + "[mlx-float32]"),
-    Mutant(UNPACKING, "lambda g, u: torch.cat((g, u), 1)", "lambda g, u: torch.cat((u, g), 1)", EXPERTS + "[mlx]"),
+    Mutant(
+        UNPACKING,
+        "lambda g, u: torch.cat((g, u), 1)",
+        "lambda g, u: torch.cat((u, g), 1)",
+        FAMILIES + "[qwen3_5_moe-mlx]",
+    ),
     Mutant(UNPACKING, 'not config.get("transform_config")', "True", FORMS),
+    Mutant(UNPACKING, '".q_norm.weight", ".k_norm.weight")', '".q_norm.weight",)', FAMILIES + "[qwen3_next-mlx]"),
+    Mutant(HELD, "return there and card and _fp8_kernel()", "return there and card", MACHINES),
+    Mutant(HELD, "return there and card and", "return card and", MACHINES),
+    Mutant("labkit/zoo/precision.py", "E4M3_FROM = (8, 9)", "E4M3_FROM = (8, 0)", MACHINES),
+    Mutant(
+        HELD,
+        "constants.HF_HUB_OFFLINE, True",
+        "constants.HF_HUB_OFFLINE, False",
+        "tests/test_zoo_unpacking.py::test_the_kernel_is_looked_for_without_the_network",
+    ),
+    Mutant(
+        HELD,
+        'if name != "mlx" or family.mlx]',
+        "if name]",
+        "tests/test_zoo_unpacking.py::test_mlx_is_read_where_its_layout_is_known[olmo_hybrid]",
+    ),
+    Mutant(MTP, "found = unpacking.gathered(found, packed)", "pass", HEADS + "[awq-False-float32]"),
+    Mutant(
+        MTP,
+        '== "mlx" and any(',
+        '== "" and any(',
+        "tests/test_mtp.py::test_norms_of_a_head_in_mlx_files_are_not_guessed",
+    ),
     Mutant(LEAVES, "sorts.transpose(0, 1)", "sorts", READ),
     Mutant(SCALINGS, "} | _scaling(found, prefix, demand)", "}", ROTARY),
     Mutant(SCALINGS, "NEUTRAL[field] in (None, value)", "True", OTHERS),
