@@ -23,10 +23,11 @@ from labkit.arguments import LONGEST, number, whole
 from labkit.errors import InputError
 from labkit.notation import Quantity, label
 from labkit.progress import counter
-from labkit.reuse.call import Call, calls
+from labkit.reuse.call import Call, calls, count_of
 from labkit.reuse.schemes import alone, depths, schemes
 from labkit.reuse.tree import Tree
 from labkit.spec import Spec, compute, memory, read
+from labkit.thinking import Session
 
 COLUMNS = {
     name: Quantity(symbol, meaning, units, "fraction" if units == "fraction" else "positive", "labkit.reuse")
@@ -52,7 +53,7 @@ COLUMNS = {
 
 
 def replay(
-    messages: Sequence,
+    messages: Sequence | Session,
     *,
     policy: str = "strip",
     tokenizer=None,
@@ -65,7 +66,7 @@ def replay(
     """Account for a session, call by call.
 
     Args:
-        messages: OpenAI messages with `reasoning_content`; or a list of `reuse.Call`, already rendered.
+        messages: a `thinking.Session`; OpenAI messages with `reasoning_content`; or a list of `reuse.Call`.
         policy: "strip", "preserve" or "drop" (a client that does not send reasoning back).
         tokenizer: None takes that of nano, whose counts are not those of a real checkpoint.
         variant, tools, enable_thinking: of `thinking.render`.
@@ -79,12 +80,12 @@ def replay(
         InputError: an unknown policy, scheme, GPU; no calls; a block or budget that is not positive.
     """
     ledger = Ledger(**book)
-    if messages and isinstance(messages[0], Call):
+    if not isinstance(messages, Session) and messages and isinstance(messages[0], Call):
         session, count = messages, len(messages)
     else:
         tokenizer = small_tokenizer() if tokenizer is None else tokenizer
         options = dict(policy=policy, variant=variant, tools=tools, enable_thinking=enable_thinking)
-        session, count = calls(messages, tokenizer, **options), sum(m.get("role") == "assistant" for m in messages)
+        session, count = calls(messages, tokenizer, **options), count_of(messages)
     for call in counter(session, show=progress, unit="call", total=count):
         ledger.add(call)
     return ledger.dataset(policy=policy)

@@ -9,7 +9,7 @@ import xarray
 
 from labkit.notation import label
 from labkit.progress import counter
-from labkit.reuse.call import calls
+from labkit.reuse.call import calls, count_of
 from labkit.reuse.ledger import COLUMNS, Ledger
 from labkit.tables import columns
 from labkit.thinking import CAUSES, Divergence, divergence
@@ -47,7 +47,7 @@ def compare(
         how many calls do not continue the one before, by `thinking.CAUSES`.
     """
     policies, schemes = list(dict.fromkeys(policies)), list(dict.fromkeys(schemes))
-    tables, parted, count = [], [], sum(message.get("role") == "assistant" for message in messages)
+    tables, parted, count = [], [], count_of(messages)
     for policy in policies:
         ledgers = [Ledger(snapshots="none", attention_only=True, **options)]
         ledgers += [Ledger(snapshots=scheme, **options) for scheme in schemes]

@@ -5,7 +5,7 @@ from tests.mutants import Mutant
 LEDGER, SCHEMES, TREE = "labkit/reuse/ledger.py", "labkit/reuse/schemes.py", "labkit/reuse/tree.py"
 PARTING, PREFIX = "labkit/thinking/parting.py", "tests/test_thinking.py::test_the_common_prefix_at_every_length"
 BRUTE = "tests/test_reuse.py::test_the_ledger_is_brute_force"
-BOUNDS = "tests/test_thinking_importers.py::test_a_line_out_of_bounds_is_reported_and_the_rest_is_read"
+BOUNDS = "tests/test_sessions_bounds.py::test_a_line_out_of_bounds_is_reported_and_the_rest_is_read"
 ODD = "tests/test_thinking.py::test_a_conversation_of_odd_objects_is_refused_with_its_place"
 STRANGER = "tests/test_thinking.py::test_a_template_of_a_stranger_is_bounded_in_any_thread"
 
@@ -45,12 +45,17 @@ MUTANTS = [
     ),
     Mutant("labkit/bounded.py", "if len(made) < len(pairs):", "if False:", BOUNDS),
     Mutant("labkit/bounded.py", "if len(text) > digits:", "if False:", BOUNDS),
-    Mutant("labkit/thinking/rows.py", "return mended, bool(halves) and mended != value", "return value, False", BOUNDS),
     Mutant(
-        "labkit/thinking/parts.py",
+        "labkit/thinking/sessions/rows.py",
+        "return mended, bool(halves) and mended != value",
+        "return value, False",
+        BOUNDS,
+    ),
+    Mutant(
+        "labkit/thinking/sessions/parts.py",
         "if name not in seen:",
         "if True:",
-        "tests/test_thinking_importers.py::test_a_session_that_is_repeated_under_its_ids_is_read_once",
+        "tests/test_sessions_bounds.py::test_a_session_that_is_repeated_under_its_ids_is_read_once",
     ),
     Mutant("labkit/thinking/messages.py", "if not value.isascii():", "if False:", ODD),
     Mutant("labkit/thinking/stranger.py", 'if len(text) > request["most"]:', "if False:", STRANGER),
