@@ -18,7 +18,7 @@ TOOLS = [
 
 @dataclasses.dataclass
 class Said:
-    """A message of a story: `name`, the name of the message before it or None, an OpenAI message, seconds since 1970."""
+    """A message of a story under a name, the name of the one before it or None, and its time in seconds since 1970."""
 
     name: str
     parent: str | None

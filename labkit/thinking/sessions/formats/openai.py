@@ -11,7 +11,7 @@ def read(rows, gathered):
     said, lines = [], []
     for line, row in rows:
         if isinstance(row, list):
-            found = [one for one in _messages(row, line, gathered)]
+            found = _messages(row, line, gathered)
             said, lines = said + found, lines + [line] * len(found)
             continue
         inner = row.get("request")

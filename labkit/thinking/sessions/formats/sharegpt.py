@@ -1,4 +1,4 @@
-"""ShareGPT: conversations of turns, each `{"from": who, "value": words}`; one document, a list of them, or one a line."""
+"""ShareGPT: turns, each `{"from": who, "value": words}`, of one conversation, of a list of them, or of one a line."""
 
 from labkit.thinking.sessions import parts
 from labkit.thinking.sessions.format import Format
