@@ -6,6 +6,7 @@ In this folder:
     call       from a session to the calls of the model
     schemes    where states are saved
     ledger     what each call reused, recomputed and cost
+    even       when keeping thinking pays
     presets    what engines do
     measured   the same in the real model, logits compared
     report     policies and schemes side by side, and why prompts part
@@ -13,26 +14,21 @@ In this folder:
 """
 
 from labkit.reuse.call import POLICIES, Call, calls
-from labkit.reuse.ledger import (
-    COLUMNS,
-    Ledger,
-    break_even_shortening,
-    break_even_turn,
-    replay,
-    small_tokenizer,
-)
+from labkit.reuse.even import break_even_shortening, break_even_turn
+from labkit.reuse.ledger import COLUMNS, Ledger, replay, shared_by, small_tokenizer
 from labkit.reuse.measured import cropped, play
 from labkit.reuse.presets import PRESETS, Preset, preset
 from labkit.reuse.report import as_text, compare, costs, divergences, parted, timeline
 from labkit.reuse.schemes import SCHEMES
 from labkit.reuse.sessions import drawn
-from labkit.reuse.tree import Tree
+from labkit.reuse.tree import Book, Tree
 
 __all__ = [
     "COLUMNS",
     "POLICIES",
     "PRESETS",
     "SCHEMES",
+    "Book",
     "Call",
     "Ledger",
     "Preset",
@@ -50,6 +46,7 @@ __all__ = [
     "play",
     "preset",
     "replay",
+    "shared_by",
     "small_tokenizer",
     "timeline",
 ]

@@ -44,6 +44,7 @@ class Call:
         last_user: tokens up to the assistant's header after the last question: where stripping will cut; 0 if a prompt
             that was given differs before it.
         thinking: tokens of the generated thinking block.
+        thread: the conversation or sub-agent that the call belongs to.
     """
 
     prompt: np.ndarray
@@ -53,6 +54,7 @@ class Call:
     before_think: int
     last_user: int
     thinking: int
+    thread: str = ""
 
 
 def calls(
@@ -68,7 +70,7 @@ def calls(
 
     Args:
         session: of `thinking.read_session`; or OpenAI messages of all turns, of which every assistant's is a call.
-        tokenizer: of transformers, with the family's special tokens.
+        tokenizer: of transformers, with the family's special tokens; or an `Encoder` of one, which keeps its texts.
         policy: one of `POLICIES`.
         variant, enable_thinking: of `thinking.render`; a request that asked for thinking or against it counts first.
         tools: of plain messages; a session has its own.
@@ -105,7 +107,8 @@ class Written:
     """
 
     def __init__(self, tokenizer, variant: str, policy: str):
-        self.encode, self.variant, self.policy = Encoder(tokenizer), variant, policy
+        self.encode = tokenizer if isinstance(tokenizer, Encoder) else Encoder(tokenizer)
+        self.variant, self.policy = variant, policy
         self.keeps, self.rows, self.bare, self.asked = rules.keeps(variant, policy != "strip"), {}, {}, {}
 
     def call(self, exchange: Exchange, enable_thinking: bool | None) -> Call:
@@ -121,7 +124,7 @@ class Written:
         prefilled = sent[-1]["role"] == "assistant"
         opening = [] if prefilled else rules.opening(self.variant, enable_thinking)
         head, opened = (self.encode(piece.text) for piece in opening) if opening else ([], [])
-        prompt = np.concatenate([*rows, head, opened]).astype(np.int32)
+        prompt = np.concatenate([*rows, head, opened], dtype=np.int32, casting="unsafe")
         up_to = sum(map(len, rows[: questions[-1] + (2 if sent[0]["role"] != "system" else 1)]))
         last_user = up_to + (len(head) if len(head) else len(self.encode(HEADER)))
         generated, thinking = self._generated(exchange.reply, opening[-1].text if opening else None)
@@ -138,6 +141,7 @@ class Written:
             before_think=max(0, len(prompt) - len(opened)),
             last_user=last_user,
             thinking=thinking,
+            thread=exchange.thread,
         )
 
     def _prompt(self, sent, tools, enable_thinking, last):

@@ -10,16 +10,28 @@ ODD = "tests/test_thinking.py::test_a_conversation_of_odd_objects_is_refused_wit
 STRANGER = "tests/test_thinking.py::test_a_template_of_a_stranger_is_bounded_in_any_thread"
 
 MUTANTS = [
-    Mutant(LEDGER, "most = len(prompt) - 1", "most = len(prompt)", BRUTE),
-    Mutant(LEDGER, "min(shared // self.block * self.block, most)", "min(shared, most)", BRUTE),
+    Mutant(LEDGER, "self.block, len(call.prompt) - 1)", "self.block, len(call.prompt))", BRUTE),
+    Mutant(LEDGER, "min(shared // self.block * self.block, ", "min(shared, ", BRUTE),
     Mutant(LEDGER, '"penalty": attention - state', '"penalty": shared - state', BRUTE),
-    Mutant(LEDGER, "return 2 * visible * flops", "return visible * flops", "tests/test_reuse.py::test_break_even"),
+    Mutant(
+        "labkit/reuse/even.py",
+        "return 2 * visible * flops",
+        "return visible * flops",
+        "tests/test_reuse.py::test_break_even",
+    ),
     Mutant(SCHEMES, "mark * (state // mark + 1)", "mark * (state // mark + 2)", BRUTE),
     Mutant(SCHEMES, "chosen |= {length, shared}", "chosen |= {length}", BRUTE),
     Mutant(TREE, "return max(fitting)", "return min(fitting)", BRUTE),
+    Mutant(TREE, "node.parent is not None and same == node.begin", "False", BRUTE),
     Mutant(
         TREE,
-        "self.order.move_to_end(node.snapshots[max(fitting)])",
+        "key=lambda child: (child.used, child.born)",
+        "key=lambda child: -child.born",
+        "tests/test_reuse.py::test_what_a_prompt_is_compared_with",
+    ),
+    Mutant(
+        TREE,
+        "self.order.move_to_end(saved[max(fitting)])",
         "pass",
         "tests/test_reuse.py::test_a_budget_drops_what_was_of_no_use_longest",
     ),
