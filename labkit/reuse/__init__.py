@@ -10,21 +10,26 @@ In this folder:
     presets    what engines do
     measured   the same in the real model, logits compared
     report     policies and schemes side by side, and why prompts part
-    sessions   sessions drawn by a seed
+    billed     what the provider billed beside what is counted
+    many       the sessions of a folder side by side
+    drawing    sessions drawn by a seed
 """
 
+from labkit.reuse.billed import JUMPS, billed, billed_text, curves
 from labkit.reuse.call import POLICIES, Call, calls
+from labkit.reuse.drawing import drawn
 from labkit.reuse.even import break_even_shortening, break_even_turn
 from labkit.reuse.ledger import COLUMNS, Ledger, replay, shared_by, small_tokenizer
+from labkit.reuse.many import across, across_text, sessions
 from labkit.reuse.measured import cropped, play
 from labkit.reuse.presets import PRESETS, Preset, preset
 from labkit.reuse.report import as_text, compare, costs, divergences, parted, timeline
 from labkit.reuse.schemes import SCHEMES
-from labkit.reuse.sessions import drawn
 from labkit.reuse.tree import Book, Tree
 
 __all__ = [
     "COLUMNS",
+    "JUMPS",
     "POLICIES",
     "PRESETS",
     "SCHEMES",
@@ -33,19 +38,25 @@ __all__ = [
     "Ledger",
     "Preset",
     "Tree",
+    "across",
+    "across_text",
     "as_text",
+    "billed",
+    "billed_text",
     "break_even_shortening",
     "break_even_turn",
     "calls",
     "compare",
     "costs",
     "cropped",
+    "curves",
     "divergences",
     "drawn",
     "parted",
     "play",
     "preset",
     "replay",
+    "sessions",
     "shared_by",
     "small_tokenizer",
     "timeline",

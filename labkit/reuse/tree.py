@@ -75,7 +75,7 @@ class Tree:
         return node
 
     def beyond(self, node: Node) -> np.ndarray:
-        """What followed the tokens of a node in the sequence that was in use last of those that pass it; may be empty."""
+        """What followed the tokens of a node in the sequence, of those that pass it, in use last; may be empty."""
         runs = []
         while node.children:
             node = max(node.children.values(), key=lambda child: (child.used, child.born))

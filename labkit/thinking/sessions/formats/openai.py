@@ -61,5 +61,5 @@ def _usage(given, line, gathered):
 
 
 MESSAGE = {"role": ("system", "developer", "user", "assistant", "tool"), "content": ...}
-SIGNS = (MESSAGE, [MESSAGE], {"messages": [MESSAGE]}, {"request": {"messages": [MESSAGE]}}, {"messages": []})
+SIGNS = (MESSAGE, [MESSAGE], {"messages": [MESSAGE]}, {"request": {"messages": [MESSAGE]}}, {"messages": list})
 FORMAT = Format("openai", "OpenAI chat completions: messages, or requests and responses", SIGNS, read)
