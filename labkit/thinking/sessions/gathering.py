@@ -4,6 +4,7 @@ The same message in many requests is kept once, so that what is held is linear i
 """
 
 import collections
+import hashlib
 import json
 import pathlib
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ class Gathered:
 
     def __init__(self, problems: Problems, path: pathlib.Path):
         self.problems, self.path, self.calls, self.left, self.known = problems, path, [], collections.Counter(), {}
+        self.kept = {}  # what `known` holds, by its id
         self.unseen_thinking = False  # a reader says so where it leaves thinking out, and has told why
         self.told = set()  # system messages that were reported
 
@@ -81,9 +83,12 @@ class Gathered:
 
     def _once(self, value):
         """The first value that was equal to this one."""
-        if value is None:
-            return None
-        return self.known.setdefault(json.dumps(value, sort_keys=False, ensure_ascii=False), value)
+        if value is None or id(value) in self.kept:
+            return value
+        text = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        first = self.known.setdefault(hashlib.sha256(text).digest(), value)
+        self.kept[id(first)] = first
+        return first
 
 
 def usage(given: dict, line: int, gathered: Gathered) -> Usage | None:
