@@ -12,7 +12,7 @@ import labkit
 from labkit.errors import LabError
 from labkit.terminal import command
 
-SESSION = "JSON or JSONL: OpenAI, Claude Code, pi, ATIF, ShareGPT; or the name of an example: bread, garden, tides"
+SESSION = "a recorded session, a folder of them, or the name of an example: bread, garden, tides"
 
 
 @command
@@ -66,6 +66,8 @@ def _parser():
     text = "what of a recorded session's cache could be used again, under both policies of thinking"
     reuse = commands.add_parser("reuse", help=text, description=text)
     reuse.add_argument("session", metavar="SESSION", help=SESSION)
+    reuse.add_argument("--format", help="of the session; default: found out")
+    reuse.add_argument("--thread", help="one conversation or sub-agent of the session alone")
     reuse.add_argument("--model", default="Qwen3.6-27B", help="whose costs are counted; default: %(default)s")
     reuse.add_argument("--variant", default="3.6", help="of the chat template: 3.5, 3.6 or 3.8; default: %(default)s")
     reuse.add_argument("--gpu", default="H200", help="for the times; default: %(default)s")
@@ -110,38 +112,83 @@ def _anatomy(model):
 
 def _reuse(options):
     from labkit import reuse, spec, thinking
-    from labkit.errors import BackendError, InputError
+    from labkit.errors import InputError
 
     if options.page and pathlib.Path(options.page).is_dir():
         raise InputError("a page is a file", got=f"the folder {options.page}", expected="page.html, say")
-    session = thinking.read_session(thinking.examples().get(options.session, options.session))
+    if pathlib.Path(options.session).is_dir():
+        return _folder(options)
+    path = thinking.examples().get(options.session, options.session)
+    session = thinking.read_session(path, format=options.format)
     print(session)
-    thinks = any(turn.get("reasoning_content") or "</think>" in str(turn["content"]) for turn in session.messages)
+    session = _thread(session, options.thread)
+    replies = [call.reply for call in session.calls if call.reply]
+    thinks = any(reply.get("reasoning_content") or "</think>" in str(reply["content"]) for reply in replies)
     if not thinks:
         print("no thinking was recorded: counted as replies without thinking")
-    try:
-        tokenizer = thinking.tokenizer("qwen3.6")
-    except BackendError as error:
-        tokenizer = reuse.small_tokenizer()
-        print(f"counted with the small vocabulary of nano: {error.hint}")
-    costs = dict(spec=spec.read(options.model), gpu=options.gpu)
-    costs |= dict(variant=options.variant, tools=session.tools, progress=sys.stderr.isatty())
-    costs |= {} if thinks else {"enable_thinking": False}
-    data = reuse.compare(session.messages, tokenizer, **costs)
+    tokenizer = _vocabulary()
+    counted = dict(variant=options.variant) | ({} if thinks else {"enable_thinking": False})
+    costs = dict(spec=spec.read(options.model), gpu=options.gpu, progress=sys.stderr.isatty()) | counted
+    data = reuse.compare(session, tokenizer, **costs)
     text = reuse.as_text(data)
+    told = any(call.usage and call.usage.input is not None for call in session.calls)
+    billed = reuse.billed(session, tokenizer, **counted) if told else None
+    if billed is not None:
+        text += "\n\n" + reuse.billed_text(billed)
     print("", text, sep="\n")
     if options.page:
-        print(f"\nwritten to {_page(options, session, tokenizer, costs, data, text)}")
+        print(f"\nwritten to {_page(options, session, tokenizer, costs, data, billed, text)}")
     return 0
 
 
-def _page(options, session, tokenizer, costs, data, text):
-    """Where tokens come from call by call, what schemes read again, what it takes and why prompts part."""
+def _thread(session, name):
+    from labkit.errors import InputError
+
+    if name is None:
+        return session
+    if name not in session.threads:
+        raise InputError("no such thread in this session", got=name, expected=", ".join(session.threads[:20]))
+    return session.of(name)
+
+
+def _vocabulary():
+    from labkit import reuse, thinking
+    from labkit.errors import BackendError
+
+    try:
+        return thinking.tokenizer("qwen3.6")
+    except BackendError as error:
+        print(f"counted with the small vocabulary of nano: {error.hint}")
+        return reuse.small_tokenizer()
+
+
+def _folder(options):
+    from labkit import draw, reuse, spec
+
+    shown = sys.stderr.isatty()
+    found, failed = reuse.sessions(options.session, progress=shown)
+    if not found:
+        print(*(f"not read, {name}: {reason}" for name, reason in failed.items()), sep="\n")
+        return 1
+    costs = dict(spec=spec.read(options.model), gpu=options.gpu, variant=options.variant, progress=shown)
+    ds = reuse.across(found, _vocabulary(), **costs)
+    text = reuse.across_text(ds, failed)
+    print(text)
+    if options.page:
+        title = f"Tokens of prompts that are computed, states saved at {ds.attrs['snapshots']}"
+        figures = [draw.bars(ds, "recomputed", x="session", color="policy", title=title)]
+        name = f"{pathlib.Path(options.session).name}: sessions side by side"
+        print(f"\nwritten to {draw.page(options.page, figures, title=name, text=text)}")
+    return 0
+
+
+def _page(options, session, tokenizer, costs, data, billed, text):
+    """Where tokens come from by call, what schemes read again, what it takes, why prompts part, what was billed."""
     from labkit import draw, reuse
 
     figures = []
     for policy in data.policy.values:
-        ds = reuse.replay(session.messages, policy=policy, snapshots="end", tokenizer=tokenizer, **costs)
+        ds = reuse.replay(session, policy=policy, snapshots="end", tokenizer=tokenizer, **costs)
         title = f"{policy}: what each prompt is made of, with states saved where a request ends"
         figures.append(draw.bars(reuse.timeline(ds), "tokens", x="call", color="term", stacked=True, title=title))
     title = "Tokens that are computed, by where states are saved; the first bars are a model with attention alone"
@@ -153,8 +200,11 @@ def _page(options, session, tokenizer, costs, data, text):
             draw.bars(seconds.sel(policy=policy), "seconds", x="scheme", color="phase", stacked=True, title=title)
         )
     title = "Why the prompt of a call parts from what was cached; none: it continues it"
-    if data.attrs["calls"] > 1:
+    if int(data.parted.sum()):
         figures.append(draw.bars(reuse.parted(data), "parted", x="cause", color="policy", title=title))
+    if billed is not None:
+        title = "Counted here and billed by the provider; counted tokens times the factor between the vocabularies"
+        figures.append(draw.lines(reuse.curves(billed), "tokens", x="call", color="term", title=title))
     return draw.page(
         options.page, figures, title=f"{pathlib.Path(options.session).name}: what can be reused", text=text
     )

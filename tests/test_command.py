@@ -129,7 +129,10 @@ def test_reuse_prints_both_policies_and_the_causes(capsys, tmp_path, monkeypatch
     assert main(["reuse", str(path), "--gpu", "H100", "--page", str(page)]) == 0
     shown = capsys.readouterr().out
     calls = sum(message["role"] == "assistant" for message in session)
-    assert f"{len(session)} messages, {calls} calls (openai)" in shown and "small vocabulary of nano: pip" in shown
+    assert (
+        f"{calls} calls, {len(session)} messages in the last (openai)" in shown
+        and "small vocabulary of nano: pip" in shown
+    )
     ds = reuse.replay(session, snapshots="end", spec=labkit.spec.read("Qwen3.6-27B"), gpu="H100")
     assert re.search(rf"strip +end +{int(ds.prompt.sum()):,} +{int(ds.recomputed.sum()):,} ", shown)
     assert re.search(r"strip: between one call and the next, .*2 thinking stripped", shown)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import json
 import pathlib
 import re
 import sys
@@ -12,7 +13,7 @@ import torch
 
 import labkit as lk
 from labkit import deltanet, edit, plan
-from labkit.errors import LayerError
+from labkit.errors import InputError, LayerError
 from labkit.families import DELTANET, FAMILIES
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -99,3 +100,26 @@ def test_a_figure_in_one_file(tmp_path):
     assert ds.identical(before) and len(drawn.data) == len(lab.spec.deltanet_layers)
     assert f"{float(ds.keep.min()):.2f}" in drawn.layout.title.text
     assert figure.__doc__.count("\n\n") >= 3 and "figures.lost" not in sys.modules
+
+
+def test_a_session_format_in_one_file(tmp_path, monkeypatch):
+    from labkit import reuse, thinking
+    from labkit.thinking.sessions import reading
+
+    own = chapter("A session format in one file", "labkit.thinking.sessions.formats.diary", tmp_path).FORMAT
+    rows = [
+        {"asked": "why?", "said": "because", "thought": "let me see", "tokens": 31},
+        {"asked": "x", "said": "", "draft": True},
+    ]
+    rows += [{"asked": "and?", "said": 7}, {"asked": "so?", "said": "yes", "tokens": -1}]
+    path = tmp_path / "d.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    with pytest.raises(InputError, match="unknown format"):
+        thinking.read_session(path)
+    monkeypatch.setitem(reading.FORMATS, own.name, own)
+    session = thinking.read_session(path)
+    assert [call.line for call in session.calls] == [1, 4] and session.calls[0].usage == thinking.Usage(input=31)
+    assert session.calls[0].reply["reasoning_content"] == "let me see"
+    assert session.left_out == ((1, "a draft, which was never sent"),)
+    assert [line for line, _ in session.problems] == [3, 4] and "no count of tokens" in session.problems[1][1]
+    assert reuse.replay(session).sizes["call"] == 2

@@ -8,7 +8,7 @@ import pytest
 import labkit as lk
 from labkit import reuse, spec, thinking
 from labkit.errors import InputError
-from labkit.reuse.tree import Tree
+from labkit.reuse.tree import Book, Tree
 
 BIG = spec.read("Qwen3.6-27B")
 
@@ -134,13 +134,42 @@ def test_a_budget_drops_what_was_of_no_use_longest():
     assert float(tight.recomputed.sum()) > float(free.recomputed.sum())
     assert float(tight.snapshot_bytes.max()) == 5 * each
     assert tight.equals(reuse.replay(calls, snapshots="every 2", spec=BIG, most=5))
-    tree = Tree(keep=2)
+    tree, book = Tree(), Book(keep=2)
     end = tree.add(np.arange(9), 0, tree.match(np.arange(9), 0))
     for depth in (3, 5):
-        tree.snapshot(end, depth)
-    assert tree.best(end, 4) == 3, "used: now 5 is the older one"
-    tree.snapshot(end, 8)
-    assert [tree.best(end, limit) for limit in (7, 9)] == [3, 8]
+        book.save(end, depth)
+    assert book.best(end, 4) == 3, "used: now 5 is the older one"
+    book.save(end, 8)
+    assert [book.best(end, limit) for limit in (7, 9)] == [3, 8]
+
+
+def test_what_a_prompt_is_compared_with():
+    """Of the sequences that share as much, the one that was in use last; nothing where the prompt goes on from one."""
+    tree = Tree()
+    for j, ids in enumerate(([1, 2, 3, 4], [1, 2, 5, 6, 7], [1, 2, 3, 4, 8])):
+        tree.add(np.array(ids), j, tree.match(np.array(ids), j))
+    for ids, shared, rest in (
+        ([1, 2, 9], 2, [3, 4, 8]),
+        ([1, 2, 5, 9], 3, [6, 7]),
+        ([1, 2, 5, 6, 7, 9], 5, []),
+        ([1, 9], 1, [2, 5, 6, 7]),  # the one before was of use last
+    ):
+        at, node = tree.match(np.array(ids), j := j + 1)
+        assert (at, tree.beyond(node).tolist()) == (shared, rest), ids
+
+
+@pytest.mark.parametrize("slots", [None, 1])
+def test_ledgers_of_one_tree_are_ledgers_of_their_own(slots):
+    for seed in range(8):
+        calls = random_calls(seed, count=40)
+        shared = reuse.shared_by(*(reuse.Ledger(snapshots=scheme, spec=BIG, slots=slots) for scheme in SCHEMES))
+        for call in calls:
+            reuse.ledger.add(shared, call)
+        for scheme, ledger in zip(SCHEMES, shared, strict=True):
+            alone = reuse.replay(calls, snapshots=scheme, spec=BIG, slots=slots)
+            assert ledger.dataset(policy="strip").identical(alone), (seed, scheme)
+    with pytest.raises(InputError, match="cannot share a tree"):
+        reuse.shared_by(reuse.Ledger(slots=1), reuse.Ledger())
 
 
 # ------------------------------------------------------------------------------------- sessions of the template

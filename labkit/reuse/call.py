@@ -1,6 +1,7 @@
 """From a session to the calls of the model: what was read, what was written, and where its marks are.
 
-Every assistant message is one call. Its prompt is the conversation before it, rendered under a policy:
+A call is an exchange of a session, or an assistant's message of a conversation that is given. Its prompt is what was
+sent, rendered under a policy:
 
     strip      thinking of turns before the last question is dropped
     preserve   all thinking stays
@@ -15,7 +16,6 @@ content and in its rotary positions (height, width). So a pad stands here as a n
 own; with `prompt_ids` from an engine it counts the tokens that it really takes.
 """
 
-import bisect
 import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -23,11 +23,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from labkit.errors import InputError
-from labkit.thinking import common_prefix, rules
-from labkit.thinking.messages import Conversation, conversation, picture
+from labkit.thinking import Exchange, Session, common_prefix, rules
+from labkit.thinking.messages import REASONING, Conversation, checked_tools, conversation, picture
+from labkit.thinking.sessions import normal
 
 POLICIES = ("strip", "preserve", "drop")
 PADS = ("<|image_pad|>", "<|video_pad|>")
+HEADER = "<|im_start|>assistant\n"
 PARTING = ("<|im_start|>", "<|im_end|>", "<tool_response>", "</tool_response>", "<think>", "</think>")
 
 
@@ -42,6 +44,7 @@ class Call:
         last_user: tokens up to the assistant's header after the last question: where stripping will cut; 0 if a prompt
             that was given differs before it.
         thinking: tokens of the generated thinking block.
+        thread: the conversation or sub-agent that the call belongs to.
     """
 
     prompt: np.ndarray
@@ -51,10 +54,11 @@ class Call:
     before_think: int
     last_user: int
     thinking: int
+    thread: str = ""
 
 
 def calls(
-    messages: Sequence[dict],
+    session: Sequence[dict] | Session,
     tokenizer,
     *,
     policy: str = "strip",
@@ -65,10 +69,11 @@ def calls(
     """The calls of a session, one after the other.
 
     Args:
-        messages: OpenAI messages, of all turns.
-        tokenizer: of transformers, with the family's special tokens.
+        session: of `thinking.read_session`; or OpenAI messages of all turns, of which every assistant's is a call.
+        tokenizer: of transformers, with the family's special tokens; or an `Encoder` of one, which keeps its texts.
         policy: one of `POLICIES`.
-        variant, tools, enable_thinking: of `thinking.render`.
+        variant, enable_thinking: of `thinking.render`; a request that asked for thinking or against it counts first.
+        tools: of plain messages; a session has its own.
 
     Yields:
         `Call`.
@@ -78,41 +83,127 @@ def calls(
     """
     if policy not in POLICIES:
         raise InputError("no such policy", got=policy, expected=", ".join(POLICIES))
-    messages = conversation(messages)
-    replies = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
-    if not replies:
-        raise InputError("a session without calls", got=f"{len(messages)} messages", expected="an assistant message")
-    encode = Encoder(tokenizer)
-    questions = [i for i, message in enumerate(messages) if rules.asks(message, i)]
-    if not questions or questions[0] > replies[0]:
-        raise InputError(
-            "a reply before the first question", got=f"message {replies[0]}", expected="role user before it"
-        )
-    sent = Conversation(map(_forgetful, messages)) if policy == "drop" else messages
-    options = dict(variant=variant, preserve=policy != "strip", tools=tools, enable_thinking=enable_thinking)
-    for i in replies:
-        pieces = rules.pieces(sent[:i], **options)
-        parts = _by_message(pieces)
-        rows = [encode(text, pictures(sent[at]) if at >= 0 else ()) for at, text in parts]
-        turn = bisect.bisect_left(questions, i)
-        up_to = sum(len(row) for (at, _), row in zip(parts, rows, strict=True) if at <= questions[turn - 1])
-        head, opened = (encode(piece.text) for piece in pieces[-2:])
-        prompt = np.concatenate([*rows, head, opened])
-        generated, thinking = _generated(encode, messages[i], i, pieces[-1].text, options)
-        last_user = up_to + len(head)
-        if messages[i].get("prompt_ids") is not None:
-            rendered, prompt = prompt, np.asarray(messages[i]["prompt_ids"], np.int32)
+    if not isinstance(session, Session):
+        session = conversation(session)
+    exchanges = normal.exchanges(session, checked_tools(tools))
+    if not exchanges:
+        raise InputError("a session without calls", got=f"{len(session)} messages", expected="an assistant message")
+    written = Written(tokenizer, variant, policy)
+    return (written.call(exchange, enable_thinking) for exchange in exchanges)
+
+
+def count_of(session: Sequence[dict] | Session) -> int:
+    """How many calls a session or a list of messages has."""
+    if isinstance(session, Session):
+        return len(session.calls)
+    return sum(isinstance(one, dict) and one.get("role") == "assistant" for one in session)
+
+
+class Written:
+    """Prompts of exchanges in tokens; every message is written and encoded once for each way that it can stand in.
+
+    Args:
+        tokenizer, variant, policy: as for `calls`.
+    """
+
+    def __init__(self, tokenizer, variant: str, policy: str):
+        self.encode = tokenizer if isinstance(tokenizer, Encoder) else Encoder(tokenizer)
+        self.variant, self.policy = variant, policy
+        self.keeps, self.rows, self.bare, self.asked = rules.keeps(variant, policy != "strip"), {}, {}, {}
+
+    def call(self, exchange: Exchange, enable_thinking: bool | None) -> Call:
+        """The tokens of one exchange."""
+        if exchange.enable_thinking is not None:
+            enable_thinking = exchange.enable_thinking
+        sent = exchange.sent if self.policy != "drop" else Conversation(map(self._forgetful, exchange.sent))
+        questions = [i for i, message in enumerate(exchange.sent) if self._asks(message, i)]
+        if not questions:
+            got = f"message {len(sent)}"
+            raise InputError("a reply before the first question", got=got, expected="role user before it")
+        rows = self._prompt(sent, exchange.tools, enable_thinking, questions[-1])
+        prefilled = sent[-1]["role"] == "assistant"
+        opening = [] if prefilled else rules.opening(self.variant, enable_thinking)
+        head, opened = (self.encode(piece.text) for piece in opening) if opening else ([], [])
+        prompt = np.concatenate([*rows, head, opened], dtype=np.int32, casting="unsafe")
+        up_to = sum(map(len, rows[: questions[-1] + (2 if sent[0]["role"] != "system" else 1)]))
+        last_user = up_to + (len(head) if len(head) else len(self.encode(HEADER)))
+        generated, thinking = self._generated(exchange.reply, opening[-1].text if opening else None)
+        given = exchange.reply or {}
+        if given.get("prompt_ids") is not None:
+            rendered, prompt = prompt, np.asarray(given["prompt_ids"], np.int32)
             if common_prefix(rendered, prompt) < last_user:
                 last_user = 0  # the mark of the rendered prompt is not in the one that was sent
-        yield Call(
+        return Call(
             prompt,
             generated,
-            turn=turn,
-            message=i,
+            turn=len(questions),
+            message=len(exchange.sent),
             before_think=max(0, len(prompt) - len(opened)),
             last_user=last_user,
             thinking=thinking,
+            thread=exchange.thread,
         )
+
+    def _prompt(self, sent, tools, enable_thinking, last):
+        """Token ids of the system block, which may be empty, and of every message behind it."""
+        leads = sent[0]["role"] == "system"
+        key = (id(sent[0]) if leads else None, id(tools), enable_thinking)
+        if key not in self.rows:
+            pieces = rules.head(sent[:1], tools, self.variant, enable_thinking)
+            self.rows[key] = self.encode("".join(piece.text for piece in pieces)), sent[0], tools  # ids stay theirs
+        rows = [self.rows[key][0]]
+        for i in range(int(leads), len(sent)):
+            message, role = sent[i], sent[i]["role"]
+            thinks = role == "assistant" and (self.keeps or i > last)
+            beside = role == "tool" and (i > 0 and sent[i - 1]["role"], i + 1 < len(sent) and sent[i + 1]["role"])
+            open_end = role == "assistant" and i == len(sent) - 1
+            key = (id(message), thinks, beside, open_end)
+            if key not in self.rows:
+                pieces = self._pieces(sent, i, thinks, open_end)
+                text = "".join(piece.text for piece in pieces)
+                self.rows[key] = self.encode(text, pictures(message)), message
+            rows.append(self.rows[key][0])
+        return rows
+
+    def _pieces(self, sent, i, thinks, open_end):
+        if open_end:
+            return rules.begun(sent, i, thinks, self.variant)
+        return rules.turn(sent, i, thinks, self.variant, late=True)
+
+    def _generated(self, reply, opened):
+        """(token ids of what the model wrote, how many of them are its thinking block)."""
+        if reply is None:
+            return np.empty(0, np.int32), 0
+        if reply.get("completion_ids") is not None:
+            return np.asarray(reply["completion_ids"], np.int32), 0
+        own = rules.turn([reply], 0, True, self.variant)[1:-1]  # without the header and the end
+        text = "".join(piece.text for piece in own) + "<|im_end|>"
+        thought = next((piece.text for piece in own if piece.kind == "think"), "")
+        if opened is None and not rules.split_thinking(reply, reply.get("content") or "", self.variant)[0]:
+            return self.encode(text[len(thought) :]), 0  # it goes on from words
+        if opened == rules.EMPTY:  # the prompt has closed the block already
+            return self.encode(text[len(thought) :]), 0
+        text, thought = text.removeprefix("<think>\n"), thought.removeprefix("<think>\n")
+        return self.encode(text), len(self.encode(thought)) if thought else 0
+
+    def _forgetful(self, message):
+        """An assistant's message as a client sends it back that keeps no reasoning, inline or apart."""
+        if message["role"] != "assistant":
+            return message
+        if id(message) not in self.bare:
+            made = {name: value for name, value in message.items() if name not in REASONING}
+            body = rules.content_text(message, 0)
+            if "</think>" in body:
+                made["content"] = rules.split_thinking(made, body.strip(), "3.6")[1]
+            self.bare[id(message)] = (made if made != message else message), message
+        return self.bare[id(message)][0]
+
+    def _asks(self, message, i):
+        if message["role"] != "user":
+            return False
+        if id(message) not in self.asked:
+            self.asked[id(message)] = rules.asks(message, i), message
+        return self.asked[id(message)][0]
 
 
 class Encoder:
@@ -141,35 +232,3 @@ def pictures(message: dict) -> tuple[int, ...]:
     items = content if isinstance(content, list | tuple) else []
     shown = [repr(sorted(item.items())) for item in items if picture(item)]
     return tuple(-1 - int.from_bytes(hashlib.sha256(text.encode()).digest()[:3]) for text in shown)
-
-
-def _by_message(pieces):
-    """(message, text) of a prompt's pieces but for the generation prompt, joined message by message."""
-    joined = []
-    for piece in pieces[:-2]:
-        if joined and joined[-1][0] == piece.message:
-            joined[-1][1] += piece.text
-        else:
-            joined.append([piece.message, piece.text])
-    return [tuple(pair) for pair in joined]
-
-
-def _generated(encode, message, i, opened, options):
-    """(token ids of what the model wrote, how many of them are its thinking block)."""
-    if message.get("completion_ids") is not None:
-        return np.asarray(message["completion_ids"], np.int32), 0
-    ask = {"role": "user", "content": "?"}
-    written = rules.pieces(
-        Conversation([ask, message]), **(options | {"preserve": True, "tools": None}), add_generation_prompt=False
-    )
-    own = [piece for piece in written if piece.message == 1][1:-1]  # without the header and the end
-    text = "".join(piece.text for piece in own) + "<|im_end|>"
-    thought = next((piece.text for piece in own if piece.kind == "think"), "")
-    if opened == rules.EMPTY:  # the prompt has closed the block already
-        return encode(text[len(thought) :]), 0
-    return encode(text.removeprefix("<think>\n")), len(encode(thought.removeprefix("<think>\n"))) if thought else 0
-
-
-def _forgetful(message):
-    """An assistant's message as a client sends it back that keeps no reasoning."""
-    return {name: value for name, value in message.items() if name != "reasoning_content"}

@@ -13,20 +13,20 @@ seconds, decode seconds and bytes are those of the cost card (`labkit.spec`): lo
 a model.
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import xarray
 
-from labkit.arguments import LONGEST, number, whole
+from labkit.arguments import number, whole
 from labkit.errors import InputError
 from labkit.notation import Quantity, label
 from labkit.progress import counter
-from labkit.reuse.call import Call, calls
+from labkit.reuse.call import Call, calls, count_of
 from labkit.reuse.schemes import alone, depths, schemes
-from labkit.reuse.tree import Tree
+from labkit.reuse.tree import Book, Node, Tree
 from labkit.spec import Spec, compute, memory, read
+from labkit.thinking import Session
 
 COLUMNS = {
     name: Quantity(symbol, meaning, units, "fraction" if units == "fraction" else "positive", "labkit.reuse")
@@ -52,7 +52,7 @@ COLUMNS = {
 
 
 def replay(
-    messages: Sequence,
+    messages: Sequence | Session,
     *,
     policy: str = "strip",
     tokenizer=None,
@@ -65,7 +65,7 @@ def replay(
     """Account for a session, call by call.
 
     Args:
-        messages: OpenAI messages with `reasoning_content`; or a list of `reuse.Call`, already rendered.
+        messages: a `thinking.Session`; OpenAI messages with `reasoning_content`; or a list of `reuse.Call`.
         policy: "strip", "preserve" or "drop" (a client that does not send reasoning back).
         tokenizer: None takes that of nano, whose counts are not those of a real checkpoint.
         variant, tools, enable_thinking: of `thinking.render`.
@@ -79,12 +79,12 @@ def replay(
         InputError: an unknown policy, scheme, GPU; no calls; a block or budget that is not positive.
     """
     ledger = Ledger(**book)
-    if messages and isinstance(messages[0], Call):
+    if not isinstance(messages, Session) and messages and isinstance(messages[0], Call):
         session, count = messages, len(messages)
     else:
         tokenizer = small_tokenizer() if tokenizer is None else tokenizer
         options = dict(policy=policy, variant=variant, tools=tools, enable_thinking=enable_thinking)
-        session, count = calls(messages, tokenizer, **options), sum(m.get("role") == "assistant" for m in messages)
+        session, count = calls(messages, tokenizer, **options), count_of(messages)
     for call in counter(session, show=progress, unit="call", total=count):
         ledger.add(call)
     return ledger.dataset(policy=policy)
@@ -134,35 +134,37 @@ class Ledger:
             raise InputError("the budget holds not one snapshot", got=got, expected=least)
         self.block, self.slots, self.attention_only = block, slots, attention_only
         self.cost = _Cost(self.spec, gpu, dtype, quantize, kv_dtype)
-        self.tree, self.rows, self.last = Tree(keep), [], None
+        self.book, self.tree, self.rows = Book(keep), Tree(), []
 
     def add(self, call: Call) -> None:
         """Look up one call in the tree, put it in, and save the snapshots that it passes."""
-        tree, prompt, j = self.tree, call.prompt, len(self.rows)
-        self.last = cached = np.concatenate([prompt, call.generated[:-1]])
-        shared, node = tree.match(prompt, j)
-        most = len(prompt) - 1
-        attention = min(shared // self.block * self.block, most)
-        state = attention if self.attention_only else tree.best(node, attention)
-        if self.slots == 1:
-            tree.only(node)
-        if "live" in self.marks and tree.live is not None:
-            tree.drop(*tree.live)
-        end = tree.add(cached, j, tree.match(cached))
-        first = {depth: tree.snapshot(end, depth) for depth in depths(self.marks, call, len(cached), state, shared)}
-        passing = first.get(len(cached)) and alone(self.marks, call, len(cached), state, shared)
-        tree.live = (end, len(cached)) if passing else None
+        add((self,), call)
+
+    def look(self, call: Call, shared: int, node: Node) -> tuple[int, int]:
+        """(attention, state): what of a prompt is reused, if it shares so many tokens with the path to a node."""
+        attention = min(shared // self.block * self.block, len(call.prompt) - 1)
+        return attention, attention if self.attention_only else self.book.best(node, attention)
+
+    def take(self, call: Call, shared: int, found: tuple[int, int], end: Node, length: int) -> None:
+        """Save the snapshots of a call that is in the tree now, down to `end`, and write its row."""
+        attention, state = found
+        book, prompt = self.book, len(call.prompt)
+        if "live" in self.marks and book.live is not None:
+            book.drop(*book.live)
+        first = {depth: book.save(end, depth) for depth in depths(self.marks, call, length, state, shared)}
+        passing = first.get(length) and alone(self.marks, call, length, state, shared)
+        book.live = (end, length) if passing else None
         row = {
-            "prompt": len(prompt),
+            "prompt": prompt,
             "generated": len(call.generated),
             "thinking": call.thinking,
             "shared": shared,
             "attention": attention,
             "state": state,
-            "recomputed": len(prompt) - state,
+            "recomputed": prompt - state,
             "penalty": attention - state,
             "turn": call.turn,
-            "snapshots": len(tree.order),
+            "snapshots": len(book.order),
         }
         self.rows.append(row | self.cost.of(call))
 
@@ -177,7 +179,7 @@ class Ledger:
         columns = {name: np.array([row[name] for row in self.rows]) for name in self.rows[0]}
         columns |= self.cost.prefill(columns["prompt"], columns["state"])
         if self.slots is None:
-            self.tree.match(self.last, len(self.rows) - 1)  # the last path may still go on
+            self.tree.match(self.tree.last, len(self.rows) - 1)  # the last path may still go on
             columns |= _bytes(self.tree, len(self.rows), self.cost.kv)
         else:
             cached = columns["prompt"] + columns["generated"] - 1
@@ -187,6 +189,38 @@ class Ledger:
         values = {name: (("call",), columns[name], quantity) for name, quantity in COLUMNS.items()}
         coords = {"call": np.arange(len(self.rows)), "turn": ("call", columns["turn"])}
         return label(values, coords=coords, attrs=facts | {"reading": "reuse.replay"})
+
+
+def add(ledgers: Sequence[Ledger], call: Call) -> tuple[int, np.ndarray]:
+    """Show one call to ledgers that share a tree (`shared_by`): it is looked up and put in once.
+
+    Returns:
+        (shared tokens, what followed them in the cached sequence that shares them: nothing if the prompt continues it).
+    """
+    tree, j = ledgers[0].tree, len(ledgers[0].rows)
+    shared, node = tree.match(call.prompt, j)
+    beyond = tree.beyond(node)
+    found = [ledger.look(call, shared, node) for ledger in ledgers]
+    if ledgers[0].slots == 1:
+        tree.only(node)
+    cached = np.concatenate([call.prompt, call.generated[:-1]])
+    end = tree.add(cached, j, tree.match(cached))
+    for ledger, pair in zip(ledgers, found, strict=True):
+        ledger.take(call, shared, pair, end, len(cached))
+    return shared, beyond
+
+
+def shared_by(*ledgers: Ledger) -> tuple[Ledger, ...]:
+    """Ledgers that keep their sequences in one tree; all with the same number of slots.
+
+    Raises:
+        InputError: different numbers of slots, or a ledger with calls in it.
+    """
+    if len({ledger.slots for ledger in ledgers}) > 1 or any(ledger.rows for ledger in ledgers):
+        raise InputError("these ledgers cannot share a tree", expected="empty ones with the same number of slots")
+    for ledger in ledgers:
+        ledger.tree = ledgers[0].tree
+    return ledgers
 
 
 class _Cost:
@@ -230,48 +264,3 @@ def small_tokenizer():
     from labkit.nano import tokens
 
     return tokens.wrapped(Tokenizer.from_file(str(nano.FOLDER / "tokenizer.json")))
-
-
-def break_even_turn(
-    spec: Spec,
-    *,
-    visible: float,
-    generated: float,
-    thinking: float,
-    position: float,
-    gpu: str = "H200",
-    dtype: str = "bfloat16",
-    rate: float | None = None,
-) -> float:
-    """The turn after which preserving costs more time than stripping saves, for uniform turns.
-
-    Preserved thinking is read again at every decode step; stripping reads the visible tokens of every turn once more:
-
-        U* = 2 v (a + b p) BW / (g κ R F)
-
-    Args:
-        visible: v, tokens of a turn that stay visible. generated: g, tokens generated per turn. thinking: R, of them
-            thinking. position: p, mean length of the context.
-        rate: F in FLOP/s; None is the card's peak.
-
-    Returns:
-        turns, a float; infinite without thinking.
-    """
-    given = dict(visible=visible, generated=generated, thinking=thinking, position=position)
-    given = {name: number(tokens, name, least=0, most=LONGEST) for name, tokens in given.items()}
-    visible, generated, thinking, position = given.values()
-    card = compute.find_gpu(gpu)
-    flops = compute.linear_flops(spec) + compute.core_flops(spec) + compute.pair_flops(spec) * position
-    rate = compute.rates(card, dtype)[0] * 1e12 if rate is None else rate
-    reread = generated * memory.kv_bytes_per_token(spec, dtype) * thinking * rate
-    return 2 * visible * flops * card.bandwidth * 1e12 / reread if reread else math.inf
-
-
-def break_even_shortening(strip: xarray.Dataset, preserve: xarray.Dataset) -> float:
-    """The share of generated tokens that preserving must save to take no more time than stripping; 0 if it need not.
-
-    Args:
-        strip, preserve: two ledgers of one session.
-    """
-    seconds = [float((ds.prefill_seconds + ds.decode_seconds).sum()) for ds in (strip, preserve)]
-    return max(0.0, (seconds[1] - seconds[0]) / float(preserve.decode_seconds.sum()))

@@ -23,7 +23,7 @@ from labkit.reuse.call import Call, calls
 from labkit.reuse.ledger import COLUMNS
 from labkit.reuse.schemes import alone, depths, schemes
 from labkit.spec.memory import kv_bytes_per_token
-from labkit.thinking import common_prefix
+from labkit.thinking import Session, common_prefix
 
 MEASURED = {"seconds": "seconds", "cold_seconds": "seconds", "gap": "logit_gap", "same": None}  # their quantities
 
@@ -56,7 +56,7 @@ def play(
         InputError: a session that does not fit the window, and as `replay`. BudgetError: too many keys and values.
     """
     marks = schemes(snapshots)
-    if messages and isinstance(messages[0], Call):
+    if not isinstance(messages, Session) and messages and isinstance(messages[0], Call):
         session = list(messages)
     else:
         session = list(calls(messages, lab.tokenizer, policy=policy, variant=variant, tools=tools))

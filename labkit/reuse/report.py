@@ -9,10 +9,10 @@ import xarray
 
 from labkit.notation import label
 from labkit.progress import counter
-from labkit.reuse.call import calls
-from labkit.reuse.ledger import COLUMNS, Ledger
+from labkit.reuse.call import Encoder, calls, count_of
+from labkit.reuse.ledger import COLUMNS, Ledger, add, shared_by
 from labkit.tables import columns
-from labkit.thinking import CAUSES, Divergence, divergence
+from labkit.thinking import CAUSES, Divergence, Session, divergence
 
 SHOWN = ("live", "end", "prompt_end", "before_think", "end+before_think", "branch", "every 784")
 TOTALS = ("prompt", "generated", "recomputed", "penalty", "prefill_seconds", "decode_seconds")
@@ -22,7 +22,7 @@ PEAKS = ("kv_bytes", "dead_bytes", "snapshot_bytes", "window_share")
 
 
 def compare(
-    messages: Sequence[dict],
+    messages: Sequence[dict] | Session,
     tokenizer,
     *,
     policies: Sequence[str] = ("strip", "preserve"),
@@ -35,31 +35,27 @@ def compare(
 ) -> xarray.Dataset:
     """Totals and peaks of a session for every policy and scheme; the first row is a model with attention alone.
 
-    The calls of a policy are rendered once, and all ledgers are kept in the same pass.
+    The calls of a policy are rendered once, and all ledgers share one tree of what was cached.
 
     Args:
-        messages: OpenAI messages. tokenizer, variant, tools, enable_thinking, progress: as for `replay`; its other
-            arguments are `options`.
+        messages: a `thinking.Session`, or OpenAI messages. tokenizer, variant, tools, enable_thinking, progress: as for
+            `replay`; its other arguments are `options`.
         policies, schemes: what is compared, each once.
 
     Returns:
         Dataset over (policy, scheme): sums over the calls of `TOTALS`, peaks of `PEAKS`; and `parted` (policy, cause),
-        how many calls do not continue the one before, by `thinking.CAUSES`.
+        how many calls of those that are not the first of their thread part from what was cached, by `thinking.CAUSES`.
     """
     policies, schemes = list(dict.fromkeys(policies)), list(dict.fromkeys(schemes))
-    tables, parted, count = [], [], sum(message.get("role") == "assistant" for message in messages)
+    tables, parted, encode = [], [], Encoder(tokenizer)
     for policy in policies:
         ledgers = [Ledger(snapshots="none", attention_only=True, **options)]
-        ledgers += [Ledger(snapshots=scheme, **options) for scheme in schemes]
-        counts, cached = collections.Counter(), None
-        more = dict(variant=variant, tools=tools, enable_thinking=enable_thinking)
-        made = calls(messages, tokenizer, policy=policy, **more)
-        for call in counter(made, show=progress, unit="call", title=policy, total=count):
-            for ledger in ledgers:
-                ledger.add(call)
-            if cached is not None:
-                counts[divergence(cached, call.prompt, tokenizer).cause] += 1
-            cached = ledgers[0].last
+        ledgers = shared_by(*ledgers, *(Ledger(snapshots=scheme, **options) for scheme in schemes))
+        more = dict(policy=policy, variant=variant, tools=tools, enable_thinking=enable_thinking)
+        made = counter(
+            calls(messages, encode, **more), show=progress, unit="call", title=policy, total=count_of(messages)
+        )
+        counts = collections.Counter(one.cause for one in _parting(made, ledgers, tokenizer) if one is not None)
         tables.append([ledger.dataset(policy=policy) for ledger in ledgers])
         parted.append([counts[cause] for cause in CAUSES])
     numbers = {name: [[float(ds[name].sum()) for ds in row] for row in tables] for name in TOTALS}
@@ -69,6 +65,18 @@ def compare(
     coords = {"policy": policies, "scheme": ["attention-only", *schemes], "cause": list(CAUSES)}
     facts = {key: tables[0][0].attrs[key] for key in ("model", "gpu")} | {"calls": tables[0][0].sizes["call"]}
     return label(values, coords=coords, attrs=facts | {"reading": "reuse.compare"})
+
+
+def _parting(made, ledgers, tokenizer):
+    """Show calls to ledgers of one tree; for each the `Divergence` from what was cached, None for a thread's first."""
+    seen = set()
+    for call in made:
+        shared, rest = add(ledgers, call)
+        if call.thread in seen:
+            yield divergence(np.concatenate([call.prompt[:shared], rest]), call.prompt, tokenizer)
+        else:
+            yield None
+        seen.add(call.thread)
 
 
 def timeline(ds: xarray.Dataset) -> xarray.Dataset:
@@ -99,7 +107,7 @@ def parted(data: xarray.Dataset) -> xarray.Dataset:
 
 
 def divergences(
-    messages: Sequence[dict],
+    messages: Sequence[dict] | Session,
     tokenizer,
     *,
     policy: str = "strip",
@@ -107,11 +115,13 @@ def divergences(
     tools: list | None = None,
     enable_thinking: bool | None = None,
 ) -> list[Divergence]:
-    """Where and why the prompt of each call does not continue what was cached before it; one for each but the first."""
-    more = dict(variant=variant, tools=tools, enable_thinking=enable_thinking)
-    pairs = itertools.pairwise(calls(messages, tokenizer, policy=policy, **more))
-    cached = lambda call: np.concatenate([call.prompt, call.generated[:-1]])  # noqa: E731
-    return [divergence(cached(before), call.prompt, tokenizer) for before, call in pairs]
+    """Where and why prompts part from what was cached: from the sequence that shares most with them.
+
+    One for each call that is not the first of its thread; of sequences that share as much, the one in use last counts.
+    """
+    more = dict(policy=policy, variant=variant, tools=tools, enable_thinking=enable_thinking)
+    found = _parting(calls(messages, tokenizer, **more), (Ledger(snapshots="none"),), tokenizer)
+    return [one for one in found if one is not None]
 
 
 def as_text(data: xarray.Dataset) -> str:

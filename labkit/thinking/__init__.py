@@ -6,15 +6,15 @@ In this folder:
     prompt       the kind of every token
     parting      the first difference of two prompts, with its cause
     messages     a conversation from elsewhere, checked once
-    importers    recorded sessions of other programs: rows (bounds), readers (formats), parts (what rows hold)
+    sessions     recorded sessions of other programs, read as the calls that they are
     templates    a tokenizer's own template, run with bounds in a process apart (stranger)
     vocabulary   the true vocabulary without a checkpoint
 """
 
-from labkit.thinking.importers import FORMATS, Session, examples, read_session
 from labkit.thinking.parting import CAUSES, Divergence, common_prefix, divergence
 from labkit.thinking.prompt import Prompt, Span, rendered, spans, variant_of
 from labkit.thinking.rules import KINDS, VARIANTS, Piece, last_query, pieces, render
+from labkit.thinking.sessions import FORMATS, Exchange, Session, Usage, examples, read_session
 from labkit.thinking.vocabulary import tokenizer
 
 __all__ = [
@@ -23,10 +23,12 @@ __all__ = [
     "KINDS",
     "VARIANTS",
     "Divergence",
+    "Exchange",
     "Piece",
     "Prompt",
     "Session",
     "Span",
+    "Usage",
     "common_prefix",
     "divergence",
     "examples",

@@ -13,6 +13,7 @@ import numpy as np
 from labkit.errors import InputError
 
 DEPTH, COUNT, DIGITS = 100, 100_000, 400  # of what one message holds: levels, values, digits of a whole number
+REASONING = ("reasoning_content", "thinking", "reasoning")  # its names, the first that is there counts (transformers)
 SHORT = reprlib.Repr()
 SHORT.maxstring = SHORT.maxother = 80
 FORM = '{"role": "user", "content": "hi"}'
@@ -50,9 +51,9 @@ def checked(message: dict, where: str) -> dict:
     if not isinstance(role := message.get("role"), str):
         raise InputError("no such role", got=shown(role), expected="system, user, assistant, tool", hint=where)
     _content(message.get("content"), where)
-    reasoning = message.get("reasoning_content")
-    if reasoning is not None:
-        text(reasoning, "reasoning_content", where)
+    for name in REASONING:
+        if message.get(name) is not None:
+            text(message[name], name, where)
     calls = message.get("tool_calls")
     if calls is not None and not isinstance(calls, list | tuple):
         raise InputError("tool_calls of unknown type", got=type(calls).__name__, expected="a list of calls", hint=where)
@@ -76,6 +77,11 @@ def checked_tools(tools: Sequence[dict] | None) -> Sequence[dict] | None:
         raise InputError("tools are JSON schemas", got=shown(tools), expected='[{"name": "look"}], say')
     plain(tools, "tools", None)
     return tools
+
+
+def reasoning(message: dict) -> str | None:
+    """The reasoning of a checked message under any of its names; None if it has none apart from its content."""
+    return next((message[name] for name in REASONING if message.get(name) is not None), None)
 
 
 def picture(item: dict) -> str | None:

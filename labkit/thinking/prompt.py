@@ -57,7 +57,8 @@ def spans(messages: Sequence[dict], tokenizer, *, variant: str | None = None, **
         messages: OpenAI messages.
         tokenizer: a fast tokenizer of transformers.
         variant: of the rules; None takes those that the tokenizer's template follows, 3.6 if it has none.
-        options: of `rules.pieces`: preserve, enable_thinking, tools, add_generation_prompt, reasoning_effort.
+        options: of `rules.pieces`: preserve, enable_thinking, tools, add_generation_prompt, continue_final_message,
+            reasoning_effort.
 
     Returns:
         `Prompt`.
@@ -92,7 +93,13 @@ def spans(messages: Sequence[dict], tokenizer, *, variant: str | None = None, **
 
 
 def rendered(
-    messages: Sequence[dict], tokenizer, *, preserve: bool | None = None, add_generation_prompt: bool = True, **options
+    messages: Sequence[dict],
+    tokenizer,
+    *,
+    preserve: bool | None = None,
+    add_generation_prompt: bool = True,
+    continue_final_message: bool = False,
+    **options,
 ) -> str:
     """The prompt by the tokenizer's own template; options as for `rules.pieces`.
 
@@ -104,9 +111,9 @@ def rendered(
         chosen["preserve_thinking"] = preserve
     plain(chosen, "options", None)
     tools = checked_tools(chosen.pop("tools", None))
-    return templates.apply(
-        tokenizer, conversation(messages), tools, add_generation_prompt=add_generation_prompt, **chosen
-    )
+    chosen |= {"continue_final_message": True} if continue_final_message else {}
+    opens = add_generation_prompt and not continue_final_message
+    return templates.apply(tokenizer, conversation(messages), tools, add_generation_prompt=opens, **chosen)
 
 
 def variant_of(tokenizer) -> str:

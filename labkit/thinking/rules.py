@@ -16,7 +16,7 @@ import json
 from collections.abc import Sequence
 
 from labkit.errors import InputError
-from labkit.thinking.messages import checked_tools, conversation, function, picture, shown
+from labkit.thinking.messages import checked_tools, conversation, function, picture, reasoning, shown
 
 VARIANTS = ("3.5", "3.5-nothink", "3.6", "3.8")
 KINDS = ("frame", "system", "user", "think", "answer", "call", "tool", "open")
@@ -97,6 +97,7 @@ def pieces(
     enable_thinking: bool | None = None,
     tools: list | None = None,
     add_generation_prompt: bool = True,
+    continue_final_message: bool = False,
     reasoning_effort: str | None = None,
 ) -> list[Piece]:
     """The same as a list of `Piece`; their texts joined are the prompt.
@@ -106,36 +107,94 @@ def pieces(
         enable_thinking: what the generation prompt opens with; None is the variant's own default.
         tools: JSON schemas of functions, for the system block.
         add_generation_prompt: whether the assistant's next turn is opened.
+        continue_final_message: the assistant's last message is the beginning of its answer: it stays open, and no turn
+            is opened behind it (transformers, `apply_chat_template`).
         reasoning_effort: "xhigh", "medium" or "low", of variant 3.8 alone.
     """
-    if variant not in VARIANTS:
-        raise InputError("no such variant of the template", got=variant, expected=", ".join(VARIANTS))
     messages, tools = conversation(messages), checked_tools(tools)
     if not messages:
         raise InputError("no messages", got="[]", expected="a list of at least one message of role user")
-    effort = _effort(variant, enable_thinking, reasoning_effort)
-    last = last_query(messages)
-    preserved = not variant.startswith("3.5") and (preserve is True or (variant == "3.8" and preserve is None))
-    written = _head(messages, tools, effort, variant)
-    for i, message in enumerate(messages):
-        role, body = message["role"], content_text(message, i)
-        if role == "system":
-            if i:
-                raise InputError("a system message stands first or nowhere", got=f"message {i}")
-        elif role == "user":
-            written += _around("user", [Piece(body.strip(), "user", i)], i)
-        elif role == "assistant":
-            written += _around("assistant", _reply(message, body.strip(), i, preserved or i > last, variant), i)
-        elif role == "tool":
-            written += _observed(messages, i, body.strip())
-        else:
-            raise InputError(
-                "no such role", got=shown(role), expected="system, user, assistant, tool", hint=f"message {i}"
-            )
-    if add_generation_prompt:
-        thinks = enable_thinking is True if variant == "3.5-nothink" else enable_thinking is not False
-        written += [Piece(f"{BEGIN}assistant\n", "open"), Piece("<think>\n" if thinks else EMPTY, "open")]
+    last, preserved = last_query(messages), keeps(variant, preserve)
+    written = head(messages, tools, variant, enable_thinking, reasoning_effort)
+    for i in range(1 if messages[0]["role"] == "system" else 0, len(messages)):
+        write = begun if continue_final_message and i == len(messages) - 1 else turn
+        written += write(messages, i, preserved or i > last, variant)
+    if add_generation_prompt and not continue_final_message:
+        written += opening(variant, enable_thinking)
     return [piece for piece in written if piece.text]
+
+
+def keeps(variant: str, preserve: bool | None) -> bool:
+    """Whether thinking of turns before the last question stays.
+
+    Raises:
+        InputError: no such variant.
+    """
+    if variant not in VARIANTS:
+        raise InputError("no such variant of the template", got=variant, expected=", ".join(VARIANTS))
+    return not variant.startswith("3.5") and (preserve is True or (variant == "3.8" and preserve is None))
+
+
+def head(messages: Sequence[dict], tools: list | None, variant: str, enable_thinking=None, effort=None) -> list[Piece]:
+    """The system block: effort, tools and the first message, if that is the system's."""
+    effort = _effort(variant, enable_thinking, effort)
+    system = messages[0] if messages[0].get("role") == "system" else None
+    text = content_text(system, 0).strip() if system else ""
+    parts = [effort] if effort else []
+    if tools:
+        parts.append(TOOLS_HEAD + "".join("\n" + as_json(tool) for tool in tools) + TOOLS_FOOT)
+    at = 0 if system else -1
+    if not parts and not (system and (text or variant != "3.8")):
+        return []
+    parts += [text] if text else []
+    return [Piece(f"{BEGIN}system\n", "frame", at), Piece("\n\n".join(parts), "system", at), Piece(END, "frame", at)]
+
+
+def turn(messages: Sequence[dict], i: int, thinks: bool, variant: str, *, late: bool = False) -> list[Piece]:
+    """Message `i`, not the leading system message, as it is written: with its thinking or without.
+
+    Of the other messages only the roles of its two neighbours count, and those for results of tools alone.
+
+    Args:
+        late: write a system message that does not lead as a turn of its own, as ChatML has it; the templates of the
+            family raise there.
+    """
+    message, role = messages[i], messages[i]["role"]
+    body = content_text(message, i).strip()
+    if role == "user" or (role == "system" and late):
+        return _around(role, [Piece(body, role, i)], i)
+    if role == "assistant":
+        return _around("assistant", _reply(message, body, i, thinks, variant), i)
+    if role == "tool":
+        return _observed(messages, i, body)
+    if role == "system":
+        raise InputError("a system message stands first or nowhere", got=f"message {i}")
+    raise InputError("no such role", got=shown(role), expected="system, user, assistant, tool", hint=f"message {i}")
+
+
+def begun(messages: Sequence[dict], i: int, thinks: bool, variant: str) -> list[Piece]:
+    """Message `i`, an assistant's, up to the end of its text, which goes on from there; white space there is dropped.
+
+    Raises:
+        InputError: another's message, or one that the template rewrites (transformers refuses it too).
+    """
+    if messages[i]["role"] != "assistant":
+        got = f"message {i} of role {shown(messages[i]['role'])}"
+        raise InputError("only an assistant's message is continued", got=got, expected="role assistant at the end")
+    written = [piece for piece in turn(messages, i, thinks, variant)[:-1] if piece.kind != "call"]
+    body = content_text(messages[i], i).strip()
+    if body not in "".join(piece.text for piece in written):
+        hint = "give its reasoning apart, as reasoning_content"
+        raise InputError("the template rewrites the message that is to be continued", got=shown(body), hint=hint)
+    while not (text := written[-1].text.rstrip()):
+        written.pop()
+    return [*written[:-1], dataclasses.replace(written[-1], text=text)]
+
+
+def opening(variant: str, enable_thinking: bool | None) -> list[Piece]:
+    """The generation prompt: the assistant's header, and a thinking block that is open or closed already."""
+    thinks = enable_thinking is True if variant == "3.5-nothink" else enable_thinking is not False
+    return [Piece(f"{BEGIN}assistant\n", "open"), Piece("<think>\n" if thinks else EMPTY, "open")]
 
 
 def last_query(messages: Sequence[dict]) -> int:
@@ -181,26 +240,13 @@ def content_text(message: dict, i: int) -> str:
 
 def split_thinking(message: dict, body: str, variant: str) -> tuple[str, str]:
     """(reasoning, answer) of an assistant's message; a tag inside the text counts if no reasoning is given apart."""
-    reasoning = message.get("reasoning_content")
-    if reasoning is not None:
-        return reasoning.strip(), body
+    apart = reasoning(message)
+    if apart is not None:
+        return apart.strip(), body
     if variant != "3.8" and "</think>" in body:
         parts = body.split("</think>")
         return parts[0].rstrip("\n").split("<think>")[-1].lstrip("\n").strip(), parts[-1].lstrip("\n")
     return "", body
-
-
-def _head(messages, tools, effort, variant):
-    system = messages[0] if messages[0].get("role") == "system" else None
-    text = content_text(system, 0).strip() if system else ""
-    parts = [effort] if effort else []
-    if tools:
-        parts.append(TOOLS_HEAD + "".join("\n" + as_json(tool) for tool in tools) + TOOLS_FOOT)
-    at = 0 if system else -1
-    if not parts and not (system and (text or variant != "3.8")):
-        return []
-    parts += [text] if text else []
-    return [Piece(f"{BEGIN}system\n", "frame", at), Piece("\n\n".join(parts), "system", at), Piece(END, "frame", at)]
 
 
 def _around(role, inside, i):
@@ -208,8 +254,8 @@ def _around(role, inside, i):
 
 
 def _reply(message, body, i, thinks, variant):
-    reasoning, answer = split_thinking(message, body, variant)
-    inside = [Piece(f"<think>\n{reasoning}\n</think>\n\n", "think", i)] if thinks else []
+    thought, answer = split_thinking(message, body, variant)
+    inside = [Piece(f"<think>\n{thought}\n</think>\n\n", "think", i)] if thinks else []
     inside.append(Piece(answer, "answer", i))
     for n, call in enumerate(message.get("tool_calls") or []):
         gap = "\n" if n else ("\n\n" if answer.strip() else "")

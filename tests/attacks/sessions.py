@@ -14,7 +14,7 @@ import labkit as lk
 from labkit import reuse, thinking
 from labkit.errors import LabError
 from tests.attacks import attack, tried
-from tests.test_thinking_importers import FILES
+from tests.test_sessions_bounds import FILES
 
 HALF = re.compile("[\ud800-\udfff]")
 SAYS = ("text", "thinking", "content", "reasoning_content", "reasoning", "value")

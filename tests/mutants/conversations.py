@@ -5,21 +5,33 @@ from tests.mutants import Mutant
 LEDGER, SCHEMES, TREE = "labkit/reuse/ledger.py", "labkit/reuse/schemes.py", "labkit/reuse/tree.py"
 PARTING, PREFIX = "labkit/thinking/parting.py", "tests/test_thinking.py::test_the_common_prefix_at_every_length"
 BRUTE = "tests/test_reuse.py::test_the_ledger_is_brute_force"
-BOUNDS = "tests/test_thinking_importers.py::test_a_line_out_of_bounds_is_reported_and_the_rest_is_read"
+BOUNDS = "tests/test_sessions_bounds.py::test_a_line_out_of_bounds_is_reported_and_the_rest_is_read"
 ODD = "tests/test_thinking.py::test_a_conversation_of_odd_objects_is_refused_with_its_place"
 STRANGER = "tests/test_thinking.py::test_a_template_of_a_stranger_is_bounded_in_any_thread"
 
 MUTANTS = [
-    Mutant(LEDGER, "most = len(prompt) - 1", "most = len(prompt)", BRUTE),
-    Mutant(LEDGER, "min(shared // self.block * self.block, most)", "min(shared, most)", BRUTE),
+    Mutant(LEDGER, "self.block, len(call.prompt) - 1)", "self.block, len(call.prompt))", BRUTE),
+    Mutant(LEDGER, "min(shared // self.block * self.block, ", "min(shared, ", BRUTE),
     Mutant(LEDGER, '"penalty": attention - state', '"penalty": shared - state', BRUTE),
-    Mutant(LEDGER, "return 2 * visible * flops", "return visible * flops", "tests/test_reuse.py::test_break_even"),
+    Mutant(
+        "labkit/reuse/even.py",
+        "return 2 * visible * flops",
+        "return visible * flops",
+        "tests/test_reuse.py::test_break_even",
+    ),
     Mutant(SCHEMES, "mark * (state // mark + 1)", "mark * (state // mark + 2)", BRUTE),
     Mutant(SCHEMES, "chosen |= {length, shared}", "chosen |= {length}", BRUTE),
     Mutant(TREE, "return max(fitting)", "return min(fitting)", BRUTE),
+    Mutant(TREE, "node.parent is not None and same == node.begin", "False", BRUTE),
     Mutant(
         TREE,
-        "self.order.move_to_end(node.snapshots[max(fitting)])",
+        "key=lambda child: (child.used, child.born)",
+        "key=lambda child: -child.born",
+        "tests/test_reuse.py::test_what_a_prompt_is_compared_with",
+    ),
+    Mutant(
+        TREE,
+        "self.order.move_to_end(saved[max(fitting)])",
         "pass",
         "tests/test_reuse.py::test_a_budget_drops_what_was_of_no_use_longest",
     ),
@@ -45,12 +57,17 @@ MUTANTS = [
     ),
     Mutant("labkit/bounded.py", "if len(made) < len(pairs):", "if False:", BOUNDS),
     Mutant("labkit/bounded.py", "if len(text) > digits:", "if False:", BOUNDS),
-    Mutant("labkit/thinking/rows.py", "return mended, bool(halves) and mended != value", "return value, False", BOUNDS),
     Mutant(
-        "labkit/thinking/parts.py",
+        "labkit/thinking/sessions/rows.py",
+        "return mended, bool(halves) and mended != value",
+        "return value, False",
+        BOUNDS,
+    ),
+    Mutant(
+        "labkit/thinking/sessions/parts.py",
         "if name not in seen:",
         "if True:",
-        "tests/test_thinking_importers.py::test_a_session_that_is_repeated_under_its_ids_is_read_once",
+        "tests/test_sessions_bounds.py::test_a_session_that_is_repeated_under_its_ids_is_read_once",
     ),
     Mutant("labkit/thinking/messages.py", "if not value.isascii():", "if False:", ODD),
     Mutant("labkit/thinking/stranger.py", 'if len(text) > request["most"]:', "if False:", STRANGER),

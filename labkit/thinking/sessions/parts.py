@@ -7,11 +7,12 @@ Every function gives what was asked for in the one form of OpenAI messages, or r
 from collections.abc import Callable
 
 from labkit.errors import InputError
-from labkit.thinking.messages import checked, checked_tools, plain, shown
-from labkit.thinking.rows import Unreadable, parsed
+from labkit.thinking.messages import REASONING, checked, checked_tools, plain, shown
+from labkit.thinking.sessions import normal
+from labkit.thinking.sessions.rows import Unreadable
 
-ROLES = {name: name for name in ("system", "user", "assistant", "tool")} | {"developer": "system"}
-KEPT = ("role", "content", "reasoning_content", "tool_calls", "name", "tool_call_id", "prompt_ids", "completion_ids")
+ROLES = ("system", "developer", "user", "assistant", "tool")
+KEPT = ("role", "content", *REASONING, "tool_calls", "name", "tool_call_id", "prompt_ids", "completion_ids")
 
 
 def tried(function: Callable, value, line: int, problems, where: str = "", *more):
@@ -26,16 +27,13 @@ def tried(function: Callable, value, line: int, problems, where: str = "", *more
 
 
 def message(part) -> dict:
-    """A message in the one form: reasoning under its one name, arguments as mappings, no role that templates refuse."""
+    """A message in the one form (`normal`), with the names of `KEPT` alone and no role that templates refuse."""
     if not isinstance(part, dict):
         raise Unreadable("no message")
     if not isinstance(role := part.get("role"), str) or role not in ROLES:
         raise Unreadable(f"no message: role {shown(role)}")
     made = {name: part[name] for name in KEPT if part.get(name) is not None}
-    made["role"] = ROLES[role]
     made.setdefault("content", "")
-    if "reasoning_content" not in made and part.get("reasoning") is not None:
-        made["reasoning_content"] = part["reasoning"]
     calls = many(part.get("tool_calls"))
     if not calls and part.get("function_call") is not None:  # of the time before there were tools
         calls = [mapping(part["function_call"])]
@@ -49,20 +47,14 @@ def message(part) -> dict:
         ids = made.get(name, [])
         if not isinstance(ids, list) or any(type(i) is not int or i < 0 for i in ids):
             raise Unreadable(f"{name} are no token ids")
-    return checked(made, "")
+    return normal.message(checked(made, ""))
 
 
 def call(name, arguments) -> dict:
     """A tool call in the one form, its arguments a mapping; what is none becomes one, under the name `input`."""
     if not isinstance(name, str):
         raise Unreadable(f"a tool call without a name: {shown(name)}")
-    if isinstance(arguments, str):
-        try:
-            arguments, _ = parsed(arguments.encode()) if arguments.strip() else ({}, False)
-            plain(arguments, "arguments", None)
-        except (Unreadable, InputError):  # as it stands, then
-            pass
-    arguments = {} if arguments is None else arguments if isinstance(arguments, dict) else {"input": arguments}
+    arguments = normal.arguments(arguments)
     plain(arguments, "arguments of a tool call", None)
     return {"type": "function", "function": {"name": name, "arguments": arguments}}
 

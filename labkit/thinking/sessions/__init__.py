@@ -1,0 +1,19 @@
+"""Recorded sessions of other programs, read as the calls that they are.
+
+In this folder:
+
+    record      what a session is: calls, each what was sent, what came back and what was billed
+    reading     from a file to a session
+    rows        JSON and JSONL within bounds
+    format      how a format is told from others
+    formats     one file for each: how it is recognised, and its reader
+    parts       what rows hold, whatever its type
+    trees       rows that name the row before them: the path from the root to an answer
+    normal      messages of any client in the one form
+    gathering   calls, problems and what is left out
+"""
+
+from labkit.thinking.sessions.reading import FORMATS, examples, read_session
+from labkit.thinking.sessions.record import Exchange, Session, Usage
+
+__all__ = ["FORMATS", "Exchange", "Session", "Usage", "examples", "read_session"]

@@ -1,0 +1,107 @@
+"""What a reader finds in a file: calls in the order of their lines, problems, and rows that are no part of a request.
+
+The same message in many requests is kept once, so that what is held is linear in what was said.
+"""
+
+import collections
+import hashlib
+import json
+import pathlib
+from collections.abc import Sequence
+
+from labkit.thinking import rules
+from labkit.thinking.messages import Conversation
+from labkit.thinking.sessions.normal import leading
+from labkit.thinking.sessions.record import Exchange, Usage
+from labkit.thinking.sessions.rows import Problems
+
+LATE = "a system message behind the first turn: the family's template refuses it; it is counted as a turn of its own"
+
+
+class Gathered:
+    """Calls, problems and what was left out."""
+
+    def __init__(self, problems: Problems, path: pathlib.Path):
+        self.problems, self.path, self.calls, self.left, self.known = problems, path, [], collections.Counter(), {}
+        self.kept = {}  # what `known` holds, by its id
+        self.unseen_thinking = False  # a reader says so where it leaves thinking out, and has told why
+        self.told = set()  # system messages that were reported
+
+    def problem(self, line: int, reason: str) -> None:
+        """Something that could not be placed, or was read otherwise than it stands."""
+        self.problems.append((line, reason))
+
+    def leave_out(self, reason: str) -> None:
+        """A row that is no part of a request, on purpose: counted by reason."""
+        self.left[reason] += 1
+
+    def call(self, sent: Sequence[dict], reply: dict | None, *, line: int, tools: list | None = None, **more) -> bool:
+        """Add a call, unless its prompt cannot be one: then that is a problem.
+
+        Args:
+            sent, reply: messages as `parts.message` gives them. tools: as `parts.tools`. line: of the call.
+            more: `thread`, `time`, `usage`, `model`, `enable_thinking` of `Exchange`.
+
+        Returns:
+            whether it was added.
+        """
+        kept = [self._once(message) for message in leading(sent)]
+        if not any(rules.asks(message, i) for i, message in enumerate(kept)):
+            self.problem(line, "a call without a question: the family's template refuses it")
+            return False
+        for message in kept[1:]:
+            if message["role"] == "system":
+                self._tell(message, line, LATE)
+        if len(kept) < len(sent):
+            self._tell(kept[0], line, f"{len(sent) - len(kept) + 1} system messages, read as one")
+        tools = None if not tools else self._once(tools)
+        self.calls.append(Exchange(Conversation(kept), self._once(reply), tools, line, **more))
+        return True
+
+    def conversation(self, messages: Sequence[dict], lines: Sequence[int], **more) -> None:
+        """Add the calls of a conversation that was kept as a whole: every assistant's message is one.
+
+        Args:
+            messages: of the conversation. lines: where each stands. more: as for `call`; `usages` and `times` may give
+                one for each message.
+        """
+        usages, times = more.pop("usages", None), more.pop("times", None)
+        for i, message in enumerate(messages):
+            if message["role"] == "assistant":
+                own = dict(usage=usages[i] if usages else None, time=times[i] if times else None)
+                self.call(messages[:i], message, line=lines[i], **(more | own))
+
+    def left_out(self) -> tuple[tuple[int, str], ...]:
+        """(how many, reason), the most frequent first."""
+        return tuple((count, reason) for reason, count in self.left.most_common())
+
+    def _tell(self, message, line, reason):
+        """A problem of a message, once."""
+        if id(message) not in self.told:
+            self.told.add(id(message))
+            self.problem(line, reason)
+
+    def _once(self, value):
+        """The first value that was equal to this one."""
+        if value is None or id(value) in self.kept:
+            return value
+        text = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        first = self.known.setdefault(hashlib.sha256(text).digest(), value)
+        self.kept[id(first)] = first
+        return first
+
+
+def usage(given: dict, line: int, gathered: Gathered) -> Usage | None:
+    """A `Usage` of numbers under its own names; None for none. What is no count of tokens is a problem and left out."""
+    found = {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        if type(value) is not int or not 0 <= value < 2**53:
+            gathered.problem(line, f"usage: {name} is {value!r:.40}, no count of tokens")
+        else:
+            found[name] = value
+    whole = found.get("input")
+    if whole is not None and max(found.get("cached", 0), found.get("written", 0)) > whole:
+        gathered.problem(line, f"usage: of {whole:,} tokens of input more were cached than there are")
+    return Usage(**found) if found else None

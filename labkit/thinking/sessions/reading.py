@@ -1,0 +1,118 @@
+"""From a file to a session: its format is found out, its reader gathers the calls, and what came out is looked at once.
+
+Nothing is dropped in silence: what a reader cannot place is a problem with its line, what is no part of a request is
+counted with its reason, and a session that came out empty though the file holds words or thinking is an error.
+"""
+
+import importlib
+import itertools
+import mmap
+import os
+import pathlib
+import pkgutil
+import re
+
+from labkit.errors import InputError
+from labkit.thinking.sessions import formats
+from labkit.thinking.sessions.format import Format, nearest, recognised
+from labkit.thinking.sessions.gathering import Gathered
+from labkit.thinking.sessions.record import Session
+from labkit.thinking.sessions.rows import Problems, rows
+
+LOOK = 1000  # rows by which a format is found out
+THOUGHT = re.compile(rb'"(?:reasoning_content|reasoning_text|reasoning|thinking|thought)"\s*:\s*"[^"]{20}|<think>\s*\S')
+SAID = re.compile(rb'"(?:content|text|value|message)"\s*:\s*"[^"]')
+
+
+def known() -> dict[str, Format]:
+    """The formats by name: one module in `formats` each."""
+    names = sorted(module.name for module in pkgutil.iter_modules(formats.__path__))
+    found = [importlib.import_module(f"{formats.__name__}.{name}").FORMAT for name in names]
+    return {format.name: format for format in found}
+
+
+FORMATS = known()
+
+
+def read_session(path: str | pathlib.Path, *, format: str | None = None) -> Session:
+    """Read a recorded session.
+
+    Args:
+        path: a JSON or JSONL file. format: one of `FORMATS`; None finds it out.
+
+    Returns:
+        `Session`.
+
+    Raises:
+        InputError: no such file, an unknown format, nothing in it that could be read, or a session without words or
+            thinking of a file that holds them.
+    """
+    if not isinstance(path, str | os.PathLike) or not pathlib.Path(path).is_file():
+        raise InputError("no such session", got=str(path), expected="a JSON or JSONL file")
+    path, problems = pathlib.Path(path), Problems()
+    found = rows(path, problems)
+    first = list(itertools.islice(found, LOOK))
+    chosen = _format(path, format, first, problems)
+    gathered = Gathered(problems, path)
+    chosen.read(itertools.chain(_given_away(first), found), gathered)
+    if not gathered.calls:
+        got = path.name + _first(problems, gathered)
+        raise InputError("no call of a model in this session", got=got, expected=chosen.says)
+    calls = sorted(gathered.calls, key=lambda call: call.time) if _timed(gathered.calls) else gathered.calls
+    session = Session(tuple(calls), chosen.name, problems.all(), gathered.left_out())
+    _not_empty(path, session, gathered)
+    return session
+
+
+def examples() -> dict[str, pathlib.Path]:
+    """Small recorded sessions that come along, `{name: path}`, one each of OpenAI, Claude Code and pi."""
+    home = pathlib.Path(__file__).parent.parent / "examples"
+    return {path.stem: path for path in sorted(home.glob("*.jsonl"))}
+
+
+def _format(path, name, first, problems):
+    if name is not None:
+        if not isinstance(name, str) or name not in FORMATS:
+            raise InputError("a session of unknown format", got=str(name), expected=", ".join(FORMATS))
+        return FORMATS[name]
+    seen = [row for _, row in first]
+    chosen = recognised(list(FORMATS.values()), seen)
+    if chosen is None:
+        got = f"{path.name}: {nearest(list(FORMATS.values()), seen) if seen else 'no rows'}{_first(problems)}"
+        raise InputError("a session of unknown format", got=got, expected=", ".join(FORMATS))
+    return chosen
+
+
+def _timed(calls):
+    """Whether every call says when it was made: then calls of several threads stand in that order."""
+    return len({call.thread for call in calls}) > 1 and all(call.time is not None for call in calls)
+
+
+def _not_empty(path, session, gathered):
+    """Refuse a session that came out empty while the file is not."""
+    messages = {id(one): one for call in session.calls for one in (*call.sent, *filter(None, [call.reply]))}.values()
+    if not any(one.get("content") or one.get("tool_calls") for one in messages) and _holds(path, SAID):
+        raise InputError("no message of this session has words", got=path.name + _first(gathered.problems, gathered))
+    thinks = any(one.get("reasoning_content") or "</think>" in str(one.get("content")) for one in messages)
+    if not thinks and not gathered.unseen_thinking and _holds(path, THOUGHT):
+        got = path.name + _first(gathered.problems, gathered)
+        raise InputError("thinking stands in this file and in none of the messages that were read", got=got)
+
+
+def _holds(path, pattern):
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return pattern.search(data) is not None
+
+
+def _given_away(first):
+    """The rows that were looked at, each let go of as it is read."""
+    while first:
+        yield first.pop(0)
+
+
+def _first(problems, gathered=None):
+    """The first problem in words, if there is one, and what was left out."""
+    told = problems.all()
+    words = [f"line {told[0][0]}, {told[0][1]}"] if told else []
+    words += [f"left out, {number}: {reason}" for number, reason in gathered.left_out()] if gathered else []
+    return "".join(f": {'; '.join(words)}" for _ in words[:1])
