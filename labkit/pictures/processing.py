@@ -5,8 +5,6 @@ import pathlib
 
 from labkit.errors import BackendError, CheckpointError, one_line
 
-PICTURES = ("PIL",)  # what reads pictures; films need torchvision as well
-
 
 def processor(folder: str | pathlib.Path):
     """The processor of a checkpoint folder, for `pictures.see`; nothing is fetched.

@@ -17,7 +17,7 @@ from labkit.errors import BackendError, BudgetError, CheckpointError, LabError, 
 from labkit.families import FAMILIES, Family
 from labkit.spec import Spec
 from labkit.spec.documents import shown
-from labkit.zoo import files, matching, precision
+from labkit.zoo import files, matching, precision, towers
 
 NOISY = ("accelerate", "bitsandbytes", "torch", "torchao")
 STOPS = ("<|im_end|>", "<|endoftext|>")
@@ -33,6 +33,7 @@ class Ready:
         dtype, place: torch dtype and device. quantize: on the way in, or None.
         stored: quantization_config of weights that are stored packed. gguf: name of the file in that format.
         weights: `{name: tensor that is read by indexing}` where labkit unpacks them; None is from the files.
+        images: whether the image-text class is loaded.
         generation: transformers' settings of generation, or None. renaming: `{pattern: text}` of names on disk.
         notes: what the user should know of the loading; transformers' own warnings are added.
     """
@@ -46,14 +47,15 @@ class Ready:
     stored: dict | None = None
     gguf: str | None = None
     weights: Mapping | None = None
+    images: bool = False
     generation: object = None
     renaming: dict | None = None
     notes: list = dataclasses.field(default_factory=list)
 
     @property
     def family(self) -> Family:
-        """The record of the model's family."""
-        return FAMILIES[self.spec.family]
+        """The record of the model's family, of the class that is loaded."""
+        return towers.with_tower(FAMILIES[self.spec.family]) if self.images else FAMILIES[self.spec.family]
 
     def how(self, model) -> str | None:
         """How the linear weights of the loaded model are held, for the record; None is plain."""
