@@ -1,4 +1,4 @@
-"""The image-text class from disk, in every way it is stored: the tower is whole, and texts are those of the text class."""
+"""The image-text class from disk, however it is stored: the tower is whole, and texts are those of the text class."""
 
 import json
 
@@ -10,7 +10,7 @@ import tiny
 import torch
 
 import labkit as lk
-from labkit import pictures
+from labkit import doctor, pictures
 from labkit.errors import BudgetError, CheckpointError, InputError
 from labkit.plan import card
 from labkit.trace import decoder
@@ -256,6 +256,24 @@ def test_the_tower_counts_where_memory_is_short(folder, models, monkeypatch):
         lk.load(folder, device="cpu", dtype="float32", images=True)
     assert "images=False" in caught.value.hint and lk.spec.size(need + eyes) in caught.value.got
     assert lk.load(folder, device="cpu", dtype="float32").model is not None
+
+
+def test_doctor_and_plan_say_what_the_tower_adds(folder, models, tmp_path):
+    verdict = doctor.examine(folder, device="cpu")["pictures"]
+    count = sum(weight.numel() for weight in models[False].model.visual.parameters())
+    size = lk.spec.size(4 * count)
+    assert verdict.status == "warn" and "no processor" in verdict.detail
+    assert f"adds an image tower: {count:,} parameters, {size}" in verdict.detail
+    checkpoints.write_json(folder / "preprocessor_config.json", {})
+    assert doctor.examine(folder, device="cpu")["pictures"].status == "ok"
+    tower(NORM, None)(folder)
+    report = doctor.examine(folder, device="cpu")
+    assert report.healthy and report["pictures"].status == "warn" and NORM in report["pictures"].detail
+    text = checkpoints.text_only(tmp_path / "text", tiny.model())
+    assert doctor.examine(text, device="cpu")["pictures"].detail == "no image tower: a model of texts"
+    told = dict(row[1:] for row in lk.spec.read(folder).card(tokens=9, dtype="float32").facts())
+    assert told["vision"].endswith(f"{size} more with images=True")
+    assert "images=True" not in repr(lk.load("nano").spec.card())
 
 
 def test_a_folder_without_processor_takes_what_a_processor_gave(folder):

@@ -113,13 +113,18 @@ def configuration(folder: pathlib.Path, spec: Spec, text, packed: dict | None = 
     return made
 
 
+def processor_there(folder: pathlib.Path) -> bool:
+    """Whether the settings of a processor are in a folder."""
+    return any((folder / file).is_file() for file in FILES)
+
+
 def processor_of(folder: pathlib.Path, notes: list[str]):
     """The processor beside the weights; None, which is noted, where there is none or nothing to read pictures with.
 
     Raises:
         CheckpointError: one that cannot be read.
     """
-    if not any((folder / file).is_file() for file in FILES):
+    if not processor_there(folder):
         notes.append(f"no {FILES[0]} beside the weights: pictures are taken as a processor's output alone")
         return None
     try:
