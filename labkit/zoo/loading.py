@@ -32,6 +32,7 @@ class Ready:
         folder: where the files are. config: transformers' text config. spec: its `Spec`.
         dtype, place: torch dtype and device. quantize: on the way in, or None.
         stored: quantization_config of weights that are stored packed. gguf: name of the file in that format.
+        vocabulary: whether that file holds one.
         weights: `{name: tensor that is read by indexing}` where labkit unpacks them; None is from the files.
         images: whether the image-text class is loaded.
         generation: transformers' settings of generation, or None. renaming: `{pattern: text}` of names on disk.
@@ -46,6 +47,7 @@ class Ready:
     quantize: str | None = None
     stored: dict | None = None
     gguf: str | None = None
+    vocabulary: bool = True
     weights: Mapping | None = None
     images: bool = False
     generation: object = None
