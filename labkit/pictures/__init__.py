@@ -8,8 +8,8 @@
 The lab is one around the image-text class of transformers, loaded or wrapped (`labkit.wrap`). Pixels pass the model's
 own tower; from there on a picture is tokens like any other, and every reading is that of a text.
 
-In this folder: `prompt` (the prompt), `processing` (transformers' processor), `tower` (what the tower costs),
-`grafting` (a small checkpoint to try it on).
+In this folder: `prompt` (the prompt), `processing` (transformers' processor), `films` (frames without torchvision),
+`tower` (what the tower costs), `grafting` (a small checkpoint to try it on).
 """
 
 from labkit.pictures.grafting import graft
