@@ -15,9 +15,9 @@ refuses what is not whole, `names` takes away what stands before the model's own
 `settings` lets checked settings through to transformers, `precision` decides device, dtype and quantisation and refuses
 what would not fit. Of weights that are stored packed, `held` says which a device multiplies as they are, `unpacking`
 finds the parts of the others, `packings` and `words` hold the arithmetic. `gguf` does all that for its format, with
-`gguf_header`, `gguf_settings` and `gguf_weights`. `tokens` finds a tokenizer, `towers` is about the image-text class, `adapters` reads PEFT's, `wrapping`
-takes a model in memory, `backend` records and rebinds kernels. What differs between families stands in
-`labkit.families`.
+`gguf_header`, `gguf_settings` and `gguf_weights`. `tokens` finds a tokenizer, `towers` is about the image-text class,
+`adapters` reads PEFT's, `wrapping` takes a model in memory, `backend` records and rebinds kernels. What differs between
+families stands in `labkit.families`.
 """
 
 from labkit.zoo.backend import Backend
