@@ -49,11 +49,10 @@ MUTANTS = [
     Mutant(PROMPT, "part.numpy().tobytes()", "part[:0].numpy().tobytes()", SHOWS),
     Mutant("labkit/steps/capture.py", "if book_of(cache).shift:", "if False:", ON),
     Mutant(TOWERS, "rules | {inside: family.text_prefix}", "rules", STORED + "[experts-data parallel]"),
-    Mutant(TOWERS, 'else f"model.{stored}"', "else stored", STORED + "[tower alone-dense]"),
     Mutant(TOWERS, "or len({*signs.values()}) < len(SIGNS)", "", HALF + "[one sign]"),
     Mutant(TOWERS, "if vision.get(name) not in (None, FIXED[name])", "if False", HALF + "[another activation]"),
     Mutant(ROUTES, "towers.tower_bytes(spec, chosen) if images else 0", "0", SHORT),
     Mutant("labkit/zoo/unpacking.py", "w.permute(0, 4, 1, 2, 3)", "w.permute(0, 4, 2, 1, 3)", PACKED + "[mlx]"),
-    Mutant(FILMS, "(image - mean) / std", "image - mean", FRAMES),
+    Mutant(FILMS, "return (image - mean) / std", "return image - mean", FRAMES),
     Mutant(FILMS, "not in (1, 3)", "== 0", RESIZED),
 ]
