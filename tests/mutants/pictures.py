@@ -48,7 +48,7 @@ MUTANTS = [
     Mutant(PROMPT, "self.inputs[pixels][rows:]", "self.inputs[pixels][:-rows or None]", AFTER),
     Mutant(PROMPT, "part.numpy().tobytes()", "part[:0].numpy().tobytes()", SHOWS),
     Mutant("labkit/steps/capture.py", "if book_of(cache).shift:", "if False:", ON),
-    Mutant(TOWERS, "rules | {inside: family.text_prefix}", "rules", STORED + "[experts-data parallel]"),
+    Mutant(TOWERS, "rules | {inside: family.text_prefix}", "rules", STORED + "[data parallel-experts]"),
     Mutant(TOWERS, "or len({*signs.values()}) < len(SIGNS)", "", HALF + "[one sign]"),
     Mutant(TOWERS, "if vision.get(name) not in (None, FIXED[name])", "if False", HALF + "[another activation]"),
     Mutant(ROUTES, "towers.tower_bytes(spec, chosen) if images else 0", "0", SHORT),
