@@ -28,6 +28,7 @@ class Lab(Wrapped):
     Attributes:
         model: the Hugging Face model as it ships; nothing in it is replaced.
         tokenizer: its tokenizer, or None (then prompts are token ids).
+        processor: of a lab that was loaded with `images=True`: what renders messages with pictures; else None.
         spec: anatomy and cost card, `labkit.spec.Spec`.
         backend: what computed when it was made: kernels, dtype, device, versions; `identity()` says what does now.
         scopes: edits and scalings that are open now; shared by all labs around one model.

@@ -204,6 +204,11 @@ class Scopes:
         """
         return Call(self)
 
+    @property
+    def calling(self) -> bool:
+        """Whether a call has its turn, or waits for it."""
+        return any(not each.over for each in tuple(self.calls))
+
     def forget(self, call: Call) -> None:
         """Take a call that is over out of the queue."""
         with contextlib.suppress(ValueError):

@@ -15,8 +15,9 @@ from labkit.weights import digest
 class Wrapped:
     """What a `Lab` knows of its model without running it."""
 
-    def __init__(self, model, tokenizer, spec, backend=None, name=""):
+    def __init__(self, model, tokenizer, spec, backend=None, name="", processor=None):
         self.model, self.tokenizer, self.spec, self.backend = model, tokenizer, spec, backend
+        self.processor = processor
         self.name = name or spec.name
         self.scopes = scopes_of(model, decoder(model), FAMILIES[spec.family], constants(spec))
 

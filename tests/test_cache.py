@@ -3,10 +3,13 @@
 import pytest
 import tiny
 import torch
+from tape import Tape
 
 from labkit import cache as hybrid
 from labkit.errors import InputError
+from labkit.steps import capture, single
 from labkit.trace import cache_parameter
+from tests.attacks.interrupts import interrupted
 
 IDS = tiny.ids(90)
 
@@ -206,6 +209,54 @@ def test_a_bare_pass_that_did_not_end_leaves_a_torn_cache(lab, layer):
             lab.trace(IDS[12:], cache=warm)
         with pytest.raises(InputError, match="was interrupted"):
             lab.snapshot(warm)
+        with pytest.raises(InputError, match="was interrupted"):
+            lab.model(IDS[None, 12:15], **{cached: warm})
     cold = lab.trace(IDS).logits
     rest = lab.trace(IDS[12:], cache=lab.restore(before)).logits
     assert (rest - cold).abs().max() < 1e-4 * cold.abs().max()
+
+
+STEP = ("step", "_at_place", "_stepped", "_run", "replay", "advance", "update", "joined")  # what a recorded step runs
+
+
+def bare(lab, ids, cache=None):
+    """Logits of the bare model, [token, vocab]."""
+    with torch.no_grad():
+        return lab.model(ids[None], **{cache_parameter(lab.model): cache}).logits[0]
+
+
+def test_a_bare_pass_after_an_interrupted_step_is_right_or_refused(lab, monkeypatch):
+    """A recorded step says in every layer of its cache where its token goes; nothing may rely on that being undone."""
+    monkeypatch.setattr(single, "refusal", capture.static)
+    monkeypatch.setattr(single, "CudaGraph", Tape)
+
+    def stepped(steps):
+        cache = lab.cache(room=60)
+        lab.trace(IDS[:10], cache=cache)
+        for token in IDS[10 : 10 + steps].tolist():
+            lab.step(cache, token, layers=[])
+        return cache
+
+    fresh, cold = bare(lab, IDS[:9]), bare(lab, IDS[:30])
+    for steps in (2, 4):  # a step that is recorded, and one that is played back
+        names, cache = [], stepped(steps)
+        step = lambda: lab.step(cache, int(IDS[10 + steps]), layers=[])  # noqa: B023, E731
+        interrupted(step, 0, names=names)
+        lines, seen = [line for line, name in enumerate(names, 1) if name in STEP], set()
+        for line in [*lines[:-10:27], *lines[-10:], *(n for n, name in enumerate(names, 1) if name == "_at_place")]:
+            cache = stepped(steps)
+            _, raised = interrupted(step, line)  # held, as a notebook holds the last one
+            assert isinstance(raised, KeyboardInterrupt), line
+            left = {getattr(layer, "place", None) is not None for layer in cache.layers}
+            assert torch.equal(bare(lab, IDS[:9]), fresh), line
+            assert torch.equal(bare(lab, IDS[:9], lab.cache()), fresh), line
+            length = cache.get_seq_length()
+            try:
+                rest = bare(lab, IDS[length:30], cache)
+            except InputError as error:
+                assert "was interrupted" in str(error), line
+                seen.add("refused")
+                continue
+            assert (rest - cold[length:]).abs().max() < 1e-4 * cold.abs().max(), (line, names[line - 1])
+            seen |= {"place left" if True in left else "right", length}
+        assert seen >= {"refused", "right", "place left", 10 + steps, 11 + steps}, (steps, seen)

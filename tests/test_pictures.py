@@ -2,77 +2,18 @@
 
 import dataclasses
 
-import checkpoints
 import pytest
 import tiny
 import torch
+from sights import IMAGE, PROMPT, VIDEO, image_text, processed
+from transformers.image_utils import SizeDict as Size
 
 import labkit
 from labkit import attention, deltanet, edit, pictures, rotary, yarn
 from labkit.errors import BackendError, BudgetError, CheckpointError, InputError
+from labkit.pictures import processing
 from labkit.steps.capture import static
-from labkit.trace import axes_of, decoder
-
-IMAGE, VIDEO, START, END = 7, 8, 5, 6
-PATCH = 3 * 2 * 2 * 2  # channels, frames, rows, columns
-WIDE, TALL = (1, 6, 10), (1, 8, 4)  # patches; merged in twos they are 3 by 5 and 4 by 2 tokens
-FILM = (2, 4, 6)  # two steps of 2 by 3 tokens
-
-
-def image_text(seed=0, experts=False):
-    """A small random model of the image-text class, all sizes different."""
-    from transformers import (
-        Qwen3_5Config,
-        Qwen3_5ForConditionalGeneration,
-        Qwen3_5MoeConfig,
-        Qwen3_5MoeForConditionalGeneration,
-    )
-
-    text = tiny.model(seed, experts=experts)
-    kind, config = (
-        (Qwen3_5MoeForConditionalGeneration, Qwen3_5MoeConfig)
-        if experts
-        else (Qwen3_5ForConditionalGeneration, Qwen3_5Config)
-    )
-    signs = dict(image_token_id=IMAGE, video_token_id=VIDEO, vision_start_token_id=START, vision_end_token_id=END)
-    sizes = text.config.to_dict() | {"tie_word_embeddings": False}
-    torch.manual_seed(seed)
-    model = kind(config(text_config=sizes, vision_config=checkpoints.VISION, tie_word_embeddings=False, **signs))
-    for weight in model.model.visual.parameters():
-        if weight.ndim > 1:
-            torch.nn.init.normal_(weight, 0, weight[0].numel() ** -0.5)
-    decoder(model).load_state_dict(text.model.state_dict())
-    model.lm_head.load_state_dict(text.lm_head.state_dict())
-    return model.eval().requires_grad_(False)
-
-
-def processed(*parts, seed=0):
-    """What a processor gives: parts are lists of ids, or grids of pictures (3 numbers, of films with several steps)."""
-    ids, drawn = [], {"image": [], "video": []}
-    generator = torch.Generator().manual_seed(seed)
-    for part in parts:
-        if isinstance(part, list):
-            ids += part
-            continue
-        steps, rows, columns = part
-        kind, pad = ("image", IMAGE) if steps == 1 else ("video", VIDEO)
-        for _ in range(steps):
-            ids += [START, *[pad] * (rows * columns // 4), END]
-            ids += [20] if kind == "video" else []
-        drawn[kind].append((part, torch.randn(steps * rows * columns, PATCH, generator=generator)))
-    ids = torch.tensor(ids)[None]
-    given = {"input_ids": ids, "mm_token_type_ids": ((ids == IMAGE) + 2 * (ids == VIDEO)).int()}
-    for kind, names in (
-        ("image", ("pixel_values", "image_grid_thw")),
-        ("video", ("pixel_values_videos", "video_grid_thw")),
-    ):
-        if drawn[kind]:
-            given[names[0]] = torch.cat([pixels for _, pixels in drawn[kind]])
-            given[names[1]] = torch.tensor([grid for grid, _ in drawn[kind]])
-    return given
-
-
-PROMPT = ([30, 31, 32], WIDE, [40, 41], FILM, [42], TALL, [50, 51, 52, 53])
+from labkit.trace import axes_of
 
 
 @pytest.fixture(scope="module")
@@ -383,6 +324,8 @@ def test_the_tower_is_planned_and_admitted(lab, given, seen, monkeypatch):
 
 # ------------------------------------------------------------------------------------- through the real processor
 
+BOTH = processing.without_torchvision, processing.whole
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -397,9 +340,7 @@ def processor(folder):
 
 @pytest.fixture(scope="module")
 def nano(folder, processor):
-    from transformers import Qwen3_5ForConditionalGeneration
-
-    return labkit.wrap(Qwen3_5ForConditionalGeneration.from_pretrained(folder).eval(), processor.tokenizer)
+    return labkit.load(folder, images=True, device="cpu")
 
 
 def drawn(rows, columns, seed=0):
@@ -446,26 +387,114 @@ def test_messages_pass_the_real_processor(nano, processor):
     assert deltanet.written_by(run, layer=0, segments=run.pictures.segments("row")).attrs["parity"] < 5e-6
 
 
-def test_films_pass_the_real_processor(nano, processor):
-    pytest.importorskip("torchvision", reason="films are read by torchvision, which is not installed")
+def patches_of(frames, tower):
+    """[patch, channel x frame x row x column] of frames [frame, row, column, channel], patch by patch in loops.
+
+    Four patches that become a token follow each other; two frames, the last one repeated, make a step.
+    """
+    size, merge, many = tower["patch_size"], tower["spatial_merge_size"], tower["temporal_patch_size"]
+    frames = torch.as_tensor(frames).float() / 255 * 2 - 1
+    while len(frames) % many:
+        frames = torch.cat([frames, frames[-1:]])
+    steps, rows, columns = len(frames) // many, frames.shape[1] // size, frames.shape[2] // size
+    made = []
+    for step in range(steps):
+        for row in range(0, rows, merge):
+            for column in range(0, columns, merge):
+                for i in range(row, row + merge):
+                    for j in range(column, column + merge):
+                        cut = frames[step * many : (step + 1) * many]
+                        cut = cut[:, i * size : (i + 1) * size, j * size : (j + 1) * size]
+                        made.append(cut.permute(3, 0, 1, 2).flatten())
+    return torch.stack(made), [(steps, rows, columns)]
+
+
+def film(frames, rows, columns, seed=0):
+    """Frames of random colours."""
     import numpy
 
-    frames = numpy.random.default_rng(0).integers(0, 256, (4, 16, 24, 3), dtype="uint8")
-    messages = asked({"type": "video", "video": frames}, image(24, 16))
-    seen = pictures.see(nano, messages, processor=processor)
-    assert [(span.name, span.rows, span.columns) for span in seen.spans] == [
-        ("video 0 step 0", 2, 3),
-        ("video 0 step 1", 2, 3),
-        ("image 0", 3, 2),
-    ]
-    given = processor.apply_chat_template(
-        messages, tokenize=True, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+    return numpy.random.default_rng(seed).integers(0, 256, (frames, rows, columns, 3), dtype="uint8")
+
+
+@pytest.mark.parametrize("frames", [4, 5], ids=["even", "odd"])
+def test_films_pass_the_real_processor(nano, processor, frames):
+    """Its pixels are those of patches cut by hand, and every reading of the states and heads after it is proven."""
+    shot = film(frames, 16, 24)
+    messages = asked({"type": "video", "video": shot}, image(24, 16))
+    options = {"do_sample_frames": False}
+    seen = pictures.see(nano, messages, processor=processor, processor_kwargs={"videos_kwargs": options})
+    pixels, grids = patches_of(shot, nano.spec.vision)
+    torch.testing.assert_close(seen.inputs["pixel_values_videos"], pixels, rtol=0, atol=1e-6)
+    assert [tuple(row) for row in seen.inputs["video_grid_thw"].tolist()] == grids
+    steps = [(f"video 0 step {step}", 2, 3) for step in range(-(-frames // 2))]
+    assert [(span.name, span.rows, span.columns) for span in seen.spans] == [*steps, ("image 0", 3, 2)]
+    run = nano.trace(seen, logits="all")
+    given = {"input_ids": seen.ids[None]} | seen.inputs
+    kinds = torch.zeros_like(seen.ids)
+    for span in seen.spans:
+        kinds[span.first : span.last] = 2 if span.kind == "video" else 1
+    expected = plain(nano, given | {"mm_token_type_ids": kinds[None].int()}, use_cache=False)
+    assert torch.equal(run.logits, expected)
+    time, height, width = run.pictures.position_ids
+    for span in seen.spans:
+        at, place = slice(span.first, span.last), torch.arange(span.rows * span.columns)
+        begin = int(time[span.first - 1]) + 1
+        assert set(time[at].tolist()) == {begin}  # between steps stand their times, as text
+        assert torch.equal(height[at] - begin, place // span.columns)
+        assert torch.equal(width[at] - begin, place % span.columns)
+    names = run.pictures.segments()
+    assert names.count("video 0 step 1") == 6
+    sets = [deltanet.memory(run, layer=[0, 4]), deltanet.written_by(run, layer=1, segments=names)]
+    sets += [attention.bands(run, layer=3), attention.pattern(run, layer=7)]
+    assert max(ds.attrs["parity"] for ds in sets) < 5e-6
+    other = nano.trace(pictures.see(nano, given | {"pixel_values_videos": -seen.inputs["pixel_values_videos"]}))
+    assert not torch.equal(other.logits[-1], run.logits[-1])
+
+
+@pytest.mark.parametrize("size", [(4, 40, 56), (7, 13, 37), (6, 90, 50)], ids=str)
+def test_filmswithout_torchvision_are_those_of_torchvision(nano, folder, processor, size):
+    """Bit by bit: the family's own class calls the same interpolation."""
+    pytest.importorskip("torchvision", reason="what this is compared with is not installed")
+    messages = asked({"type": "video", "video": film(*size)})
+    alone, whole = (pictures.see(nano, messages, processor=make(folder)) for make in BOTH)
+    assert torch.equal(alone.ids, whole.ids) and alone.grids == whole.grids
+    assert torch.equal(alone.inputs["pixel_values_videos"], whole.inputs["pixel_values_videos"])
+
+
+def test_films_are_resized_and_sampled_as_the_settings_say(nano, folder, processor):
+    """Frames of a size that fits stay; a flat colour stays flat, whatever its size; two frames a second are taken."""
+    alone = BOTH[0](folder)
+    flat = film(48, 22, 42) * 0 + 51
+    messages = asked({"type": "video", "video": flat})
+    data = {"videos_kwargs": {"video_metadata": [{"fps": 8, "total_num_frames": 48}]}}
+    seen = pictures.see(nano, messages, processor=alone, processor_kwargs=data)
+    pixels = seen.inputs["pixel_values_videos"]
+    assert (pixels - (51 / 255 * 2 - 1)).abs().max() < 1e-6
+    (steps, rows, columns) = seen.grids[0]
+    assert steps == 48 / 8 * 2 / 2 and rows % 2 == columns % 2 == 0 and 1.6 < columns / rows < 2.2
+    assert steps * rows * columns * 16 * 2 <= 16_384
+    ramp = film(4, 16, 48) * 0 + torch.arange(48, dtype=torch.uint8).numpy()[None, None, :, None] * 5
+    half = alone.video_processor.resize(
+        torch.as_tensor(ramp).permute(0, 3, 1, 2)[None],
+        size=Size(shortest_edge=64, longest_edge=16 * 48 * 4 // 4),
+        resample=3,
+        factor=8,
+        temporal_factor=2,
     )
-    assert torch.equal(nano.trace(seen, logits="all").logits, plain(nano, given, use_cache=False))
+    assert half.shape == (1, 4, 3, 8, 24) and (half[0, 0, 0, 0].diff() >= 0).all() and half.dtype == torch.uint8
+    for frames, match in ((film(4, 16, 24)[..., :1].repeat(2, -1), "channel"), (film(1, 16, 24), "larger than")):
+        with pytest.raises(BackendError, match=match):
+            pictures.see(nano, asked({"type": "video", "video": frames}), processor=alone)
+    grey = film(4, 16, 24)[..., :1]
+    colour = asked({"type": "video", "video": grey.repeat(3, -1)})
+    one, three = (
+        pictures.see(nano, each, processor=alone) for each in (asked({"type": "video", "video": grey}), colour)
+    )
+    assert torch.equal(one.inputs["pixel_values_videos"], three.inputs["pixel_values_videos"])
 
 
 def test_pillow_alone_makes_the_same_inputs(nano, processor, folder, monkeypatch):
-    """Without torchvision a processor reads pictures, to the last digits of resizing, and refuses films by name."""
+    """Without torchvision a processor reads pictures, to the last digits of resizing."""
     import importlib.util
 
     find = importlib.util.find_spec
@@ -475,8 +504,8 @@ def test_pillow_alone_makes_the_same_inputs(nano, processor, folder, monkeypatch
     one, two = (pictures.see(nano, messages, processor=each) for each in (alone, processor))
     assert torch.equal(one.ids, two.ids) and one.grids == two.grids
     torch.testing.assert_close(one.inputs["pixel_values"], two.inputs["pixel_values"], rtol=0, atol=0.02)
-    with pytest.raises(BackendError, match="torchvision"):
-        pictures.see(nano, asked({"type": "video", "video": [drawn(16, 24)] * 4}), processor=alone)
+    with pytest.raises(BackendError, match="cannot read these messages"):  # nothing decodes a file of a film
+        pictures.see(nano, asked({"type": "video", "video": "film.mp4"}), processor=alone)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(BackendError, match="Pillow"):
         pictures.processor(folder)

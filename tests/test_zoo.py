@@ -13,6 +13,7 @@ import torch
 import labkit as lk
 from labkit.errors import BackendError, BudgetError, CheckpointError, InputError, LabError
 from labkit.zoo import files, finding, loading, matching, names, precision
+from tests.attacks.gguf import written
 
 LAYOUTS = {
     "text": (checkpoints.text_only, 1),
@@ -548,6 +549,30 @@ def test_a_folder_without_tokenizer_reads_ids_and_takes_one_from_elsewhere(given
         lk.load(folder, tokenizer=folder)
     with pytest.raises(InputError, match="not a tokenizer"):
         lk.load(folder, tokenizer=3)
+
+
+def test_a_gguf_file_without_vocabulary_is_as_a_folder_without_tokenizer(tmp_path, recwarn):
+    model = tiny.model(**checkpoints.BLOCKS)
+    file, folder = tmp_path / "bare.gguf", checkpoints.text_only(tmp_path / "bare", model)
+    parts = written(file, model)
+    parts.settings = [entry for entry in parts.settings if not entry[0].startswith("tokenizer.ggml.")]
+    parts.close()
+    (tmp_path / "tokens").mkdir()
+    for path in folder.glob("tokenizer*"):
+        path.rename(tmp_path / "tokens" / path.name)
+    said = []
+    for where in (file, folder):
+        lab = lk.load(where, device="cpu")
+        run = lab.trace(tiny.ids(23), logits="all")
+        with pytest.raises(InputError, match="no tokenizer") as caught:
+            lab.trace("ab")
+        notes = [str(warned.message) for warned in recwarn.list]
+        recwarn.clear()
+        said.append((lab.backend.notes, lab.tokenizer, run.tokens, str(caught.value), notes))
+        torch.testing.assert_close(run.logits, logits(model), rtol=1e-4, atol=1e-4)
+        assert lk.load(where, tokenizer=tmp_path / "tokens", device="cpu").encode("ab").tolist() == [5]
+        assert not recwarn.list
+    assert said[0] == said[1] and "bare: there is no tokenizer beside the weights" in said[0][-1][0]
 
 
 def test_a_tied_head_may_be_stored_as_well(tmp_path):

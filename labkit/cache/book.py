@@ -82,10 +82,13 @@ class HybridCache(DynamicCache):
             if isinstance(layer, Blocks):
                 layer.reserve(tokens)
 
-    @property
-    def uneven(self) -> bool:
-        """Whether some layers have seen more passes than others: one did not end."""
-        return len(set(self.reads.values())) > 1 or len(self.reads) not in (0, len(self.layers))
+    def uneven(self, read: int = 0) -> bool:
+        """Whether some layers have seen more passes than others: one did not end.
+
+        Args:
+            read: layers that have seen one pass more, because it is running.
+        """
+        return len({self.reads[layer] - (layer < read) for layer in range(len(self.layers))}) > 1
 
     def update_recurrent_state(self, recurrent_states: torch.Tensor, layer_idx: int, *args, **kwargs) -> torch.Tensor:
         """As transformers'; counted."""
@@ -96,9 +99,21 @@ class HybridCache(DynamicCache):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """As transformers'; settled once a pass, also where the bare model runs outside of every scope."""
+        """As transformers'; settled once a pass, also where the bare model runs outside of every scope.
+
+        Raises:
+            InputError: outside of the lab's calls, as `check_whole`; as `settle`.
+        """
         lab = self.lab()
-        if lab is not None and layer_idx == lab.spec.attention_layers[0]:
+        bare, first = (
+            lab is None or not lab.scopes.calling,
+            lab is not None and layer_idx == lab.spec.attention_layers[0],
+        )
+        if bare and getattr(self.layers[layer_idx], "place", None) is not None:
+            self.layers[layer_idx].place = None  # of a recorded step that was interrupted
+        if bare and first:
+            check_whole(self, read=layer_idx)
+        if first:
             torn, self.book.torn = self.book.torn, True  # the layers before have read the tokens of this pass
             lab.look()
             settle(self, lab)
@@ -217,12 +232,15 @@ def with_book(lab, module: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[
     return (), given | {cache_parameter(module): cache}
 
 
-def check_whole(cache: DynamicCache) -> None:
+def check_whole(cache: DynamicCache, *, read: int = 0) -> None:
     """Refuse a cache that an interrupted pass left with layers of different lengths or states.
+
+    Args:
+        read: layers that the running pass has been through.
 
     Raises:
         InputError: a pass into it did not end.
     """
-    if book_of(cache).torn or (isinstance(cache, HybridCache) and cache.uneven):
+    if book_of(cache).torn or (isinstance(cache, HybridCache) and cache.uneven(read)):
         got, hint = "layers that read different tokens", "lab.restore a snapshot from before, or read the prompt again"
         raise InputError("a pass into this cache was interrupted", got=got, hint=hint)

@@ -18,7 +18,7 @@ from labkit.errors import InputError, LabError, one_line
 from labkit.families import FAMILIES
 from labkit.plan import budget
 from labkit.rotary import scaling_of
-from labkit.spec import Spec, kv_bytes_per_token, parameters, size, weight_bytes
+from labkit.spec import Spec, kv_bytes_per_token, parameters, size, vision_parameters, weight_bytes
 from labkit.zoo import (
     adapters,
     files,
@@ -32,6 +32,7 @@ from labkit.zoo import (
     routes,
     settings,
     tokens,
+    towers,
     unpacking,
 )
 
@@ -248,6 +249,23 @@ def loads(patient: Patient) -> tuple[str, str]:
     return "ok", "labkit.load takes it"
 
 
+def pictures(patient: Patient) -> tuple[str, str]:
+    """The image tower and the processor, which `images=True` loads too."""
+    spec = patient.spec
+    if spec.vision is None:
+        return "ok", "no image tower: a model of texts"
+    choice = dict(place=patient.place, dtype=None, quantize=None, images=True)
+    try:
+        ready = routes.checked(patient.folder, title=spec.name, **choice)
+    except LabError as error:
+        return "warn", f"texts alone: images=True is refused, {told(error)}"
+    added = f"{vision_parameters(spec):,} parameters, {size(towers.tower_bytes(spec, ready.dtype))}"
+    text = f"labkit.load(folder, images=True) adds an image tower: {added}"
+    if not towers.processor_there(patient.folder):
+        return "warn", f"{text}; no processor beside it, so pictures are taken as a processor's output alone"
+    return "ok", f"{text}; its processor is there"
+
+
 SAID = {"spec": "the configuration", "tensors": "the layout", "tokenizer": "the tokenizer"}
 CHECKS = {  # and what each needs
     configuration: (),
@@ -259,4 +277,5 @@ CHECKS = {  # and what each needs
     quantisation: ("spec",),
     room: ("spec",),
     loads: ("spec", "tensors"),
+    pictures: ("spec", "tensors"),
 }

@@ -1,15 +1,15 @@
 """Pictures and films in a prompt: `see` makes one that `lab.trace`, `lab.generate` and `lab.resume` take.
 
-    processor = pictures.processor(folder)
-    seen = pictures.see(lab, messages, processor=processor)
+    lab = labkit.load(folder, images=True)
+    seen = pictures.see(lab, messages)
     run = lab.trace(seen)
     run.pictures.spans, run.pictures.position_ids, run.pictures.segments("row")
 
-The lab is one around transformers' image-text class (`labkit.wrap`). Pixels pass the model's own tower; from there on a
-picture is tokens like any other, and every reading is that of a text.
+The lab is one around the image-text class of transformers, loaded or wrapped (`labkit.wrap`). Pixels pass the model's
+own tower; from there on a picture is tokens like any other, and every reading is that of a text.
 
-In this folder: `prompt` (the prompt), `processing` (transformers' processor), `tower` (what the tower costs),
-`grafting` (a small checkpoint to try it on).
+In this folder: `prompt` (the prompt), `processing` (transformers' processor), `films` (frames without torchvision),
+`tower` (what the tower costs), `grafting` (a small checkpoint to try it on).
 """
 
 from labkit.pictures.grafting import graft

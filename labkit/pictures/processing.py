@@ -5,14 +5,12 @@ import pathlib
 
 from labkit.errors import BackendError, CheckpointError, one_line
 
-PICTURES = ("PIL",)  # what reads pictures; films need torchvision as well
-
 
 def processor(folder: str | pathlib.Path):
     """The processor of a checkpoint folder, for `pictures.see`; nothing is fetched.
 
-    With torchvision it is what transformers' `AutoProcessor` gives. With Pillow alone it is the same class without its
-    part for films.
+    With torchvision it is what transformers' `AutoProcessor` gives. With Pillow alone it is the same class, whose
+    pictures are resized by Pillow and whose films, arrays of frames, by torch (`films`).
 
     Args:
         folder: with a tokenizer, and the settings of the image processor beside it.
@@ -26,29 +24,33 @@ def processor(folder: str | pathlib.Path):
     if not folder.is_dir():
         raise CheckpointError("no folder of a checkpoint", got=str(folder), expected="a folder with a processor")
     try:
-        return _whole(folder) if importlib.util.find_spec("torchvision") is not None else _without_films(folder)
+        return whole(folder) if importlib.util.find_spec("torchvision") is not None else without_torchvision(folder)
     except (OSError, ValueError, TypeError, KeyError, ImportError, AttributeError, RuntimeError) as error:
         expected = "preprocessor_config.json or processor_config.json beside a tokenizer"
         raise CheckpointError("no processor can be read here", got=one_line(error), expected=expected) from error
 
 
-def _whole(folder):
+def whole(folder: pathlib.Path):
+    """transformers' own choice, which needs torchvision."""
     from transformers import AutoProcessor
 
-    return AutoProcessor.from_pretrained(folder, local_files_only=True)
+    return AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
-def _without_films(folder):
-    """transformers has no video processor without torchvision, and its class insists on one."""
+def without_torchvision(folder: pathlib.Path):
+    """transformers gives no video processor without torchvision, and its class insists on one of its own lists."""
     from transformers import AutoTokenizer, Qwen2VLImageProcessorPil
     from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
 
-    class PicturesAlone(Qwen3VLProcessor):
+    from labkit.pictures.films import Films
+
+    class Processor(Qwen3VLProcessor):
         def check_argument_for_proper_class(self, argument_name, argument):
             if argument_name != "video_processor":
                 return super().check_argument_for_proper_class(argument_name, argument)
             return None
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     patches = Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True)
-    return PicturesAlone(patches, tokenizer, None, chat_template=tokenizer.chat_template)
+    films = Films.from_pretrained(folder, local_files_only=True)
+    return Processor(patches, tokenizer, films, chat_template=tokenizer.chat_template)

@@ -63,7 +63,7 @@ class Seen:
         """
         check_images(lab)
         if lab.spec.vision != self.vision:
-            got, hint = "an image tower of other sizes", "pictures.see(lab, messages, processor=processor)"
+            got, hint = "an image tower of other sizes", "pictures.see(lab, messages)"
             raise InputError("this prompt was made for another model", got=got, hint=hint)
 
     def after(self, tokens: int) -> "Seen":
@@ -120,10 +120,10 @@ def see(lab, prompt: Mapping | Sequence[Mapping], *, processor=None, **options) 
     """A prompt with pictures, for `lab.trace`, `lab.generate`, `lab.resume` and `lab.plan(tokens=)`.
 
     Args:
-        lab: around the image-text class.
+        lab: around the image-text class (`labkit.load(folder, images=True)`, or `labkit.wrap`).
         prompt: messages with pictures in them (`{"type": "image", "image": picture}`), rendered by the processor; or
             what a processor gave (`input_ids`, `pixel_values`, `image_grid_thw`, ...).
-        processor: `pictures.processor(folder)`, for messages.
+        processor: `pictures.processor(folder)`, for messages; None takes the lab's own.
         options: of the processor's `apply_chat_template`, such as `preserve_thinking`.
 
     Raises:
@@ -132,7 +132,7 @@ def see(lab, prompt: Mapping | Sequence[Mapping], *, processor=None, **options) 
     """
     check_images(lab)
     if not isinstance(prompt, Mapping):
-        prompt = _processed(prompt, processor, options)
+        prompt = _processed(prompt, lab.processor if processor is None else processor, options)
     elif processor is not None or options:
         got = "a processor's output, and a processor or options"
         raise InputError("what a processor gave needs no other", got=got, hint="pictures.see(lab, inputs)")
@@ -146,9 +146,11 @@ def check_images(lab) -> None:
         InputError: of the text class.
     """
     if lab.spec.vision is None or not hasattr(lab.model.model, "visual"):
-        expected = FAMILIES[lab.spec.family].conditional
-        got, way = type(lab.model).__name__, f"labkit.wrap({expected}.from_pretrained(folder).eval(), tokenizer)"
-        raise InputError("this lab's model has no image tower", got=got, expected=expected, hint=way)
+        got, expected = type(lab.model).__name__, FAMILIES[lab.spec.family].conditional
+        folder, there = lab.model.name_or_path, lab.spec.vision is not None
+        way = f'lab = labkit.load("{folder}", images=True)' if folder and there else "labkit.load(folder, images=True)"
+        hint = way if there else f"{way} with the folder of a checkpoint that has one"
+        raise InputError("this lab's model has no image tower", got=got, expected=expected, hint=hint)
 
 
 def _processed(messages, processor, options):

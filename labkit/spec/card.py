@@ -50,6 +50,7 @@ class Card(Table):
         numbers = {f"{part} parameters": count for part, count in memory.parameters(spec).items()}
         numbers["active parameters"] = memory.active_parameters(spec)
         numbers |= {f"{part} bytes": count for part, count in weights.items()}
+        numbers["vision bytes"] = numbers["vision parameters"] * memory.dtype_bytes(dtype)
         numbers |= {f"prefill {part} FLOPs": count for part, count in compute.prefill_flops(spec, tokens).items()}
         numbers |= {
             "KV bytes per token": memory.kv_bytes_per_token(spec, self.kv_dtype),
@@ -110,9 +111,10 @@ class Card(Table):
             yield "one token uses", f"{parameter_count(at['active parameters'])} parameters · {experts}"
             read, cached = at["decode bytes"], at["KV bytes"] + 2 * at["state bytes"]
             yield "one new token reads", f"{size(read)} · {size(read - cached)} weights, {size(cached)} cache"
-        for part, shown in (("vision", "vision"), ("mtp", "multi-token prediction")):
-            if count := at[f"{part} parameters"]:
-                yield shown, f"{parameter_count(count)} parameters · not loaded"
+        if count := at["vision parameters"]:
+            yield "vision", f"{parameter_count(count)} parameters · {size(at['vision bytes'])} more with images=True"
+        if count := at["mtp parameters"]:
+            yield "multi-token prediction", f"{parameter_count(count)} parameters · not loaded"
 
     def _cache(self):
         at = self.numbers

@@ -7,6 +7,7 @@
     load("packed")                           stored in fp8, bitsandbytes, torchao, compressed-tensors, gptq, awq, mlx
     load(..., quantize="nf4")                on the way in, by transformers' own quantisation
     load("adapter", base="folder")           an adapter of PEFT and its base
+    load("folder", images=True)              the image-text class with its tower and processor
     load(model), wrap(model)                 one of transformers that is already there
 
 One mechanism per file: `routes` loads, `finding` goes from names to files, `files` reads safetensors headers and
@@ -14,9 +15,9 @@ refuses what is not whole, `names` takes away what stands before the model's own
 `settings` lets checked settings through to transformers, `precision` decides device, dtype and quantisation and refuses
 what would not fit. Of weights that are stored packed, `held` says which a device multiplies as they are, `unpacking`
 finds the parts of the others, `packings` and `words` hold the arithmetic. `gguf` does all that for its format, with
-`gguf_header`, `gguf_settings` and `gguf_weights`. `tokens` finds a tokenizer, `adapters` reads PEFT's, `wrapping`
-takes a model in memory, `backend` records and rebinds kernels. What differs between families stands in
-`labkit.families`.
+`gguf_header`, `gguf_settings` and `gguf_weights`. `tokens` finds a tokenizer, `towers` is about the image-text class,
+`adapters` reads PEFT's, `wrapping` takes a model in memory, `backend` records and rebinds kernels. What differs between
+families stands in `labkit.families`.
 """
 
 from labkit.zoo.backend import Backend

@@ -10,8 +10,7 @@ import pathlib
 import re
 
 from labkit.errors import BackendError, CheckpointError, InputError, first_line
-from labkit.families import FAMILIES
-from labkit.spec import Spec
+from labkit.families import Family
 from labkit.spec.documents import shown
 from labkit.zoo import files, finding, matching, precision, tokens
 from labkit.zoo.loading import quiet
@@ -148,7 +147,7 @@ def base_of(adapter: Adapter, given):
     return adapter.base
 
 
-def put(model, adapter: Adapter, spec: Spec) -> tuple:
+def put(model, adapter: Adapter, family: Family) -> tuple:
     """(the model with the adapter in it, active, or merged into its weights; a note that says so).
 
     Raises:
@@ -160,7 +159,7 @@ def put(model, adapter: Adapter, spec: Spec) -> tuple:
         from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    family, name = FAMILIES[spec.family], adapter.name
+    name = adapter.name
     whole = any(".base_layer." in key for key in adapter.tensors)  # of an embedding with an adapter on it
     try:
         with quiet():
@@ -186,8 +185,10 @@ def put(model, adapter: Adapter, spec: Spec) -> tuple:
 
 
 def _placed(name, family):
-    """A tensor of an adapter that was trained in the image-text class has its place in the text class."""
-    return name.replace(f"base_model.model.{family.text_prefix}", "base_model.model.model.", 1)
+    """A tensor of an adapter that was trained in the other class of the family has its place in this one."""
+    before = "base_model.model."
+    placed = family.place(name.removeprefix(before)) if name.startswith(before) else None
+    return name if placed is None else before + placed
 
 
 def _compare(stored, expected):

@@ -68,7 +68,8 @@ def checked(path: pathlib.Path, *, place, dtype, quantize: str | None, small: bo
         raise CheckpointError("transformers does not take these settings", got=f"{path.name}: {reason}") from error
     weights = gguf_weights.tensors(path, header, spec, gguf_weights.LAYOUTS[family.gguf])
     matching.compare(weights, loading.shapes(config, family), family, tied=spec.tied)
-    return loading.Ready(path.parent, config, spec, chosen, place, gguf=path.name, weights=weights)
+    held = dict(gguf=path.name, vocabulary=gguf_settings.TOKENS in header.settings, weights=weights)
+    return loading.Ready(path.parent, config, spec, chosen, place, **held)
 
 
 def anatomy(path: pathlib.Path) -> Spec:
@@ -85,7 +86,8 @@ def _read(path):
     header, family = opened(path)
     tied = "output.weight" not in {entry.name for entry in header.tensors}
     sections = family.gguf in gguf_weights.SECTIONED
-    fields = gguf_settings.configuration(header.settings, path.name, family, tied=tied, sections=sections)
+    rows = next((entry.shape[0] for entry in header.tensors if entry.name == "token_embd.weight"), None)
+    fields = gguf_settings.configuration(header.settings, path.name, family, tied=tied, sections=sections, rows=rows)
     _check_blocks(path, header, family)
     return header, family, dataclasses.replace(specs.read(fields, name=path.stem), dtype="bfloat16"), fields
 

@@ -42,12 +42,15 @@ def layers(found: Mapping, architecture: str) -> int:
     return found[f"{architecture}.block_count"] - found.get(f"{architecture}.{DRAFTS}", 0)
 
 
-def configuration(found: Mapping, file: str, family: Family, *, tied: bool, sections: bool) -> dict:
+def configuration(
+    found: Mapping, file: str, family: Family, *, tied: bool, sections: bool, rows: int | None = None
+) -> dict:
     """The text configuration of a file, with every size that `labkit.spec` reads.
 
     Args:
         found: its settings. file: its name, for messages. tied: whether it holds no output projection.
         sections: whether the architecture has a rotary width for each of three axes.
+        rows: of the embedding, which count the tokens where the file holds no vocabulary.
 
     Raises:
         CheckpointError: a setting that is missing, out of range or of another type, or that would change the model.
@@ -69,10 +72,11 @@ def configuration(found: Mapping, file: str, family: Family, *, tied: bool, sect
     if sections or widths is not None:
         right = isinstance(widths, list) and all(whole(width, 0, 2**31) for width in widths)
         demand(prefix + SECTIONS, right, "whole numbers")
-    demand(TOKENS, whole(found.get(TOKENS), 1, 2**31), "tokens")
+    vocab = found.get(TOKENS, rows)
+    demand(TOKENS, whole(vocab, 1, 2**31), "tokens")
     ids = {f"tokenizer.ggml.{theirs}": ours for theirs, ours in TOKEN_IDS.items()}
     for name in (name for name in (*ids, "tokenizer.ggml.unknown_token_id") if name in found):
-        demand(name, whole(found[name], 0, found[TOKENS] - 1), f"0 to {found[TOKENS] - 1}")
+        demand(name, whole(found[name], 0, vocab - 1), f"0 to {vocab - 1}")
     demand(f"{prefix}block_count", layers(found, family.gguf) > 0, "layers beside those that draft tokens")
     heads, inner = found[f"{prefix}ssm.time_step_rank"], found[f"{prefix}ssm.inner_size"]
     demand(f"{prefix}ssm.inner_size", inner % heads == 0, f"a multiple of the {heads} value heads")
@@ -89,7 +93,7 @@ def configuration(found: Mapping, file: str, family: Family, *, tied: bool, sect
             "num_hidden_layers": layers(found, family.gguf),
             "linear_value_head_dim": inner // heads,
             "rms_norm_eps": found[prefix + EPS],
-            "vocab_size": found[TOKENS],
+            "vocab_size": vocab,
             "tie_word_embeddings": tied,
             "rope_parameters": rope,
         }

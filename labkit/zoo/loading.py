@@ -17,7 +17,7 @@ from labkit.errors import BackendError, BudgetError, CheckpointError, LabError, 
 from labkit.families import FAMILIES, Family
 from labkit.spec import Spec
 from labkit.spec.documents import shown
-from labkit.zoo import files, held, matching, precision
+from labkit.zoo import files, held, matching, precision, towers
 
 NOISY = ("accelerate", "bitsandbytes", "torch", "torchao")
 STOPS = ("<|im_end|>", "<|endoftext|>")
@@ -32,7 +32,9 @@ class Ready:
         folder: where the files are. config: transformers' text config. spec: its `Spec`.
         dtype, place: torch dtype and device. quantize: on the way in, or None.
         stored: quantization_config of weights that are stored packed. gguf: name of the file in that format.
+        vocabulary: whether that file holds one.
         weights: `{name: tensor that is read by indexing}` where labkit unpacks them; None is from the files.
+        images: whether the image-text class is loaded.
         generation: transformers' settings of generation, or None. renaming: `{pattern: text}` of names on disk.
         notes: what the user should know of the loading; transformers' own warnings are added.
     """
@@ -45,15 +47,17 @@ class Ready:
     quantize: str | None = None
     stored: dict | None = None
     gguf: str | None = None
+    vocabulary: bool = True
     weights: Mapping | None = None
+    images: bool = False
     generation: object = None
     renaming: dict | None = None
     notes: list = dataclasses.field(default_factory=list)
 
     @property
     def family(self) -> Family:
-        """The record of the model's family."""
-        return FAMILIES[self.spec.family]
+        """The record of the model's family, of the class that is loaded."""
+        return towers.with_tower(FAMILIES[self.spec.family]) if self.images else FAMILIES[self.spec.family]
 
     def how(self, model) -> str | None:
         """How the linear weights of the loaded model are held, for the record; None is plain."""

@@ -221,23 +221,27 @@ def admit(
     need: int | None = None,
     stored: str | None = None,
     fixed: bool = False,
+    tower: int = 0,
 ) -> None:
     """Refuse a model whose weights would not fit in what is free.
 
     Args:
         need: bytes of weights that are stored packed, by the method `stored`; None follows from `spec`.
-        fixed: the format allows no quantisation on the way in.
+        fixed: the format allows no quantisation on the way in. tower: bytes of an image tower beside the text model.
 
     Raises:
         BudgetError: with the bytes, what is free, and the nearest route that would fit.
     """
-    need = need or weight_bytes(spec, dtype, quantize)["text"]
+    need = need or weight_bytes(spec, dtype, quantize)["text"] + tower
     free, where = budget(device)
     if need <= free:
         return
     how = f"{quantize or stored} weights, {dtype}" if quantize or stored else str(dtype)
     options = sorted(cheaper(spec, device, dtype, fixed=fixed or stored), key=lambda option: -option[1])
+    options = [(way, count + tower) for way, count in options]
     fits = [f"{way}: {size(count)}" for way, count in options if count <= free and count < need]
+    if tower and need - tower <= free:
+        fits = [f"images=False: {size(need - tower)}", *fits]
     if not fits and device.type == "cuda" and need <= budget(torch.device("cpu"))[0]:
         fits = [f'device="cpu": {size(need)}']
     least = [f"the smallest route, {way}, takes {size(count)}; use a smaller model" for way, count in options[-1:]]

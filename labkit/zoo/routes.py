@@ -22,6 +22,7 @@ from labkit.zoo import (
     precision,
     settings,
     tokens,
+    towers,
     wrapping,
 )
 from labkit.zoo import backend as kernels
@@ -42,6 +43,7 @@ def load(
     attention: str = "auto",
     base: str | os.PathLike | None = None,
     merge: bool = False,
+    images: bool = False,
 ) -> "Lab":
     """Load a model to look into, or take one that is already there, as `labkit.wrap` does.
 
@@ -65,6 +67,8 @@ def load(
         base: of an adapter's folder: the folder or hub id of the model that it was trained on; None takes the one that
             it names, if it is on this machine.
         merge: whether the adapter is added to the weights of its base, instead of computing beside them.
+        images: whether the image-text class is loaded, with its image tower and its processor (`lab.processor`), for
+            `pictures.see`; else the text class, which needs no memory for the tower. Texts give the same numbers.
 
     Kernels of packages are chosen by the tensors from now on, for every model of the family in this process, since they
     are globals of transformers: the CPU runs the reference, and so does prefill in float32 on a CUDA card, which fla
@@ -87,7 +91,8 @@ def load(
     kernels.check(backend)
     loading.imports()
     if hasattr(model, "forward"):
-        given = dict(device=device, dtype=dtype, quantize=quantize, base=base, merge=merge or None)
+        given = dict(device=device, dtype=dtype, quantize=quantize, base=base)
+        given |= dict(merge=merge or None, images=images or None)
         if given := [name for name, value in given.items() if value is not None]:
             got, hint = f"{', '.join(given)} beside a model in memory", "labkit.load(model.to(device))"
             raise InputError("options of files, which a model in memory does not have", got=got, hint=hint)
@@ -108,40 +113,57 @@ def load(
     kind, where = finding.find(name)
     choice = dict(place=place, dtype=dtype, quantize=quantize, small=kind == "nano")
     if kind == "gguf":
+        if images:
+            got, hint = f"images=True, {where.name}", "leave images out, or load the safetensors folder"
+            raise InputError("a .gguf file has no image tower", got=got, expected="a folder", hint=hint)
         ready = gguf.checked(where, **choice)
     elif kind == "hub":
+        choice["images"] = images
         admitted(finding.fetch(where, finding.SMALL), title=where.split("/")[1], **choice)
         ready = checked(finding.fetch(where, [*finding.SMALL, "*.safetensors"]), title=where.split("/")[1], **choice)
     else:
+        choice["images"] = images
         if kind == "nano":
             finding.check_sums(where)
         ready = checked(where, title=where.resolve().name, **choice)
     vocabulary = tokens.of_ready(ready, tokenizer if tokenizer is not None or adapter is None else adapter.tokenizer)
     made, name, notes = loading.model(ready), ready.spec.name, []
     if adapter is not None:
-        made, note = adapters.put(made, adapter, ready.spec)
+        made, note = adapters.put(made, adapter, ready.family)
         name, notes = f"{name} + {adapter.name}", [note]
+    reader = towers.processor_of(ready.folder, ready.notes) if images else None
     loading.finish(made, vocabulary)
-    kernels.choose(backend, ready.family)
+    kernels.choose(backend, FAMILIES[ready.spec.family])
     lower_right.choose(made, attention, place)
     for note in ready.notes:
         warnings.warn(f"{name}: {note}", stacklevel=2)
     from labkit.lab import Lab
 
     record = kernels.record(made, ready.spec, quantize=ready.how(made), notes=[*notes, *ready.notes])
-    return Lab(made, vocabulary, ready.spec, record, name)
+    return Lab(made, vocabulary, ready.spec, record, name, reader)
 
 
-def admitted(folder: pathlib.Path, *, title: str, place, dtype, quantize: str | None, small: bool = False) -> tuple:
+def admitted(
+    folder: pathlib.Path,
+    *,
+    title: str,
+    place,
+    dtype,
+    quantize: str | None,
+    small: bool = False,
+    images: bool = False,
+) -> tuple:
     """(spec, torch dtype, quantization_config if stored packed) once the configuration and the bytes are in order.
 
     Raises:
         CheckpointError: no or broken configuration, or one that wants to run its own code.
-        InputError: another family, or a quantisation on top of another. BudgetError: it would not fit.
+        InputError: another family, a quantisation on top of another, or no image tower. BudgetError: it would not fit.
     """
     config = read_json(folder, "config.json")
     settings.refuse_code(folder)
     spec = specs.read(folder, name=title)
+    if images:
+        towers.check(spec)
     stored = settings.stored(config)
     if stored and quantize:
         raise InputError(
@@ -157,41 +179,55 @@ def admitted(folder: pathlib.Path, *, title: str, place, dtype, quantize: str | 
     if quantize == "int4" and dtype is None:
         chosen = precision.dtype_of("bfloat16", spec, place)
     if not stored:
-        precision.admit(spec, place, chosen, quantize=quantize)
+        tower = towers.tower_bytes(spec, chosen) if images else 0
+        precision.admit(spec, place, chosen, quantize=quantize, tower=tower)
     return spec, chosen, stored
 
 
 def checked(
-    folder: pathlib.Path, *, title: str, place, dtype, quantize: str | None, small: bool = False
+    folder: pathlib.Path,
+    *,
+    title: str,
+    place,
+    dtype,
+    quantize: str | None,
+    small: bool = False,
+    images: bool = False,
 ) -> loading.Ready:
     """A `loading.Ready` checkpoint folder: every tensor, shape and file is there.
 
     Raises:
         As `admitted`, and CheckpointError: as `files.tensors`, `names.renaming` and `matching.compare`.
     """
-    spec, dtype, stored = admitted(folder, title=title, place=place, dtype=dtype, quantize=quantize, small=small)
-    family, (loose, packed) = FAMILIES[spec.family], held.as_read(files.tensors(folder), stored, place)
-    rules, notes = names.renaming(loose, family), []
-    tensors = names.placed(loose, rules, family)
-    if odd := names.first(loose, rules, family):
+    choice = dict(place=place, dtype=dtype, quantize=quantize, small=small, images=images)
+    spec, dtype, stored = admitted(folder, title=title, **choice)
+    text, (loose, packed) = FAMILIES[spec.family], held.as_read(files.tensors(folder), stored, place)
+    rules, notes = names.renaming(loose, text), []
+    tensors = names.placed(loose, rules, text)
+    family = towers.with_tower(text) if images else text
+    if odd := names.first(loose, rules, text):
         notes.append(f"names on disk are read without what stands before the model's own, as of {odd[:200]}")
     if packed:
         need = sum(tensor.bytes for name, tensor in tensors.items() if family.place(name))
         precision.admit(spec, place, dtype, need=need, stored=stored["quant_method"])
     elif stored:
-        precision.admit(spec, place, dtype, fixed=True)
+        precision.admit(spec, place, dtype, fixed=True, tower=towers.tower_bytes(spec, dtype) if images else 0)
     matching.check_count(tensors, spec)
-    if spec.tied and not matching.tied(tensors, family):
+    if spec.tied and not matching.tied(tensors, text):
         spec = dataclasses.replace(spec, tied=False)
         notes.append("tie_word_embeddings is true, yet another lm_head.weight is stored: loaded as stored, not tied")
-    config = settings.text_config(folder, spec, stored if packed else None)
+    config = settings.text_config(folder, spec, stored if packed and not images else None)
+    if images:
+        config = towers.configuration(folder, spec, config, stored if packed else None)
+        rules = towers.renaming(rules, loose, family)
     generation = settings.generation_config(folder, spec)
     shapes = loading.shapes(config, family)
     matching.compare(tensors, shapes, family, tied=spec.tied, prequantized=packed)
-    precision.check_widths(shapes, quantize, place, family.unquantized)
+    of_text = {name: shape for name, shape in shapes.items() if ".visual." not in name}
+    precision.check_widths(of_text, quantize, place, family.unquantized)
     if quantize:
         matching.refuse_broken_numbers(matching.stored_numbers(tensors, family))
-    ways = dict(quantize=quantize, stored=stored, generation=generation, notes=notes)
+    ways = dict(quantize=quantize, stored=stored, generation=generation, notes=notes, images=images)
     if stored and not packed:
         ways["weights"] = {name: tensor for source, tensor in tensors.items() if (name := family.place(source))}
     else:

@@ -11,14 +11,14 @@ VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 
 
 def of_ready(ready: loading.Ready, given):
-    """The tokenizer of a checkpoint: the given one, that beside the weights, or None, which is noted.
+    """The tokenizer of a checkpoint: the given one, that beside the weights or in their file, or None, which is noted.
 
     Raises:
         InputError: something given that is no tokenizer. CheckpointError: one that is broken or another model's.
     """
     if given is not None:
         return given_one(given, ready.spec)
-    if ready.gguf or held(ready.folder):
+    if ready.vocabulary if ready.gguf else held(ready.folder):
         return loading.tokenizer(ready.folder, ready.spec, config=ready.config, gguf=ready.gguf)
     ready.notes.append("there is no tokenizer beside the weights, so this lab reads token ids alone")
     return None

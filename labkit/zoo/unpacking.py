@@ -19,6 +19,7 @@ from labkit.zoo import files, packings, words
 EARLY = 4096  # bytes, at most, of a part that is read before any weight
 MLX_NAMES = (("language_model.model.", "model.language_model."), ("language_model.lm_head.", "lm_head."))
 MLX_NAMES += (("vision_tower.", "model.visual."), ("language_model.mtp.", "mtp."))
+PATCHES = "model.visual.patch_embed.proj.weight"  # its channels come last
 PLUS_ONE = (".input_layernorm.weight", ".post_attention_layernorm.weight", "model.norm.weight")
 PLUS_ONE += ("language_model.norm.weight", ".q_norm.weight", ".k_norm.weight")
 
@@ -224,6 +225,9 @@ def _changed(held) -> Iterator[tuple[str, object]]:
         head, switch, kind = name.rpartition(".mlp.switch_mlp.")
         if name.endswith("conv1d.weight") and not apart and len(tensor.shape) == 3:
             yield name, Changed((tensor,), lambda w: w.transpose(1, 2), (tensor.shape[0], 1, tensor.shape[1]))
+        elif name == PATCHES and not apart and len(tensor.shape) == 5:
+            shape = (tensor.shape[0], tensor.shape[4], *tensor.shape[1:4])
+            yield name, Changed((tensor,), lambda w: w.permute(0, 4, 1, 2, 3).contiguous(), shape)
         elif name.endswith(PLUS_ONE) and not apart:
             yield name, Changed((tensor,), lambda w: w.float() - 1, tensor.shape)
         elif switch and kind == "down_proj.weight":

@@ -156,4 +156,10 @@ MUTANTS = [
     Mutant(LEAVES, "sorts.transpose(0, 1)", "sorts", READ),
     Mutant(SCALINGS, "} | _scaling(found, prefix, demand)", "}", ROTARY),
     Mutant(SCALINGS, "NEUTRAL[field] in (None, value)", "True", OTHERS),
+    Mutant(
+        "labkit/zoo/tokens.py",
+        "ready.vocabulary if ready.gguf",
+        "True if ready.gguf",
+        ZOO + "::test_a_gguf_file_without_vocabulary_is_as_a_folder_without_tokenizer",
+    ),
 ]

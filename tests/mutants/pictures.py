@@ -13,6 +13,13 @@ OWN, REFUSED = (
     HERE + "what_cannot_be_read_is_refused_by_name",
 )
 SHOWS, GOES = HERE + "what_a_picture_shows_is_what_counts", HERE + "generation_goes_on_as_transformers_does"
+TOWERS, FILMS, ROUTES = "labkit/zoo/towers.py", "labkit/pictures/films.py", "labkit/zoo/routes.py"
+STORED = "tests/test_zoo_images.py::test_every_way_of_storing_gives_the_model_that_was_stored"
+HALF = "tests/test_zoo_images.py::test_half_a_tower_is_refused_and_texts_are_not"
+PACKED = "tests/test_zoo_images.py::test_packed_text_layers_are_unpacked_beside_a_plain_tower"
+SHORT = "tests/test_zoo_images.py::test_the_tower_counts_where_memory_is_short"
+FRAMES = HERE + "films_pass_the_real_processor"
+RESIZED = HERE + "films_are_resized_and_sampled_as_the_settings_say"
 
 MUTANTS = [
     Mutant(SPANS, "axes[axis : 3 * sections[axis] : 3]", "axes[axis::3]", AXES),
@@ -41,4 +48,11 @@ MUTANTS = [
     Mutant(PROMPT, "self.inputs[pixels][rows:]", "self.inputs[pixels][:-rows or None]", AFTER),
     Mutant(PROMPT, "part.numpy().tobytes()", "part[:0].numpy().tobytes()", SHOWS),
     Mutant("labkit/steps/capture.py", "if book_of(cache).shift:", "if False:", ON),
+    Mutant(TOWERS, "rules | {inside: family.text_prefix}", "rules", STORED + "[data parallel-experts]"),
+    Mutant(TOWERS, "or len({*signs.values()}) < len(SIGNS)", "", HALF + "[one sign]"),
+    Mutant(TOWERS, "if vision.get(name) not in (None, FIXED[name])", "if False", HALF + "[another activation]"),
+    Mutant(ROUTES, "towers.tower_bytes(spec, chosen) if images else 0", "0", SHORT),
+    Mutant("labkit/zoo/unpacking.py", "w.permute(0, 4, 1, 2, 3)", "w.permute(0, 4, 2, 1, 3)", PACKED + "[mlx]"),
+    Mutant(FILMS, "return (image - mean) / std", "return image - mean", FRAMES),
+    Mutant(FILMS, "not in (1, 3)", "== 0", RESIZED),
 ]

@@ -13,6 +13,7 @@ IDENTITY, OPEN = "tests/test_identity.py::test_", "tests/test_scopes.py::test_"
 OWN = OPEN + "a_recording_is_of_its_own_passes_alone"
 EDITS = IDENTITY + "a_beginning_read_under_other_edits_is_not_continued"
 ATTACKED = "tests/test_attacks.py::test_an_attack_ends_in_a_clear_error_or_a_right_result"
+BARE = "tests/test_cache.py::test_a_bare_pass_"
 
 MUTANTS = [
     Mutant(
@@ -122,4 +123,6 @@ MUTANTS = [
         '"identity": {},',
         IDENTITY + "folders_of_one_name_are_of_different_models",
     ),
+    Mutant(BOOK, "self.layers[layer_idx].place = None", "pass", BARE + "after_an_interrupted_step_is_right_or_refused"),
+    Mutant(BOOK, "check_whole(self, read=layer_idx)", "pass", BARE + "that_did_not_end_leaves_a_torn_cache"),
 ]
