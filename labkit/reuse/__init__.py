@@ -10,12 +10,12 @@ In this folder:
     presets    what engines do
     measured   the same in the real model, logits compared
     report     policies and schemes side by side, and why prompts part
-    billed     what the provider billed beside what is counted
+    bills      what the provider billed beside what is counted
     many       the sessions of a folder side by side
     drawing    sessions drawn by a seed
 """
 
-from labkit.reuse.billed import JUMPS, billed, billed_text, curves
+from labkit.reuse.bills import JUMPS, billed, billed_text, curves
 from labkit.reuse.call import POLICIES, Call, calls
 from labkit.reuse.drawing import drawn
 from labkit.reuse.even import break_even_shortening, break_even_turn
