@@ -26,6 +26,7 @@ VISION = (
 )
 VISION += ("spatial_merge_size", "temporal_patch_size", "num_position_embeddings")
 DENSE = ("mlp_only_layers", "decoder_sparse_step")  # of layers without experts
+GROUPS = ("n_group", "num_expert_group", "topk_group")  # of experts, of which a router chooses some first
 LARGEST = 2**40  # of any one size
 ROPE = ("rope_parameters", "rope_scaling", "rope_theta")
 BESIDE = (*ROPE, "partial_rotary_factor", "max_position_embeddings")  # of a text model, where people write them too
@@ -184,6 +185,9 @@ def _refuse_variants(text):
     if text.get("mlp_only_layers") or text.get("decoder_sparse_step", 1) != 1:
         got = " and ".join(f"{name} {shown(text[name])}" for name in DENSE if name in text)
         raise InputError("layers without experts among others are not part of this family", got=got, expected="none")
+    if groups := [name for name in GROUPS if name in text and (text[name] != 1 or isinstance(text[name], bool))]:
+        got = ", ".join(f"{name} {shown(text[name])}" for name in groups)
+        raise InputError("experts chosen by groups are not part of this family", got=got, expected="1")
     if (act := text.get("hidden_act", "silu")) != "silu":
         raise InputError("another activation than the family's", got=f"hidden_act {shown(act)}", expected="silu")
     if _flag(text, "attn_output_gate") is False:

@@ -20,15 +20,22 @@ from labkit.zoo.settings import read_json
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 NAMES = re.compile(r"[\w.*]{1,300}")
 RULE = re.compile(r"[\w.*+?^$|()\\\[\]-]{1,1000}")  # PEFT takes a text as a regular expression
+REPEATS = 3  # in one, and none of a group: matching takes as many steps as a name has signs, to that power
+
+
+def _rule(text, signs=RULE):
+    """Whether PEFT may match names of modules with it."""
+    bare = re.sub(r"(?<=[*+?])\?|(?<=\()\?", "", re.sub(r"\\.", "x", text))  # `.*?` is one repetition, `(?` none
+    return bool(signs.fullmatch(text)) and len(re.findall("[*+?]", bare)) <= REPEATS and not re.search(r"\)[*+?]", bare)
 
 
 def _names(value):
-    listed = isinstance(value, list) and all(isinstance(name, str) and NAMES.fullmatch(name) for name in value)
-    return listed or (isinstance(value, str) and bool(RULE.fullmatch(value)))
+    listed = isinstance(value, list) and all(isinstance(name, str) and _rule(name, NAMES) for name in value)
+    return listed or (isinstance(value, str) and _rule(value))
 
 
 def _numbers(value):
-    return isinstance(value, dict) and all(RULE.fullmatch(name) and _number(each) for name, each in value.items())
+    return isinstance(value, dict) and all(_rule(name) and _number(each) for name, each in value.items())
 
 
 def _number(value):
@@ -112,7 +119,13 @@ def read(folder: pathlib.Path, *, merge: bool, quantize: str | None) -> Adapter:
     fields = {name: config[name] for name in FIELDS if config.get(name) not in (None, {}, [])}
     if wrong := [name for name, value in fields.items() if not FIELDS[name](value)]:
         got = f"{CONFIG}: {wrong[0]} is {shown(fields[wrong[0]])}"
-        raise CheckpointError("a setting of the adapter that is none", got=got, hint="download the file again")
+        expected = (
+            f"names of modules, at most {REPEATS} signs of * + ? in each"
+            if FIELDS[wrong[0]] in (_names, _numbers)
+            else None
+        )
+        what, hint = "a setting of the adapter that is none", "download the file again"
+        raise CheckpointError(what, got=got, expected=expected, hint=hint)
     if merge and quantize:
         hint = "labkit.load(adapter, base=..., merge=True), or quantize without merge"
         raise InputError(
