@@ -123,15 +123,16 @@ def _as_dict(source):
     if not isinstance(source, str | pathlib.Path):
         return source, None
     path = pathlib.Path(source)
-    if not path.exists():
-        path = published().get(path.name.lower(), path)
-    path = path / "config.json" if path.is_dir() else path
     sizes = ", ".join(file.stem for file in published().values())
     hint = f"sizes that come along: {sizes}; labkit.load(...) takes any hub id"
     try:
+        if not path.exists():
+            path = published().get(path.name.lower(), path)
+        path = path / "config.json" if path.is_dir() else path
         return documents.read(path), path.parent if path.name == "config.json" else path.with_suffix("")
     except OSError:
-        raise CheckpointError("no configuration there", got=str(path), expected="a config.json", hint=hint) from None
+        got = str(path)[:300]
+        raise CheckpointError("no configuration there", got=got, expected="a config.json", hint=hint) from None
     except ValueError as error:
         raise CheckpointError(
             "the configuration is not JSON", got=f"{path}: {error}", expected="a JSON object"
@@ -176,9 +177,8 @@ def _count(config, field):
 def _refuse_variants(text):
     """Options the config class knows, no published model uses, and which would falsify the numbers here."""
     if _flag(text, "attention_bias"):
-        raise InputError(
-            "attention with biases is not part of this family", got="attention_bias true", expected="false"
-        )
+        what = "attention with biases is not part of this family"
+        raise InputError(what, got="attention_bias true", expected="false")
     if _flag(text, "norm_topk_prob") is False:
         what = "a router whose weights are not divided by their sum is not part of this family"
         raise InputError(what, got="norm_topk_prob false", expected="true")

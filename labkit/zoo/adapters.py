@@ -92,7 +92,7 @@ class Adapter:
 
 def is_one(name) -> bool:
     """Whether a name is a folder that holds an adapter and no model."""
-    folder = pathlib.Path(name).expanduser() if isinstance(name, str | pathlib.Path) and name else None
+    folder = finding.local(name) if isinstance(name, str | pathlib.Path) and name else None
     if folder is None or not (folder / CONFIG).is_file():
         return False
     return not any((folder / file).exists() for file in (files.SINGLE, files.INDEX))
@@ -152,8 +152,7 @@ def base_of(adapter: Adapter, given):
         raise InputError(
             "the adapter does not name its base", got=CONFIG, expected="base_model_name_or_path", hint=hint
         )
-    beside = (adapter.folder / adapter.base).resolve()
-    if pathlib.Path(adapter.base).is_dir() or beside == adapter.folder.resolve():
+    if (path := finding.local(adapter.base)) and path.is_dir():
         return adapter.base
     if not finding.HUB_ID.fullmatch(adapter.base) or not finding.cached(adapter.base):
         got = f"{CONFIG} names {adapter.base[:200]}, which is not on this machine"
