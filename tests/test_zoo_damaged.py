@@ -52,7 +52,7 @@ PARTS = {
         without(".weight_zero_point"),
         "no .weight_zero_point, which config.json promises",
     ),
-    "scales": (packers.nf4, upright(".absmax"), r"scales \[\d+, 1\] of \d+ blocks"),
+    "scales": (packers.nf4, upright(".absmax"), r"scales of \d+ blocks, \[\d+, 1\]"),
     "scales of scales": (packers.nf4, upright(".nested_absmax"), "scales of scales that are not one per block"),
     "a table": (packers.nf4, upright("weight.quant_map"), "a table of other than 16 numbers"),
     "a table of scales": (packers.nf4, upright(".nested_quant_map"), "a table of scales of other than 256 numbers"),
