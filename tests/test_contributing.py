@@ -5,14 +5,18 @@ import importlib.util
 import json
 import pathlib
 import re
+import shutil
 import sys
+from unittest import mock
 
+import checkpoints
 import pytest
+import test_families_parity as parity
 import tiny
 import torch
 
 import labkit as lk
-from labkit import deltanet, edit, plan
+from labkit import deltanet, doctor, edit, plan
 from labkit.errors import InputError, LayerError
 from labkit.families import DELTANET, FAMILIES
 
@@ -26,6 +30,11 @@ def chapter(title, name, folder):
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     path = folder / f"{name.rpartition('.')[2]}.py"
     path.write_text(code, "utf-8")
+    return imported(name, path)
+
+
+def imported(name, path):
+    """A module from a file that no package holds."""
     place = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(place)
     place.loader.exec_module(module)
@@ -88,6 +97,33 @@ def test_a_family_in_one_file(tmp_path, monkeypatch):
     assert torch.allclose(runs[0].seams[1, "qkv"], runs[1].seams[1, "qkv"], atol=1e-5)
     readings = [deltanet.memory(run, layer=3, tokens=None) for run in runs]
     assert abs(readings[0].out - readings[1].out).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["qwen3_5_moe", "qwen3_next"])
+def test_a_real_family_is_its_file_and_a_line(name, tmp_path):
+    """Without the line, an error names this page; a copy of the file, and a model is planned, loaded, traced, read."""
+    model = tiny.model(family=name)
+    folder, ids = checkpoints.text_only(tmp_path / "model", model), parity.IDS
+    file = ROOT / "labkit" / "families" / f"{name}.py"
+    with torch.no_grad(), mock.patch.dict(FAMILIES):
+        expected, known = model(ids[None]).logits[0], FAMILIES.pop(name)
+        page = f"{model.config.model_type}(?s:.)*qwen3_5_text(?s:.)*CONTRIBUTING.md, .A family in one file"
+        assert re.search(page, doctor.examine(folder, device="cpu")["configuration"].detail)
+        for call in (lk.load, lk.spec.read):
+            with pytest.raises(InputError, match=f"not a model of a family that labkit knows\n(?s:.)*{page}"):
+                call(folder)
+        with pytest.raises(InputError, match=f"{known.causal}(?s:.)*A family in one file"):
+            lk.wrap(model)
+        module = imported(f"labkit.families.copied_{name}", shutil.copy(file, tmp_path))
+        (FAMILIES[name],) = (each for each in vars(module).values() if getattr(each, "name", "") == name)
+        assert FAMILIES[name] is not known and doctor.examine(folder, device="cpu").healthy
+        lab = lk.load(folder, device="cpu", dtype="float32")
+        run = lab.trace(ids, logits="all")
+        assert torch.equal(run.logits, expected) and lk.spec.read(model.config).differing(lab.spec) == []
+        for reading in parity.READINGS:
+            assert parity.read(lab, run, reading).attrs.get("parity", 0) < 1e-5
+        with lab.edit(edit.function(lambda x, at: 2 * x, seam="qkv", layer=1, tokens=[7])):
+            assert (lab.trace(ids, logits="all").logits - expected).abs().max() > 1e-3
 
 
 def test_a_figure_in_one_file(tmp_path):

@@ -135,7 +135,8 @@ def test_the_family_of_a_type_and_of_a_model(built):
 def test_places_of_stored_tensors(name):
     place = FAMILIES[name].place
     assert place("model.layers.0.mlp.up_proj.weight") == "model.layers.0.mlp.up_proj.weight"
-    assert place("model.language_model.norm.weight") == "model.norm.weight"
+    inside = "model." if FAMILIES[name].conditional else "model.language_model."  # of a class that there is
+    assert place("model.language_model.norm.weight") == f"{inside}norm.weight"
     assert place("lm_head.weight") == "lm_head.weight"
     for skipped in ("mtp.fc.weight", "model.visual.blocks.0.norm1.weight", "visual.merger.norm.weight"):
         assert place(skipped) is None

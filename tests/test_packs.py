@@ -373,20 +373,42 @@ def test_without_texts_nothing_names_a_token(made, tmp_path, name):
             np.testing.assert_array_equal(stored[variable], own[variable])
 
 
-def test_figures_of_a_pack_are_those_of_the_run_and_texts_are_inert(made, tmp_path):
-    _, run, _ = made
-    hostile = dataclasses.replace(run, tokens=("<script>alert(1)</script>", "\u202e$x$%{y}") * 20, model="<b>x</b>")
-    readings = [(deltanet.memory, dict(tokens=None)), attention.pattern]
-    labkit.pack(hostile, tmp_path / "pack", readings=readings)
-    again = labkit.open_run(tmp_path / "pack")
-    for read, layer, name in ((deltanet.memory, 1, "keep"), (attention.pattern, 2, "weight")):
-        figures = []
-        for each in (hostile, again):
-            data = read(each, layer=layer, **({"tokens": None} if name == "keep" else {}))
-            data = data if name == "keep" else data.isel(query_head=0)
-            figures.append(draw.heatmap(data, name).to_json())
-        drawn = json.dumps(json.loads(figures[1]), ensure_ascii=False)
-        assert figures[0] == figures[1] and "<script" not in drawn and "\u202e" not in drawn
+def figures(data, name):
+    """`{what: JSON}` of every figure of a variable that `draw` makes, or the text of the error that it makes instead.
+
+    Of more axes than a figure has, the first entries.
+    """
+    made = {}
+    one, two, three = (data[name].dims[-count:] for count in (1, 2, 3))
+    ways = [(draw.lines, one, {}), (draw.tokens, one, {}), (draw.bars, one, {"x": one[0]}), (draw.lines, two, {})]
+    ways += [(draw.heatmap, two, {}), (draw.maps, two, {}), (draw.frames, three, {"along": three[0]})]
+    for function, kept, options in ways:
+        part = data.isel({dim: 0 for dim in data[name].dims if dim not in kept})
+        part = part.isel({three[0]: slice(3)}) if function is draw.frames else part
+        given = [(part, name, "it")] if function is draw.maps else [part, name]
+        try:
+            made[function.__name__, kept] = function(*given, **options).to_json()
+        except InputError as error:
+            made[function.__name__, kept] = str(error)
+    return made
+
+
+@pytest.mark.parametrize("name", READINGS)
+def test_figures_of_a_pack_are_those_of_the_run_and_texts_are_inert(made, tmp_path, name):
+    _, run, more = made
+    tokens = ("<script>alert(1)</script>", "\u202e$x$%{y}") * 20
+    hostile = dataclasses.replace(run, tokens=tokens, model="<b>x</b>", parity={})
+    again, drawn = packed(hostile, tmp_path / "pack", name, more), []
+    for read, layers, options in [*asked(name, more)][:1]:
+        own, stored = (call(read, each, layers[0], options) for each in (hostile, again))
+        for variable in {own[each].dims: each for each in own.data_vars if own[each].dims}.values():
+            there, back = figures(own, variable), figures(stored, variable)
+            assert there == back
+            drawn += [text for text in back.values() if text.startswith("{")]
+    assert drawn, "of no variable a figure"
+    for text in drawn:
+        text = json.dumps(json.loads(text), ensure_ascii=False)
+        assert "<script" not in text and "\u202e" not in text
 
 
 # --------------------------------------------------------------------------------------------------------------- sizes

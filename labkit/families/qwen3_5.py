@@ -76,6 +76,7 @@ QWEN3_5 = Family(
     projections={DELTANET: "linear_attn.out_proj", ATTENTION: "self_attn.o_proj"},
     sizes=SIZES,
     mlp=mlp,
+    text_prefix="model.language_model.",
     unquantized=("lm_head", "in_proj_a", "in_proj_b"),
     gguf="qwen35",
     mlx=True,

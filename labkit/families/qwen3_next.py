@@ -86,6 +86,7 @@ QWEN3_NEXT = dataclasses.replace(
         ATTENTION: MIXERS[ATTENTION] | COMMON | ROUTER,
     },
     sizes=SIZES | EXPERTS,
+    text_prefix="model.",
     unquantized=("lm_head", "in_proj_ba", "gate", "shared_expert_gate"),
     gguf="qwen3next",
 )

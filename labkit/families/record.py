@@ -141,7 +141,8 @@ class Family:
         joined: `{name of a tensor of a layer: {name of a piece: tensor of the layer with as many rows}}`, where
             checkpoints store its rows in pieces, in this order; transformers itself cuts it into equal ones.
         renamed: `{part of a stored name: what the model calls it}`.
-        text_prefix: of text tensors in an image-text checkpoint. skipped: prefixes of tensors that are not loaded.
+        text_prefix: of text tensors in an image-text checkpoint, where there is such a class. skipped: prefixes of
+            tensors that are not loaded.
         carried: attributes of the image-text model in which one call leaves rotary positions to the next.
         gguf: architecture in a .gguf file, or None. mlx: whether MLX stores it as `labkit.zoo.unpacking` reads.
     """
@@ -161,7 +162,7 @@ class Family:
     mlp: Callable[..., tuple[Part, ...]]
     unquantized: tuple[str, ...]
     fused: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    text_prefix: str = "model.language_model."
+    text_prefix: str = "model."
     skipped: tuple[str, ...] = ("mtp.", "model.visual.", "visual.")
     carried: tuple[str, ...] = ("rope_deltas",)
     gguf: str | None = None

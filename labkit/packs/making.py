@@ -1,6 +1,5 @@
 """A run as a pack: what it will take, told before anything is computed; the readings; the file, read back at once."""
 
-import dataclasses
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
 
@@ -13,7 +12,7 @@ from labkit.packs import container, labels, opening, requests, sizes
 from labkit.packs.codec import Blobs
 from labkit.packs.labels import BLANK
 from labkit.packs.sizes import Size
-from labkit.trace import Run
+from labkit.trace import Run, fields
 
 AT_MOST = 8_000_000
 
@@ -144,12 +143,7 @@ def _book(run, blobs, texts):
     return {
         "count": len(run),
         "length": int(run.positions[0]),
-        "prompt_length": run.prompt_length,
-        "model": run.model,
-        "spec": dataclasses.asdict(run.spec),
-        "scaling": dataclasses.asdict(run.scaling),
-        "parity": [[layer, reading, error] for (layer, reading), error in run.parity.items()],
-        "identity": run.identity.to_json(),
+        **fields.stated(run),
         "mark": requests.mark(run) if texts else None,
         "ids": None if ids is None else blobs.add(ids.cpu().numpy()).to_json(),
         "position_ids": None if placed is None else blobs.add(placed).to_json(),

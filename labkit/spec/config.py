@@ -26,6 +26,7 @@ VISION = (
 )
 VISION += ("spatial_merge_size", "temporal_patch_size", "num_position_embeddings")
 DENSE = ("mlp_only_layers", "decoder_sparse_step")  # of layers without experts
+GROUPS = ("n_group", "num_expert_group", "topk_group")  # of experts, of which a router chooses some first
 LARGEST = 2**40  # of any one size
 ROPE = ("rope_parameters", "rope_scaling", "rope_theta")
 BESIDE = (*ROPE, "partial_rotary_factor", "max_position_embeddings")  # of a text model, where people write them too
@@ -122,15 +123,16 @@ def _as_dict(source):
     if not isinstance(source, str | pathlib.Path):
         return source, None
     path = pathlib.Path(source)
-    if not path.exists():
-        path = published().get(path.name.lower(), path)
-    path = path / "config.json" if path.is_dir() else path
     sizes = ", ".join(file.stem for file in published().values())
     hint = f"sizes that come along: {sizes}; labkit.load(...) takes any hub id"
     try:
+        if not path.exists():
+            path = published().get(path.name.lower(), path)
+        path = path / "config.json" if path.is_dir() else path
         return documents.read(path), path.parent if path.name == "config.json" else path.with_suffix("")
     except OSError:
-        raise CheckpointError("no configuration there", got=str(path), expected="a config.json", hint=hint) from None
+        got = str(path)[:300]
+        raise CheckpointError("no configuration there", got=got, expected="a config.json", hint=hint) from None
     except ValueError as error:
         raise CheckpointError(
             "the configuration is not JSON", got=f"{path}: {error}", expected="a JSON object"
@@ -175,15 +177,17 @@ def _count(config, field):
 def _refuse_variants(text):
     """Options the config class knows, no published model uses, and which would falsify the numbers here."""
     if _flag(text, "attention_bias"):
-        raise InputError(
-            "attention with biases is not part of this family", got="attention_bias true", expected="false"
-        )
+        what = "attention with biases is not part of this family"
+        raise InputError(what, got="attention_bias true", expected="false")
     if _flag(text, "norm_topk_prob") is False:
         what = "a router whose weights are not divided by their sum is not part of this family"
         raise InputError(what, got="norm_topk_prob false", expected="true")
     if text.get("mlp_only_layers") or text.get("decoder_sparse_step", 1) != 1:
         got = " and ".join(f"{name} {shown(text[name])}" for name in DENSE if name in text)
         raise InputError("layers without experts among others are not part of this family", got=got, expected="none")
+    if groups := [name for name in GROUPS if name in text and (text[name] != 1 or isinstance(text[name], bool))]:
+        got = ", ".join(f"{name} {shown(text[name])}" for name in groups)
+        raise InputError("experts chosen by groups are not part of this family", got=got, expected="1")
     if (act := text.get("hidden_act", "silu")) != "silu":
         raise InputError("another activation than the family's", got=f"hidden_act {shown(act)}", expected="silu")
     if _flag(text, "attn_output_gate") is False:

@@ -99,6 +99,18 @@ def scaling(value: object) -> Scaling:
     return made
 
 
+def stated(run: "Run") -> dict:  # noqa: F821
+    """What runs on disk say of the run itself, in the form that `text`, `spec`, `scaling` and `parity` read."""
+    return {
+        "prompt_length": run.prompt_length,
+        "model": run.model,
+        "spec": dataclasses.asdict(run.spec),
+        "scaling": dataclasses.asdict(run.scaling),
+        "parity": [[layer, reading, error] for (layer, reading), error in run.parity.items()],
+        "identity": run.identity.to_json(),
+    }
+
+
 def typed(raw: dict, kinds: Mapping[str, Callable], what: str) -> dict:
     """The fields of a file as `kinds`, `{name: value -> typed value}`, read them; `what` names the file.
 

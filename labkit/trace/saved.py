@@ -5,7 +5,6 @@ Both files may come from elsewhere all the same: every field is of its type (`FI
 the axes and the kind of number that the spec and the tokens give it (`_expected`), before a `Run` is made of them.
 """
 
-import dataclasses
 import pathlib
 from collections.abc import Callable
 
@@ -30,14 +29,9 @@ def save(run: Run, folder: str | pathlib.Path) -> None:
     facts = {
         "format": FORMAT,
         "tokens": list(run.tokens),
-        "prompt_length": run.prompt_length,
-        "model": run.model,
         "length": run.start.length,
         "placed": run.start.placed,
-        "spec": dataclasses.asdict(run.spec),
-        "scaling": dataclasses.asdict(run.scaling),
-        "parity": [[layer, reading, error] for (layer, reading), error in run.parity.items()],
-        "identity": run.identity.to_json(),
+        **fields.stated(run),
     }
     target = folder.resolve()
     with folders.told("a run could not be saved", folder):

@@ -19,15 +19,22 @@ from labkit.zoo.settings import read_json
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 NAMES = re.compile(r"[\w.*]{1,300}")
 RULE = re.compile(r"[\w.*+?^$|()\\\[\]-]{1,1000}")  # PEFT takes a text as a regular expression
+REPEATS = 3  # in one, and none of a group: matching takes as many steps as a name has signs, to that power
+
+
+def _rule(text, signs=RULE):
+    """Whether PEFT may match names of modules with it."""
+    bare = re.sub(r"(?<=[*+?])\?|(?<=\()\?", "", re.sub(r"\\.", "x", text))  # `.*?` is one repetition, `(?` none
+    return bool(signs.fullmatch(text)) and len(re.findall("[*+?]", bare)) <= REPEATS and not re.search(r"\)[*+?]", bare)
 
 
 def _names(value):
-    listed = isinstance(value, list) and all(isinstance(name, str) and NAMES.fullmatch(name) for name in value)
-    return listed or (isinstance(value, str) and bool(RULE.fullmatch(value)))
+    listed = isinstance(value, list) and all(isinstance(name, str) and _rule(name, NAMES) for name in value)
+    return listed or (isinstance(value, str) and _rule(value))
 
 
 def _numbers(value):
-    return isinstance(value, dict) and all(RULE.fullmatch(name) and _number(each) for name, each in value.items())
+    return isinstance(value, dict) and all(_rule(name) and _number(each) for name, each in value.items())
 
 
 def _number(value):
@@ -84,7 +91,7 @@ class Adapter:
 
 def is_one(name) -> bool:
     """Whether a name is a folder that holds an adapter and no model."""
-    folder = pathlib.Path(name).expanduser() if isinstance(name, str | pathlib.Path) and name else None
+    folder = finding.local(name) if isinstance(name, str | pathlib.Path) and name else None
     if folder is None or not (folder / CONFIG).is_file():
         return False
     return not any((folder / file).exists() for file in (files.SINGLE, files.INDEX))
@@ -111,7 +118,13 @@ def read(folder: pathlib.Path, *, merge: bool, quantize: str | None) -> Adapter:
     fields = {name: config[name] for name in FIELDS if config.get(name) not in (None, {}, [])}
     if wrong := [name for name, value in fields.items() if not FIELDS[name](value)]:
         got = f"{CONFIG}: {wrong[0]} is {shown(fields[wrong[0]])}"
-        raise CheckpointError("a setting of the adapter that is none", got=got, hint="download the file again")
+        expected = (
+            f"names of modules, at most {REPEATS} signs of * + ? in each"
+            if FIELDS[wrong[0]] in (_names, _numbers)
+            else None
+        )
+        what, hint = "a setting of the adapter that is none", "download the file again"
+        raise CheckpointError(what, got=got, expected=expected, hint=hint)
     if merge and quantize:
         hint = "labkit.load(adapter, base=..., merge=True), or quantize without merge"
         raise InputError(
@@ -138,8 +151,7 @@ def base_of(adapter: Adapter, given):
         raise InputError(
             "the adapter does not name its base", got=CONFIG, expected="base_model_name_or_path", hint=hint
         )
-    beside = (adapter.folder / adapter.base).resolve()
-    if pathlib.Path(adapter.base).is_dir() or beside == adapter.folder.resolve():
+    if (path := finding.local(adapter.base)) and path.is_dir():
         return adapter.base
     if not finding.HUB_ID.fullmatch(adapter.base) or not finding.cached(adapter.base):
         got = f"{CONFIG} names {adapter.base[:200]}, which is not on this machine"

@@ -11,6 +11,7 @@ from labkit.zoo.settings import read_json
 
 NANO = pathlib.Path(__file__).parents[1] / "nano"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+LONGEST = 300  # of a name in a message
 SMALL = ["*.json", "*.jinja", "*.txt"]  # fetched from the hub before any weight
 
 
@@ -24,22 +25,32 @@ def find(name: str | os.PathLike) -> tuple[str, str | pathlib.Path]:
         return "nano", NANO
     if not isinstance(name, str | os.PathLike) or not str(name).strip():
         raise InputError("not a name of a model", got=repr(name), expected='"nano", a path or a hub id "org/name"')
-    path = pathlib.Path(name).expanduser()
-    if path.is_dir():
+    path = local(name)
+    if path and path.is_dir():
         return ("gguf", file) if (file := gguf.alone(path)) else ("folder", path)
-    if path.is_file() and path.suffix == ".gguf":
+    if path and path.suffix == ".gguf":
         return "gguf", path
-    if path.is_file() and path.suffix in files.PICKLES:
+    if path and path.suffix in files.PICKLES:
         raise CheckpointError(
             "pickle weights can run code when they are opened",
             got=path.name,
             expected="a folder with safetensors",
         )
-    if path.is_file():
+    if path:
         raise InputError("not a checkpoint", got=path.name, expected="a .gguf file, or the folder of a checkpoint")
-    if isinstance(name, str) and HUB_ID.fullmatch(name) and path.suffix not in (".gguf", ".safetensors"):
+    if isinstance(name, str) and HUB_ID.fullmatch(name) and not name.endswith((".gguf", ".safetensors")):
         return "hub", name
-    raise InputError("no such model", got=str(name), expected='"nano", an existing folder or .gguf file, or "org/name"')
+    got, expected = str(name)[:LONGEST], '"nano", an existing folder or .gguf file, or "org/name"'
+    raise InputError("no such model", got=got, expected=expected)
+
+
+def local(name: str | os.PathLike) -> pathlib.Path | None:
+    """The path of a file or folder that is there, `~` taken for the home; None for any other text."""
+    try:
+        path = pathlib.Path(name).expanduser()
+        return path if path.is_file() or path.is_dir() else None
+    except (OSError, RuntimeError):  # too long for a name, no such user
+        return None
 
 
 def fetch(hub_id: str, patterns: list[str]) -> pathlib.Path:

@@ -80,10 +80,18 @@ def imports() -> None:
 
 
 def shapes(config, family: Family) -> dict[str, tuple[int, ...]]:
-    """`{name: shape}` of every tensor of the model, built without memory for them."""
-    with torch.device("meta"), quiet():
-        built = family.model_class()(config)
-        return {name: tuple(tensor.shape) for name, tensor in built.state_dict().items()}
+    """`{name: shape}` of every tensor of the model, built without memory for them.
+
+    Raises:
+        CheckpointError: transformers takes the configuration and cannot build what it describes.
+    """
+    try:
+        with torch.device("meta"), quiet():
+            built = family.model_class()(config)
+            return {name: tuple(tensor.shape) for name, tensor in built.state_dict().items()}
+    except Exception as error:  # of a class that computes with settings of any size
+        what = "transformers cannot build the model of this configuration"
+        raise CheckpointError(what, got=f"config.json: {first_line(error)}") from error
 
 
 def model(ready: Ready):

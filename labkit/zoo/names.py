@@ -58,7 +58,7 @@ def _rules(names, family):
     before = anchors[0]
     if not before:  # the decoder stack alone, without the class around it
         return rules | {r"^(?=(?:embed_tokens|layers|norm)\.)": "model."}
-    layouts = sorted((family.text_prefix, "model."), key=len, reverse=True)
+    layouts = sorted({family.text_prefix, "model."}, key=len, reverse=True)
     outer = next((before.removesuffix(each) for each in layouts if before.endswith(f".{each}")), "")
     rules |= {f"^{re.escape(before)}": "model."}
     rules |= {f"^{re.escape(name)}$": HEAD for name in bare if name.endswith(f".{HEAD}")}
@@ -72,7 +72,7 @@ def _rules(names, family):
         raise CheckpointError(
             "a prefix stands before some names and not before others",
             got=f"{before}{ANCHOR}, but {listed(strange)}",
-            expected=f"names as model.{ANCHOR} or {family.text_prefix}{ANCHOR}",
+            expected=f"names as {' or '.join(f'{each}{ANCHOR}' for each in reversed(layouts))}",
             hint="save the model itself, without what it stood in: model.save_pretrained(folder)",
         )
     return rules

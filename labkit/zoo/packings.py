@@ -118,14 +118,15 @@ def _nf4_shape(parts, settings):
     agree(weight.dtype == "U8" and weight.bytes == -(-math.prod(shape) // 2), f"{weight.bytes:,} bytes of {shape}")
     blocks = -(-math.prod(shape) // state["blocksize"])
     agree("nested_blocksize" in state or "nested" not in parts, "no nested_blocksize")
-    agree(math.prod(parts["absmax"].shape) == blocks, f"{math.prod(parts['absmax'].shape):,} scales of {blocks:,}")
-    agree(math.prod(parts["map"].shape) == 16, "a table of other than 16 numbers")
+    scales = f"{math.prod(parts['absmax'].shape):,} scales of {blocks:,} blocks, {list(parts['absmax'].shape)}"
+    agree(parts["absmax"].shape == (blocks,), scales)
+    agree(parts["map"].shape == (16,), "a table of other than 16 numbers")
     nested = {"nested", "nested_map"} <= parts.keys()
     agree(parts["absmax"].dtype == ("U8" if nested else "F32"), f"scales of {parts['absmax'].dtype}")
     if nested:
         twice = -(-blocks // state["nested_blocksize"])
-        agree(math.prod(parts["nested"].shape) == twice, "scales of scales that are not one per block")
-        agree(math.prod(parts["nested_map"].shape) == 256, "a table of scales of other than 256 numbers")
+        agree(parts["nested"].shape == (twice,), "scales of scales that are not one per block")
+        agree(parts["nested_map"].shape == (256,), "a table of scales of other than 256 numbers")
     return shape
 
 

@@ -107,6 +107,8 @@ def _weight(layer, parts, packing, settings):
     try:
         if big := [role for role in packing.early if parts[role].bytes > EARLY]:
             raise ValueError(f"{big[0]} of {parts[big[0]].bytes:,} bytes")
+        if lost := [packing.parts[role] for role in own.get("promised", ()) if role not in parts]:
+            raise ValueError(f"no {lost[0]}, which config.json promises")
         known = {role: says(parts[role][...]) for role, says in packing.early.items()}
         shape = tuple(packing.shape({**parts, **known}, own))
     except ValueError as error:
@@ -160,7 +162,9 @@ def _compressed(config):
     _demand(all(2 <= width <= 8 for width in widths), "config_groups", config, "2 to 8 bits")
     block = next((each["block_structure"] for each in weights if each.get("block_structure")), None)
     _demand(block is None or _pair(block), "config_groups", config, "block_structure of two sizes")
-    return {"bits": widths, "block": None if block is None else tuple(block)}
+    promised = ["zero"] if all(each.get("symmetric") is False for each in weights) else []
+    promised += ["order"] if all(each.get("actorder") in ("group", "dynamic", True) for each in weights) else []
+    return {"bits": widths, "block": None if block is None else tuple(block), "promised": promised}
 
 
 def _gptq(config):
@@ -168,7 +172,8 @@ def _gptq(config):
     form = config.get("checkpoint_format", "gptq")
     _demand(form in ("gptq", "gptq_v2"), "checkpoint_format", config, "gptq or gptq_v2")
     _demand(not config.get("is_marlin_format"), "is_marlin_format", config, "false")
-    return {"bits": (config["bits"],), "plus": int(form == "gptq")}
+    ordered = config.get("desc_act") and config.get("group_size") != -1
+    return {"bits": (config["bits"],), "plus": int(form == "gptq"), "promised": ["order"] if ordered else []}
 
 
 def _awq(config):

@@ -91,6 +91,7 @@ def _gptq(parts, settings, shape):
     (width,) = settings["bits"]
     zero = (bits(parts["zero"], width, shape[0]) + settings["plus"]) & (2**width - 1)
     group = parts["order"].long() if "order" in parts else torch.arange(shape[1]) // (shape[1] // len(zero))
+    agree(bool((group >= 0).all() and (group < len(zero)).all()), f"g_idx beyond {len(zero)} groups")
     number = bits(parts["weight"], width, shape[1], 0)
     return ((number.float() - zero[group].float()) * parts["scale"].float()[group]).T.contiguous()
 

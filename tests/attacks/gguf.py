@@ -9,7 +9,7 @@ import struct
 import checkpoints
 import tiny
 
-from tests.attacks import attack, tried
+from tests.attacks import attack, families, tried
 from tests.attacks.checkpoints import told
 
 FORMATS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<B", 10: "<Q", 11: "<q", 12: "<d"}
@@ -234,49 +234,45 @@ def damaged(whole: Writer, rng: random.Random) -> tuple[bytes, str]:
 
 @attack("gguf", short=60, long=900)
 def gguf(tries, seed, folder):
-    """Headers and settings; whole loads where the packages are there, else the header, beside transformers' reader."""
-    import labkit as lk
-    from labkit.zoo import gguf as route
-
-    models = [tiny.model(**SIZES), tiny.model(experts=True, **experts())]
+    """Headers and settings, under `labkit plan`, the doctor and at loading."""
+    models = [tiny.model(**SIZES), tiny.model(experts=True, **experts()), tiny.model(family="qwen3_next", **experts())]
     wholes = [written(folder / f"whole{number}.gguf", model) for number, model in enumerate(models)]
-    loads = importlib.util.find_spec("accelerate") is not None
-    ids = tiny.ids(9)
+    originals = [families.computed(families.opened(made.path)) for made in wholes]
+    packages = importlib.util.find_spec("accelerate") is not None
 
-    def load(path):
-        lab = lk.load(path, device="cpu", dtype="float32")
-        return lab, lab.trace(ids, logits="all").logits, lab.encode("ab ba<|im_end|>").tolist(), path
-
-    originals = [load(made.path) for made in wholes] if loads else []
-
-    def right(result, which):
+    def right(found, which, path):
+        """Whether that is the original or what transformers makes of the file; without its packages, what it reads."""
         import torch
 
-        lab, logits, encoded, path = result
-        if not logits.isfinite().all() or not told(lab) or len(encoded) < 4:
+        lab, logits = found["lab"], found["logits"]
+        if not logits.isfinite().all() or not told(lab) or len(found["encoded"]) < 4:
             return False
-        return torch.equal(logits, originals[which][1]) or torch.equal(logits, theirs(lab, path, ids))
-
-    def agreed(result):
-        """Whether transformers' reader finds the same in the file."""
-        from transformers.integrations.gguf import reader
-
-        header, path = result[0], str(folder / "copy.gguf")
-        found = reader.GgufHeader.from_file(path)
-        same = [dataclasses.astuple(entry) for entry in header.tensors] == [tuple(entry) for entry in found.tensors]
-        ends = [found.data_start + entry.offset + entry.nbytes for entry in found.tensors]
-        return same and header.end == max(ends) and header.settings == reader.read_gguf_metadata(path)[0]
+        if torch.equal(logits, originals[which]["logits"]):
+            return True
+        return torch.equal(logits, theirs(lab, path)) if packages else agreed(path)
 
     for number in range(tries):
         rng, which = random.Random(seed + number), number % len(wholes)
         data, what = damaged(wholes[which], rng)
         path = folder / "copy.gguf"
         path.write_bytes(data)
-        call, answer = (load, lambda result: right(result, which)) if loads else (route.opened, agreed)  # noqa: B023
-        yield tried(lambda: call(path), answer, f"{seed + number}: {what}")  # noqa: B023
+        answer = lambda found: right(found, which, path)  # noqa: B023, E731
+        yield tried(lambda: families.agree(path), answer, f"{seed + number}: {what}")  # noqa: B023
 
 
-def theirs(lab, path: pathlib.Path, ids):
+def agreed(path: pathlib.Path) -> bool:
+    """Whether transformers' reader finds the same in the file."""
+    from transformers.integrations.gguf import reader
+
+    from labkit.zoo import gguf as route
+
+    header, found = route.opened(path)[0], reader.GgufHeader.from_file(str(path))
+    same = [dataclasses.astuple(entry) for entry in header.tensors] == [tuple(entry) for entry in found.tensors]
+    ends = [found.data_start + entry.offset + entry.nbytes for entry in found.tensors]
+    return same and header.end == max(ends) and header.settings == reader.read_gguf_metadata(str(path))[0]
+
+
+def theirs(lab, path: pathlib.Path):
     """Logits of what transformers makes of the file."""
     import torch
     from transformers import GgufConfig
@@ -286,7 +282,7 @@ def theirs(lab, path: pathlib.Path, ids):
     with loading.quiet(), torch.no_grad():
         options = dict(gguf_file=path.name, quantization_config=GgufConfig(dequantize=True), dtype="float32")
         made = type(lab.model).from_pretrained(path.parent, **options)
-        return made.eval()(ids[None]).logits[0]
+        return made.eval()(families.IDS[None]).logits[0]
 
 
 def experts():

@@ -67,6 +67,67 @@ def damaged_entry(table: dict, rng: random.Random) -> str:
     return f"{how} {name}"
 
 
+def damaged(copy: pathlib.Path, rng: random.Random) -> str:
+    """Damage a safetensors file or the index of a folder; returns how."""
+    shards = sorted(copy.glob("*.safetensors"))
+    path, index = rng.choice(shards), copy / "model.safetensors.index.json"
+    table, numbers = parts(path)
+    how = rng.choice(("entry", "entry", "entry", "length", "bytes", "cut", "text", "index", "index", "files"))
+    if how == "entry":
+        what = damaged_entry(table, rng)
+        write_parts(path, dumped(table), numbers)
+    elif how == "length":
+        length = rng.choice((0, 1, 7, 2**31, 2**63, 2**64 - 1, len(numbers), 100_000_001))
+        write_parts(path, dumped(table), numbers, length)
+        what = f"length {length}"
+    elif how == "bytes":
+        data = bytearray(path.read_bytes())
+        at = rng.randrange(len(data) - len(numbers))
+        data[at] ^= 1 << rng.randrange(8)
+        path.unlink()
+        path.write_bytes(data)
+        what = f"bit of byte {at}: {bytes(data[max(0, at - 20) : at + 20])!r}"
+    elif how == "cut":
+        at = rng.randrange(path.stat().st_size)
+        data = path.read_bytes()
+        path.unlink()
+        path.write_bytes(data[:at] if rng.random() < 0.7 else data + data[:at])
+        what = f"cut at {at}"
+    elif how == "text":
+        text, what = garbled(dumped(table), rng)
+        write_parts(path, text, numbers)
+    elif how == "index" and index.exists():
+        content = json.loads(index.read_text())
+        if rng.random() < 0.5:
+            name = rng.choice(list(content["weight_map"]))
+            value = rng.choice((*VALUES, "../x.safetensors", "/etc/passwd", ".", "..", path.name, "config.json"))
+            content["weight_map"][name] = value
+            text, what = dumped(content), f"{name} in {str(value)[:40]!r}"
+        else:
+            text, what = changed(content, rng, {})
+        put(index, text)
+    else:
+        kind = rng.choice(("gone", "empty", "folder", "loop", "swap", "sparse"))
+        what = f"{path.name} {kind}"
+        if kind == "swap" and len(shards) > 1:
+            path.rename(copy / "x")
+            shards[shards.index(path) - 1].rename(path)
+            (copy / "x").rename(shards[shards.index(path) - 1])
+            return what
+        path.unlink()
+        if kind == "empty":
+            path.touch()
+        elif kind == "folder":
+            path.mkdir()
+        elif kind == "loop":
+            path.symlink_to(path.name)
+        elif kind == "sparse":
+            with path.open("wb") as file:
+                file.write((90_000_000).to_bytes(8, "little"))
+                file.truncate(10**11)
+    return f"{how}: {what}"
+
+
 @attack("checkpoint weights", short=24, long=700)
 def weights(tries, seed, folder):
     """Bytes of safetensors headers, whole shards, and the index."""
@@ -76,63 +137,4 @@ def weights(tries, seed, folder):
         Original(folder / "experts", checkpoints.text_only, experts=True, apart=True, shards=2),
     ]
 
-    def change(copy, rng):
-        shards = sorted(copy.glob("*.safetensors"))
-        path, index = rng.choice(shards), copy / "model.safetensors.index.json"
-        table, numbers = parts(path)
-        how = rng.choice(("entry", "entry", "entry", "length", "bytes", "cut", "text", "index", "index", "files"))
-        if how == "entry":
-            what = damaged_entry(table, rng)
-            write_parts(path, dumped(table), numbers)
-        elif how == "length":
-            length = rng.choice((0, 1, 7, 2**31, 2**63, 2**64 - 1, len(numbers), 100_000_001))
-            write_parts(path, dumped(table), numbers, length)
-            what = f"length {length}"
-        elif how == "bytes":
-            data = bytearray(path.read_bytes())
-            at = rng.randrange(len(data) - len(numbers))
-            data[at] ^= 1 << rng.randrange(8)
-            path.unlink()
-            path.write_bytes(data)
-            what = f"bit of byte {at}: {bytes(data[max(0, at - 20) : at + 20])!r}"
-        elif how == "cut":
-            at = rng.randrange(path.stat().st_size)
-            data = path.read_bytes()
-            path.unlink()
-            path.write_bytes(data[:at] if rng.random() < 0.7 else data + data[:at])
-            what = f"cut at {at}"
-        elif how == "text":
-            text, what = garbled(dumped(table), rng)
-            write_parts(path, text, numbers)
-        elif how == "index" and index.exists():
-            content = json.loads(index.read_text())
-            if rng.random() < 0.5:
-                name = rng.choice(list(content["weight_map"]))
-                value = rng.choice((*VALUES, "../x.safetensors", "/etc/passwd", ".", "..", path.name, "config.json"))
-                content["weight_map"][name] = value
-                text, what = dumped(content), f"{name} in {str(value)[:40]!r}"
-            else:
-                text, what = changed(content, rng, {})
-            put(index, text)
-        else:
-            kind = rng.choice(("gone", "empty", "folder", "loop", "swap", "sparse"))
-            what = f"{path.name} {kind}"
-            if kind == "swap" and len(shards) > 1:
-                path.rename(copy / "x")
-                shards[shards.index(path) - 1].rename(path)
-                (copy / "x").rename(shards[shards.index(path) - 1])
-                return what
-            path.unlink()
-            if kind == "empty":
-                path.touch()
-            elif kind == "folder":
-                path.mkdir()
-            elif kind == "loop":
-                path.symlink_to(path.name)
-            elif kind == "sparse":
-                with path.open("wb") as file:
-                    file.write((90_000_000).to_bytes(8, "little"))
-                    file.truncate(10**11)
-        return f"{how}: {what}"
-
-    yield from tries_on(whole, tries, seed, folder, change)
+    yield from tries_on(whole, tries, seed, folder, damaged)

@@ -21,8 +21,24 @@ FORMS = "tests/test_zoo_unpacking.py::test_other_forms_of_a_method_are_refused_b
 ROTARY = "tests/test_zoo_gguf.py::test_a_rotary_scaling_of_the_settings_is_computed"
 OTHERS = "tests/test_zoo_gguf.py::test_other_scalings_are_refused_by_name"
 READ = "tests/test_zoo_gguf.py::test_a_file_is_read_without_a_package"
+DAMAGED = "tests/test_zoo_damaged.py"
 
 MUTANTS = [
+    Mutant(UNPACKING, 'config.get("desc_act") and config.get("group_size") != -1', "None", DAMAGED),
+    Mutant(UNPACKING, '["zero"] if all(each.get("symmetric") is False for each in weights) else []', "[]", DAMAGED),
+    Mutant(UNPACKING, 'each.get("actorder") in ("group", "dynamic", True)', "False", DAMAGED),
+    Mutant(PACKINGS, 'parts["absmax"].shape == (blocks,)', 'math.prod(parts["absmax"].shape) == blocks', DAMAGED),
+    Mutant(WORDS, "(group >= 0).all() and ", "", DAMAGED),
+    Mutant(
+        "labkit/families/record.py",
+        '    text_prefix: str = "model."',
+        '    text_prefix: str = "model.language_model."',
+        DAMAGED,
+    ),
+    Mutant("labkit/spec/config.py", '"num_expert_group", "topk_group")', '"topk_group")', DAMAGED),
+    Mutant("labkit/zoo/adapters.py", 'len(re.findall("[*+?]", bare)) <= REPEATS and ', "", DAMAGED),
+    Mutant("labkit/zoo/adapters.py", ' and not re.search(r"\\)[*+?]", bare)', "", DAMAGED),
+    Mutant("labkit/zoo/finding.py", "except (OSError, RuntimeError):", "except OSError:", DAMAGED),
     Mutant(BOUNDED, "if len(made) < len(pairs):", "if not made and pairs:", BOUNDS),
     Mutant(BOUNDED, ", parse_constant=constant)", ")", BOUNDS),
     Mutant(FILES, "        if start != end:", "        if start < 0:", REFUSED),
