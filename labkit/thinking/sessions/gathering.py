@@ -4,6 +4,7 @@ The same message in many requests is kept once, so that what is held is linear i
 """
 
 import collections
+import hashlib
 import json
 import pathlib
 from collections.abc import Sequence
@@ -69,6 +70,16 @@ class Gathered:
                 own = dict(usage=usages[i] if usages else None, time=times[i] if times else None)
                 self.call(messages[:i], message, line=lines[i], **(more | own))
 
+    def kept(self, messages: Sequence[dict]) -> list[dict]:
+        """The messages, those that were there before as the same objects."""
+        return [self._once(message) for message in messages]
+
+    def tell_once(self, line: int, reason: str) -> None:
+        """A problem whose reason is told for the first line alone."""
+        if reason not in self.told:
+            self.told.add(reason)
+            self.problem(line, reason)
+
     def left_out(self) -> tuple[tuple[int, str], ...]:
         """(how many, reason), the most frequent first."""
         return tuple((count, reason) for reason, count in self.left.most_common())
@@ -83,7 +94,8 @@ class Gathered:
         """The first value that was equal to this one."""
         if value is None:
             return None
-        return self.known.setdefault(json.dumps(value, sort_keys=False, ensure_ascii=False), value)
+        text = json.dumps(value, ensure_ascii=False)
+        return self.known.setdefault(hashlib.blake2b(text.encode(), digest_size=20).digest(), value)
 
 
 def usage(given: dict, line: int, gathered: Gathered) -> Usage | None:
