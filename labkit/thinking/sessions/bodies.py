@@ -14,6 +14,8 @@ from labkit.thinking.sessions.gathering import usage
 from labkit.thinking.sessions.record import Usage
 from labkit.thinking.sessions.rows import Blank, Unreadable, parsed
 
+MESSAGE = {"role": ("system", "developer", "user", "assistant", "tool", "function"), "content": ...}
+REQUEST = {"messages": [MESSAGE]}  # signs of formats
 EVENT = re.compile(r"^data:[ \t]*(.*)$", re.MULTILINE)
 TIMES = ("timestamp", "time", "created_at", "start_time", "startTime", "created", "ts")
 DEVELOPER = "role developer, which the family's template refuses: read as the system's"

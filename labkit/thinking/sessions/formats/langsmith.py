@@ -110,7 +110,7 @@ def _said(outputs, gathered):
         if isinstance(inner, str):
             return {"role": "assistant", "content": inner}
         if isinstance(inner, dict):
-            return {"role": "assistant"} | _plain(inner)
+            return _plain({"role": "assistant"} | inner)
     if "content" in outputs:
         return _plain({"role": "assistant"} | outputs)
     raise Unreadable(f"an answer of unknown form, {', '.join(sorted(map(str, outputs))[:5]) or 'empty'}")

@@ -254,8 +254,8 @@ def _prefix(messages):
     return isinstance(last, dict) and (last.get("prefix") is True or last.get("partial") is True)
 
 
-MESSAGE = {"role": ("system", "developer", "user", "assistant", "tool", "function"), "content": ...}
-REQUEST, ANSWERED = {"messages": [MESSAGE]}, {"object": ("chat.completion", "chat.completion.chunk"), "choices": ...}
+MESSAGE, REQUEST = bodies.MESSAGE, bodies.REQUEST
+ANSWERED = {"object": ("chat.completion", "chat.completion.chunk"), "choices": ...}
 SIGNS = (MESSAGE, [MESSAGE], REQUEST, [REQUEST], ANSWERED, [ANSWERED])
 SIGNS += tuple({name: REQUEST} for name in HOMES) + tuple([{name: REQUEST}] for name in HOMES)
 SIGNS += ({"request": {"body": REQUEST}}, {"request_body": str, "response_body": str})

@@ -58,7 +58,7 @@ def _call(row, line, answered, gathered):
         gathered.problem(line, "a body without messages")
 
 
-ASKED = {"custom_id": str, "body": dict, "url": str}
-SIGNS = ({"custom_id": str, "body": {"messages": list}}, ASKED, {"custom_id": str, "response": ..., "error": ...})
-SIGNS += ({"custom_id": str, "response": {"body": {"choices": list}}}, [ASKED])
+ASKED = {"custom_id": str, "body": bodies.REQUEST}
+ANSWERED = {"custom_id": str, "response": {"body": {"choices": [{"message": dict}]}}}
+SIGNS = (ASKED, [ASKED], ANSWERED, {"custom_id": str, "body": dict, "url": str}, {"custom_id": str, "response": ...})
 FORMAT = Format("openai-batch", "OpenAI batch files: requests, and responses behind them", SIGNS, read)

@@ -1,7 +1,7 @@
 """Requests to vLLM that hold the rendered prompt: rows of `/v1/completions`, or outputs of the engine as JSON.
 
-From vllm-project/vllm `vllm/outputs.py` (`RequestOutput`: `prompt`, `prompt_token_ids`, `outputs`, and
-`num_cached_tokens`), `vllm/entrypoints/openai/protocol.py` (`return_token_ids`) and `vllm/entrypoints/logger.py`, whose log in text holds a
+From vllm-project/vllm `vllm/outputs.py` (`RequestOutput`: `prompt`, `prompt_token_ids`, `outputs`, `num_cached_tokens`)
+and `vllm/entrypoints/openai/protocol.py` (`return_token_ids`). The log in text (`vllm/entrypoints/logger.py`) holds a
 part of the prompt at best and cannot be read. Chat requests are read as `openai`, batches as `openai-batch`.
 """
 
