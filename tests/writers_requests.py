@@ -204,7 +204,7 @@ def llama_log(story):
         del response["usage"]["prompt_tokens_details"]
         response["timings"] = {"cache_n": 40, "prompt_n": 60 + n, "predicted_n": 7}
         text += f"slot launch_slot_: id  0 | task {n} | processing task\n"
-        text += f"srv  log_server_r: request: POST /v1/chat/completions 127.0.0.1 200\n"
+        text += "srv  log_server_r: request: POST /v1/chat/completions 127.0.0.1 200\n"
         text += f"srv  log_server_r: request:  {json.dumps(body(sent, tools))}\n"
         text += f"srv  log_server_r: response: {json.dumps(response)}\n"
     return text

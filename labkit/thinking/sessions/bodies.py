@@ -210,7 +210,7 @@ def _reply(body, line, gathered):
         said = {"content": first["text"]}
     if said is None and first.get("role") == "assistant":
         said = first
-    if not isinstance(said, dict):
+    if not isinstance(said, dict) or not said:
         raise Unreadable("a response without a message")
     ids = {
         "prompt_ids": body.get("prompt_token_ids", first.get("prompt_token_ids")),
@@ -232,6 +232,8 @@ def _itemised(part, line, gathered, where):
             gathered.problem(
                 line, f"{where}an item of type {kind}, which the family's template has no place for; left out"
             )
+        elif kind in ("image_url", "image", "video", "video_url") and part.get("role") in ("system", "developer"):
+            gathered.problem(line, f"{where}a picture of the system's, which the family's template refuses; left out")
         elif kind == "refusal" and isinstance(item.get("refusal"), str):
             kept.append({"type": "text", "text": item["refusal"]})
         elif kind in ("thinking", "reasoning") and part.get("role") == "assistant":

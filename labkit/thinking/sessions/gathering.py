@@ -9,6 +9,7 @@ import json
 import pathlib
 from collections.abc import Sequence
 
+from labkit.errors import InputError
 from labkit.thinking import rules
 from labkit.thinking.messages import Conversation
 from labkit.thinking.sessions.normal import leading
@@ -48,6 +49,12 @@ class Gathered:
         if not any(rules.asks(message, i) for i, message in enumerate(kept)):
             self.problem(line, "a call without a question: the family's template refuses it")
             return False
+        if kept[-1]["role"] == "assistant":
+            try:
+                rules.begun(kept, len(kept) - 1, True, "3.6")
+            except InputError as error:
+                self.problem(line, f"a reply that was begun, which no template goes on from: {error.what}")
+                return False
         for message in kept[1:]:
             if message["role"] == "system":
                 self._tell(message, line, LATE)

@@ -20,7 +20,9 @@ from labkit.thinking.sessions.record import Session
 from labkit.thinking.sessions.rows import Problems, rows
 
 LOOK, HEAD = 1000, 2**18  # rows by which a format is found out; bytes by which a log in text is
-THOUGHT = re.compile(rb'"(?:reasoning_content|reasoning_text|reasoning|thinking|thought)"\s*:\s*"[^"]{20}|<think>\s*\S')
+THOUGHT = re.compile(
+    rb'"(?:reasoning_content|reasoning_text|reasoning|thinking|thought)"\s*:\s*"[^"]{20}|<think>(?:\\+[nrt]|\s)*[^\s\\"<]'
+)
 SAID = re.compile(rb'"(?:content|text|value|message)"\s*:\s*"[^"]')
 
 

@@ -125,7 +125,7 @@ def _plain(given):
     said = [given.get("role"), names[-1] if names else None, given.get("type"), fields.get("type"), fields.get("role")]
     role = next((ROLES[one.lower()] for one in said if isinstance(one, str) and one.lower() in ROLES), None)
     if role is None:
-        raise Unreadable(f"no message: of type {shown([one for one in said if one is not None])}")
+        raise Unreadable(f"no message: of type {shown(next((one for one in said if one is not None), None))}")
     more = parts.mapping(fields.get("additional_kwargs"))
     made = {"role": role, "content": fields.get("content")}
     names = (
