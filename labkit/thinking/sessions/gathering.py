@@ -101,7 +101,7 @@ class Gathered:
         """The first value that was equal to this one."""
         if value is None:
             return None
-        text = json.dumps(value, ensure_ascii=False)
+        text = json.dumps(value)  # ASCII: one sign beyond it may widen a whole text to four bytes a sign
         return self.known.setdefault(hashlib.blake2b(text.encode(), digest_size=20).digest(), value)
 
 
