@@ -757,3 +757,13 @@ def test_damaged_runs_are_told(tmp_path, change, reason):
     runs = [{"id": n, "run_type": "llm", "inputs": {"messages": [ASK]}, "outputs": SAID} for n in "ab"]
     session = thinking.read_session(written(tmp_path, [runs[0], runs[1] | change]))
     assert any(line == 2 and reason in why for line, why in session.problems), session.problems
+
+
+def test_calls_of_a_stream_by_their_index(tmp_path):
+    part = lambda i, **function: {"choices": [{"delta": {"tool_calls": [{"index": i, "function": function}]}}]}  # noqa: E731
+    rows = [part(0, name="read", arguments='{"path"'), part(1, name="run", arguments=""), part(0, arguments=': "a"}')]
+    rows += [part(1, arguments='{"n": 2}'), {"choices": [], "usage": {"prompt_tokens": 5}}]
+    (call,) = thinking.read_session(written(tmp_path, [{"messages": [ASK], "response": rows}])).calls
+    made = [one["function"] for one in call.reply["tool_calls"]]
+    assert made == [{"name": "read", "arguments": {"path": "a"}}, {"name": "run", "arguments": {"n": 2}}]
+    assert call.usage.input == 5
