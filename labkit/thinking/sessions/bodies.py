@@ -52,8 +52,11 @@ def mapping(value) -> dict:
 def messages(given, line: int, gathered, where: str = "") -> list[dict]:
     """The messages of a request; what is none is a problem."""
     found = parts.tried(parts.many, given, line, gathered.problems, f"{where}messages: ") or []
-    made = [message(one, line, gathered, f"{where}message {n}: ") for n, one in enumerate(found, 1)]
-    return gathered.kept([one for one in made if one is not None])
+    made = [
+        gathered.read_once(one, lambda one, n=n: message(one, line, gathered, f"{where}message {n}: "))
+        for n, one in enumerate(found, 1)
+    ]
+    return [one for one in gathered.kept(made) if one is not None]
 
 
 def message(part, line: int, gathered, where: str = "") -> dict | None:

@@ -7,7 +7,7 @@ import collections
 import hashlib
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from labkit.errors import InputError
 from labkit.thinking import rules
@@ -24,6 +24,7 @@ class Gathered:
 
     def __init__(self, problems: Problems, path: pathlib.Path):
         self.problems, self.path, self.calls, self.left, self.known = problems, path, [], collections.Counter(), {}
+        self.read, self.ids = {}, set()  # what was read of equal values; ids of what `known` keeps
         self.unseen_thinking = False  # a reader says so where it leaves thinking out, and has told why
         self.told = set()  # system messages that were reported
 
@@ -81,6 +82,17 @@ class Gathered:
         """The messages, those that were there before as the same objects."""
         return [self._once(message) for message in messages]
 
+    def read_once(self, given, read: Callable) -> dict | None:
+        """`read(given)`, read once for all that is equal: a log of requests holds a message in every one after it. What
+        told a problem is read, and told, each time."""
+        name, told = _digest(given), self.problems.count()
+        if name not in self.read:
+            made = read(given)
+            if made is None or self.problems.count() > told:
+                return made
+            self.read[name] = self._once(made)
+        return self.read[name]
+
     def tell_once(self, line: int, reason: str) -> None:
         """A problem whose reason is told for the first line alone."""
         if reason not in self.told:
@@ -99,10 +111,11 @@ class Gathered:
 
     def _once(self, value):
         """The first value that was equal to this one."""
-        if value is None:
-            return None
-        text = json.dumps(value)  # ASCII: one sign beyond it may widen a whole text to four bytes a sign
-        return self.known.setdefault(hashlib.blake2b(text.encode(), digest_size=20).digest(), value)
+        if value is None or id(value) in self.ids:
+            return value
+        kept = self.known.setdefault(_digest(value), value)
+        self.ids.add(id(kept))
+        return kept
 
 
 def usage(given: dict, line: int, gathered: Gathered) -> Usage | None:
@@ -119,3 +132,8 @@ def usage(given: dict, line: int, gathered: Gathered) -> Usage | None:
     if whole is not None and max(found.get("cached", 0), found.get("written", 0)) > whole:
         gathered.problem(line, f"usage: of {whole:,} tokens of input more were cached than there are")
     return Usage(**found) if found else None
+
+
+def _digest(value):
+    """A name for a JSON value. In ASCII: one sign beyond it may widen a whole text to four bytes a sign."""
+    return hashlib.blake2b(json.dumps(value).encode(), digest_size=20).digest()

@@ -57,9 +57,13 @@ class Problems:
             got = f"more than {MOST:,} problems, the first in line {line}: {reason}"
             raise InputError("hardly a line of this session can be read", got=got)
 
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.told) + self.more
+
     def emptied(self) -> int:
         """How many there are, from now on none."""
-        count, self.told, self.more = len(self.told) + self.more, [], 0
+        count, self.told, self.more = self.count(), [], 0
         return count
 
     def all(self) -> tuple[tuple[int, str], ...]:
