@@ -7,11 +7,24 @@ OPENAI, BODIES, PARTS = (f"{SESSIONS}/{name}.py" for name in ("formats/openai", 
 RENDERED, CALL = f"{SESSIONS}/rendered.py", "labkit/reuse/call.py"
 
 MUTANTS = [
-    Mutant(OPENAI, "and not any(map(chains.extends, requests))", "", f"{TESTS}::test_pictures_of_one_conversation"),
     Mutant(
-        OPENAI, "waiting.pop((loose[at - 1],), None)", "None", f"{TESTS}::test_replies_are_found_though_a_clock_runs"
+        OPENAI,
+        "and not any(map(chains.extends, requests))",
+        "",
+        f"{TESTS}::test_pictures_of_one_conversation_are_calls_each",
     ),
-    Mutant(OPENAI, 'if message["role"] != but:', "if True:", f"{TESTS}::test_replies_are_found_though_a_clock_runs"),
+    Mutant(
+        OPENAI,
+        "waiting.pop((loose[at - 1],), None)",
+        "None",
+        f"{TESTS}::test_replies_are_found_though_a_clock_runs_but_not_in_another_conversation",
+    ),
+    Mutant(
+        OPENAI,
+        'if message["role"] != but:',
+        "if True:",
+        f"{TESTS}::test_replies_are_found_though_a_clock_runs_but_not_in_another_conversation",
+    ),
     Mutant(OPENAI, "self.requests[at] = None", "pass", f"{TESTS}::test_choices_and_errors_are_counted"),
     Mutant(
         OPENAI,
