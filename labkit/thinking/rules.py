@@ -176,11 +176,12 @@ def begun(messages: Sequence[dict], i: int, thinks: bool, variant: str) -> list[
     """Message `i`, an assistant's, up to the end of its text, which goes on from there; white space there is dropped.
 
     Raises:
-        InputError: another's message, or one that the template rewrites (transformers refuses it too).
+        InputError: another's message, or one without content or that the template rewrites (transformers refuses these
+            two; it would go on from a user's words).
     """
-    if messages[i]["role"] != "assistant":
-        got = f"message {i} of role {shown(messages[i]['role'])}"
-        raise InputError("only an assistant's message is continued", got=got, expected="role assistant at the end")
+    if messages[i]["role"] != "assistant" or messages[i].get("content") is None:
+        got = f"message {i} of role {shown(messages[i]['role'])}, content {shown(messages[i].get('content'))}"
+        raise InputError("only an assistant's words are continued", got=got, expected="role assistant, its content")
     written = [piece for piece in turn(messages, i, thinks, variant)[:-1] if piece.kind != "call"]
     body = content_text(messages[i], i).strip()
     if body not in "".join(piece.text for piece in written):

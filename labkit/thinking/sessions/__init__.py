@@ -7,6 +7,8 @@ In this folder:
     rows        JSON and JSONL within bounds
     format      how a format is told from others
     formats     one file for each: how it is recognised, and its reader
+    bodies      requests and responses of OpenAI's chat completions, streams too
+    rendered    prompts as text in ChatML or as token ids
     parts       what rows hold, whatever its type
     trees       rows that name the row before them: the path from the root to an answer
     normal      messages of any client in the one form

@@ -22,12 +22,15 @@ class Format:
         name; says: what it is, in a few words.
         signs: each alone tells the format, if a row fits it. The row that fits most closely decides.
         read: `(rows, gathered) -> None`, where a row is (line, object) and `gathered` takes the calls.
+        text: (a pattern of bytes, what to log instead) of a log in text that the same program writes and that holds
+            too little to be read; None if there is none.
     """
 
     name: str
     says: str
     signs: Sequence[dict | list]
     read: Callable
+    text: tuple[bytes, str] | None = None
 
 
 def fits(sign, value) -> bool:

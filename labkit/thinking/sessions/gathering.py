@@ -7,8 +7,9 @@ import collections
 import hashlib
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from labkit.errors import InputError
 from labkit.thinking import rules
 from labkit.thinking.messages import Conversation
 from labkit.thinking.sessions.normal import leading
@@ -23,7 +24,7 @@ class Gathered:
 
     def __init__(self, problems: Problems, path: pathlib.Path):
         self.problems, self.path, self.calls, self.left, self.known = problems, path, [], collections.Counter(), {}
-        self.kept = {}  # what `known` holds, by its id
+        self.read, self.ids = {}, set()  # what was read of equal values; ids of what `known` keeps
         self.unseen_thinking = False  # a reader says so where it leaves thinking out, and has told why
         self.told = set()  # system messages that were reported
 
@@ -49,6 +50,12 @@ class Gathered:
         if not any(rules.asks(message, i) for i, message in enumerate(kept)):
             self.problem(line, "a call without a question: the family's template refuses it")
             return False
+        if kept[-1]["role"] == "assistant":
+            try:
+                rules.begun(kept, len(kept) - 1, True, "3.6")
+            except InputError as error:
+                self.problem(line, f"a reply that was begun, which no template goes on from: {error.what}")
+                return False
         for message in kept[1:]:
             if message["role"] == "system":
                 self._tell(message, line, LATE)
@@ -71,6 +78,27 @@ class Gathered:
                 own = dict(usage=usages[i] if usages else None, time=times[i] if times else None)
                 self.call(messages[:i], message, line=lines[i], **(more | own))
 
+    def kept(self, messages: Sequence[dict]) -> list[dict]:
+        """The messages, those that were there before as the same objects."""
+        return [self._once(message) for message in messages]
+
+    def read_once(self, given, read: Callable) -> dict | None:
+        """`read(given)`, read once for all that is equal: a log of requests holds a message in every one after it. What
+        told a problem is read, and told, each time."""
+        name, told = _digest(given), self.problems.count()
+        if name not in self.read:
+            made = read(given)
+            if made is None or self.problems.count() > told:
+                return made
+            self.read[name] = self._once(made)
+        return self.read[name]
+
+    def tell_once(self, line: int, reason: str) -> None:
+        """A problem whose reason is told for the first line alone."""
+        if reason not in self.told:
+            self.told.add(reason)
+            self.problem(line, reason)
+
     def left_out(self) -> tuple[tuple[int, str], ...]:
         """(how many, reason), the most frequent first."""
         return tuple((count, reason) for reason, count in self.left.most_common())
@@ -83,12 +111,11 @@ class Gathered:
 
     def _once(self, value):
         """The first value that was equal to this one."""
-        if value is None or id(value) in self.kept:
+        if value is None or id(value) in self.ids:
             return value
-        text = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        first = self.known.setdefault(hashlib.sha256(text).digest(), value)
-        self.kept[id(first)] = first
-        return first
+        kept = self.known.setdefault(_digest(value), value)
+        self.ids.add(id(kept))
+        return kept
 
 
 def usage(given: dict, line: int, gathered: Gathered) -> Usage | None:
@@ -105,3 +132,8 @@ def usage(given: dict, line: int, gathered: Gathered) -> Usage | None:
     if whole is not None and max(found.get("cached", 0), found.get("written", 0)) > whole:
         gathered.problem(line, f"usage: of {whole:,} tokens of input more were cached than there are")
     return Usage(**found) if found else None
+
+
+def _digest(value):
+    """A name for a JSON value. In ASCII: one sign beyond it may widen a whole text to four bytes a sign."""
+    return hashlib.blake2b(json.dumps(value).encode(), digest_size=20).digest()

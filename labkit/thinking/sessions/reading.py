@@ -19,8 +19,10 @@ from labkit.thinking.sessions.gathering import Gathered
 from labkit.thinking.sessions.record import Session
 from labkit.thinking.sessions.rows import Problems, rows
 
-LOOK = 1000  # rows by which a format is found out
-THOUGHT = re.compile(rb'"(?:reasoning_content|reasoning_text|reasoning|thinking|thought)"\s*:\s*"[^"]{20}|<think>\s*\S')
+LOOK, HEAD = 1000, 2**18  # rows by which a format is found out; bytes by which a log in text is
+THOUGHT = re.compile(
+    rb'"(?:reasoning_content|reasoning_text|reasoning|thinking|thought)"\s*:\s*"[^"]{20}|<think>(?:\\+[nrt]|\s)*[^\s\\"<]'
+)
 SAID = re.compile(rb'"(?:content|text|value|message)"\s*:\s*"[^"]')
 
 
@@ -78,9 +80,20 @@ def _format(path, name, first, problems):
     seen = [row for _, row in first]
     chosen = recognised(list(FORMATS.values()), seen)
     if chosen is None:
+        _no_text_log(path)
         got = f"{path.name}: {nearest(list(FORMATS.values()), seen) if seen else 'no rows'}{_first(problems)}"
         raise InputError("a session of unknown format", got=got, expected=", ".join(FORMATS))
     return chosen
+
+
+def _no_text_log(path):
+    """Say which program wrote a log in text, and what it can write that is read."""
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    for format in FORMATS.values():
+        if format.text is not None and (found := re.search(format.text[0], head)):
+            got = f"{path.name}: {found[0].decode('utf-8', 'replace')[:60]}"
+            raise InputError(f"a log of {format.name} in text, which is not read", got=got, expected=format.text[1])
 
 
 def _timed(calls):

@@ -21,6 +21,10 @@ TOLD, MOST = 1000, 100_000  # problems that are told one by one; problems after 
 HALF = re.compile("[\ud800-\udfff]")
 ESCAPED = re.compile(rb"\\u[dD][89a-fA-F]")
 RARE = 256  # signs of four bytes in so many bytes, or fewer, are escaped: one alone widens every sign of a text to four
+LOGGED = re.compile(  # what SGLang and llama-server write before an object in their logs
+    rb"\s*(?:\[\d{4}-\d\d-\d\d[^\]\n]{0,80}\]\s+(?=\{\")|"
+    rb"[^{\n]{0,120}\blog_server_r\w*: +(?:request|response): +(?=\{\"))"
+)
 OF_FOUR = re.compile(rb"[\xf0-\xf4][\x80-\xbf]{3}")
 
 
@@ -53,10 +57,46 @@ class Problems:
             got = f"more than {MOST:,} problems, the first in line {line}: {reason}"
             raise InputError("hardly a line of this session can be read", got=got)
 
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.told) + self.more
+
+    def emptied(self) -> int:
+        """How many there are, from now on none."""
+        count, self.told, self.more = self.count(), [], 0
+        return count
+
     def all(self) -> tuple[tuple[int, str], ...]:
         """Those that are told, by line; line 0 is the file as a whole."""
         more = [(0, f"{self.more:,} more problems than the {TOLD:,} that are told")] if self.more else []
         return (*more, *sorted(self.told))
+
+
+class Log:
+    """Lines of a log in which a program writes other lines too: these are one problem."""
+
+    def __init__(self, problems: Problems):
+        self.problems, self.known, self.others = problems, False, 0
+
+    def without_prefix(self, line: bytes) -> bytes:
+        """A line without what a logger put before its object."""
+        if not (found := LOGGED.match(line)):
+            return line
+        if not self.known:
+            self.known, self.others = True, self.problems.emptied()
+        return line[found.end() :]
+
+    def unreadable(self, number: int, reason: str) -> None:
+        """A line without an object."""
+        if self.known:
+            self.others += 1
+        else:
+            self.problems.append((number, reason))
+
+    def close(self) -> None:
+        """Tell how many lines held nothing."""
+        if self.others:
+            self.problems.append((0, f"other lines of a log, without a request or a response: {self.others:,}"))
 
 
 def rows(path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, dict | list]]:
@@ -106,10 +146,10 @@ def parsed(line: bytes) -> tuple[object, bool]:
 
 
 def _read(file, problems):
-    begin, lines, first, none = file.tell(), iter(file), True, None
+    begin, lines, first, none, log = file.tell(), iter(file), True, None, Log(problems)
     for number in itertools.count(1):
         try:  # nothing but `parsed` holds a line, which may be large
-            row, halved = parsed(next(lines))
+            row, halved = parsed(log.without_prefix(next(lines)))
         except StopIteration:
             break
         except Blank:
@@ -120,11 +160,12 @@ def _read(file, problems):
                 if document:
                     yield from _row(1, *document, first, problems)
                     return
-            problems.append((number, str(reason)))
+            log.unreadable(number, str(reason))
         else:
             none = None
             yield from _row(number, row, halved, first, problems)
         first = False
+    log.close()
     if none:
         problems.append((0, f"as one document: {none}"))
 
