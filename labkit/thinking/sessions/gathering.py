@@ -6,6 +6,7 @@ The same message in many requests is kept once, so that what is held is linear i
 import collections
 import json
 import pathlib
+import re
 from collections.abc import Sequence
 
 from labkit.thinking import rules
@@ -14,6 +15,9 @@ from labkit.thinking.sessions.normal import leading
 from labkit.thinking.sessions.record import Exchange, Usage
 from labkit.thinking.sessions.rows import Problems
 
+THOUGHT = re.compile(
+    rb'"(?:reasoning_content|reasoning_text|reasoning|thinking|thought)"\s*:\s*"([^"]{20})|(<think>\s*\S)'
+)
 LATE = "a system message behind the first turn: the family's template refuses it; it is counted as a turn of its own"
 
 
@@ -23,15 +27,19 @@ class Gathered:
     def __init__(self, problems: Problems, path: pathlib.Path):
         self.problems, self.path, self.calls, self.left, self.known = problems, path, [], collections.Counter(), {}
         self.unseen_thinking = False  # a reader says so where it leaves thinking out, and has told why
+        self.own = set()  # ids of the values in `known`
         self.told = set()  # system messages that were reported
 
     def problem(self, line: int, reason: str) -> None:
         """Something that could not be placed, or was read otherwise than it stands."""
         self.problems.append((line, reason))
 
-    def leave_out(self, reason: str) -> None:
-        """A row that is no part of a request, on purpose: counted by reason."""
+    def leave_out(self, reason: str, row=None) -> None:
+        """A row that is no part of a request, on purpose: counted by reason; thinking in a row that is given is told so
+        and missed nowhere."""
         self.left[reason] += 1
+        if row is not None and not self.unseen_thinking:
+            self.unseen_thinking = THOUGHT.search(json.dumps(row, ensure_ascii=False).encode()) is not None
 
     def call(self, sent: Sequence[dict], reply: dict | None, *, line: int, tools: list | None = None, **more) -> bool:
         """Add a call, unless its prompt cannot be one: then that is a problem.
@@ -69,6 +77,16 @@ class Gathered:
                 own = dict(usage=usages[i] if usages else None, time=times[i] if times else None)
                 self.call(messages[:i], message, line=lines[i], **(more | own))
 
+    def kept(self, messages: Sequence[dict]) -> list[dict]:
+        """The messages, those that were there before as the same objects."""
+        return [self._once(message) for message in messages]
+
+    def tell_once(self, line: int, reason: str) -> None:
+        """A problem whose reason is told for the first line alone."""
+        if reason not in self.told:
+            self.told.add(reason)
+            self.problem(line, reason)
+
     def left_out(self) -> tuple[tuple[int, str], ...]:
         """(how many, reason), the most frequent first."""
         return tuple((count, reason) for reason, count in self.left.most_common())
@@ -81,9 +99,11 @@ class Gathered:
 
     def _once(self, value):
         """The first value that was equal to this one."""
-        if value is None:
-            return None
-        return self.known.setdefault(json.dumps(value, sort_keys=False, ensure_ascii=False), value)
+        if value is None or id(value) in self.own:
+            return value
+        value = self.known.setdefault(json.dumps(value, sort_keys=False, ensure_ascii=False), value)
+        self.own.add(id(value))  # it stays in `known`, so that its id stays its own
+        return value
 
 
 def usage(given: dict, line: int, gathered: Gathered) -> Usage | None:
