@@ -75,7 +75,8 @@ def answered(items, line: int, gathered: Gathered) -> list[dict]:
         if not made or made[-1]["role"] != "assistant":
             made.append({"role": "assistant", "content": ""})
         if kind == "message":
-            made[-1]["content"] += parts.words(flat(item.get("content")))
+            texts = [made[-1]["content"], parts.words(flat(item.get("content")))]
+            made[-1]["content"] = "\n".join(filter(None, texts))
         elif kind == "reasoning":
             _thought(item, made[-1], line, gathered)
         elif kind == "function_call":

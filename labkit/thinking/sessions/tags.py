@@ -8,6 +8,7 @@
 import ast
 import re
 import warnings
+from collections.abc import Iterator
 
 from labkit.thinking.messages import shown
 from labkit.thinking.sessions import parts
@@ -16,7 +17,7 @@ from labkit.thinking.sessions.rows import Blank, Unreadable, parsed
 
 THINK = re.compile(r"\s*<(think|REASONING_SCRATCHPAD)>(.*?)</\1>\s*", re.DOTALL)
 CALL = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
-RESPONSE = re.compile(r"<tool_response>(.*?)</tool_response>", re.DOTALL)
+RESPONSE = "<tool_response>", "</tool_response>"
 ANY = re.compile(r"<tool_call>|<tool_response>|<tools>|<scratch_pad>|<REASONING_SCRATCHPAD>")
 LONGEST = 100_000  # characters of a dict as Python writes it
 BEHIND = "words behind a call of a tool: the family's template writes them before it"
@@ -52,8 +53,24 @@ def assistant(text: str, line: int, gathered: Gathered, where: str = "") -> dict
 
 def results(text: str) -> list[str]:
     """What tools gave, each in its tags; the whole text where it is anything else."""
-    found = RESPONSE.findall(text)
-    return [one.strip() for one in found] if found and not RESPONSE.sub("", text).strip() else [text]
+    found, made, end = between(text, *RESPONSE), [], 0
+    for start, inner, stop in found:
+        if text[end:start].strip():
+            return [text]
+        made.append(inner.strip())
+        end = stop
+    return made if made and not text[end:].strip() else [text]
+
+
+def between(text: str, opening: str, closing: str) -> Iterator[tuple[int, str, int]]:
+    """(start, what is between, end) of every pair of tags, in one pass."""
+    end = 0
+    while (start := text.find(opening, end)) >= 0:
+        last = text.find(closing, start)
+        if last < 0:
+            return
+        end = last + len(closing)
+        yield start, text[start + len(opening) : last], end
 
 
 def written(text: str) -> object:

@@ -1,9 +1,9 @@
 """ChatGPT: exported conversations (`conversations.json`), each a tree of nodes.
 
-From exports in public repositories (All-Dings/Gpt-to-Markdown, `conversations.json`) and what
-programs that read them keep: `mapping` of nodes with `parent` and `children`; `author.role`, `content_type`, `recipient`, `weight`. Nodes of
-the assistant in a row are one answer: thinking, words, and a call where somebody else is the recipient. The system's
-text and the tools of ChatGPT are not in the file.
+From exports in public repositories (All-Dings/Gpt-to-Markdown, `conversations.json`) and what programs that read them
+keep: `mapping` of nodes with `parent` and `children`; `author.role`, `content_type`, `recipient`, `weight`. Nodes of the
+assistant in a row are one answer: thinking, words, and a call where somebody else is the recipient. The system's text
+and the tools of ChatGPT are not in the file.
 """
 
 from labkit.thinking.messages import shown
@@ -13,6 +13,7 @@ from labkit.thinking.sessions.rows import Unreadable
 
 EMPTY = "rows without words"
 RECAP = "recaps of thinking"
+SOUNDS = "sounds and films, of which the file holds no words"
 CONTEXT = {
     "user_editable_context": ("user_profile", "user_instructions"),
     "model_editable_context": ("model_set_context",),
@@ -98,7 +99,7 @@ def _said(message, gathered):
         texts = [parts.words(content.get(name)) for name in CONTEXT[kind]]
         made = {"role": "system", "content": "\n\n".join(filter(None, texts))}
     else:
-        said, to = _content(content, kind), message.get("recipient")
+        said, to = _content(content, kind, gathered), message.get("recipient")
         made = {"role": role, "content": said}
         if role == "assistant" and isinstance(to, str) and to != "all" and said:
             made = {"role": role, "content": "", "tool_calls": [parts.call(to, normal.arguments(parts.words(said)))]}
@@ -109,10 +110,11 @@ def _said(message, gathered):
     return made
 
 
-def _content(content, kind):
+def _content(content, kind, gathered):
     """The words of a content, with pictures where it has them."""
     if kind in ("text", "multimodal_text"):
-        items = [_part(part) for part in parts.many(content.get("parts"))]
+        items = [_part(part, gathered) for part in parts.many(content.get("parts"))]
+        items = [item for item in items if item is not None]
         if all("text" in item for item in items):
             return "\n".join(item["text"] for item in items)
         return items
@@ -123,7 +125,7 @@ def _content(content, kind):
     raise Unreadable(f"a content of unknown type {shown(kind)}")
 
 
-def _part(part):
+def _part(part, gathered):
     if isinstance(part, str):
         return {"type": "text", "text": part}
     part = parts.mapping(part)
@@ -132,6 +134,9 @@ def _part(part):
         return {"type": "image", "image": part["asset_pointer"]}
     if kind == "audio_transcription" and isinstance(part.get("text"), str):
         return {"type": "text", "text": part["text"]}
+    if kind in ("audio_asset_pointer", "real_time_user_audio_video_asset_pointer"):
+        gathered.leave_out(SOUNDS)
+        return None
     raise Unreadable(f"a part of unknown type {shown(kind)}")
 
 

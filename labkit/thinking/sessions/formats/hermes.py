@@ -66,7 +66,7 @@ def _turn(turn, line, gathered, where):
     role = sharegpt.ROLES[speaks]
     if role == "assistant":
         return [parts.message(tags.assistant(said, line, gathered, where))]
-    if role == "tool" or (role == "user" and tags.RESPONSE.match(said.strip())):
+    if role == "tool" or (role == "user" and said.lstrip().startswith(tags.RESPONSE[0])):
         return [parts.message({"role": "tool", "content": one}) for one in tags.results(said)]
     return [parts.message({"role": role, "content": said})]
 

@@ -14,13 +14,11 @@ from labkit.thinking.sessions.format import Format
 from labkit.thinking.sessions.gathering import usage
 from labkit.thinking.sessions.rows import Unreadable
 
-DETAILS = re.compile(r"<details\s([^>]*)>\n?(?:<summary>.*?</summary>)?(.*?)</details>\n*", re.DOTALL)
-NAMED = re.compile(r'([\w-]+)="([^"]*)"')
+NAMED = re.compile(r'([\w-]{1,40})="([^"]*)"')
 QUOTE = re.compile(r"^> ?", re.MULTILINE)
 FAILED = "answers that failed or are empty"
 CODE = "blocks of a code interpreter, which are not sent again"
 TOGETHER = "usage of several calls of the model together: left out"
-ASIDE = "what else a message shows, which is not sent"
 
 
 def read(rows, gathered):
@@ -106,22 +104,24 @@ def _said(node, line, gathered):
 def _detailed(text, line, gathered):
     """Messages of a text with `<details>` of thinking, calls and results in it."""
     made, end = [{"role": "assistant", "content": ""}], 0
-    for found in DETAILS.finditer(text):
-        _spoken(made, text[end : found.start()])
-        end = found.end()
-        named = {name: html.unescape(value) for name, value in NAMED.findall(found[1])}
+    for start, inner, stop in tags.between(text, "<details ", "</details>"):
+        _spoken(made, text[end:start])
+        end = stop
+        head, _, body = inner.partition(">")
+        body = body.partition("</summary>")[2] if body.lstrip("\n").startswith("<summary>") else body
+        named = {name: html.unescape(value) for name, value in NAMED.findall(head)}
         kind = named.get("type")
         if kind == "reasoning":
             if made[-1]["role"] != "assistant":
                 made.append({"role": "assistant", "content": ""})
             known = made[-1].get("reasoning_content")
-            made[-1]["reasoning_content"] = "\n".join(filter(None, [known, _thought(found[2])]))
+            made[-1]["reasoning_content"] = "\n".join(filter(None, [known, _thought(body)]))
         elif kind == "tool_calls":
-            _called(made, named, found[2], line, gathered)
+            _called(made, named, body, line, gathered)
         elif kind == "code_interpreter":
-            gathered.leave_out(CODE, found[0])
+            gathered.leave_out(CODE, inner)
         else:
-            _spoken(made, found[0])
+            _spoken(made, text[start:stop])
     _spoken(made, text[end:])
     made = [one | tags.unthought(one["content"]) if "reasoning_content" not in one else one for one in made]
     return [parts.message(one | {"content": one["content"].strip()}) for one in made]
@@ -132,6 +132,7 @@ def _spoken(made, words):
     if made[-1]["role"] != "assistant":
         if not words.strip():
             return
+        words = words.lstrip("\n")
         made.append({"role": "assistant", "content": ""})
     made[-1]["content"] += words
 
