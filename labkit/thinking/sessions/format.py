@@ -2,6 +2,7 @@
 
     {"role": str}              a mapping with this name and a text under it
     {"type": ("user", "bot")}  one of these values
+    {"steps": []}              an empty list
     {"steps": [{"source": str}]}   a list that is empty or holds an entry of this kind among its first ones
     {"id": ...}                the name alone
     {"text": re.compile("<task>")}   a text in which this is found
@@ -39,7 +40,7 @@ def fits(sign, value) -> bool:
     if isinstance(sign, dict):
         return isinstance(value, dict) and all(name in value and fits(part, value[name]) for name, part in sign.items())
     if isinstance(sign, list):
-        return isinstance(value, list) and (not value or any(fits(sign[0], entry) for entry in value[:FEW]))
+        return isinstance(value, list) and (not value or any(fits(sign[0], entry) for entry in value[:FEW] if sign))
     if isinstance(sign, tuple):
         return any(type(value) is type(one) and value == one for one in sign)
     if isinstance(sign, re.Pattern):
@@ -52,7 +53,7 @@ def closeness(sign) -> int:
     if isinstance(sign, dict):
         return sum(1 + closeness(part) for part in sign.values())
     if isinstance(sign, list):
-        return 1 + closeness(sign[0])
+        return 1 + (closeness(sign[0]) if sign else 0)
     if isinstance(sign, re.Pattern):
         return 3
     return 0 if sign is ... else 2 if isinstance(sign, tuple) else 1

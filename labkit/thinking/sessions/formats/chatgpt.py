@@ -1,9 +1,9 @@
 """ChatGPT: exported conversations (`conversations.json`), each a tree of nodes.
 
 From exports in public repositories (All-Dings/Gpt-to-Markdown, `conversations.json`) and what programs that read them
-keep: `mapping` of nodes with `parent` and `children`; `author.role`, `content_type`, `recipient`, `weight`. Nodes of the
-assistant in a row are one answer: thinking, words, and a call where somebody else is the recipient. The system's text
-and the tools of ChatGPT are not in the file.
+keep: `mapping` of nodes with `parent` and `children`; `author.role`, `content_type`, `recipient`, `weight`. Nodes of
+the assistant in a row are one answer: thinking, words, and a call where somebody else is the recipient. The system's
+text and the tools of ChatGPT are not in the file.
 """
 
 from labkit.thinking.messages import shown

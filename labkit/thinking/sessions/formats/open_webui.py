@@ -140,8 +140,8 @@ def _spoken(made, words):
 def _called(made, named, body, line, gathered):
     """A call and its result; calls in a row without words between are of one message."""
     call = parts.call(named.get("name"), _json(_json(named.get("arguments", "{}"))))
-    result = _json(html.unescape(body).strip() or named.get("result", ""))
-    result = result if isinstance(result, str) else parts.words(None if result is None else html.unescape(body).strip())
+    told = html.unescape(body).strip() or named.get("result", "")
+    result = given if isinstance(given := _json(told), str) else told
     if made[-1]["role"] == "assistant":
         made[-1]["tool_calls"] = [*made[-1].get("tool_calls", []), call]
     else:

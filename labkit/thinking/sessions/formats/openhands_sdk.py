@@ -294,7 +294,7 @@ def _together(one, other):
 EVENT = {"id": str, "timestamp": str, "source": ("agent", "user", "environment", "hook"), "kind": SPOKEN}
 LOGGED = {"id": str, "kind": ("LLMCompletionLogEvent",), "log_data": str, "filename": ...}
 SAID = {"role": ("system", "user", "assistant", "tool"), "content": ...}
-LOG = {"messages": [SAID], "response": ..., "context_window": int, "timestamp": ...}
+LOG = {"messages": [SAID], "context_window": int, "kwargs": dict, "timestamp": ..., "latency_sec": ..., "cost": ...}
 ITEMS = {"input": list, "llm_path": ("responses",), "instructions": ..., "context_window": int}
 SIGNS = [EVENT, [EVENT], LOGGED, [LOGGED], LOG, [LOG], ITEMS, [ITEMS]]
 SIGNS += [{name: [EVENT]} for name in ("events", "history", "items")]
