@@ -14,6 +14,8 @@ import dataclasses
 import re
 from collections.abc import Callable, Sequence
 
+from labkit.thinking.messages import shown
+
 FEW = 20  # entries of a list that are looked at
 
 
@@ -73,19 +75,26 @@ def recognised(formats: Sequence[Format], rows: Sequence[object]) -> Format | No
 def nearest(formats: Sequence[Format], rows: Sequence[object]) -> str:
     """What rows of no known format look like, and which format asks for least that they lack."""
     row = next((row for row in rows if row), None)
+    if row is None:
+        return "an empty list" if isinstance(rows[0], list) else "an empty object"
     entry = next((one for one in row if isinstance(one, dict)), None) if isinstance(row, list) else row
     if not isinstance(entry, dict):
-        return "no objects in it"
-    looks = ("a list of objects with " if entry is not row else "objects with ") + ", ".join(sorted(entry)[:8])
+        kinds = ", ".join(sorted({type(one).__name__ for one in row[:FEW]}))
+        return f"a list of values that are no objects ({kinds})"
+    looks = ("a list of objects with " if entry is not row else "objects with ") + ", ".join(
+        map(shown, list(entry)[:8])
+    )
     best = None
     for format in formats:
         for sign in format.signs:
-            inner = sign[0] if isinstance(sign, list) else sign
+            inner = sign[0] if isinstance(sign, list) and sign else sign
             if isinstance(inner, dict) and isinstance(sign, list) == isinstance(row, list):
                 lacking = [name for name, part in inner.items() if name not in entry or not fits(part, entry[name])]
-                share = 1 - len(lacking) / len(inner)
+                share = 1 - sum(1 if name not in entry else 0.5 for name in lacking) / len(inner)
                 if share and (best is None or share > best[0]):
-                    best = (share, format.name, lacking)
+                    best = (share, format, [name for name in lacking if name not in entry], lacking)
     if best is None:
-        return looks
-    return f"{looks}; nearest is {best[1]}, which has another {', '.join(best[2])}"
+        return f"{looks}; none of the names that a known format has"
+    _, format, missing, lacking = best
+    lacks = f"also has {', '.join(missing)}" if missing else f"holds something else under {', '.join(lacking)}"
+    return f"{looks}; nearest is {format.name}, which {lacks}"

@@ -15,9 +15,7 @@ from labkit.thinking.sessions.normal import leading
 from labkit.thinking.sessions.record import Exchange, Usage
 from labkit.thinking.sessions.rows import Problems
 
-THOUGHT = re.compile(
-    rb'"(?:reasoning_content|reasoning_text|reasoning|thinking|thought)"\s*:\s*"([^"]{20})|(<think>\s*\S)'
-)
+THOUGHT = re.compile(rb'"(?:reasoning_content|reasoning_text|reasoning|thinking|thought)"\s*:\s*"(?=[^"]{20})|<think>')
 LATE = "a system message behind the first turn: the family's template refuses it; it is counted as a turn of its own"
 
 

@@ -14,7 +14,7 @@ import pkgutil
 import re
 
 from labkit.errors import InputError
-from labkit.thinking.sessions import formats
+from labkit.thinking.sessions import formats, looks
 from labkit.thinking.sessions.format import Format, nearest, recognised
 from labkit.thinking.sessions.gathering import THOUGHT, Gathered
 from labkit.thinking.sessions.record import Session
@@ -46,12 +46,13 @@ def read_session(path: str | pathlib.Path, *, format: str | None = None) -> Sess
         `Session`.
 
     Raises:
-        InputError: no such file, an unknown format, nothing in it that could be read, or a session without words or
-            thinking of a file that holds them.
+        InputError: no such file, an archive or a table, an unknown format, nothing in it that could be read, or a
+            session without words or thinking of a file that holds them.
     """
     if not isinstance(path, str | os.PathLike) or not pathlib.Path(path).is_file():
         raise InputError("no such session", got=str(path), expected="a JSON or JSONL file")
     path, problems = pathlib.Path(path), Problems()
+    looks.refuse(path)
     found = rows(path, problems)
     first = list(itertools.islice(found, LOOK))
     chosen = _format(path, format, first, problems)
@@ -78,9 +79,10 @@ def _format(path, name, first, problems):
             raise InputError("a session of unknown format", got=str(name), expected=", ".join(FORMATS))
         return FORMATS[name]
     seen = [row for _, row in first]
-    chosen = recognised(list(FORMATS.values()), seen)
+    chosen = recognised(list(FORMATS.values()), seen) if any(seen) else None
     if chosen is None:
-        got = f"{path.name}: {nearest(list(FORMATS.values()), seen) if seen else 'no rows'}{_first(problems)}"
+        found = nearest(list(FORMATS.values()), seen) if seen else looks.text(path)
+        got = f"{path.name}: {found}{_first(problems)}"
         raise InputError("a session of unknown format", got=got, expected=", ".join(FORMATS))
     return chosen
 

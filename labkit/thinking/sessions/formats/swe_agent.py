@@ -14,6 +14,7 @@ from labkit.thinking.sessions.format import Format
 
 WHOLE = "steps without their queries, as before SWE-agent 1.1: prompts are the history, in which nothing is elided"
 ENDED = "steps that asked no model"
+UNHEARD = "steps that are not in the history: what they sent is not in the file"
 BEST = "a copy of the best attempt"
 
 
@@ -44,6 +45,7 @@ def _run(row, line, gathered, thread, where):
         if any(step for step in steps):
             gathered.tell_once(line, WHOLE)
         _conversations(history, line, gathered, thread)
+        _unheard(steps, history, line, gathered, thread)
         return
     replies = _Replies(history)
     for n, (step, query) in enumerate(zip(steps, queries, strict=True), 1):
@@ -108,6 +110,18 @@ def _conversations(history, line, gathered, thread):
         for i, (item, message) in enumerate(own):
             if message["role"] == "assistant" and item.get("is_demo") is not True:
                 gathered.call(sent[:i], message, line=line, thread=" ".join(filter(None, [thread, name])))
+
+
+def _unheard(steps, history, line, gathered, thread):
+    """Steps that no item of the history tells of: the last one asked with all of it, of the others nothing is known."""
+    heard = {str(item.get("content")) for item, message in history if message["role"] == "assistant"}
+    alone = [step for step in steps if step and step.get("response") and str(step["response"]) not in heard]
+    for step in alone:
+        if step is steps[-1] and len({shown(item.get("agent")) for item, _ in history}) == 1:
+            reply = chats.message({"role": "assistant", "content": step["response"]}, line, gathered, "the last step: ")
+            gathered.call(gathered.kept([message for _, message in history]), reply, line=line, thread=thread)
+        else:
+            gathered.leave_out(UNHEARD, step)
 
 
 def _plain(item):
