@@ -91,8 +91,9 @@ def nearest(formats: Sequence[Format], rows: Sequence[object]) -> str:
             if isinstance(inner, dict) and isinstance(sign, list) == isinstance(row, list):
                 lacking = [name for name, part in inner.items() if name not in entry or not fits(part, entry[name])]
                 share = 1 - sum(1 if name not in entry else 0.5 for name in lacking) / len(inner)
-                if share and (best is None or share > best[0]):
-                    best = (share, format, [name for name in lacking if name not in entry], lacking)
+                rank = (share, -closeness(sign))  # of equals, the one that asks for least
+                if share and (best is None or rank > best[0]):
+                    best = (rank, format, [name for name in lacking if name not in entry], lacking)
     if best is None:
         return f"{looks}; none of the names that a known format has"
     _, format, missing, lacking = best
