@@ -71,7 +71,7 @@ def test_a_file_of_no_known_format_says_what_is_nearest(tmp_path):
             "openai, which holds something else under",
         ),
         '[{"mapping": [], "title": "t"}]': ("a list of objects with 'mapping', 'title'", "nearest is chatgpt"),
-        '{"trajectory": 7, "history": []}': ("'trajectory', 'history'", "swe-agent"),
+        '{"trajectory": 7, "history": 1}': ("'trajectory', 'history'", "swe-agent"),
         '{"a": 1}\n{"b": 2}': ("objects with 'a'", "none of the names"),
     }
     for text, words in near.items():

@@ -24,6 +24,8 @@ def flat(content) -> str | list:
         return content or ""
     items = [parts.mapping(item) for item in parts.many(content)]
     items = [{"type": "text", "text": item["text"]} if isinstance(item.get("text"), str) else item for item in items]
+    if any(not isinstance(item.get("text", ""), str) for item in items):
+        raise Unreadable("an item whose text is none")
     return "".join(item["text"] for item in items) if all("text" in item for item in items) else items
 
 

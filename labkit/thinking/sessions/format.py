@@ -50,12 +50,13 @@ def fits(sign, value) -> bool:
     return isinstance(value, sign) and not (isinstance(value, bool) and sign is not bool)
 
 
-def closeness(sign) -> int:
-    """How much a sign asks for."""
+def closeness(sign, value=...) -> int:
+    """How much a sign asks for; of a value that fits it, in which an empty list says nothing of its entries."""
     if isinstance(sign, dict):
-        return sum(1 + closeness(part) for part in sign.values())
+        known = value if isinstance(value, dict) else {}
+        return sum(1 + closeness(part, known.get(name, ...)) for name, part in sign.items())
     if isinstance(sign, list):
-        return 1 + (closeness(sign[0]) if sign else 0)
+        return 1 + (closeness(sign[0]) if sign and value != [] else 0)
     if isinstance(sign, re.Pattern):
         return 3
     return 0 if sign is ... else 2 if isinstance(sign, tuple) else 1
@@ -65,7 +66,7 @@ def recognised(formats: Sequence[Format], rows: Sequence[object]) -> Format | No
     """The format whose sign asks for most among those that a row fits; of equals, the one that more rows fit."""
     best, chosen = (0, 0), None
     for format in formats:
-        found = [max((closeness(sign) for sign in format.signs if fits(sign, row)), default=0) for row in rows]
+        found = [max((closeness(sign, row) for sign in format.signs if fits(sign, row)), default=0) for row in rows]
         score = (max(found, default=0), sum(map(bool, found)))
         if score > best:
             best, chosen = score, format
@@ -91,7 +92,8 @@ def nearest(formats: Sequence[Format], rows: Sequence[object]) -> str:
             if isinstance(inner, dict) and isinstance(sign, list) == isinstance(row, list):
                 lacking = [name for name, part in inner.items() if name not in entry or not fits(part, entry[name])]
                 share = 1 - sum(1 if name not in entry else 0.5 for name in lacking) / len(inner)
-                rank = (share, -closeness(sign))  # of equals, the one that asks for least
+                known = sum(name in entry for name in inner)
+                rank = (share, known, -closeness(sign))  # of equals, the one that asks for least
                 if share and (best is None or rank > best[0]):
                     best = (rank, format, [name for name in lacking if name not in entry], lacking)
     if best is None:

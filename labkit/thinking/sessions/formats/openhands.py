@@ -107,8 +107,8 @@ class _Stream:
                 line, f"an action {kind} of {shown(event.get('source'))} without a response; left out"
             )
         asks = [call.get("id") for call in _calls(response) if isinstance(call.get("id"), str)]
-        asks = asks if kind != "finish" and by_agent else []
-        self._keep(event, None if again else message, asks=[] if again else asks)
+        asks = asks if kind != "finish" and by_agent and message and not again else []
+        self._keep(event, None if again else message, asks=asks)
 
     def _observe(self, event, kind, extras, line):
         said = parts.words(event.get("content"))
@@ -220,5 +220,5 @@ LOG = {"messages": [SAID], "response": ..., "kwargs": dict, "timestamp": ..., "c
 ACTION = {"source": ("agent", "user", "environment"), "action": str, "args": dict, "id": int}
 OBSERVED = {"source": ("agent", "user", "environment"), "observation": str, "extras": dict, "id": int}
 SIGNS = [LOG, [LOG], ACTION, [ACTION], OBSERVED, [OBSERVED]]
-SIGNS += [{name: [ACTION]} for name in ("history", "trajectory", "events")]
+SIGNS += [{"history": [ACTION], "instance_id": str}, {"trajectory": [ACTION]}, {"events": [ACTION]}]
 FORMAT = Format("openhands", "OpenHands logs of completions, and its events", tuple(SIGNS), read)

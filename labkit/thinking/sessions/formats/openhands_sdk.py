@@ -297,5 +297,5 @@ SAID = {"role": ("system", "user", "assistant", "tool"), "content": ...}
 LOG = {"messages": [SAID], "context_window": int, "kwargs": dict, "timestamp": ..., "latency_sec": ..., "cost": ...}
 ITEMS = {"input": list, "llm_path": ("responses",), "instructions": ..., "context_window": int}
 SIGNS = [EVENT, [EVENT], LOGGED, [LOGGED], LOG, [LOG], ITEMS, [ITEMS]]
-SIGNS += [{name: [EVENT]} for name in ("events", "history", "items")]
+SIGNS += [{"history": [EVENT], "instance_id": str}, {"items": [EVENT], "next_page_id": ...}, {"events": [EVENT]}]
 FORMAT = Format("openhands-sdk", "OpenHands SDK events, and its logs of completions", tuple(SIGNS), read)

@@ -113,7 +113,8 @@ def _turn(turn, line, gathered, where):
     if not isinstance(said, str):
         if "from" in turn:
             raise Unreadable(f"a turn from {shown(speaks)}, its value a {type(said).__name__}")
-        return [chats.message(turn | {"role": ROLES[speaks]}, line, gathered, where)]
+        made = chats.message(turn | {"role": ROLES[speaks]}, line, gathered, where)
+        return [made] if made else []
     made = {"role": ROLES[speaks], "content": said}
     if made["role"] == "assistant":
         made |= tags.unthought(said)
