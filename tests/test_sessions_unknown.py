@@ -154,3 +154,11 @@ def test_thinking_of_rows_that_are_left_out_is_missed_nowhere(monkeypatch, tmp_p
     made_up(monkeypatch, ALL)  # a reader that does not say what it leaves out
     with pytest.raises(InputError, match=r"(?s)thinking stands in this file.*left out, 1: hidden rows"):
         session(tmp_path, ASK, hidden, SAID)
+
+
+def test_an_empty_list_steals_no_file(tmp_path):
+    """A list without entries fits every sign of a list, and tells nothing."""
+    path = tmp_path / "x.json"
+    talk = [{"role": "user", "content": "why?"}, {"role": "assistant", "content": "so"}]
+    path.write_text(json.dumps({"messages": talk, "trajectory": [], "history": [], "conversations": [], "info": {}}))
+    assert thinking.read_session(path).format == "openai"

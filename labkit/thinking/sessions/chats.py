@@ -4,6 +4,8 @@ The names are those of OpenAI's chat completions and responses as litellm hands 
 `litellm/types/utils.py`: `thinking_blocks`, `cache_creation_input_tokens`).
 """
 
+import json
+
 from labkit.thinking.messages import REASONING, shown
 from labkit.thinking.sessions import parts
 from labkit.thinking.sessions.gathering import Gathered, usage
@@ -35,10 +37,18 @@ def message(given, line: int, gathered: Gathered, where: str = "") -> dict | Non
 
 
 def messages(given, line: int, gathered: Gathered, where: str = "") -> list[dict]:
-    """Messages in the one form, those that were there before as the same objects."""
+    """Messages in the one form, those that were there before as the same objects, which are not read again."""
     found = parts.tried(parts.many, given, line, gathered.problems, f"{where}messages: ") or []
-    made = [message(one, line, gathered, f"{where}message {n}: ") for n, one in enumerate(found, 1)]
-    return gathered.kept([one for one in made if one is not None])
+    made = []
+    for n, one in enumerate(found, 1):
+        key = json.dumps(one, ensure_ascii=False)
+        if key not in gathered.read:
+            one = message(one, line, gathered, f"{where}message {n}: ")
+            if one is None:
+                continue
+            gathered.read[key] = gathered.kept([one])[0]
+        made.append(gathered.read[key])
+    return made
 
 
 def reply(response, line: int, gathered: Gathered, where: str = "") -> dict | None:

@@ -25,6 +25,7 @@ class Gathered:
     def __init__(self, problems: Problems, path: pathlib.Path):
         self.problems, self.path, self.calls, self.left, self.known = problems, path, [], collections.Counter(), {}
         self.unseen_thinking = False  # a reader says so where it leaves thinking out, and has told why
+        self.read = {}  # messages by the JSON that they were read from, of logs that hold the same ones again and again
         self.own = set()  # ids of the values in `known`
         self.told = set()  # system messages that were reported
 

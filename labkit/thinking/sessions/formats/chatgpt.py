@@ -53,10 +53,11 @@ def _conversation(row, line, gathered, thread, where):
         parent = node.get("parent") if isinstance(node.get("parent"), str) else None
         tree.add(name, trees.Row(line, parent, (said, given)))
         parents.setdefault(parent, []).append(name)
+    merged = {}
     for name, node in tree.rows.items():
         said, given = node.holds
         if said and said["role"] == "assistant" and _ends(name, tree, parents):
-            messages = gathered.kept(_joined(tree.rows[step].holds[0] for step in tree.path(name)))
+            messages = gathered.kept(_joined((tree.rows[step].holds[0] for step in tree.path(name)), merged))
             metadata = given["metadata"] if isinstance(given.get("metadata"), dict) else {}
             model = metadata["model_slug"] if isinstance(metadata.get("model_slug"), str) else None
             more = {"time": parts.seconds(given.get("create_time")), "thread": thread, "model": model}
@@ -147,24 +148,30 @@ def _thought(thought):
     return ""
 
 
-def _joined(found):
-    """Messages of a path: what the assistant says in a row is one."""
+def _joined(found, merged):
+    """Messages of a path: what the assistant says in a row is one, which `merged` keeps for other paths."""
     made = []
     for said in found:
         if said is None:
             continue
         if made and made[-1]["role"] == said["role"] == "assistant":
-            last = dict(made[-1])
-            for name in ("content", "reasoning_content"):
-                texts = [one[name] for one in (last, said) if one.get(name)]
-                if texts:
-                    last[name] = "\n".join(texts) if all(isinstance(text, str) for text in texts) else _items(texts)
-            if calls := [*last.get("tool_calls", []), *said.get("tool_calls", [])]:
-                last["tool_calls"] = calls
-            made[-1] = last
+            key = (id(made[-1]), id(said))
+            if key not in merged:
+                merged[key] = (_both(made[-1], said), made[-1], said)  # ids stay theirs
+            made[-1] = merged[key][0]
         else:
             made.append(said)
     return made
+
+
+def _both(last, said):
+    made = dict(last)
+    for name in ("content", "reasoning_content"):
+        texts = [one[name] for one in (last, said) if one.get(name)]
+        if texts:
+            made[name] = "\n".join(texts) if all(isinstance(text, str) for text in texts) else _items(texts)
+    calls = [*last.get("tool_calls", []), *said.get("tool_calls", [])]
+    return made | ({"tool_calls": calls} if calls else {})
 
 
 def _items(texts):
