@@ -4,11 +4,14 @@ In this folder:
 
     record      what a session is: calls, each what was sent, what came back and what was billed
     reading     from a file to a session
+    looks       what a file is that is no session
     rows        JSON and JSONL within bounds
     format      how a format is told from others
     formats     one file for each: how it is recognised, and its reader
     bodies      requests and responses of OpenAI's chat completions, streams too
     rendered    prompts as text in ChatML or as token ids
+    chats       what programs that speak to a chat interface keep of it
+    tags        thinking, calls and results in texts
     parts       what rows hold, whatever its type
     trees       rows that name the row before them: the path from the root to an answer
     normal      messages of any client in the one form

@@ -2,14 +2,19 @@
 
     {"role": str}              a mapping with this name and a text under it
     {"type": ("user", "bot")}  one of these values
+    {"steps": []}              an empty list
     {"steps": [{"source": str}]}   a list that is empty or holds an entry of this kind among its first ones
     {"id": ...}                the name alone
+    {"text": re.compile("<task>")}   a text in which this is found
 
 A row may be a whole document; a document that is a list is a row too, with a sign that is a list.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
+
+from labkit.thinking.messages import shown
 
 FEW = 20  # entries of a list that are looked at
 
@@ -40,18 +45,23 @@ def fits(sign, value) -> bool:
     if isinstance(sign, dict):
         return isinstance(value, dict) and all(name in value and fits(part, value[name]) for name, part in sign.items())
     if isinstance(sign, list):
-        return isinstance(value, list) and (not value or any(fits(sign[0], entry) for entry in value[:FEW]))
+        return isinstance(value, list) and (not value or any(fits(sign[0], entry) for entry in value[:FEW] if sign))
     if isinstance(sign, tuple):
         return any(type(value) is type(one) and value == one for one in sign)
+    if isinstance(sign, re.Pattern):
+        return isinstance(value, str) and sign.search(value) is not None
     return isinstance(value, sign) and not (isinstance(value, bool) and sign is not bool)
 
 
-def closeness(sign) -> int:
-    """How much a sign asks for."""
+def closeness(sign, value=...) -> int:
+    """How much a sign asks for; of a value that fits it, in which an empty list says nothing of its entries."""
     if isinstance(sign, dict):
-        return sum(1 + closeness(part) for part in sign.values())
+        known = value if isinstance(value, dict) else {}
+        return sum(1 + closeness(part, known.get(name, ...)) for name, part in sign.items())
     if isinstance(sign, list):
-        return 1 + closeness(sign[0])
+        return 1 + (closeness(sign[0]) if sign and value != [] else 0)
+    if isinstance(sign, re.Pattern):
+        return 3
     return 0 if sign is ... else 2 if isinstance(sign, tuple) else 1
 
 
@@ -59,7 +69,7 @@ def recognised(formats: Sequence[Format], rows: Sequence[object]) -> Format | No
     """The format whose sign asks for most among those that a row fits; of equals, the one that more rows fit."""
     best, chosen = (0, 0), None
     for format in formats:
-        found = [max((closeness(sign) for sign in format.signs if fits(sign, row)), default=0) for row in rows]
+        found = [max((closeness(sign, row) for sign in format.signs if fits(sign, row)), default=0) for row in rows]
         score = (max(found, default=0), sum(map(bool, found)))
         if score > best:
             best, chosen = score, format
@@ -69,19 +79,28 @@ def recognised(formats: Sequence[Format], rows: Sequence[object]) -> Format | No
 def nearest(formats: Sequence[Format], rows: Sequence[object]) -> str:
     """What rows of no known format look like, and which format asks for least that they lack."""
     row = next((row for row in rows if row), None)
+    if row is None:
+        return "an empty list" if isinstance(rows[0], list) else "an empty object"
     entry = next((one for one in row if isinstance(one, dict)), None) if isinstance(row, list) else row
     if not isinstance(entry, dict):
-        return "no objects in it"
-    looks = ("a list of objects with " if entry is not row else "objects with ") + ", ".join(sorted(entry)[:8])
+        kinds = ", ".join(sorted({type(one).__name__ for one in row[:FEW]}))
+        return f"a list of values that are no objects ({kinds})"
+    looks = ("a list of objects with " if entry is not row else "objects with ") + ", ".join(
+        map(shown, list(entry)[:8])
+    )
     best = None
     for format in formats:
         for sign in format.signs:
-            inner = sign[0] if isinstance(sign, list) else sign
+            inner = sign[0] if isinstance(sign, list) and sign else sign
             if isinstance(inner, dict) and isinstance(sign, list) == isinstance(row, list):
                 lacking = [name for name, part in inner.items() if name not in entry or not fits(part, entry[name])]
-                share = 1 - len(lacking) / len(inner)
-                if share and (best is None or share > best[0]):
-                    best = (share, format.name, lacking)
+                share = 1 - sum(1 if name not in entry else 0.5 for name in lacking) / len(inner)
+                known = sum(name in entry for name in inner)
+                rank = (share, known, -closeness(sign))  # of equals, the one that asks for least
+                if share and (best is None or rank > best[0]):
+                    best = (rank, format, [name for name in lacking if name not in entry], lacking)
     if best is None:
-        return looks
-    return f"{looks}; nearest is {best[1]}, which has another {', '.join(best[2])}"
+        return f"{looks}; none of the names that a known format has"
+    _, format, missing, lacking = best
+    lacks = f"also has {', '.join(missing)}" if missing else f"holds something else under {', '.join(lacking)}"
+    return f"{looks}; nearest is {format.name}, which {lacks}"

@@ -7,6 +7,7 @@ import collections
 import hashlib
 import json
 import pathlib
+import re
 from collections.abc import Callable, Sequence
 
 from labkit.errors import InputError
@@ -16,6 +17,7 @@ from labkit.thinking.sessions.normal import leading
 from labkit.thinking.sessions.record import Exchange, Usage
 from labkit.thinking.sessions.rows import Problems
 
+THOUGHT = re.compile(rb'"(?:reasoning_content|reasoning_text|reasoning|thinking|thought)"\s*:\s*"(?=[^"]{20})|<think>')
 LATE = "a system message behind the first turn: the family's template refuses it; it is counted as a turn of its own"
 
 
@@ -32,9 +34,12 @@ class Gathered:
         """Something that could not be placed, or was read otherwise than it stands."""
         self.problems.append((line, reason))
 
-    def leave_out(self, reason: str) -> None:
-        """A row that is no part of a request, on purpose: counted by reason."""
+    def leave_out(self, reason: str, row=None) -> None:
+        """A row that is no part of a request, on purpose: counted by reason; thinking in a row that is given is told so
+        and missed nowhere."""
         self.left[reason] += 1
+        if row is not None and not self.unseen_thinking:
+            self.unseen_thinking = THOUGHT.search(json.dumps(row, ensure_ascii=False).encode()) is not None
 
     def call(self, sent: Sequence[dict], reply: dict | None, *, line: int, tools: list | None = None, **more) -> bool:
         """Add a call, unless its prompt cannot be one: then that is a problem.

@@ -6,6 +6,7 @@ counted with its reason, and a session that came out empty though the file holds
 
 import importlib
 import itertools
+import json
 import mmap
 import os
 import pathlib
@@ -13,16 +14,15 @@ import pkgutil
 import re
 
 from labkit.errors import InputError
-from labkit.thinking.sessions import formats
+from labkit.thinking.sessions import formats, looks
 from labkit.thinking.sessions.format import Format, nearest, recognised
-from labkit.thinking.sessions.gathering import Gathered
+from labkit.thinking.sessions.gathering import THOUGHT, Gathered
 from labkit.thinking.sessions.record import Session
 from labkit.thinking.sessions.rows import Problems, rows
 
 LOOK, HEAD = 1000, 2**18  # rows by which a format is found out; bytes by which a log in text is
-THOUGHT = re.compile(
-    rb'"(?:reasoning_content|reasoning_text|reasoning|thinking|thought)"\s*:\s*"[^"]{20}|<think>(?:\\+[nrt]|\s)*[^\s\\"<]'
-)
+PLACES, WORDS = 100, 60  # places where thinking may stand that are looked at; bytes of each
+END = re.compile(rb'(?<!\\)(?:\\\\)*"')
 SAID = re.compile(rb'"(?:content|text|value|message)"\s*:\s*"[^"]')
 
 
@@ -46,12 +46,13 @@ def read_session(path: str | pathlib.Path, *, format: str | None = None) -> Sess
         `Session`.
 
     Raises:
-        InputError: no such file, an unknown format, nothing in it that could be read, or a session without words or
-            thinking of a file that holds them.
+        InputError: no such file, an archive or a table, an unknown format, nothing in it that could be read, or a
+            session without words or thinking of a file that holds them.
     """
     if not isinstance(path, str | os.PathLike) or not pathlib.Path(path).is_file():
         raise InputError("no such session", got=str(path), expected="a JSON or JSONL file")
     path, problems = pathlib.Path(path), Problems()
+    looks.refuse(path)
     found = rows(path, problems)
     first = list(itertools.islice(found, LOOK))
     chosen = _format(path, format, first, problems)
@@ -78,10 +79,11 @@ def _format(path, name, first, problems):
             raise InputError("a session of unknown format", got=str(name), expected=", ".join(FORMATS))
         return FORMATS[name]
     seen = [row for _, row in first]
-    chosen = recognised(list(FORMATS.values()), seen)
+    chosen = recognised(list(FORMATS.values()), seen) if any(seen) else None
     if chosen is None:
         _no_text_log(path)
-        got = f"{path.name}: {nearest(list(FORMATS.values()), seen) if seen else 'no rows'}{_first(problems)}"
+        found = nearest(list(FORMATS.values()), seen) if seen else looks.text(path)
+        got = f"{path.name}: {found}{_first(problems)}"
         raise InputError("a session of unknown format", got=got, expected=", ".join(FORMATS))
     return chosen
 
@@ -104,17 +106,42 @@ def _timed(calls):
 def _not_empty(path, session, gathered):
     """Refuse a session that came out empty while the file is not."""
     messages = {id(one): one for call in session.calls for one in (*call.sent, *filter(None, [call.reply]))}.values()
-    if not any(one.get("content") or one.get("tool_calls") for one in messages) and _holds(path, SAID):
+    if not any(one.get("content") or one.get("tool_calls") for one in messages) and next(_found(path, SAID), None):
         raise InputError("no message of this session has words", got=path.name + _first(gathered.problems, gathered))
     thinks = any(one.get("reasoning_content") or "</think>" in str(one.get("content")) for one in messages)
-    if not thinks and not gathered.unseen_thinking and _holds(path, THOUGHT):
-        got = path.name + _first(gathered.problems, gathered)
-        raise InputError("thinking stands in this file and in none of the messages that were read", got=got)
+    if thinks or gathered.unseen_thinking:
+        return
+    known = None
+    for words in _found(path, THOUGHT):  # words of a tool, or of somebody who writes of thinking, are no thinking
+        known = known or "\0".join(_texts([*messages, *(call.tools for call in session.calls)]))
+        if words not in known and not words.startswith("</think>"):
+            got = path.name + _first(gathered.problems, gathered)
+            raise InputError("thinking stands in this file and in none of the messages that were read", got=got)
 
 
-def _holds(path, pattern):
+def _found(path, pattern):
+    """The words that stand behind each place of a pattern, the first of them."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return pattern.search(data) is not None
+        for found in itertools.islice(pattern.finditer(data), PLACES):
+            words = END.split(data[found.end() : found.end() + WORDS], maxsplit=1)[0]
+            while words:
+                try:
+                    yield json.loads(b'"' + words + b'"').strip()
+                    break
+                except ValueError:  # cut within a sign
+                    words = words[:-1]
+
+
+def _texts(value):
+    """Every text in a value, each value of a kind once."""
+    stack, seen = [value], set()
+    while stack:
+        one = stack.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, dict | list) and id(one) not in seen:
+            seen.add(id(one))
+            stack += one.values() if isinstance(one, dict) else one
 
 
 def _given_away(first):
