@@ -4,11 +4,13 @@
     {"type": ("user", "bot")}  one of these values
     {"steps": [{"source": str}]}   a list that is empty or holds an entry of this kind among its first ones
     {"id": ...}                the name alone
+    {"text": re.compile("<task>")}   a text in which this is found
 
 A row may be a whole document; a document that is a list is a row too, with a sign that is a list.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 
 FEW = 20  # entries of a list that are looked at
@@ -37,9 +39,13 @@ def fits(sign, value) -> bool:
     if isinstance(sign, dict):
         return isinstance(value, dict) and all(name in value and fits(part, value[name]) for name, part in sign.items())
     if isinstance(sign, list):
-        return isinstance(value, list) and (not value or any(fits(sign[0], entry) for entry in value[:FEW]))
+        return isinstance(value, list) and (
+            not value or any(fits(part, entry) for part in sign for entry in value[:FEW])
+        )
     if isinstance(sign, tuple):
         return any(type(value) is type(one) and value == one for one in sign)
+    if isinstance(sign, re.Pattern):
+        return isinstance(value, str) and sign.search(value) is not None
     return isinstance(value, sign) and not (isinstance(value, bool) and sign is not bool)
 
 
@@ -48,7 +54,9 @@ def closeness(sign) -> int:
     if isinstance(sign, dict):
         return sum(1 + closeness(part) for part in sign.values())
     if isinstance(sign, list):
-        return 1 + closeness(sign[0])
+        return 1 + sum(map(closeness, sign[:1]))
+    if isinstance(sign, re.Pattern):
+        return 3
     return 0 if sign is ... else 2 if isinstance(sign, tuple) else 1
 
 

@@ -33,6 +33,13 @@ class Gathered:
         """A row that is no part of a request, on purpose: counted by reason."""
         self.left[reason] += 1
 
+    def unseen(self, line: int, what: str) -> None:
+        """Thinking that is there and cannot be read: the first is told, all are counted."""
+        if not self.unseen_thinking:
+            self.problem(line, f"{what}: the first of them")
+        self.unseen_thinking = True
+        self.leave_out(what)
+
     def call(self, sent: Sequence[dict], reply: dict | None, *, line: int, tools: list | None = None, **more) -> bool:
         """Add a call, unless its prompt cannot be one: then that is a problem.
 
@@ -68,6 +75,12 @@ class Gathered:
             if message["role"] == "assistant":
                 own = dict(usage=usages[i] if usages else None, time=times[i] if times else None)
                 self.call(messages[:i], message, line=lines[i], **(more | own))
+
+    def tell_once(self, line: int, reason: str) -> None:
+        """A problem whose reason is told for the first line alone."""
+        if reason not in self.told:
+            self.told.add(reason)
+            self.problem(line, reason)
 
     def left_out(self) -> tuple[tuple[int, str], ...]:
         """(how many, reason), the most frequent first."""
