@@ -261,3 +261,84 @@ def anthropic_events(story):
 def anthropic_list(story):
     """Messages alone, in one list."""
     return json.dumps(blocks(one.message for one in story.said))
+
+
+def _milli(time):
+    return round(1000 * time)
+
+
+def cline(story):
+    """A history of Cline: a question in tags with details of the surroundings, blocks behind them."""
+    rows = []
+    for one, entry in zip(story.said, blocks(said.message for said in story.said), strict=True):
+        if one.message["role"] == "user":
+            entry["content"] = [{"type": "text", "text": one.message["content"]}]
+        if one.message["role"] == "assistant":
+            entry["modelInfo"] = {"modelId": "qwen3.6", "providerId": "x", "mode": "act"}
+            entry["metrics"] = {"tokens": {"prompt": 3, "completion": 4, "cached": 50}}
+        rows.append(entry | {"ts": _milli(one.time)})
+    return json.dumps(rows)
+
+
+def roo(story):
+    """A history of Roo Code: a new root is a summary, under which all before it is hidden."""
+    rows, last = [], None
+    for one, entry in zip(story.said, blocks(said.message for said in story.said), strict=True):
+        if isinstance(entry["content"], str):
+            entry["content"] = [{"type": "text", "text": entry["content"]}]
+        if rows and one.parent != last:
+            for row in rows:
+                row.setdefault("condenseParent", one.name)
+            entry |= {"isSummary": True, "condenseId": one.name}
+        last = one.name
+        rows.append(entry | {"ts": _milli(one.time)})
+    return json.dumps(rows)
+
+
+def _bubbles(story):
+    """(id, bubble) of a story: thinking, words and a tool are bubbles of their own."""
+    found = []
+    for one in story.said:
+        message, stamp = one.message, {"createdAt": _row("x", None, one.time)["timestamp"]}
+        if message["role"] == "user":
+            found.append({"type": 1, "text": message["content"]} | stamp)
+        elif message["role"] == "tool":
+            found[-1]["toolFormerData"] |= {"status": "completed", "result": message["content"]}
+        else:
+            if message.get("reasoning_content"):
+                thought = {"text": message["reasoning_content"], "signature": ""}
+                found.append({"type": 2, "text": "", "capabilityType": 30, "thinking": thought} | stamp)
+            if message["content"]:
+                count = {"inputTokens": 70, "outputTokens": 8}
+                found.append({"type": 2, "text": message["content"], "tokenCount": count} | stamp)
+            for call in message.get("tool_calls") or ():
+                tool = {"name": call["function"]["name"], "rawArgs": json.dumps(call["function"]["arguments"])}
+                tool |= {"tool": 5, "toolCallId": "t", "modelCallId": one.name}
+                found.append({"type": 2, "text": "", "toolFormerData": tool} | stamp)
+    return [(f"b{len(found) - n}", bubble) for n, bubble in enumerate(found)]
+
+
+def cursor(story):
+    """Rows of the database as sqlite3 -json writes them, in the order of their keys."""
+    found = _bubbles(story)
+    headers = [{"bubbleId": name, "type": bubble["type"]} for name, bubble in found]
+    head = {"composerId": "c1", "modelConfig": {"modelName": "qwen"}, "fullConversationHeadersOnly": headers}
+    rows = [{"key": "composerData:c1", "value": json.dumps(head)}]
+    rows += [{"key": f"bubbleId:c1:{name}", "value": json.dumps(bubble | {"bubbleId": name})} for name, bubble in found]
+    return json.dumps(sorted(rows, key=lambda row: row["key"]), indent=1)
+
+
+def cursor_composer(story):
+    """A composer with its bubbles, as older versions keep it and exports give it."""
+    bubbles = [bubble | {"bubbleId": name} for name, bubble in _bubbles(story)]
+    return json.dumps({"composerId": "c1", "conversation": bubbles})
+
+
+def cursor_agent(story):
+    """A transcript of the agent; with results of tools, which newer versions write."""
+    rows = []
+    for entry in blocks(one.message for one in story.said):
+        if isinstance(entry["content"], str):
+            entry["content"] = [{"type": "text", "text": entry["content"]}]
+        rows.append({"role": entry["role"], "message": {"content": entry["content"]}})
+    return lines([*rows, {"type": "turn_ended", "status": "success"}])

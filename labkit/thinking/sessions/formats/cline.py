@@ -42,5 +42,6 @@ def _usage(entry, line, gathered):
 
 ENTRY = {"role": ("user", "assistant"), "content": [{"type": str}]}
 SIGNS = [[ENTRY | {"content": [{"type": ("text",), "text": blocks.TAGS}]}]]
-SIGNS += [[ENTRY | {"ts": int, "modelInfo": {"modelId": str}}], [ENTRY | {"modelInfo": {"modelId": str}}]]
+INFO = {"modelId": str, "providerId": str, "mode": str}
+SIGNS += [[ENTRY | {"ts": int, "modelInfo": INFO}], [ENTRY | {"modelInfo": {"modelId": str}}]]
 FORMAT = Format("cline", "histories of Cline (api_conversation_history.json)", SIGNS, read)

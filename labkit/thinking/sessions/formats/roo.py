@@ -88,19 +88,22 @@ def _thought(entry, line, gathered):
     """The words of an entry of reasoning."""
     if isinstance(text := entry.get("text"), str) and text:
         return text
-    summary = parts.tried(parts.words, entry.get("summary"), line, gathered.problems, "reasoning: ")
     if entry.get("encrypted_content"):
         gathered.unseen(line, blocks.REDACTED)
-    return summary
+    return _words(entry.get("summary"), line, gathered)
 
 
 def _apart(entry, line, gathered):
     """Reasoning that stands beside the content of a reply."""
     if isinstance(text := entry.get("reasoning_content"), str):
         return text
-    details = parts.tried(parts.many, entry.get("reasoning_details"), line, gathered.problems, "reasoning: ") or []
+    return _words(entry.get("reasoning_details"), line, gathered)
+
+
+def _words(details, line, gathered):
+    """The words of parts of reasoning; what is sealed is reported."""
     found = []
-    for one in details:
+    for one in parts.tried(parts.many, details, line, gathered.problems, "reasoning: ") or []:
         one = parts.tried(parts.mapping, one, line, gathered.problems, "reasoning: ") or {}
         words = one.get("text", one.get("summary"))
         if isinstance(words, str):
