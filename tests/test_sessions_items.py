@@ -349,6 +349,11 @@ def test_a_late_system_message_and_an_odd_block_are_told(tmp_path):
         "a block: a int where an object is needed",
         "a result: a int where a list is needed",
     ]
+    bare = [{"type": "message_start", "message": {"usage": {"input_tokens": 5}}}]
+    bare += [{"type": "content_block_delta", "delta": {"type": "text_delta", "text": part}} for part in ("s", "o")]
+    asked = {"max_tokens": 9, "system": "x", "messages": [{"role": "user", "content": "why?"}]}
+    session = written(tmp_path, [{"request": asked, "response": bare}])
+    assert session.calls[0].reply["content"] == "so" and session.calls[0].usage.input == 5
     stream = [{"type": "message_start", "message": {"role": "assistant", "content": []}}, {"type": "message_stop"}]
     session = written(
         tmp_path, [*stream, {"role": "user", "content": [TEXT]}, {"role": "assistant", "content": [TEXT]}]

@@ -12,6 +12,7 @@ from labkit.thinking.sessions.rows import Blank, Unreadable, parsed
 
 ASKED, ANSWERED = ("request", "request_body"), ("response", "response_body")
 BODIES = ("body", "body_raw")
+GROWN = {"partial": "tool_use", "thinking": "thinking"}  # what a block grows by, and its type
 EVENT = re.compile(r"^data:[ \t]*(.*)$", re.MULTILINE)
 
 
@@ -63,6 +64,8 @@ def of_anthropic(events: list[dict]) -> dict:
         elif kind == "error":
             message["error"] = event.get("error")
     for block in blocks.values():
+        known = next((kind for name, kind in GROWN.items() if name in block), "text")
+        block.setdefault("type", known)  # not every proxy writes the event that begins a block
         if "partial" in block:
             block["input"] = "".join(block.pop("partial"))
         for name in ("text", "thinking"):

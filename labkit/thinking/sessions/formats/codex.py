@@ -21,6 +21,7 @@ CONTEXT = ("<environment_context>", "<user_instructions>", "# AGENTS.md instruct
 CONTEXT += ("<user_shell_command>", "<permissions instructions>", "<subagent_notification>")
 REPEATS = ("user_message", "agent_message", "agent_reasoning", "agent_reasoning_raw_content")
 ASIDE = ("world_state", "token_usage_record", "realtime_item", "inter_agent_communication_metadata", "ghost_commit")
+UNANSWERED = "messages behind the last reply"
 UNKNOWN = "the system text and tools, which the file does not hold"
 REBUILT = "a compaction that does not say what it left: read as what the user said and the summary, as the program does"
 
@@ -80,6 +81,10 @@ class Rollout:
         """The file is at its end."""
         self._ended()
         self._told()
+        for one in reversed(self.items.messages):
+            if one["role"] == "assistant":
+                break
+            self.gathered.leave_out(UNANSWERED)
         if not self.known:
             self.gathered.leave_out(UNKNOWN)
 

@@ -26,7 +26,8 @@ def read(rows, gathered):
         for one in row if isinstance(row, list) else [row]:
             if isinstance(one, dict) and isinstance(one.get("message"), dict) and "role" in one:
                 made = blocks.messages(one["message"] | {"role": one["role"]}, line, gathered)
-                said, lines = said + made, lines + [line] * len(made)
+                said += made
+                lines += [line] * len(made)
             elif isinstance(one, dict) and one.get("type") == "turn_ended":
                 gathered.leave_out("ends of turns")
             elif isinstance(one, dict):
@@ -71,7 +72,7 @@ class Bubbles:
             missing = len(self.orders.get(name, [])) - len(order)
             if missing:
                 self.gathered.problem(0, f"composer {name[:40]}: {missing} bubbles that are not in the file")
-            rest = [one for one in known if one not in set(order)]
+            rest = set(known) - set(order)
             if order and rest:
                 self.gathered.leave_out("bubbles that their composer does not name")
             thread = name if len(set(self.orders) | set(self.bubbles)) > 1 else ""
@@ -146,8 +147,10 @@ class Bubbles:
             elif not made:
                 self.gathered.leave_out("bubbles without words")
             before = call
-            said, lines = said + made, lines + [line] * len(made)
-            usages, times = usages + [billed] * len(made), times + [parts.seconds(bubble.get("createdAt"))] * len(made)
+            said += made
+            lines += [line] * len(made)
+            usages += [billed] * len(made)
+            times += [parts.seconds(bubble.get("createdAt"))] * len(made)
         self.gathered.conversation(said, lines, thread=thread, model=model, usages=usages, times=times)
 
 
