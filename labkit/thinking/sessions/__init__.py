@@ -13,6 +13,10 @@ In this folder:
     chats       what programs that speak to a chat interface keep of it
     tags        thinking, calls and results in texts
     parts       what rows hold, whatever its type
+    wire        requests and responses as logs keep them, streams
+    items       items of the Responses API as messages
+    blocks      contents of Anthropic's messages as messages
+    asides      what stands in the files beside a history of Cline or Roo
     trees       rows that name the row before them: the path from the root to an answer
     normal      messages of any client in the one form
     gathering   calls, problems and what is left out

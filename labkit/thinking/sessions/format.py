@@ -45,7 +45,9 @@ def fits(sign, value) -> bool:
     if isinstance(sign, dict):
         return isinstance(value, dict) and all(name in value and fits(part, value[name]) for name, part in sign.items())
     if isinstance(sign, list):
-        return isinstance(value, list) and (not value or any(fits(sign[0], entry) for entry in value[:FEW] if sign))
+        return isinstance(value, list) and (
+            not value or any(fits(part, entry) for part in sign for entry in value[:FEW])
+        )
     if isinstance(sign, tuple):
         return any(type(value) is type(one) and value == one for one in sign)
     if isinstance(sign, re.Pattern):

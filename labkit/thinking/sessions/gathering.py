@@ -41,6 +41,13 @@ class Gathered:
         if row is not None and not self.unseen_thinking:
             self.unseen_thinking = THOUGHT.search(json.dumps(row, ensure_ascii=False).encode()) is not None
 
+    def unseen(self, line: int, what: str) -> None:
+        """Thinking that is there and cannot be read: the first is told, all are counted."""
+        if not self.left[what]:
+            self.problem(line, f"{what}: the first of them")
+        self.unseen_thinking = True
+        self.leave_out(what)
+
     def call(self, sent: Sequence[dict], reply: dict | None, *, line: int, tools: list | None = None, **more) -> bool:
         """Add a call, unless its prompt cannot be one: then that is a problem.
 
