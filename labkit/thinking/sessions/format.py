@@ -37,7 +37,9 @@ def fits(sign, value) -> bool:
     if isinstance(sign, dict):
         return isinstance(value, dict) and all(name in value and fits(part, value[name]) for name, part in sign.items())
     if isinstance(sign, list):
-        return isinstance(value, list) and (not value or any(fits(sign[0], entry) for entry in value[:FEW]))
+        return isinstance(value, list) and (
+            not value or any(fits(part, entry) for part in sign for entry in value[:FEW])
+        )
     if isinstance(sign, tuple):
         return any(type(value) is type(one) and value == one for one in sign)
     return isinstance(value, sign) and not (isinstance(value, bool) and sign is not bool)
@@ -48,7 +50,7 @@ def closeness(sign) -> int:
     if isinstance(sign, dict):
         return sum(1 + closeness(part) for part in sign.values())
     if isinstance(sign, list):
-        return 1 + closeness(sign[0])
+        return 1 + sum(map(closeness, sign[:1]))
     return 0 if sign is ... else 2 if isinstance(sign, tuple) else 1
 
 

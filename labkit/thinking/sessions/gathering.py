@@ -6,13 +6,14 @@ The same message in many requests is kept once, so that what is held is linear i
 import collections
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from labkit.errors import InputError
 from labkit.thinking import rules
 from labkit.thinking.messages import Conversation
 from labkit.thinking.sessions.normal import leading
 from labkit.thinking.sessions.record import Exchange, Usage
-from labkit.thinking.sessions.rows import Problems
+from labkit.thinking.sessions.rows import Problems, rows
 
 LATE = "a system message behind the first turn: the family's template refuses it; it is counted as a turn of its own"
 
@@ -24,6 +25,7 @@ class Gathered:
         self.problems, self.path, self.calls, self.left, self.known = problems, path, [], collections.Counter(), {}
         self.unseen_thinking = False  # a reader says so where it leaves thinking out, and has told why
         self.told = set()  # system messages that were reported
+        self.held = {}  # what `known` holds by its id, so that it is written down once alone
 
     def problem(self, line: int, reason: str) -> None:
         """Something that could not be placed, or was read otherwise than it stands."""
@@ -32,6 +34,13 @@ class Gathered:
     def leave_out(self, reason: str) -> None:
         """A row that is no part of a request, on purpose: counted by reason."""
         self.left[reason] += 1
+
+    def unseen(self, line: int, what: str) -> None:
+        """Thinking that is there and cannot be read: the first is told, all are counted."""
+        if not self.unseen_thinking:
+            self.problem(line, f"{what}: the first of them")
+        self.unseen_thinking = True
+        self.leave_out(what)
 
     def call(self, sent: Sequence[dict], reply: dict | None, *, line: int, tools: list | None = None, **more) -> bool:
         """Add a call, unless its prompt cannot be one: then that is a problem.
@@ -69,6 +78,24 @@ class Gathered:
                 own = dict(usage=usages[i] if usages else None, time=times[i] if times else None)
                 self.call(messages[:i], message, line=lines[i], **(more | own))
 
+    def beside(self, path: pathlib.Path, read: Callable) -> None:
+        """Take in what a file beside this one holds; its problems stand under line 0 with its name.
+
+        Args:
+            path: of the file. read: as `Format.read`.
+        """
+        inner = Gathered(Problems(), path)
+        inner.known, inner.held = self.known, self.held
+        try:
+            read(rows(path, inner.problems), inner)
+        except InputError as error:
+            inner.problem(0, f"{error.what} ({error.got})")
+        for line, reason in inner.problems.all():
+            self.problem(0, f"{path.name}, line {line}: {reason}")
+        self.calls += inner.calls
+        self.left.update(inner.left)
+        self.unseen_thinking |= inner.unseen_thinking
+
     def left_out(self) -> tuple[tuple[int, str], ...]:
         """(how many, reason), the most frequent first."""
         return tuple((count, reason) for reason, count in self.left.most_common())
@@ -81,9 +108,10 @@ class Gathered:
 
     def _once(self, value):
         """The first value that was equal to this one."""
-        if value is None:
-            return None
-        return self.known.setdefault(json.dumps(value, sort_keys=False, ensure_ascii=False), value)
+        if value is None or self.held.get(id(value)) is value:
+            return value
+        kept = self.known.setdefault(json.dumps(value, sort_keys=False, ensure_ascii=False), value)
+        return self.held.setdefault(id(kept), kept)
 
 
 def usage(given: dict, line: int, gathered: Gathered) -> Usage | None:

@@ -4,6 +4,7 @@ Every function gives what was asked for in the one form of OpenAI messages, or r
 `tried` makes a problem of it.
 """
 
+import datetime
 from collections.abc import Callable
 
 from labkit.errors import InputError
@@ -96,6 +97,23 @@ def result(content) -> str | list:
     return items
 
 
+def seconds(value) -> float | None:
+    """Seconds since 1970 of a number (seconds, or thousandths down to billionths of them) or of a text as ISO 8601 has
+    it, in UTC if it names no zone; None for what is no time."""
+    if isinstance(value, str):
+        try:
+            moment = datetime.datetime.fromisoformat(value)
+        except ValueError:
+            return None
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+        return (moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)).total_seconds()
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e19:
+        return None
+    while value > 1e11:
+        value /= 1000
+    return float(value)
+
+
 def of_user(content, line: int, problems) -> list[dict]:
     """Messages of a user's line: results of tools first, each its own, then what was typed."""
     results, typed = [], []
@@ -131,6 +149,16 @@ def repeated(name, content, line: int, seen: dict, problems) -> bool:
     same = "the same" if known == hash(repr(content)) else "another content under the id"
     problems.append((line, f"{same} as line {first} ({name[:40]}); the first counts"))
     return True
+
+
+def blocks(content) -> list[dict]:
+    """Blocks of a content; a text is one of text."""
+    return _blocks(content)
+
+
+def added(block: dict, reply: dict) -> None:
+    """Add a block of text, of thinking or of a call to an assistant's message."""
+    _added(block, reply)
 
 
 def _unwrapped(one):
