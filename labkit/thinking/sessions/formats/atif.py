@@ -52,7 +52,7 @@ class Reader:
         self._steps(given, line, thread)
         for n, one in enumerate(self._tried(parts.many, given.get("subagent_trajectories"), line) or [], 1):
             where = f"sub-agent {n}: "
-            parts.tried(self.trajectory, one, line, self.gathered.problems, where, line, f"{thread}/{n}")
+            parts.tried(self.trajectory, one, line, self.gathered.problems, where, line, f"{thread}/{n}".lstrip("/"))
         if given.get("continued_trajectory_ref") is not None:
             self._beside(given["continued_trajectory_ref"], line, thread, "a continued trajectory")
 
@@ -73,7 +73,9 @@ class Reader:
                 self.gathered.call(said, reply, line=line, **more)
             said += made
             for path in self._refers(step, line, where):
-                self._beside(path, line, f"{thread}/{pathlib.PurePath(path).stem}", "a sub-agent's trajectory")
+                self._beside(
+                    path, line, f"{thread}/{pathlib.PurePath(path).stem}".lstrip("/"), "a sub-agent's trajectory"
+                )
 
     def _is_call(self, step, reply, line, where):
         count = step.get("llm_call_count")
