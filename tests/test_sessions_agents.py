@@ -139,7 +139,9 @@ def test_the_same_uuid_twice_is_one(tmp_path):
     rows = [user("1", None, "why?"), reply("2", "1", "so"), user("1", None, "why?"), reply("2", "1", "so")]
     found = session(tmp_path, [*rows, user("1", None, "else?"), reply("3", "2", "then")])
     assert [said(call.sent) for call in found.calls] == [[("user", "why?")], [("user", "why?"), ("assistant", "so")]]
-    assert (2, "a row whose uuid was there before, with the same content") in found.left_out
+    assert [reasons(found, line) for line in (3, 4)] == [
+        [f"the same as line {n} ({n}); the first counts"] for n in (1, 2)
+    ]
     assert reasons(found, 5) == ["another content under the id as line 1 (1); the first counts"]
 
 
@@ -528,10 +530,10 @@ def test_threads_and_notes_of_qwen_code(tmp_path):
         ("", ["go"]),
         ("", ["go", "so", "on"]),
     ]
+    assert reasons(found, 7) == ["the same as line 5 (2); the first counts"]
     assert reasons(found, 9) == ["another content under the id as line 5 (2); the first counts"]
     assert {reason for _, reason in found.left_out} == {
         "an empty reply",
-        "a row whose uuid was there before, with the same content",
         "a note of the client (realtime_message)",
     }
 

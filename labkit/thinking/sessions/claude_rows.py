@@ -97,9 +97,6 @@ class Log:
         aside, thread = self._thread(row)
         holds = row.get("attachment") if kind == "attachment" else inner if kind in SENT else row.get("content")
         name = self._name(row, line)
-        if (known := self.tree.rows.get(name)) is not None and known.holds == (kind, holds):
-            self.gathered.leave_out("a row whose uuid was there before, with the same content")
-            return
         if not self.tree.add(name, Row(line, self._parent(row, aside, line), (kind, holds))):
             return
         self.before[aside] = name

@@ -83,9 +83,6 @@ class Log:
             self.gathered.leave_out(LEFT[kind])
             return
         holds = (kind, inner, row.get("summary"), row.get("content"))
-        if (known := self.tree.rows.get(name)) is not None and known.holds == holds:
-            self.gathered.leave_out("a row whose id was there before, with the same content")
-            return
         parent = row.get("parentId", self.before)
         if parent is not None and not isinstance(parent, str):
             self.gathered.problem(line, f"a parentId that is no text: {shown(parent)}")

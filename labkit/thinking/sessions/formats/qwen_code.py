@@ -55,9 +55,6 @@ class Tree:
         name, kind, subtype = row["uuid"], row["type"], row.get("subtype")
         thread = row["agentId"] if isinstance(row.get("agentId"), str) else ""
         holds = (kind, row.get("message"), row.get("systemPayload"))
-        if (known := self.tree.rows.get(name)) is not None and known.holds == holds:
-            self.gathered.leave_out("a row whose uuid was there before, with the same content")
-            return
         parent = row.get("parentUuid", self.before.get(thread))
         if parent is not None and not isinstance(parent, str):
             self.gathered.problem(line, f"a parentUuid that is no text: {shown(parent)}")
