@@ -59,16 +59,17 @@ class Log:
         gathered: of the file. thread: what rows without a thread of their own belong to.
 
     Attributes:
-        tree: the rows. replies, reply_of: by message id and by the uuid of their rows. results: [(line, uuid, message)]
-            by the id of the call. typed: ([(id of a call or None, result)], [(line, items of a user's message)]) by
-            uuid. cleared: ids of calls by the uuid of the row that says that their results were cleared. kept: (line,
-            anchor, head, tail) of what compactions kept. sessions: names.
+        tree: the rows. sessions: names. replies, reply_of: by message id, and by the uuid of their rows.
+        results, owned: [(line, uuid, message)] by the id of a call of a tool, and the ids of calls.
+        typed: by uuid, ([(id of a call or None, its result)], [(line, items of a user's message)]).
+        cleared: ids of calls whose results were cleared, by the uuid of the row that says so.
+        kept: (line, anchor, head, tail) of what compactions kept.
     """
 
     def __init__(self, gathered, thread=""):
         self.gathered, self.thread, self.tree = gathered, thread, Rows(gathered)
         self.before, self.sessions, self.replies, self.reply_of = {}, {}, {}, {}
-        self.results, self.typed, self.cleared, self.kept = {}, {}, {}, []
+        self.results, self.owned, self.typed, self.cleared, self.kept = {}, set(), {}, {}, []
         self.queue, self.taken, self.said, self.last = [], [], set(), None
 
     def read(self, rows):
@@ -195,7 +196,7 @@ class Log:
                 key = block.get("tool_use_id") if isinstance(block.get("tool_use_id"), str) else None
                 shows = self._shows(block.get("content"), line)
                 if shows is not None:
-                    result = parts.message({"role": "tool", "content": shows})
+                    result = self.gathered.kept([parts.message({"role": "tool", "content": shows})])[0]
                     self.typed[name][0].append((key, result))
                     self.results.setdefault(key, []).append((line, name, result))
                 continue
@@ -235,6 +236,7 @@ class Log:
             parts.tried(parts.added, block, line, self.gathered.problems, "", reply.message)
             if len(reply.message.get("tool_calls", ())) > calls and isinstance(block.get("id"), str):
                 reply.ids.append(block["id"])
+                self.owned.add(block["id"])
         reply.model = inner["model"] if isinstance(inner.get("model"), str) else reply.model
         reply.usage = _usage(inner.get("usage"), line, self.gathered) or reply.usage
         reply.made |= reply.model == "<synthetic>"

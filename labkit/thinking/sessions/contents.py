@@ -15,7 +15,7 @@ ROLES = {"user": "user", "model": "assistant", "assistant": "assistant", "system
 
 def messages(content, line, gathered):
     """Messages of a content: results of tools first, each its own, then what is said; of none a problem."""
-    return parts.tried(_messages, content, line, gathered.problems, "", line, gathered.problems) or []
+    return gathered.kept(parts.tried(_messages, content, line, gathered.problems, "", line, gathered.problems) or [])
 
 
 def _messages(content, line, problems):

@@ -52,7 +52,7 @@ class Gathered:
         Returns:
             whether it was added.
         """
-        kept = [self._once(message) for message in leading(sent)]
+        kept = [m if self.held.get(id(m)) is m else self._once(m) for m in leading(sent)]
         if not any(rules.asks(message, i) for i, message in enumerate(kept)):
             self.problem(line, "a call without a question: the family's template refuses it")
             return False
@@ -77,6 +77,10 @@ class Gathered:
             if message["role"] == "assistant":
                 own = dict(usage=usages[i] if usages else None, time=times[i] if times else None)
                 self.call(messages[:i], message, line=lines[i], **(more | own))
+
+    def kept(self, messages: Sequence[dict]) -> list[dict]:
+        """The messages, those that were there before as the same objects."""
+        return [self._once(message) for message in messages]
 
     def beside(self, path: pathlib.Path, read: Callable) -> None:
         """Take in what a file beside this one holds; its problems stand under line 0 with its name.

@@ -64,6 +64,7 @@ class Reader:
             where = f"step {n} "
             if (made := self._tried(_messages, step, line, where)) is None:
                 continue
+            made = self.gathered.kept(made)
             if step["source"] == "agent" and self._is_call(step, made[0], line, where):
                 metrics = self._tried(parts.mapping, step.get("metrics"), line, where) or {}
                 reply = self._tried(_with_ids, made[0], line, where, metrics) or made[0]
@@ -151,7 +152,7 @@ def _with_ids(reply, metrics):
     """The reply with the token ids of its call."""
     names = {"prompt_ids": "prompt_token_ids", "completion_ids": "completion_token_ids"}
     ids = {name: metrics[given] for name, given in names.items() if metrics.get(given) is not None}
-    return parts.message(reply | ids)
+    return parts.message(reply | ids) if ids else reply
 
 
 def _usage(metrics, line, gathered):

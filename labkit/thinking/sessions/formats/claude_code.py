@@ -44,12 +44,11 @@ def _calls(rows, gathered, thread):
         if (reason := reply.no_call()) is not None:
             gathered.leave_out(reason)
             continue
-        path = sent.path(reply)
-        name = reply.thread
-        if name is None:  # of a sidechain without a name: its root
-            name = f"sidechain {(path or [reply.name])[0][:8]}"
+        messages, root = sent.messages(reply)
+        name = f"sidechain {root[:8]}" if reply.thread is None else reply.thread
         more = dict(thread=name, time=reply.time, usage=reply.usage, model=reply.model)
-        gathered.call(sent.messages(path, reply), reply.message, line=reply.line, **more)
+        if gathered.call(messages, reply.message, line=reply.line, **more):
+            sent.known[reply.name] = (gathered.calls[-1].sent, sent.open, root)
     return log
 
 
@@ -58,12 +57,29 @@ class Sent:
 
     Args:
         log: the rows.
+
+    Attributes:
+        known: by the id of the first row of a call's reply, what was sent for it, its calls of tools without a result
+            by then, and the root of its path. open: these calls of the reply that was last asked for.
     """
 
     def __init__(self, log):
-        self.log, self.joined = log, {}
+        self.log, self.joined, self.known, self.open = log, {}, {}, frozenset()
 
-    def path(self, reply):
+    def messages(self, reply):
+        """(messages, id of the first row) of what was sent for a reply: on from the call before it on its path."""
+        at, names = self.log.tree.since(reply.name, self.known)
+        cut = [line for line, *_ in self.log.kept if line < reply.line]
+        if at is None or self.log.cleared.keys() & set(names) or (cut and cut[-1] > self.log.tree.rows[at].line):
+            names = self._path(reply)
+            before, still, root = (), frozenset(), (names or [reply.name])[0]
+        else:
+            before, still, root = self.known[at]
+        found = list(before)
+        self.open = self._more(names, reply, found, set(still))
+        return found, root
+
+    def _path(self, reply):
         """Ids of the rows before a reply, with those that a compaction kept behind its summary."""
         path = self.log.tree.path(reply.name)[:-1]
         for line, anchor, head, tail in self.log.kept:
@@ -77,40 +93,40 @@ class Sent:
                 path = self.log.tree.path(anchor) + path[path.index(head) :]
         return path
 
-    def messages(self, path, answer):
-        """Messages of a path, before an answer."""
-        messages, done, typed = [], set(), []
-        cleared = set().union(*(self.log.cleared.get(name, ()) for name in path))
-        on_path = set(path)
-        turns = list(
-            {
-                id(self.log.reply_of[name]): self.log.reply_of[name] for name in path if name in self.log.reply_of
-            }.values()
-        )
-        until = {id(reply): later.line for reply, later in zip(turns, [*turns[1:], answer], strict=False)}
-        for name in path:
+    def _more(self, names, answer, messages, still):
+        """Add the messages of rows before an answer; gives the calls that have no result yet."""
+        typed, done, on_path = [], set(), set(names)
+        cleared = set().union(*(self.log.cleared.get(name, ()) for name in names))
+        turns = [self.log.reply_of[name] for name in names if name in self.log.reply_of]
+        turns = list({id(turn): turn for turn in turns}.values())
+        until = {id(turn): later.line for turn, later in zip(turns, [*turns[1:], answer], strict=False)}
+        for name in names:
             reply = self.log.reply_of.get(name)
             if reply is not None and reply is not answer and id(reply) not in done:
                 done.add(id(reply))
                 if not reply.failed and not reply.empty():
                     self._close(typed, messages)
                     messages.append(reply.message)
-                    messages += self._answers(reply, on_path, until[id(reply)], cleared)
-                    done.update(reply.ids)
+                    answers = self._answers(reply, on_path, until[id(reply)])
+                    messages += [CLEARED if key in cleared else one for key, one in answers.items()]
+                    still |= set(reply.ids) - set(answers)
             results, more = self.log.typed[name]
-            messages += [CLEARED if key in cleared else one for key, one in results if key is None or key not in done]
+            for key, one in results:
+                if key in still or key not in self.log.owned:
+                    messages.append(CLEARED if key in cleared else one)
+                    still.discard(key)
             typed += [(name, at) for at, (line, items) in enumerate(more) if items and line < answer.line]
         self._close(typed, messages)
-        return messages
+        return frozenset(still)
 
-    def _answers(self, reply, on_path, until, cleared):
-        """The results of a reply's calls that were there in time, in the order of the calls."""
-        found = []
+    def _answers(self, reply, on_path, until):
+        """Results of a reply's calls that were there in time, those on the path first, in the order of the calls."""
+        found = {}
         for key in reply.ids:
             known = [(name not in on_path, line, one) for line, name, one in self.log.results.get(key, ())]
-            known = [one for one in known if not one[0] or one[1] < until]
+            known = [one for one in known if one[1] < until]
             if known:
-                found.append(CLEARED if key in cleared else min(known, key=lambda one: one[:2])[2])
+                found[key] = min(known, key=lambda one: one[:2])[2]
         return found
 
     def _close(self, typed, messages):
@@ -121,7 +137,8 @@ class Sent:
                 items = [item for name, at in typed for item in self.log.typed[name][1][at][1]]
                 plain = all("text" in item for item in items)
                 content = "\n".join(item["text"] for item in items) if plain else items
-                self.joined[key] = parts.message({"role": "user", "content": content})
+                made = parts.message({"role": "user", "content": content})
+                self.joined[key] = self.log.gathered.kept([made])[0]
             messages.append(self.joined[key])
             typed.clear()
 

@@ -54,11 +54,17 @@ def read(rows, gathered):
     log = Log(gathered)
     for line, row in rows:
         parts.tried(log.take, row, line, gathered.problems, "", line)
+    known = {}
     for name, entry in log.entries.items():
-        if entry.reply is not None:
-            row = log.tree.rows[name]
-            sent = log.sent(log.tree.path(name)[:-1], entry.by)
-            gathered.call(sent, entry.message, line=row.line, **entry.reply)
+        if entry.reply is None:
+            continue
+        at, names = log.tree.since(name, known)
+        if at is None or known[at][2] != entry.by or any(log.entries[one].keeps is not None for one in names):
+            at, names = None, log.tree.path(name)[:-1]
+        before, waiting, _ = known.get(at, ((), (), None))
+        sent, waiting = log.sent(names, entry.by, list(before), list(waiting))
+        if gathered.call(sent, entry.message, line=log.tree.rows[name].line, **entry.reply):
+            known[name] = (gathered.calls[-1].sent, waiting, entry.by)
 
 
 class Log:
@@ -90,11 +96,11 @@ class Log:
         if not self.tree.add(name, Row(line, parent, holds)):
             return
         self.before, self.entries[name] = name, Entry()
-        self.entries[name] = self._entry(row, kind, line)
+        entry = self.entries[name] = self._entry(row, kind, line)
+        entry.message, entry.told = self.gathered.kept([entry.message, entry.told])
 
-    def sent(self, path, by):
-        """Messages of a path for a model (provider, api, name)."""
-        messages, waiting = [], []
+    def sent(self, path, by, messages, waiting):
+        """Messages of a path, behind those before, for a model (provider, api, name), and calls without a result."""
         for entry in self._kept(path):
             message = entry.message if entry.by in ((), by) else entry.told
             if message is None:
@@ -105,7 +111,7 @@ class Log:
             elif entry.answers in waiting:
                 waiting.remove(entry.answers)
             messages.append(message)
-        return messages
+        return messages, waiting
 
     def _kept(self, path):
         """Entries of a path as its last compaction left them."""

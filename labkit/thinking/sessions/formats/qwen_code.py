@@ -90,16 +90,19 @@ class Tree:
 
     def calls(self):
         """Add the calls of all replies."""
+        known = {}
         for name, (reply, more) in self.replies.items():
-            sent = []
-            for one in self.tree.path(name)[:-1]:
+            at, names = self.tree.since(name, known)
+            sent = list(known.get(at, ()))
+            for one in names:
                 if one in self.begins:
                     sent = list(self.begins[one])
                 elif one in self.joins and sent and sent[-1]["role"] == "user":
                     sent[-1:] = [contents.joined(sent[-1], said) for said in self.said[one]]
                 else:
                     sent += self.said[one]
-            self.gathered.call(sent, reply, line=self.tree.rows[name].line, **more)
+            if self.gathered.call(sent, reply, line=self.tree.rows[name].line, **more):
+                known[name] = self.gathered.calls[-1].sent
 
 
 class Chat:
