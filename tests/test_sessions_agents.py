@@ -679,10 +679,12 @@ def test_sub_agents_and_continued_trajectories(tmp_path):
     )
     copied = [one | {"is_copied_context": True} for one in (step("user", "what was"), step("agent", "so"))]
     after = trajectory(*copied, step("user", "on"), step("agent", "done"), continued_trajectory_ref="first.json")
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "b.json").write_text(json.dumps(trajectory(step("user", "walk"), step("agent", "seen"))))
-    (tmp_path / "next.json").write_text(json.dumps(after))
-    found = session(tmp_path, json.dumps(first), "first.json")
+    folder = tmp_path / "in"
+    (folder / "sub").mkdir(parents=True)
+    (tmp_path / "c.json").write_text(json.dumps(inner))
+    (folder / "sub" / "b.json").write_text(json.dumps(trajectory(step("user", "walk"), step("agent", "seen"))))
+    (folder / "next.json").write_text(json.dumps(after))
+    found = session(folder, json.dumps(first), "first.json")
     assert [(call.thread, [words for _, words in said(call.sent)]) for call in found.calls] == [
         ("", ["go"]),
         ("b", ["walk"]),
