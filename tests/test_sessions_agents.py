@@ -252,6 +252,9 @@ def test_queued_commands_that_went_into_the_turn_are_sent(tmp_path):
     assert words[0] == ["go"] and [w.count("taken in") for w in words[1]] == [0, 1]
     assert said(found.calls[1].sent)[2][0] == "tool" and "while you were working" in words[1][1]
     assert words[2] == [*words[1], "typed"] and words[3] == [*words[2], "on"]
+    told = attachment("2a", "2", type="queued_command", prompt="taken in")
+    found = session(tmp_path, [*rows[:5], told, user("3", "2a", shows("a")), *rows[6:7]])
+    assert "".join(words for _, words in said(found.calls[1].sent)).count("taken in") == 1
 
 
 def test_sub_agents_are_threads_in_time(tmp_path):

@@ -31,12 +31,6 @@ MUTANTS = [
     Mutant(CLAUDE, "self.log.cleared.keys() & set(names)", "False", _test("results_that_were_cleared")),
     Mutant(
         CLAUDE,
-        "if items and line < answer.line]",
-        "if items]",
-        _test("queued_commands_that_went_into_the_turn_are_sent"),
-    ),
-    Mutant(
-        CLAUDE,
         "if not reply.failed and not reply.empty():",
         "if not reply.empty():",
         _test("errors_and_what_the_client_made_up_are_no_calls"),
