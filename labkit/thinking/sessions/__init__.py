@@ -19,6 +19,8 @@ In this folder:
     asides      what stands in the files beside a history of Cline or Roo
     trees       rows that name the row before them: the path from the root to an answer
     normal      messages of any client in the one form
+    contents    of the Gemini API, as messages
+    claude_rows, attachments   the rows of Claude Code taken in, and what it sends of attachments
     gathering   calls, problems and what is left out
 """
 

@@ -15,7 +15,7 @@ from labkit.thinking import rules
 from labkit.thinking.messages import Conversation
 from labkit.thinking.sessions.normal import leading
 from labkit.thinking.sessions.record import Exchange, Usage
-from labkit.thinking.sessions.rows import Problems
+from labkit.thinking.sessions.rows import Problems, rows
 
 THOUGHT = re.compile(rb'"(?:reasoning_content|reasoning_text|reasoning|thinking|thought)"\s*:\s*"(?=[^"]{20})|<think>')
 LATE = "a system message behind the first turn: the family's template refuses it; it is counted as a turn of its own"
@@ -58,7 +58,7 @@ class Gathered:
         Returns:
             whether it was added.
         """
-        kept = [self._once(message) for message in leading(sent)]
+        kept = [m if self.held.get(id(m)) is m else self._once(m) for m in leading(sent)]
         if not any(rules.asks(message, i) for i, message in enumerate(kept)):
             self.problem(line, "a call without a question: the family's template refuses it")
             return False
@@ -110,6 +110,24 @@ class Gathered:
         if reason not in self.told:
             self.told.add(reason)
             self.problem(line, reason)
+
+    def beside(self, path: pathlib.Path, read: Callable) -> None:
+        """Take in what a file beside this one holds; its problems stand under line 0 with its name.
+
+        Args:
+            path: of the file. read: as `Format.read`.
+        """
+        inner = Gathered(Problems(), path)
+        inner.known, inner.ids = self.known, self.ids
+        try:
+            read(rows(path, inner.problems), inner)
+        except InputError as error:
+            inner.problem(0, f"{error.what} ({error.got})")
+        for line, reason in inner.problems.all():
+            self.problem(0, f"{path.name}, line {line}: {reason}")
+        self.calls += inner.calls
+        self.left.update(inner.left)
+        self.unseen_thinking |= inner.unseen_thinking
 
     def left_out(self) -> tuple[tuple[int, str], ...]:
         """(how many, reason), the most frequent first."""

@@ -151,6 +151,16 @@ def repeated(name, content, line: int, seen: dict, problems) -> bool:
     return True
 
 
+def blocks(content) -> list[dict]:
+    """Blocks of a content; a text is one of text."""
+    return _blocks(content)
+
+
+def added(block: dict, reply: dict) -> None:
+    """Add a block of text, of thinking or of a call to an assistant's message."""
+    _added(block, reply)
+
+
 def _unwrapped(one):
     inner = mapping(one)
     inner = mapping(inner.get("function")) or inner

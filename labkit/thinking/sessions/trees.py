@@ -53,6 +53,19 @@ class Rows:
             name = self.rows[name].parent
         return found[::-1]
 
+    def since(self, name: str, known) -> tuple[str | None, list[str]]:
+        """The nearest id above a row that is among those known, and the ids from it to the row before; (None, all).
+
+        What was found out for the one above need not be found out again.
+        """
+        found, at = [], self.rows[name].parent
+        while at in self.rows and len(found) < len(self.rows):
+            found.append(at)
+            if at in known:
+                return at, found[::-1]
+            at = self.rows[at].parent
+        return None, self.path(name)[:-1]
+
     def _tell(self, name, reason):
         if (name, reason) not in self.paths:
             self.paths[name, reason] = True
