@@ -116,7 +116,10 @@ def test_sharegpt(tmp_path):
     path = tmp_path / "s.json"
     path.write_text(json.dumps({"conversations": turns}))
     found = thinking.read_session(path)
-    assert found.messages == [{"role": "user", "content": "a"}, {"role": "assistant", "content": "<think>b</think>c"}]
+    assert found.messages == [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "c", "reasoning_content": "b"},
+    ]
     assert found.problems == ((1, "turn 3: a turn from 'robot', its value a str"),)
     assert "<think>\nb\n</think>\n\nc" in thinking.render(found.messages)
 
@@ -268,7 +271,7 @@ def test_a_line_that_is_no_utf_8_is_one_line(tmp_path):
     [
         (lines(OPENAI).encode("utf-16"), "(?s)UTF-8 text.*UTF-16"),
         (lines(OPENAI).encode("utf-32-le"), "(?s)UTF-8 text.*UTF-32"),
-        (b"", "unknown format"),
+        (b"", "(?s)no session.*an empty file"),
         (json.dumps(OPENAI, indent=1)[:-9].encode(), "(?s)unknown format.*line 0, as one document: not JSON .*at line"),
         (b"{x\n" * 100_001, "(?s)hardly a line.*100,000 problems, the first in line 1: not JSON"),
     ],

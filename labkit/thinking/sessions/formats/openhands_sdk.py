@@ -156,8 +156,7 @@ class _Tree:
         message = _message(event, kind, line, self.gathered)
         if kind == "SystemPromptEvent":
             self.tools = _tools(event.get("tools"), line, self.gathered)
-        response = event.get("llm_response_id") if message["role"] == "assistant" else None
-        response = response if isinstance(response, str) else event["id"]
+        response = event["llm_response_id"] if isinstance(event.get("llm_response_id"), str) else event["id"]
         if message["role"] == "assistant" and (kind != "ActionEvent" or response not in self.answered):
             self._call(message, response, event, line)
         elif message["role"] == "assistant" and self.waiting and self.waiting[0] == response:
