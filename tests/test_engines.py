@@ -57,7 +57,7 @@ def test_what_a_preset_does_not_give(log, given, why):
     assert all(ours >= theirs for ours, theirs in zip(given, logged, strict=True)), "an upper bound"
 
 
-def test_a_tool_loop_in_a_build_that_keeps_one_checkpoint_512_tokens_before_the_end():
+def test_a_tool_loop_in_a_build_of_one_checkpoint():
     log = Log("llama.cpp-b8182", "", engine_logs.LOOP)
     assert states(log) == [row.cached for row in log.rows] == [0, 403, 825, 0]
 
@@ -123,7 +123,7 @@ def test_marks_that_count_tokens(name):
     for _ in range(600):
         n, k, answer = draw.randint(1, 40), draw.randint(1, 12), draw.randint(1, 20)
         state, past = draw.randrange(n), draw.choice([0, 0, 5]) if name == "back" else 0
-        shared, asked = draw.randint(state, n), draw.randrange(n)
+        shared, asked = draw.randint(state, n), draw.choice([0, draw.randrange(n)])
         call = reuse.Call(np.zeros(n), np.zeros(answer), 1, 0, n, n, 0, before_user=asked)
         marks = schemes.schemes(f"{name} {k}" + (f"/{past}" if past else ""))
         assert marks == [(name, k, past)]
@@ -250,18 +250,20 @@ def test_a_session_under_a_preset(tokenizer, session, name):
         assert (ds.state <= ideal.state).all()
 
 
-def test_an_engine_of_one_slot_goes_back_to_the_question_after_another_task(tokenizer, session):
-    """A loop goes on from the live state; a new question of a stripped history goes back to the one before it."""
-    calls = list(reuse.calls(session, tokenizer))
+def test_an_engine_of_one_slot_goes_back_to_a_checkpoint(tokenizer, session):
+    """A loop goes on from the live state; what parts from it goes back to the last checkpoint before that."""
+    calls, points, live, turned = list(reuse.calls(session, tokenizer)), set(), [], 0
     ds = reuse.replay(calls, spec=BIG, **options("llama.cpp"))
-    for j in range(1, len(calls)):
-        before = calls[j - 1]
-        length = len(before.prompt) + len(before.generated) - 1
-        went_on = int(ds.shared[j]) == length
-        assert went_on == (calls[j].turn == before.turn)
-        places = {length} if went_on else {before.before_user, len(before.prompt) - 4, int(ds.state[j - 1])}
-        assert int(ds.state[j]) in places | {len(c.prompt) - 4 for c in calls[:j]}
-        assert went_on or int(ds.state[j]) >= before.before_user
+    for call, state in zip(calls, ds.state.values.tolist(), strict=True):
+        prompt = call.prompt.tolist()
+        common = next((i for i, (a, b) in enumerate(zip(live, prompt, strict=False)) if a != b), len(live))
+        points = {point for point in points if point <= common}
+        expected = len(live) if live and common == len(live) else max(points, default=0)
+        assert state == expected
+        turned += 0 < expected < len(live)
+        live = prompt + call.generated.tolist()[:-1]
+        points |= {at for at in (call.before_user, len(prompt) - 4, len(prompt) - 516) if at > state}
+    assert turned == 3
 
 
 @pytest.mark.parametrize(
