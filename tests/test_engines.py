@@ -198,22 +198,29 @@ def random_calls(seed, count=20, scale=1):
     return synthetic(rows)
 
 
-PLACES = {  # where an engine keeps states, of a call of n tokens and `length` with its answer; B is its block
-    "transformers": lambda d, n, length, call, state, shared: d == length,
-    "sglang": lambda d, n, length, call, state, shared: d in (length, shared),
-    "sglang-level-3": lambda d, n, length, call, state, shared: d in (length, shared) or (d - state) % 8192 == 0,
-    "sglang-extra-buffer": lambda d, n, length, call, state, shared: d % 64 == 0 or (d - state) % 8192 == 0,
-    "sglang-no-buffer": lambda d, n, length, call, state, shared: d in (n, length) or (d - state) % 8192 == 0,
-    "vllm-align": lambda d, n, length, call, state, shared: d in (n // 784 * 784, min(shared, n - 1) // 784 * 784),
-    "vllm-align-fp8": lambda d, n, length, call, state, shared: d % 1568 == 0 and d <= n,
-    "vllm-align-mtp": lambda d, n, length, call, state, shared: d % 784 == 0 and d <= n - 784,
-    "vllm-align-16282a9": lambda d, n, length, call, state, shared: (
+def edges(block, n, shared):
+    """The last block edge of a prompt, and the last one of what it shares, whose last token is always read."""
+    return n // block * block, min(shared, n - 1) // block * block
+
+
+PLACES = {  # where an engine keeps states, of a call of n tokens and `end` with its answer
+    "transformers": lambda d, n, end, call, state, shared: d == end,
+    "sglang": lambda d, n, end, call, state, shared: d in (end, shared),
+    "sglang-level-3": lambda d, n, end, call, state, shared: d in (end, shared) or (d - state) % 8192 == 0,
+    "sglang-extra-buffer": lambda d, n, end, call, state, shared: (
+        d in edges(64, n, shared) or (d <= n and (d - state) % 8192 == 0) or n < d == end // 256 * 256
+    ),
+    "sglang-no-buffer": lambda d, n, end, call, state, shared: d in (n, end) or (d < n and (d - state) % 8192 == 0),
+    "vllm-align": lambda d, n, end, call, state, shared: d in edges(784, n, shared),
+    "vllm-align-fp8": lambda d, n, end, call, state, shared: d in edges(1568, n, shared),
+    "vllm-align-mtp": lambda d, n, end, call, state, shared: d + 784 in (*edges(784, n, shared), (n - 1) // 784 * 784),
+    "vllm-align-16282a9": lambda d, n, end, call, state, shared: (
         d % 784 == 0 and (d > n or d == n // 784 * 784 or (d - state) % 1568 == 0)
     ),
-    "llama.cpp": lambda d, n, length, call, state, shared: d in (length, call.before_user, n - 4, n - 516),
-    "llama.cpp-b9849": lambda d, n, length, call, state, shared: d in (length, call.before_user, n - 516),
-    "llama.cpp-b8182": lambda d, n, length, call, state, shared: d in (length, n - 512),
-    "mlx-lm": lambda d, n, length, call, state, shared: d in (length, call.before_think, call.system),
+    "llama.cpp": lambda d, n, end, call, state, shared: d in (end, call.before_user, n - 4, n - 516),
+    "llama.cpp-b9849": lambda d, n, end, call, state, shared: d in (end, call.before_user, n - 516),
+    "llama.cpp-b8182": lambda d, n, end, call, state, shared: d in (end, n - 512),
+    "mlx-lm": lambda d, n, end, call, state, shared: d in (end, call.before_think, call.system),
 }
 MOST = {"llama.cpp": 32, "llama.cpp-b9849": 32, "llama.cpp-b8182": 8, "mlx-lm": 10}
 

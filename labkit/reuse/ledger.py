@@ -96,7 +96,7 @@ class Ledger:
     Several ledgers can be kept in one pass over the calls.
 
     Args:
-        snapshots: where states are saved: names of `SCHEMES` or "every k" with a number k, joined by "+".
+        snapshots: where states are saved: names of `labkit.reuse.schemes`, some with a number, joined by "+".
         spec: `labkit.spec.Spec` of the model whose costs are counted; None is Qwen3.6-27B.
         block: tokens of a block of keys and values that is reused whole; 1 for token-exact engines.
         spare: tokens at the end of what is shared that are read again for a draft model, in whole blocks.
