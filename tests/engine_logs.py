@@ -76,7 +76,7 @@ def shared(common, own, cached, count=2):
 
 
 HILBERT = "HilbertraumAI/HilbertRaum eval/results/hardware/i9-9900x-rtx-3090-24gb-128gb"
-WIDE = {"snapshots": "live+before_user+back 2048/8192"}  # these servers ran with -b 2048 -ub 2048
+WIDE = {"snapshots": reuse.PRESETS["llama.cpp-b9849"].snapshots.replace("516", "2048")}  # -b 2048 -ub 2048
 LLAMA = [
     Log(
         "llama.cpp-b9849",

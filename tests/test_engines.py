@@ -88,6 +88,13 @@ def test_the_same_request_again_and_again(block):
         assert sum(states(Log("vllm-align-mtp", "", rows, {"block": block}))) == 7 * max(0, whole - block)
 
 
+def test_a_draft_model_cannot_use_a_state_at_the_end_of_what_is_shared():
+    """5,000 tokens in blocks of 800 keep a state at 4,000; what shares 4,100 may use up to 3,200, 4,800 up to 4,000."""
+    for common, state in ((4100, 0), (4799, 0), (4800, 4000)):
+        log = Log("vllm-align-mtp", "", (Row(5000, 0), Row(5000, 0, 0, common)), {"block": 800})
+        assert states(log) == [0, state]
+
+
 def test_where_prompts_part_is_of_use_from_the_third_visit_on():
     rows = [Row(9000, 0), *(Row(9000, 0, 0, 5000) for _ in range(3))]
     for name, state in (("vllm-align", 4800), ("vllm-align-mtp", 4000), ("sglang-extra-buffer", 4992)):

@@ -13,6 +13,7 @@ MARKS, LOGGED, PLACES = (
     )
 )
 SESSION, DRAFT = TEST + "marks_of_a_session", TEST + "what_a_draft_model_reads_again"
+SPARE = TEST + "a_draft_model_cannot_use_a_state_at_the_end_of_what_is_shared"
 LOOP = TEST + "a_tool_loop_in_a_build_of_one_checkpoint"
 
 MUTANTS = [
@@ -32,7 +33,7 @@ MUTANTS = [
     Mutant(
         "labkit/reuse/ledger.py", "- self.spare if self.spare else attention", "if self.spare else attention", DRAFT
     ),
-    Mutant(PRESETS, "spare=block if self.drafts else 0", "spare=0", TEST + "the_same_request_again_and_again"),
+    Mutant(PRESETS, "spare=block if self.drafts else 0", "spare=0", SPARE),
     Mutant(PRESETS, "max(1, self.chunk // block) * block", "block", TEST + "64_requests_of_some_beginnings"),
     Mutant(PRESETS, '"live+back 512"', '"live+back 4"', LOOP),
     Mutant(PRESETS, '"live+before_user+back 516/8192"', '"live+back 516"', LOGGED),
