@@ -372,8 +372,8 @@ def test_constants_come_from_the_configuration():
     assert spec.memory.kv_bytes_per_token(BIG) == 65_536
     assert spec.memory.engine_block(BIG) == 784
     options = {name: reuse.preset(name, BIG) for name in reuse.PRESETS}
-    assert options["vllm-align"]["snapshots"] == "every 784" and options["vllm-align"]["block"] == 784
-    assert options["vllm-align-fp8"]["snapshots"] == "every 1568"
+    assert options["vllm-align"]["snapshots"] == "edge 784+fork 784" and options["vllm-align"]["block"] == 784
+    assert options["vllm-align-fp8"]["snapshots"] == "edge 1568+fork 1568"
     assert options["llama.cpp"]["most"] == 32
     state = spec.memory.snapshot_bytes(BIG, "float32", columns=3)
     assert state == 149.625 * 2**20
@@ -385,7 +385,7 @@ def test_every_preset_replays_and_none_beats_the_ideal(tokenizer, session, name)
     ideal = reuse.replay(session, tokenizer=tokenizer, spec=BIG, attention_only=True)
     assert (ds.recomputed >= ideal.recomputed).all()
     found = reuse.PRESETS[name]
-    assert found.source and found.read.startswith("20") and found.says
+    assert found.source and found.read.startswith("20") and found.says and found.version and found.checked
 
 
 def test_costs_are_those_of_the_card(tokenizer):

@@ -29,7 +29,7 @@ from labkit.thinking.sessions import normal
 
 POLICIES = ("strip", "preserve", "drop")
 PADS = ("<|image_pad|>", "<|video_pad|>")
-HEADER = "<|im_start|>assistant\n"
+HEADER, ASKED = "<|im_start|>assistant\n", "<|im_start|>user\n"
 PARTING = ("<|im_start|>", "<|im_end|>", "<tool_response>", "</tool_response>", "<think>", "</think>")
 
 
@@ -45,6 +45,8 @@ class Call:
             that was given differs before it.
         thinking: tokens of the generated thinking block.
         thread: the conversation or sub-agent that the call belongs to.
+        before_user: tokens before the last question; 0 if a prompt that was given differs before it.
+        system: tokens up to where the text of the first question begins; 0 without a message of the system's.
     """
 
     prompt: np.ndarray
@@ -55,6 +57,8 @@ class Call:
     last_user: int
     thinking: int
     thread: str = ""
+    before_user: int = 0
+    system: int = 0
 
 
 def calls(
@@ -125,14 +129,17 @@ class Written:
         opening = [] if prefilled else rules.opening(self.variant, enable_thinking)
         head, opened = (self.encode(piece.text) for piece in opening) if opening else ([], [])
         prompt = np.concatenate([*rows, head, opened], dtype=np.int32, casting="unsafe")
-        up_to = sum(map(len, rows[: questions[-1] + (2 if sent[0]["role"] != "system" else 1)]))
-        last_user = up_to + (len(head) if len(head) else len(self.encode(HEADER)))
+        leads = sent[0]["role"] == "system"
+        last = questions[-1] + (not leads)
+        before_user = sum(map(len, rows[:last]))
+        last_user = before_user + len(rows[last]) + (len(head) if len(head) else len(self.encode(HEADER)))
+        system = len(rows[0]) + len(self.encode(ASKED)) if leads else 0
         generated, thinking = self._generated(exchange.reply, opening[-1].text if opening else None)
         given = exchange.reply or {}
         if given.get("prompt_ids") is not None:
             rendered, prompt = prompt, np.asarray(given["prompt_ids"], np.int32)
-            if common_prefix(rendered, prompt) < last_user:
-                last_user = 0  # the mark of the rendered prompt is not in the one that was sent
+            same = common_prefix(rendered, prompt)  # a mark of the rendered prompt may not be in the one that was sent
+            last_user, before_user, system = (at if at <= same else 0 for at in (last_user, before_user, system))
         return Call(
             prompt,
             generated,
@@ -142,6 +149,8 @@ class Written:
             last_user=last_user,
             thinking=thinking,
             thread=exchange.thread,
+            before_user=before_user,
+            system=system,
         )
 
     def _prompt(self, sent, tools, enable_thinking, last):

@@ -96,9 +96,10 @@ class Ledger:
     Several ledgers can be kept in one pass over the calls.
 
     Args:
-        snapshots: where states are saved: names of `SCHEMES` or "every k" with a number k, joined by "+".
+        snapshots: where states are saved: names of `labkit.reuse.schemes`, some with a number, joined by "+".
         spec: `labkit.spec.Spec` of the model whose costs are counted; None is Qwen3.6-27B.
         block: tokens of a block of keys and values that is reused whole; 1 for token-exact engines.
+        spare: tokens at the end of what is shared that are read again for a draft model, in whole blocks.
         slots: 1 keeps the last sequence alone; None keeps every sequence.
         budget: bytes that snapshots may take, or `most`, how many; the one that was of no use longest is dropped.
         attention_only: count as if every layer were attention: reuse is what keys and values allow.
@@ -114,6 +115,7 @@ class Ledger:
         snapshots: str = "end+before_think",
         spec: Spec | None = None,
         block: int = 1,
+        spare: int = 0,
         slots: int | None = None,
         budget: float | None = None,
         most: int | None = None,
@@ -126,6 +128,7 @@ class Ledger:
         self.spec = read("Qwen3.6-27B") if spec is None else spec
         self.scheme, self.marks, self.each = snapshots, schemes(snapshots), memory.snapshot_bytes(self.spec, dtype)
         block, slots = whole(block, "block", least=1), None if slots is None else whole(slots, "slots", least=1, most=1)
+        self.spare = whole(spare, "spare", least=0)
         budget = None if budget is None else number(budget, "budget", least=0)
         most = None if most is None else whole(most, "most", least=1)
         keep = most if budget is None else int(budget // self.each)
@@ -143,7 +146,10 @@ class Ledger:
     def look(self, call: Call, shared: int, node: Node) -> tuple[int, int]:
         """(attention, state): what of a prompt is reused, if it shares so many tokens with the path to a node."""
         attention = min(shared // self.block * self.block, len(call.prompt) - 1)
-        return attention, attention if self.attention_only else self.book.best(node, attention)
+        if self.attention_only:
+            return attention, attention
+        limit = attention // self.block * self.block - self.spare if self.spare else attention
+        return attention, self.book.best(node, max(0, limit))
 
     def take(self, call: Call, shared: int, found: tuple[int, int], end: Node, length: int) -> None:
         """Save the snapshots of a call that is in the tree now, down to `end`, and write its row."""
