@@ -484,7 +484,7 @@ def bubble(kind, name, text="", **more):
 def test_a_database_is_refused_with_how_to_export_it(tmp_path):
     path = tmp_path / "state.vscdb"
     path.write_bytes(b"SQLite format 3\0" + bytes(100))
-    with pytest.raises(InputError, match="a database is no session") as error:
+    with pytest.raises(InputError, match="an SQLite database") as error:
         thinking.read_session(path)
     assert "sqlite3 -json state.vscdb" in str(error.value)
 

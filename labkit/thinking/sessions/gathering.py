@@ -58,7 +58,7 @@ class Gathered:
         Returns:
             whether it was added.
         """
-        kept = [m if self.held.get(id(m)) is m else self._once(m) for m in leading(sent)]
+        kept = self.kept(leading(sent))
         if not any(rules.asks(message, i) for i, message in enumerate(kept)):
             self.problem(line, "a call without a question: the family's template refuses it")
             return False

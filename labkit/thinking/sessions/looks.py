@@ -9,6 +9,7 @@ from labkit.errors import InputError
 EXPECTED = "a JSON or JSONL file"
 HEAD = 65_536  # bytes that are looked at
 UNPACK = "unpack it, and give the file that was in it"
+CURSOR = "sqlite3 -json state.vscdb 'select key, cast(value as text) as value from cursorDiskKV'"
 ROWS = "write each of its rows as a JSON object on a line of its own"
 MAGIC = (  # where, what stands there, what that is, what to do
     (0, b"PK\x03\x04", "a zip archive", UNPACK),
@@ -21,7 +22,12 @@ MAGIC = (  # where, what stands there, what that is, what to do
     (257, b"ustar", "a tar archive", UNPACK),
     (0, b"PAR1", "a Parquet table", ROWS),
     (0, b"ARROW1", "an Arrow table", ROWS),
-    (0, b"SQLite format 3\x00", "an SQLite database", "export the table that holds the messages: " + ROWS),
+    (
+        0,
+        b"SQLite format 3\x00",
+        "an SQLite database",
+        f"export the table that holds the messages, as of Cursor by {CURSOR}",
+    ),
     (0, b"%PDF", "a PDF", "look for the program's own export, or its log"),
     (0, b"\x80\x04\x95", "a pickle of Python", "load it where it was made and " + ROWS),
 )

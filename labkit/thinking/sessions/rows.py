@@ -16,8 +16,6 @@ from labkit.bounded import decoder, deep
 from labkit.errors import InputError
 from labkit.thinking.messages import DEPTH, DIGITS
 
-SQLITE = b"SQLite format 3"
-EXPORT = "write its rows down: sqlite3 -json state.vscdb 'select key, cast(value as text) as value from cursorDiskKV'"
 LARGEST = 2**29  # bytes of a file
 TOLD, MOST = 1000, 100_000  # problems that are told one by one; problems after which a file is given up
 HALF = re.compile("[\ud800-\udfff]")
@@ -112,8 +110,6 @@ def rows(path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, dict | l
             raise InputError("a session too large", got=f"{size:,} bytes", expected=f"up to {LARGEST:,}")
         with path.open("rb") as file:
             start = file.read(4)
-            if start == SQLITE[:4] and file.read(11) == SQLITE[4:]:
-                raise InputError("a database is no session", got=path.name, expected="JSON", hint=EXPORT)
             if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in start:
                 raise InputError("a session is UTF-8 text", got=f"{path.name}: UTF-16, UTF-32 or no text")
             file.seek(3 if start.startswith(codecs.BOM_UTF8) else 0)
