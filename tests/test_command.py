@@ -145,7 +145,7 @@ def test_reuse_prints_both_policies_and_the_causes(capsys, tmp_path, monkeypatch
 def test_reuse_of_an_example(capsys):
     assert main(["reuse", "garden"]) == 0
     shown = capsys.readouterr()
-    assert "18 messages, 9 calls (claude-code)" in shown.out and "2 thinking stripped" in shown.out
+    assert "9 calls, 18 messages in the last (claude-code)" in shown.out and "2 thinking stripped" in shown.out
     assert shown.err == "", "no bar where nobody looks"
 
 

@@ -297,7 +297,7 @@ def test_redacted_thinking_is_reported_and_counted(tmp_path):
     sealed, signed = {"type": "redacted_thinking", "data": "Eo"}, {"type": "thinking", "thinking": "", "signature": "s"}
     session = anthropic(tmp_path, sealed, sealed, signed, TEXT)
     assert session.calls[0].reply == {"role": "assistant", "content": "so"}
-    assert len(session.problems) == 1 and "redacted" in session.problems[0][1]
+    assert len(session.problems) == 2 and "redacted" in session.problems[1][1]
     assert sorted(session.left_out)[1][0] == 2
 
 

@@ -12,9 +12,12 @@ import numpy as np
 
 import labkit as lk
 from labkit import reuse, thinking
-from labkit.errors import LabError
+from tests import test_sessions_agents as agents
+from tests import test_sessions_bounds as bounds
+from tests import test_sessions_exports as exports
+from tests import test_sessions_items as items
+from tests import test_sessions_requests as requests
 from tests.attacks import attack, tried
-from tests.test_sessions_bounds import FILES
 
 HALF = re.compile("[\ud800-\udfff]")
 SAYS = ("text", "thinking", "content", "reasoning_content", "reasoning", "value")
@@ -31,10 +34,12 @@ SIGNS |= {"[*200": "[" * 200 + "]" * 200, "[*200000": "[" * 200_000, "{*90000": 
 
 @functools.cache
 def samples():
-    """Texts of sessions in every format: those of the tests, and the examples that come along."""
-    known = [path.read_text("utf-8") for path in thinking.examples().values()]
+    """(format, text) of sessions, of the tests and those that come along; the format is that of plain ones alone."""
+    plain = [bounds.FILES[name] for name in ("openai, a line each", "openai, one list", "openai, a log of requests")]
+    known = [*plain, *(("", path.read_text("utf-8")) for path in thinking.examples().values())]
     sharegpt = {"conversations": [{"from": "human", "value": "a?"}, {"from": "gpt", "value": "<think>b</think>c"}]}
-    return [*known, *(text for _, text in FILES.values()), json.dumps(sharegpt)]
+    made = [one for part in (bounds, requests, items, agents, exports) for one in part.FILES.values()]
+    return [*known, *(("", text) for _, text in made if isinstance(text, str)), ("", json.dumps(sharegpt))]
 
 
 def places(value, path=()):
@@ -171,23 +176,24 @@ def said(row):
             yield HALF.sub("\ufffd", value)
 
 
-def reads(form, row):
-    """Whether a format reads a row at all."""
-    kind = row.get("type") if isinstance(row, dict) else None
-    if form == "claude-code":
-        return kind in ("user", "assistant") and not row.get("isSidechain") and not row.get("isMeta")
-    return kind == "message" if form == "pi" else True
-
-
-def faithful(data):
-    """`session -> bool`: whether it holds nothing that the file does not, and all that it does not report."""
+def faithful(data, form):
+    """`session -> bool`: whether a session in a plain format holds nothing that the file does not, and all that it does
+    not report; of the others, whose readers join, part and move words, whether it is read and counted twice alike.
+    """
     found, _ = rows(data)
 
     def check(both):
         session, again, calls = both
+        whole = all(isinstance(call.thinking, int) and call.thinking >= 0 for call in calls)
+        ids = all((call.prompt < 2**31).all() and call.turn >= 1 for call in calls)
+        counted = whole and ids and session == again and len(calls) == len(session.calls) > 0
+        if session.format != form:
+            return counted
         words = {leaf for _, row in found for leaf in leaves(row)}
         texts = {word for word in words if isinstance(word, str)}
-        out = list(leaves([m | {"role": "", "tool_calls": m.get("tool_calls") or []} for m in session.messages]))
+        messages = [m for call in session.calls for m in (*call.sent, *([call.reply] if call.reply else []))]
+        messages = list({id(one): one for one in messages}.values())
+        out = list(leaves([m | {"role": "", "tool_calls": m.get("tool_calls") or []} for m in messages]))
         own = {"role", "content", "reasoning_content", "tool_calls", "function", "arguments", "name", "input", "type"}
         own |= {"text", "image", "source", "data", "tool_call_id", "prompt_ids", "completion_ids"}
         invented = [
@@ -195,16 +201,9 @@ def faithful(data):
         ]
         reported = {line for line, _ in session.problems}
         dump = "\n".join(str(leaf) for leaf in out)
-        lost = [
-            text
-            for line, row in found
-            if line not in reported and 0 not in reported and reads(session.format, row)
-            for text in said(row)
-            if text not in dump
-        ]
-        whole = all(isinstance(call.thinking, int) and call.thinking >= 0 for call in calls)
-        ids = all((call.prompt < 2**31).all() and call.turn >= 1 for call in calls)
-        return not invented and not lost and whole and ids and session == again and len(calls) <= len(session.messages)
+        told = [(line, row) for line, row in found if line not in reported and 0 not in reported]
+        lost = [] if session.left_out else [text for _, row in told for text in said(row) if text not in dump]
+        return counted and not invented and not lost
 
     return check
 
@@ -216,19 +215,16 @@ def files(tries, seed, folder):
     for i in range(tries):
         draw = random.Random(seed * 1_000_003 + i)
         path = folder / "session.jsonl"
-        data = damaged(draw.choice(samples()), draw)
+        form, text = draw.choice(samples())
+        data = damaged(text, draw)
         path.write_bytes(data)
 
         def call(path=path):
             session = thinking.read_session(path)
             str(session)
-            try:
-                calls = list(reuse.calls(session.messages, tokenizer, tools=session.tools))
-            except LabError:
-                calls = []
-            return session, thinking.read_session(path), calls
+            return session, thinking.read_session(path), list(reuse.calls(session, tokenizer))
 
-        yield tried(call, faithful(data), f"try {i}: {data[:3000]!r}" if len(data) < 3000 else f"try {i}")
+        yield tried(call, faithful(data, form), f"try {i}: {data[:3000]!r}" if len(data) < 3000 else f"try {i}")
 
 
 # ----------------------------------------------------------------------------------------------------- conversations

@@ -63,12 +63,6 @@ MUTANTS = [
         "return value, False",
         BOUNDS,
     ),
-    Mutant(
-        "labkit/thinking/sessions/parts.py",
-        "if name not in seen:",
-        "if True:",
-        "tests/test_sessions_bounds.py::test_a_session_that_is_repeated_under_its_ids_is_read_once",
-    ),
     Mutant("labkit/thinking/messages.py", "if not value.isascii():", "if False:", ODD),
     Mutant("labkit/thinking/stranger.py", 'if len(text) > request["most"]:', "if False:", STRANGER),
 ]

@@ -98,10 +98,4 @@ MUTANTS = [
         "for one in known",
         TEST + "composers_are_threads_and_what_is_missing_is_told",
     ),
-    Mutant(
-        HOME + "rows.py",
-        "if start == SQLITE[:4] and file.read(11) == SQLITE[4:]:",
-        "if False:",
-        TEST + "a_database_is_refused_with_how_to_export_it",
-    ),
 ]

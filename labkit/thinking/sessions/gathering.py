@@ -18,6 +18,7 @@ from labkit.thinking.sessions.record import Exchange, Usage
 from labkit.thinking.sessions.rows import Problems, rows
 
 THOUGHT = re.compile(rb'"(?:reasoning_content|reasoning_text|reasoning|thinking|thought)"\s*:\s*"(?=[^"]{20})|<think>')
+BEHIND = "messages behind the last answer of a conversation, which no call sent"
 LATE = "a system message behind the first turn: the family's template refuses it; it is counted as a turn of its own"
 
 
@@ -89,6 +90,9 @@ class Gathered:
             if message["role"] == "assistant":
                 own = dict(usage=usages[i] if usages else None, time=times[i] if times else None)
                 self.call(messages[:i], message, line=lines[i], **(more | own))
+        last = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=-1)
+        for message in messages[last + 1 :]:
+            self.leave_out(BEHIND, message)
 
     def kept(self, messages: Sequence[dict]) -> list[dict]:
         """The messages, those that were there before as the same objects."""

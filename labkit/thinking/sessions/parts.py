@@ -135,22 +135,6 @@ def of_assistant(reply: dict | None, content, line: int, problems) -> None:
         tried(_added, block, line, problems, "", reply)
 
 
-def repeated(name, content, line: int, seen: dict, problems) -> bool:
-    """Whether an entry of this id was read before; the second is left out and reported."""
-    if name is None:
-        return False
-    if not isinstance(name, str):
-        problems.append((line, f"an id that is no text: {shown(name)}"))
-        return False
-    if name not in seen:
-        seen[name] = (line, hash(repr(content)))
-        return False
-    first, known = seen[name]
-    same = "the same" if known == hash(repr(content)) else "another content under the id"
-    problems.append((line, f"{same} as line {first} ({name[:40]}); the first counts"))
-    return True
-
-
 def blocks(content) -> list[dict]:
     """Blocks of a content; a text is one of text."""
     return _blocks(content)
