@@ -153,8 +153,8 @@ def examined(folder: pathlib.Path) -> tuple:
 def agree(folder: pathlib.Path) -> dict:
     """What a folder computes, once plan and doctor have spoken; a clear error is one that the doctor foretold."""
     planned, report = examined(folder)
-    last = report.verdicts[-1]
-    taken = last.status != "fail" and "labkit.load takes it" in last.detail
+    loads = next((one for one in report.verdicts if one.name == "loads"), report.verdicts[-1])
+    taken = loads.status != "fail" and "labkit.load takes it" in loads.detail
     assert "stumbled" not in repr(report), repr(report)
     try:
         lab = opened(folder)

@@ -91,7 +91,9 @@ class Gathered:
                 own = dict(usage=usages[i] if usages else None, time=times[i] if times else None)
                 self.call(messages[:i], message, line=lines[i], **(more | own))
         last = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=-1)
-        for message in messages[last + 1 :]:
+        if messages and last < 0:
+            self.leave_out("conversations without an answer")
+        for message in messages[last + 1 :] if last >= 0 else ():
             self.leave_out(BEHIND, message)
 
     def kept(self, messages: Sequence[dict]) -> list[dict]:

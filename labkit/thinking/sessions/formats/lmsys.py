@@ -49,8 +49,6 @@ def _conversation(row, side, line, gathered, thread):
         if message is not None:
             made.append(message)
             times.append(parts.seconds(turn.get("timestamp")) or whole)
-    if made and not any(message["role"] == "assistant" for message in made):
-        gathered.leave_out("conversations without an answer")
     model = row.get(SIDES[side][1])
     model = model if isinstance(model, str) else None
     gathered.conversation(made, [line] * len(made), thread=thread, times=times, model=model)

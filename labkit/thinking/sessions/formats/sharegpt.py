@@ -15,7 +15,6 @@ ROLES |= dict.fromkeys(("chatgpt", "bing", "bard", "model", "bot"), "assistant")
 ROLES |= dict.fromkeys(("tool", "observation", "function_response", "function-response", "ipython"), "tool")
 CALLS = ("function_call", "function-call", "tool_call")
 HOMES = ("conversations", "conversation", "items", "turns")
-SILENT = "conversations without an answer"
 
 
 def read(rows, gathered):
@@ -69,8 +68,6 @@ def conversation(row, line: int, gathered, thread: str, turn) -> None:
     if tools and made and made[0]["role"] == "system" and "<tools>" in str(made[0]["content"]):
         gathered.leave_out("tools beside a system text that holds them")
         tools = None
-    if made and not any(message["role"] == "assistant" for message in made):
-        gathered.leave_out(SILENT)
     gathered.conversation(made, [line] * len(made), thread=thread, tools=tools)
 
 
