@@ -143,3 +143,23 @@ def test_the_command_shows_what_was_billed(tmp_path, capsys):
     assert "billed by the provider" in (tmp_path / "p.html").read_text(encoding="utf-8")
     assert main(["reuse", str(path), "--thread", "other"]) == 1
     assert "no such thread" in capsys.readouterr().err
+
+
+def test_files_of_sub_agents_are_part_of_their_session(tmp_path):
+    from tests.test_sessions_agents import FILES
+
+    form, text = FILES["claude_code"]
+    rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+    name = next(row["sessionId"] for row in rows if row.get("sessionId"))
+    (tmp_path / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    asked = {"type": "user", "uuid": "a1", "parentUuid": None, "isSidechain": True, "agentId": "x", "sessionId": name}
+    said = asked | {"type": "assistant", "uuid": "a2", "parentUuid": "a1"}
+    asked |= {"message": {"role": "user", "content": "look there"}}
+    said |= {"message": {"id": "m1", "role": "assistant", "content": [{"type": "text", "text": "nothing there"}]}}
+    agents = tmp_path / name / "subagents"
+    agents.mkdir(parents=True)
+    (agents / "agent-x.jsonl").write_text("\n".join(map(json.dumps, (asked, said))), encoding="utf-8")
+    found, failed = reuse.sessions(tmp_path)
+    assert list(found) == [f"{name}.jsonl"] and not failed
+    (session,) = found.values()
+    assert len(session.threads) == 2 and [path.name for path in session.along] == ["agent-x.jsonl"]

@@ -21,6 +21,8 @@ NUMBERS = {"prompt": COLUMNS["prompt"], "recomputed": COLUMNS["recomputed"], "id
 def sessions(folder: str | pathlib.Path, *, progress: bool = False) -> tuple[dict[str, Session], dict[str, str]]:
     """({name: session}, {name: why it cannot be read}) of the files in a folder and the folders in it.
 
+    Files that another session was read with (sub-agents, say) are part of that one alone.
+
     Raises:
         InputError: no folder, or no file in it that may be a session.
     """
@@ -39,7 +41,9 @@ def sessions(folder: str | pathlib.Path, *, progress: bool = False) -> tuple[dic
             found[name] = read_session(path)
         except InputError as error:
             failed[name] = error.what + (f" ({error.got})" if error.got is not None else "")
-    return found, failed
+    along = {other.resolve() for session in found.values() for other in session.along}
+    names = [name for name in (*found, *failed) if (folder / name).resolve() not in along]
+    return {name: found[name] for name in names if name in found}, {n: failed[n] for n in names if n in failed}
 
 
 def across(

@@ -46,6 +46,7 @@ def requests(gathered: Gathered, times: dict[int, float | None]) -> dict[int, Re
     if gathered.path.name != HISTORY or not path.is_file():
         gathered.leave_out(ALONE)
         return {}
+    gathered.along.append(path)
     if (gathered.path.parent / CHANGED).is_file():
         gathered.problem(0, NOT_APPLIED)
     found, problems = [], Problems()

@@ -29,6 +29,7 @@ class Gathered:
         self.problems, self.path, self.calls, self.left, self.known = problems, path, [], collections.Counter(), {}
         self.read, self.ids = {}, set()  # what was read of equal values; ids of what `known` keeps
         self.unseen_thinking = False  # a reader says so where it leaves thinking out, and has told why
+        self.along = []  # files beside this one that were read with it
         self.told = set()  # system messages that were reported
 
     def problem(self, line: int, reason: str) -> None:
@@ -131,6 +132,7 @@ class Gathered:
             inner.problem(0, f"{error.what} ({error.got})")
         for line, reason in inner.problems.all():
             self.problem(0, f"{path.name}, line {line}: {reason}")
+        self.along += [path, *inner.along]
         self.calls += inner.calls
         self.left.update(inner.left)
         self.unseen_thinking |= inner.unseen_thinking

@@ -62,7 +62,7 @@ def read_session(path: str | pathlib.Path, *, format: str | None = None) -> Sess
         got = path.name + _first(problems, gathered)
         raise InputError("no call of a model in this session", got=got, expected=chosen.says)
     calls = sorted(gathered.calls, key=lambda call: call.time) if _timed(gathered.calls) else gathered.calls
-    session = Session(tuple(calls), chosen.name, problems.all(), gathered.left_out())
+    session = Session(tuple(calls), chosen.name, problems.all(), gathered.left_out(), tuple(gathered.along))
     _not_empty(path, session, gathered)
     return session
 

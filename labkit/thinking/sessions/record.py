@@ -1,6 +1,7 @@
 """A session is its calls: what was sent to the model, what came back, and what was billed for it."""
 
 import dataclasses
+import pathlib
 
 from labkit.thinking.messages import Conversation
 
@@ -56,12 +57,14 @@ class Session:
         problems: (line, reason) of everything that could not be placed or was read otherwise; line 0 is the file as a
             whole.
         left_out: (how many, reason) of rows that are no part of any request.
+        along: other files that were read with it: sub-agents, a continued trajectory, a list of usages.
     """
 
     calls: tuple[Exchange, ...]
     format: str
     problems: tuple = ()
     left_out: tuple = ()
+    along: tuple[pathlib.Path, ...] = ()
 
     @property
     def messages(self) -> list[dict]:
