@@ -17,6 +17,11 @@ def compared_session():
     return facts | {"under_a_minute": facts.pop("seconds") < 60}
 
 
+def shared_tree():
+    """Eight schemes kept in one tree / each in a tree of its own, calls rendered already. Goal: below a third."""
+    return fresh("sessions.together", 14, 3)
+
+
 def session_growth():
     """Time per prompt token of a session of 1,000 calls / of one of 230. Goal: linear in the tokens, about 1."""
     short, long = fresh("sessions.replayed", 14, 3), fresh("sessions.replayed", 65, 3)
@@ -52,4 +57,26 @@ def compared(turns, seed):
     return dict(seconds=took[0], peak_MiB=high / 2**20)
 
 
-QUESTIONS = (long_session, compared_session, session_growth)
+def together(turns, seed):
+    reuse, messages, tokenizer = drawn(turns, seed)
+    calls = list(reuse.calls(messages, tokenizer))
+    schemes = ("live", "end", "prompt_end", "before_think", "last_user", "end+before_think", "branch", "every 784")
+
+    def one_tree():
+        ledgers = reuse.shared_by(*(reuse.Ledger(snapshots=scheme) for scheme in schemes))
+        for call in calls:
+            reuse.ledger.add(ledgers, call)
+
+    def own_trees():
+        for scheme in schemes:
+            ledger = reuse.Ledger(snapshots=scheme)
+            for call in calls:
+                ledger.add(call)
+
+    one_tree()
+    rounds = [(seconds(one_tree), seconds(own_trees)) for _ in range(5)]
+    ratios = sorted(one / own for one, own in rounds)
+    return dict(ratio=ratios[2], lowest=ratios[0], highest=ratios[-1], calls=len(calls))
+
+
+QUESTIONS = (long_session, compared_session, shared_tree, session_growth)
