@@ -9,6 +9,7 @@ import pytest
 from labkit import draw, reuse, thinking
 from labkit.__main__ import main
 from labkit.errors import InputError
+from labkit.reuse.bills import _jumps
 from tests import logs
 
 FACTOR, OFFSET = 1.27, 5300
@@ -163,3 +164,19 @@ def test_files_of_sub_agents_are_part_of_their_session(tmp_path):
     assert list(found) == [f"{name}.jsonl"] and not failed
     (session,) = found.values()
     assert len(session.threads) == 2 and [path.name for path in session.along] == ["agent-x.jsonl"]
+
+
+def test_a_log_that_says_nothing_of_a_cache_or_of_some_calls(counted):
+    session, prompt, shared = counted
+    some = with_usage(session, FACTOR * prompt, [None] * len(prompt))
+    bare = dataclasses.replace(some, calls=(*some.calls[:-1], dataclasses.replace(some.calls[-1], usage=None)))
+    text = reuse.billed_text(reuse.billed(bare))
+    assert "of which the log does not say what came from a cache" in text and "%" not in text.splitlines()[0]
+    assert f"counted here: {prompt[:-1].sum():,}, shared {shared[:-1].sum():,}, of the same calls" in text
+
+
+def test_no_more_is_missed_in_a_cache_than_was_billed(counted):
+    session, two = counted[0], np.array([2000.0, 2000.0])
+    given = {"input": two, "cached": np.zeros(2)}
+    names = _jumps(session, two, given, two, 1.0, np.array([9000.0, 9000.0]), np.array(["", ""]))
+    assert names == ["", "cache missed (2,000)"]

@@ -531,3 +531,33 @@ def test_files_are_told_apart(tmp_path, name):
     path = tmp_path / "session"
     path.write_bytes(b"\xef\xbb\xbf" + text.encode())
     assert thinking.read_session(path).format == form
+
+
+# ------------------------------------------------------------------------------------------ answers of another kind
+
+
+@pytest.mark.parametrize("output", ["so", {"role": "assistant", "content": "so"}, [SAID]])
+def test_an_output_that_is_words_or_a_message_is_the_reply(tmp_path, output):
+    session = written(tmp_path, [{"input": [{"role": "user", "content": "why?"}], "output": output}])
+    assert session.format == "responses" and session.calls[0].reply["content"] == "so" and not session.problems
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"input": [ASKED], "output": {"choices": []}}, "an item of unknown type"),
+        ({"input": [ASKED], "response": {"choices": []}}, "it has no output: 'choices'"),
+        ({"system": "s", "messages": [{"role": "user", "content": "?"}], "response": {"choices": []}}, "no message of"),
+    ],
+)
+def test_an_answer_of_another_interface_is_told(tmp_path, row, reason):
+    session = written(tmp_path, [row])
+    assert session.calls[0].reply is None
+    assert any(line == 1 and reason in why for line, why in session.problems), session.problems
+
+
+@pytest.mark.parametrize("row", [{"input": [ASKED]}, {"system": "s", "messages": [{"role": "user", "content": "?"}]}])
+def test_requests_without_a_response_are_told_once(tmp_path, row):
+    session = written(tmp_path, [row, row])
+    assert [line for line, reason in session.problems if "without a response" in reason] == [1]
+    assert [call.reply for call in session.calls] == [None, None]

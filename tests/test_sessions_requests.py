@@ -767,3 +767,50 @@ def test_calls_of_a_stream_by_their_index(tmp_path):
     made = [one["function"] for one in call.reply["tool_calls"]]
     assert made == [{"name": "read", "arguments": {"path": "a"}}, {"name": "run", "arguments": {"n": 2}}]
     assert call.usage.input == 5
+
+
+def test_calls_of_a_stream_without_an_index_or_all_with_one(tmp_path):
+    part = lambda id, more, **function: {
+        "choices": [{"delta": {"tool_calls": [more | {"id": id, "function": function}]}}]
+    }  # noqa: E731
+    for more in ({}, {"index": 0}):
+        rows = [part("1", more, name="read", arguments='{"path"'), part(None, more, arguments=': "a"}')]
+        rows += [part("2", more, name="run", arguments='{"n"'), part("other", more, arguments=": 2}")]
+        (call,) = thinking.read_session(written(tmp_path, [{"messages": [ASK], "response": rows}])).calls
+        made = [one["function"] for one in call.reply["tool_calls"]]
+        assert made == [{"name": "read", "arguments": {"path": "a"}}, {"name": "run", "arguments": {"n": 2}}]
+
+
+def test_chunks_of_streams_that_take_turns(tmp_path):
+    part = lambda id, text: {"id": id, "object": "chat.completion.chunk", "choices": [{"delta": {"content": text}}]}  # noqa: E731
+    rows = [{"id": id, "messages": [{"role": "user", "content": f"{id}?"}]} for id in "xy"]
+    rows += [part("x", "so "), part("y", "no "), part("x", "x"), part("y", "y")]
+    session = thinking.read_session(written(tmp_path, rows))
+    assert [call.reply["content"] for call in session.calls] == ["so x", "no y"] and not session.problems
+
+
+def test_usage_of_ollama_and_under_names_that_are_unknown(tmp_path):
+    answer = {"message": SAID, "prompt_eval_count": 11, "eval_count": 3}
+    row = {"messages": [ASK], "response": answer}
+    session = thinking.read_session(written(tmp_path, [row]))
+    assert session.calls[0].usage == thinking.Usage(input=11, output=3) and not session.problems
+    odd = {"messages": [ASK], "response": {"choices": [{"message": SAID}], "usage": {"input_tokens": 7}}}
+    session = thinking.read_session(written(tmp_path, [odd, odd]))
+    assert session.problems == ((1, "usage under other names, not read: 'input_tokens'"),)
+
+
+def test_why_there_is_no_call_is_told_by_its_line(tmp_path):
+    reply = {"type": "assistant", "sessionId": "s", "message": {"role": "assistant", "content": "so"}}
+    with pytest.raises(InputError, match="line 1, a call without a question"):
+        thinking.read_session(written(tmp_path, [reply]))
+
+
+def test_a_request_that_was_logged_twice_counts_once(tmp_path):
+    row = lambda id, said="because": {
+        "messages": [ASK],
+        "response": {"id": id, "choices": [{"message": SAID | {"content": said}}]},
+    }  # noqa: E731
+    rows = [row("a"), row("a"), row("b"), row("a", "so"), row(None), row(None)]
+    session = thinking.read_session(written(tmp_path, rows))
+    assert [call.line for call in session.calls] == [1, 3, 4, 5, 6]
+    assert session.left_out == ((1, "requests that are there twice, with the same response of the same id"),)

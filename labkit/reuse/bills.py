@@ -109,9 +109,13 @@ def billed_text(ds: xarray.Dataset) -> str:
     """The dataset of `billed` for the terminal: totals, how the two counts belong together, and every jump."""
     known = np.isfinite(ds.billed.values)
     total, cached = float(ds.billed.sum()), float(ds.billed_cached.sum())
-    lines = [f"billed: {total:,.0f} tokens of prompts in {int(known.sum())} calls, {cached:,.0f} of them from a cache"]
-    lines[0] += f" ({cached / total:.0%})" if total else ""
-    lines.append(f"counted here: {float(ds.prompt.values[known].sum()):,.0f}, shared {float(ds.shared.sum()):,.0f}")
+    lines = [f"billed: {total:,.0f} tokens of prompts in {int(known.sum())} calls, "]
+    if np.isfinite(ds.billed_cached.values).any():
+        lines[0] += f"{cached:,.0f} of them from a cache" + (f" ({cached / total:.0%})" if total else "")
+    else:
+        lines[0] += "of which the log does not say what came from a cache"
+    counted, shared = (float(ds[name].values[known].sum()) for name in ("prompt", "shared"))
+    lines.append(f"counted here: {counted:,.0f}, shared {shared:,.0f}" + ("" if known.all() else ", of the same calls"))
     offset = ds.attrs["offset"]
     lines.append(
         f"one token here is {ds.attrs['factor']:.3f} there; {offset:+,.0f} in every prompt that is not in the log"
@@ -167,7 +171,7 @@ def _jumps(session, shared, given, expected, factor, offset, threads):
         step, free = off[j] - off[before], max(FREE, SHARE * given["input"][j])
         if abs(step) > free:
             names[j] = f"{JUMPS[0] if step > 0 else JUMPS[1]} ({step:+,.0f})"
-        could = factor * shared[j] + offset[j] if shared[j] else 0
+        could = min(factor * shared[j] + offset[j], given["input"][j]) if shared[j] else 0
         if names[j] or not np.isfinite(given["cached"][j]):
             continue
         if could > LEAST and given["cached"][j] < could / 2:

@@ -127,6 +127,11 @@ def billed(body: dict, line: int, gathered) -> Usage | None:
     if all(type(n) is int and n >= 0 for n in known):
         own = {"cached": known[0], "input": known[0] + known[1], "output": known[2]}
         found |= {name: value for name, value in own.items() if found[name] is None}
+    if not given:
+        found |= {"input": body.get("prompt_eval_count", found["input"])}  # of Ollama
+        found |= {"output": body.get("eval_count", found["output"])}
+    elif all(value is None for value in found.values()):
+        gathered.tell_once(line, f"usage under other names, not read: {', '.join(map(shown, list(given)[:6]))}")
     return usage(found, line, gathered)
 
 
@@ -171,14 +176,26 @@ def _delta(delta, known):
         if name == "tool_calls":
             for n, one in enumerate(parts.many(value)):
                 one = parts.mapping(one)
-                call = known["calls"].setdefault(str(one.get("index", n)), {"name": "", "arguments": []})
-                _called(call, parts.mapping(one.get("function")))
+                function = parts.mapping(one.get("function"))
+                place = _place(one, function.get("name"), n, known["calls"])
+                _called(known["calls"].setdefault(place, {"name": "", "arguments": []}), function)
         elif name == "function_call" and value is not None:
-            _called(known["calls"].setdefault("0", {"name": "", "arguments": []}), parts.mapping(value))
+            _called(known["calls"].setdefault(("0", None), {"name": "", "arguments": []}), parts.mapping(value))
         elif name == "reasoning_details":
             known["message"].setdefault(name, []).extend(parts.many(value))
         elif isinstance(value, str) and name != "role":
             known["message"].setdefault(name, []).append(value)
+
+
+def _place(one, name, n, calls):
+    """(index, id) under which a part of a call is kept: not every server counts its calls, some give all one index."""
+    index, own = one.get("index"), one.get("id") if isinstance(one.get("id"), str) else None
+    if index is None and not name and calls:
+        return next(reversed(calls))
+    at = str(n if index is None else index)
+    known = next((place for place in reversed(calls) if place[0] == at), None)
+    other = known is not None and name and own and known[1] not in (None, own)
+    return (at, own) if known is None or other else known
 
 
 def _called(call, part):

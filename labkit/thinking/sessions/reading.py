@@ -153,6 +153,7 @@ def _given_away(first):
 def _first(problems, gathered=None):
     """The first problem in words, if there is one, and what was left out."""
     told = problems.all()
+    told = [one for one in told if one[0]] or told  # what is true of the whole file says less
     words = [f"line {told[0][0]}, {told[0][1]}"] if told else []
     words += [f"left out, {number}: {reason}" for number, reason in gathered.left_out()] if gathered else []
     return "".join(f": {'; '.join(words)}" for _ in words[:1])

@@ -12,6 +12,7 @@ from labkit.thinking.sessions.rows import Blank, Unreadable, parsed
 
 ASKED, ANSWERED = ("request", "request_body"), ("response", "response_body")
 BODIES = ("body", "body_raw")
+UNANSWERED = "a request without a response: what came back is not counted; the first of them"
 GROWN = {"partial": "tool_use", "thinking": "thinking"}  # what a block grows by, and its type
 EVENT = re.compile(r"^data:[ \t]*(.*)$", re.MULTILINE)
 

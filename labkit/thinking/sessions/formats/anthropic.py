@@ -6,6 +6,7 @@ badlogic/lemmy `apps/claude-trace` writes them. A prefilled assistant's message 
 
 import re
 
+from labkit.thinking.messages import shown
 from labkit.thinking.sessions import blocks, parts, wire
 from labkit.thinking.sessions.format import Format
 
@@ -87,10 +88,15 @@ def _request(request, answer, line, gathered):
         gathered.leave_out(FAILED)
         return
     if not message:
+        gathered.tell_once(line, wire.UNANSWERED)
         gathered.call(sent, None, line=line, **more)
         return
-    made = blocks.said(message.get("content"), line, gathered)
     billed = blocks.usage(message.get("usage"), line, gathered)
+    if "content" not in message:
+        gathered.problem(line, f"response: no message of Anthropic's: {', '.join(map(shown, list(message)[:6]))}")
+        gathered.call(sent, None, line=line, usage=billed, **more)
+        return
+    made = blocks.said(message["content"], line, gathered)
     for i, one in enumerate(made):  # the provider's own tools part an answer
         if one["role"] == "assistant":
             own = billed if len(made) == 1 else None

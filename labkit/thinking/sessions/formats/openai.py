@@ -20,6 +20,7 @@ HOMES = ("request", "request_body", "body")  # where a row keeps a request
 ANSWERS = ("response", "response_body")
 IDS = ("id", "request_id", "call_id", "trace_id")
 FAILED = "requests that were answered by an error"
+TWICE = "requests that are there twice, with the same response of the same id"
 ALONE = "a response whose request is not the row before it"
 PREFILLED = "it ends with the assistant's and does not say continue_final_message; read as a reply that was begun"
 
@@ -56,6 +57,7 @@ class Log:
 
     def __init__(self, gathered):
         self.gathered, self.requests, self.said, self.chunks, self.waiting = gathered, [], [], [], {}
+        self.answers = {}  # by the id of the response and what was sent
         self.last = None  # the request that the row before held, if it has no response yet
 
     def take(self, row, line: int, where: str) -> None:
@@ -149,22 +151,29 @@ class Log:
             self.gathered.leave_out(FAILED)
             self.requests[at] = None
         else:
-            self.requests[at].answer = bodies.answer(body, line, self.gathered)
+            one, answer, name = self.requests[at], bodies.answer(body, line, self.gathered), body.get("id")
+            key = (name, hash(tuple(map(id, one.sent)))) if isinstance(name, str) else id(one)
+            if self.answers.setdefault(key, answer) == answer is not self.answers[key]:
+                self.gathered.leave_out(TWICE)
+                self.requests[at] = None
+            else:
+                one.answer = answer
 
     def _chunk(self, row, line):
         """Whether a row is a chunk of a stream, and is kept until its end."""
         found = row.get("object") == "chat.completion.chunk"
         if found:
-            if self.chunks and self.chunks[0][1].get("id") != row.get("id"):
-                self._close_stream()
             self.chunks.append((line, row))
         return found
 
     def _close_stream(self):
         chunks, self.chunks = self.chunks, []
-        if chunks:
-            line, first = chunks[0]
-            whole = parts.tried(bodies.streamed, [row for _, row in chunks], line, self.gathered.problems, "a stream: ")
+        streams = {}
+        for line, row in chunks:  # of several streams, whose chunks may take turns
+            streams.setdefault(str(row.get("id")), []).append((line, row))
+        for found in streams.values():
+            line, first = found[0]
+            whole = parts.tried(bodies.streamed, [row for _, row in found], line, self.gathered.problems, "a stream: ")
             self._response({"response": whole or {}, "id": first.get("id")}, line, "")
 
 

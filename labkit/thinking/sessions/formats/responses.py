@@ -56,7 +56,7 @@ class Log:
         else:
             self.answered(None)
             self.waiting = request, line
-            if answer is not None or isinstance(row.get("output"), list):
+            if answer is not None or (request is row and row.get("output") is not None):
                 self.answered(row if answer is None else answer)
 
     def answered(self, answer):
@@ -93,7 +93,12 @@ class Log:
             return
         before = len(items.messages)
         items.close()
-        _taken(items, answer.get("output"), line)
+        if not answer:
+            gathered.tell_once(line, wire.UNANSWERED)
+        elif "output" not in answer:
+            gathered.problem(line, f"response: it has no output: {', '.join(map(shown, list(answer)[:6]))}")
+        output = answer.get("output")
+        _taken(items, [output] if isinstance(output, dict) else output, line, "assistant")
         for name in (answer.get("id"), _conversation(request)):
             if isinstance(name, str):
                 self.chains[name] = items.messages
