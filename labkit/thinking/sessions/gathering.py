@@ -88,7 +88,9 @@ class Gathered:
         """
         usages, times = more.pop("usages", None), more.pop("times", None)
         for i, message in enumerate(messages):
-            if message["role"] == "assistant":
+            if message["role"] == "assistant" and set(message) <= {"role", "content"} and not message["content"]:
+                self.leave_out("answers without a word, which are no calls")
+            elif message["role"] == "assistant":
                 own = dict(usage=usages[i] if usages else None, time=times[i] if times else None)
                 self.call(messages[:i], message, line=lines[i], **(more | own))
         last = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=-1)

@@ -32,7 +32,7 @@ def message(part) -> dict:
     if not isinstance(part, dict):
         raise Unreadable("no message")
     if not isinstance(role := part.get("role"), str) or role not in ROLES:
-        raise Unreadable(f"no message: role {shown(role)}")
+        raise Unreadable("no message: it has no role" if role is None else f"no message: role {shown(role)}")
     made = {name: part[name] for name in KEPT if part.get(name) is not None}
     made.setdefault("content", "")
     calls = many(part.get("tool_calls"))
