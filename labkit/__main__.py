@@ -147,7 +147,9 @@ def _thread(session, name):
     if name is None:
         return session
     if name not in session.threads:
-        raise InputError("no such thread in this session", got=name, expected=", ".join(session.threads[:20]))
+        raise InputError(
+            "no such thread in this session", got=name, expected=", ".join(map(repr, session.threads[:20]))
+        )
     return session.of(name)
 
 
@@ -164,7 +166,11 @@ def _vocabulary():
 
 def _folder(options):
     from labkit import draw, reuse, spec
+    from labkit.errors import InputError
 
+    for name in ("thread", "format"):
+        if getattr(options, name) is not None:
+            raise InputError(f"--{name} is of one session", got=f"the folder {options.session}", expected="a file")
     shown = sys.stderr.isatty()
     found, failed = reuse.sessions(options.session, progress=shown)
     if not found:
@@ -203,7 +209,7 @@ def _page(options, session, tokenizer, costs, data, billed, text):
     if int(data.parted.sum()):
         figures.append(draw.bars(reuse.parted(data), "parted", x="cause", color="policy", title=title))
     if billed is not None:
-        title = "Counted here and billed by the provider; counted tokens times the factor between the vocabularies"
+        title = "Counted here and billed by the provider; counted ones in its tokens, with what is not in the log"
         figures.append(draw.lines(reuse.curves(billed), "tokens", x="call", color="term", title=title))
     return draw.page(
         options.page, figures, title=f"{pathlib.Path(options.session).name}: what can be reused", text=text

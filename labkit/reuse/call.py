@@ -130,9 +130,10 @@ class Written:
         head, opened = (self.encode(piece.text) for piece in opening) if opening else ([], [])
         prompt = np.concatenate([*rows, head, opened], dtype=np.int32, casting="unsafe")
         leads = sent[0]["role"] == "system"
-        last = questions[-1] + (not leads)
-        before_user = sum(map(len, rows[:last]))
-        last_user = before_user + len(rows[last]) + (len(head) if len(head) else len(self.encode(HEADER)))
+        before_user = sum(map(len, rows[: questions[-1] + (not leads)]))
+        behind = range(questions[-1] + 1, len(sent))  # a late message of the system's may stand before the answer
+        answer = next((i for i in behind if sent[i]["role"] == "assistant"), len(sent))
+        last_user = sum(map(len, rows[: answer + (not leads)])) + (len(head) or len(self.encode(HEADER)))
         system = len(rows[0]) + len(self.encode(ASKED)) if leads else 0
         generated, thinking = self._generated(exchange.reply, opening[-1].text if opening else None)
         given = exchange.reply or {}
