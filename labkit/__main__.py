@@ -113,6 +113,7 @@ def _anatomy(model):
 def _reuse(options):
     from labkit import reuse, spec, thinking
     from labkit.errors import InputError
+    from labkit.reuse import call
 
     if options.page and pathlib.Path(options.page).is_dir():
         raise InputError("a page is a file", got=f"the folder {options.page}", expected="page.html, say")
@@ -122,16 +123,14 @@ def _reuse(options):
     session = thinking.read_session(path, format=options.format)
     print(session)
     session = _thread(session, options.thread)
-    replies = [call.reply for call in session.calls if call.reply]
-    thinks = any(reply.get("reasoning_content") or "</think>" in str(reply["content"]) for reply in replies)
-    if not thinks:
+    if not (thinks := call.thinks(session)):
         print("no thinking was recorded: counted as replies without thinking")
     tokenizer = _vocabulary()
     counted = dict(variant=options.variant) | ({} if thinks else {"enable_thinking": False})
     costs = dict(spec=spec.read(options.model), gpu=options.gpu, progress=sys.stderr.isatty()) | counted
     data = reuse.compare(session, tokenizer, **costs)
     text = reuse.as_text(data)
-    told = any(call.usage and call.usage.input is not None for call in session.calls)
+    told = any(one.usage and one.usage.input is not None for one in session.calls)
     billed = reuse.billed(session, tokenizer, **counted) if told else None
     if billed is not None:
         text += "\n\n" + reuse.billed_text(billed)

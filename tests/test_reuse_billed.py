@@ -165,6 +165,26 @@ def test_sessions_of_a_folder(tmp_path, capsys):
             reuse.sessions(folder)
 
 
+def test_a_session_without_thinking_is_counted_alike_alone_and_in_a_folder(tmp_path):
+    talk = [{"role": role, "content": "a b"} for role in ("user", "assistant") * 3]
+    (tmp_path / "a.json").write_text(json.dumps(talk))
+    found, _ = reuse.sessions(tmp_path)
+    ds = reuse.across(found)
+    for policy in ("strip", "preserve"):
+        one, row = reuse.replay(found["a.json"], policy=policy, enable_thinking=False), ds.sel(policy=policy)
+        assert (row.prompt, row.recomputed) == (one.prompt.sum(), one.recomputed.sum())
+    for compare in (reuse.across, lambda given, **options: reuse.compare(talk, reuse.small_tokenizer(), **options)):
+        with pytest.raises(InputError, match="no policies to compare"):
+            compare(found, policies=[])
+
+
+def test_a_call_without_a_reply_keeps_its_whole_prompt(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({"messages": [{"role": "user", "content": "a b"}]}))
+    session = thinking.read_session(tmp_path / "a.json")
+    one, every = (reuse.replay(session, slots=slots) for slots in (1, None))
+    assert session.calls[0].reply is None and one.kv_bytes.values.tolist() == every.kv_bytes.values.tolist()
+
+
 def test_the_command_shows_what_was_billed(tmp_path, capsys):
     story = logs.Story(4)
     rows = [json.loads(line) for line in text_of(story).split("\n")]

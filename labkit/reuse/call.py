@@ -103,6 +103,12 @@ def count_of(session: Sequence[dict] | Session) -> int:
     return sum(isinstance(one, dict) and one.get("role") == "assistant" for one in session)
 
 
+def thinks(session: Session) -> bool:
+    """Whether a reply of a recorded session holds thinking."""
+    replies = [call.reply for call in session.calls if call.reply]
+    return any(reply.get("reasoning_content") or "</think>" in str(reply["content"]) for reply in replies)
+
+
 class Written:
     """Prompts of exchanges in tokens; every message is written and encoded once for each way that it can stand in.
 
