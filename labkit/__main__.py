@@ -113,6 +113,7 @@ def _anatomy(model):
 def _reuse(options):
     from labkit import reuse, spec, thinking
     from labkit.errors import InputError
+    from labkit.reuse import call
 
     if options.page and pathlib.Path(options.page).is_dir():
         raise InputError("a page is a file", got=f"the folder {options.page}", expected="page.html, say")
@@ -122,16 +123,14 @@ def _reuse(options):
     session = thinking.read_session(path, format=options.format)
     print(session)
     session = _thread(session, options.thread)
-    replies = [call.reply for call in session.calls if call.reply]
-    thinks = any(reply.get("reasoning_content") or "</think>" in str(reply["content"]) for reply in replies)
-    if not thinks:
+    if not (thinks := call.thinks(session)):
         print("no thinking was recorded: counted as replies without thinking")
     tokenizer = _vocabulary()
     counted = dict(variant=options.variant) | ({} if thinks else {"enable_thinking": False})
     costs = dict(spec=spec.read(options.model), gpu=options.gpu, progress=sys.stderr.isatty()) | counted
     data = reuse.compare(session, tokenizer, **costs)
     text = reuse.as_text(data)
-    told = any(call.usage and call.usage.input is not None for call in session.calls)
+    told = any(one.usage and one.usage.input is not None for one in session.calls)
     billed = reuse.billed(session, tokenizer, **counted) if told else None
     if billed is not None:
         text += "\n\n" + reuse.billed_text(billed)
@@ -147,7 +146,9 @@ def _thread(session, name):
     if name is None:
         return session
     if name not in session.threads:
-        raise InputError("no such thread in this session", got=name, expected=", ".join(session.threads[:20]))
+        raise InputError(
+            "no such thread in this session", got=name, expected=", ".join(map(repr, session.threads[:20]))
+        )
     return session.of(name)
 
 
@@ -164,7 +165,11 @@ def _vocabulary():
 
 def _folder(options):
     from labkit import draw, reuse, spec
+    from labkit.errors import InputError
 
+    for name in ("thread", "format"):
+        if getattr(options, name) is not None:
+            raise InputError(f"--{name} is of one session", got=f"the folder {options.session}", expected="a file")
     shown = sys.stderr.isatty()
     found, failed = reuse.sessions(options.session, progress=shown)
     if not found:
@@ -203,7 +208,7 @@ def _page(options, session, tokenizer, costs, data, billed, text):
     if int(data.parted.sum()):
         figures.append(draw.bars(reuse.parted(data), "parted", x="cause", color="policy", title=title))
     if billed is not None:
-        title = "Counted here and billed by the provider; counted tokens times the factor between the vocabularies"
+        title = "Counted here and billed by the provider; counted ones in its tokens, with what is not in the log"
         figures.append(draw.lines(reuse.curves(billed), "tokens", x="call", color="term", title=title))
     return draw.page(
         options.page, figures, title=f"{pathlib.Path(options.session).name}: what can be reused", text=text

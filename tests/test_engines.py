@@ -161,6 +161,16 @@ def test_marks_of_a_session(tokenizer, session):
     assert (odd.before_user, odd.system, odd.last_user) == (0, 0, 0)
 
 
+def test_a_late_message_of_the_system_stands_before_the_answer(tokenizer):
+    talk = [{"role": "user", "content": "the fox?"}, {"role": "system", "content": "be brief."}]
+    talk += [{"role": "assistant", "content": "red."}, {"role": "user", "content": "the whale?"}]
+    first, second = reuse.calls([*talk, {"role": "assistant", "content": "blue."}], tokenizer)
+    for call in (first, second):
+        assert tokenizer.decode(call.prompt[: call.last_user].tolist()).endswith("<|im_start|>assistant\n")
+        assert call.last_user == call.before_think
+    assert (first.prompt[: first.last_user] == second.prompt[: first.last_user]).all()
+
+
 @pytest.mark.parametrize(
     "scheme", ["edge", "edge 0", "edge 4/2", "back 4/", "every 4/2", "end 3", "back -4", "edge 4 4"]
 )

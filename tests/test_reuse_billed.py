@@ -106,6 +106,37 @@ def test_calls_that_do_not_say_are_left_open(counted):
         reuse.billed([{"role": "user", "content": "a"}])
 
 
+def test_what_a_log_does_not_say_is_not_claimed(counted):
+    """No share of a cache that nobody told of, no nan, and no line through fewer than two steps."""
+    session, prompt, shared = counted
+    steps = prompt + 900.0 * (np.arange(len(prompt)) > 5)
+    text = reuse.billed_text(reuse.billed(with_usage(session, steps, [None] * len(prompt))))
+    assert "more sent (+900)" in text and "nothing said of a cache" in text and "nan" not in text
+    told = with_usage(session, prompt, shared)
+    calls = [dataclasses.replace(c, usage=None) if j % 3 else c for j, c in enumerate(told.calls)]
+    ds = reuse.billed(dataclasses.replace(told, calls=tuple(calls)))
+    assert f"of these: {prompt[::3].sum():,.0f}, shared {shared[::3].sum():,.0f}" in reuse.billed_text(ds)
+    for count in (1, 2):
+        first = with_usage(session, prompt + OFFSET, 0 * prompt)
+        ds = reuse.billed(dataclasses.replace(first, calls=first.calls[:count]))
+        text = reuse.billed_text(ds)
+        assert "too few prompts grow" in text and "nan" not in text and set(ds.jump.values.tolist()) == {""}
+        assert np.isnan(ds.attrs["offset"]) and np.isfinite(reuse.curves(ds).tokens).all()
+
+
+def test_a_negative_offset_shares_no_less_than_nothing(tmp_path):
+    path, rows = tmp_path / "log.jsonl", []
+    for n in range(1, 6):
+        usage = {"prompt_tokens": 100 * n, "prompt_tokens_details": {"cached_tokens": 0}}
+        answer = {"choices": [{"message": {"role": "assistant", "content": "a"}}], "usage": usage}
+        rows.append({"request": {"messages": [{"role": "user", "content": "hi" * n}]}, "response": answer})
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    ds = reuse.billed(thinking.read_session(path))
+    assert (ds.attrs["factor"] * ds.shared + ds.attrs["offset"] < -64).any() and float(ds.shared.max()) > 0
+    assert not any("cached" in jump for jump in ds.jump.values.tolist())
+    assert float(reuse.curves(ds).tokens.min()) >= 0
+
+
 def test_sessions_of_a_folder(tmp_path, capsys):
     (tmp_path / "deep").mkdir()
     stories = {"a.jsonl": logs.Story(1), "deep/b.jsonl": logs.Story(2, turns=6)}
@@ -126,10 +157,33 @@ def test_sessions_of_a_folder(tmp_path, capsys):
     text = capsys.readouterr().out
     assert text.index("deep/b.jsonl") < text.index("a.jsonl  "), "the largest first"
     assert "not read, c.json: a session of unknown format" in text and page.is_file()
+    for option in ("--thread", "--format"):
+        assert main(["reuse", str(tmp_path), option, "openai"]) == 1
+        assert f"{option} is of one session" in capsys.readouterr().err
     (tmp_path / "none").mkdir()
     for folder, message in ((tmp_path / "none", "no sessions in this folder"), (tmp_path / "x", "no such folder")):
         with pytest.raises(InputError, match=message):
             reuse.sessions(folder)
+
+
+def test_a_session_without_thinking_is_counted_alike_alone_and_in_a_folder(tmp_path):
+    talk = [{"role": role, "content": "a b"} for role in ("user", "assistant") * 3]
+    (tmp_path / "a.json").write_text(json.dumps(talk))
+    found, _ = reuse.sessions(tmp_path)
+    ds = reuse.across(found)
+    for policy in ("strip", "preserve"):
+        one, row = reuse.replay(found["a.json"], policy=policy, enable_thinking=False), ds.sel(policy=policy)
+        assert (row.prompt, row.recomputed) == (one.prompt.sum(), one.recomputed.sum())
+    for compare in (reuse.across, lambda given, **options: reuse.compare(talk, reuse.small_tokenizer(), **options)):
+        with pytest.raises(InputError, match="no policies to compare"):
+            compare(found, policies=[])
+
+
+def test_a_call_without_a_reply_keeps_its_whole_prompt(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({"messages": [{"role": "user", "content": "a b"}]}))
+    session = thinking.read_session(tmp_path / "a.json")
+    one, every = (reuse.replay(session, slots=slots) for slots in (1, None))
+    assert session.calls[0].reply is None and one.kv_bytes.values.tolist() == every.kv_bytes.values.tolist()
 
 
 def test_the_command_shows_what_was_billed(tmp_path, capsys):
@@ -171,8 +225,8 @@ def test_a_log_that_says_nothing_of_a_cache_or_of_some_calls(counted):
     some = with_usage(session, FACTOR * prompt, [None] * len(prompt))
     bare = dataclasses.replace(some, calls=(*some.calls[:-1], dataclasses.replace(some.calls[-1], usage=None)))
     text = reuse.billed_text(reuse.billed(bare))
-    assert "of which the log does not say what came from a cache" in text and "%" not in text.splitlines()[0]
-    assert f"counted here: {prompt[:-1].sum():,}, shared {shared[:-1].sum():,}, of the same calls" in text
+    assert "nothing said of a cache" in text and "%" not in text.splitlines()[0]
+    assert f"counted here, of these: {prompt[:-1].sum():,}, shared {shared[:-1].sum():,}" in text
 
 
 def test_no_more_is_missed_in_a_cache_than_was_billed(counted):

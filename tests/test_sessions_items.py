@@ -166,7 +166,7 @@ def test_an_item_that_cannot_be_read_is_a_problem_and_the_rest_is_read(tmp_path)
     assert [reason for _, reason in session.problems] == [
         "item 1: an item of unknown type 'hologram'",
         "item 2: a int where an object is needed",
-        "item 3: no message: role None",
+        "item 3: no message: it has no role",
     ]
 
 

@@ -114,8 +114,12 @@ ASK, SAID = {"role": "user", "content": "why?"}, {"role": "assistant", "content"
 
 def test_words_and_thinking_that_a_reader_loses_are_an_error(monkeypatch, tmp_path):
     made_up(monkeypatch, ("role",))
-    with pytest.raises(InputError, match="no message of this session has words"):
+    with pytest.raises(InputError, match="left out, 1: answers without a word"):
         session(tmp_path, ASK, SAID)
+    lost = lambda rows, gathered: [gathered.call([row | {"content": ""}], None, line=line) for line, row in rows]  # noqa: E731
+    monkeypatch.setitem(reading.FORMATS, "made-up", Format("made-up", "made up", (), lost))
+    with pytest.raises(InputError, match="no message of this session has words"):
+        session(tmp_path, ASK)
     made_up(monkeypatch, ("role", "content"))
     for name in ("reasoning", "reasoning_content", "thinking"):
         with pytest.raises(InputError, match="thinking stands in this file"):

@@ -80,7 +80,7 @@ def billed(
     given = {name: _numbers(usages, name) for name in ("input", "cached", "output")}
     prompt, threads = ds.prompt.values.astype(float), np.array([call.thread for call in session.calls])
     factor, offset = _fitted(prompt, given["input"], threads)
-    expected = factor * prompt + offset
+    expected = factor * prompt + np.nan_to_num(offset)
     jumps = _jumps(session, ds.shared.values, given, expected, factor, offset, threads)
     numbers = {"billed": given["input"], "billed_cached": given["cached"], "billed_output": given["output"]}
     numbers |= {"ratio": given["input"] / prompt, "expected": expected}
@@ -100,7 +100,7 @@ def curves(ds: xarray.Dataset) -> xarray.Dataset:
     shared = ds.attrs["factor"] * ds.shared + (ds.expected - ds.attrs["factor"] * ds.prompt) * (ds.shared > 0)
     terms = {"prompt, counted": ds.expected, "prompt, billed": ds.billed}
     terms |= {"shared, counted": shared, "from a cache, billed": ds.billed_cached}
-    values = np.stack([np.asarray(one, float) for one in terms.values()])
+    values = np.stack([np.asarray(one, float) for one in terms.values()]).clip(min=0)  # an offset may be negative
     coords = {"term": list(terms), "call": ds.call.values}
     return label({"tokens": (("term", "call"), values, "tokens")}, coords=coords, attrs=dict(ds.attrs))
 
@@ -113,13 +113,16 @@ def billed_text(ds: xarray.Dataset) -> str:
     if np.isfinite(ds.billed_cached.values).any():
         lines[0] += f"{cached:,.0f} of them from a cache" + (f" ({cached / total:.0%})" if total else "")
     else:
-        lines[0] += "of which the log does not say what came from a cache"
+        lines[0] += "nothing said of a cache"
     counted, shared = (float(ds[name].values[known].sum()) for name in ("prompt", "shared"))
-    lines.append(f"counted here: {counted:,.0f}, shared {shared:,.0f}" + ("" if known.all() else ", of the same calls"))
+    lines.append(f"counted here, of these: {counted:,.0f}, shared {shared:,.0f}")
     offset = ds.attrs["offset"]
-    lines.append(
-        f"one token here is {ds.attrs['factor']:.3f} there; {offset:+,.0f} in every prompt that is not in the log"
-    )
+    lines.append(f"one token here is {ds.attrs['factor']:.3f} there; ")
+    if np.isfinite(offset):
+        told = f"{round(offset):+,} tokens of every prompt are not" if round(offset) else "all of every prompt is"
+        lines[-1] += told + " in the log"
+    else:
+        lines[-1] += "too few prompts grow to tell what is not in the log"
     places = np.flatnonzero(ds.jump.values != "")
     if not len(places):
         return "\n".join([*lines, "no call leaves that line"])
@@ -127,7 +130,8 @@ def billed_text(ds: xarray.Dataset) -> str:
     rows = []
     for j in places[:FIRST]:
         row = ds.isel(call=j)
-        numbers = [f"{float(row[name]):,.0f}" for name in ("prompt", "expected", "billed", "billed_cached")]
+        numbers = [float(row[name]) for name in ("prompt", "expected", "billed", "billed_cached")]
+        numbers = [f"{number:,.0f}" if np.isfinite(number) else "-" for number in numbers]
         rows.append([str(int(row.call)), str(row.thread.item())[:20], *numbers, str(row.jump.item())])
     more = [f"and {len(places) - FIRST} more"] if len(places) > FIRST else []
     return "\n".join([*lines, "", columns(head, rows, left=2), *more])
@@ -150,12 +154,12 @@ def _pairs(threads, given):
 
 
 def _fitted(prompt, given, threads):
-    """The factor, and the offset of every call's thread."""
+    """The factor, and the offset of every call's thread; NaN if too few prompts grow to tell the two apart."""
     grown = [(given[j] - given[i], prompt[j] - prompt[i]) for j, i in _pairs(threads, given)]
     slopes = [there / here for there, here in grown if here > 0 and there > 0]
     known = np.isfinite(given)
     if len(slopes) < 2:
-        return float(np.median(given[known] / prompt[known])), np.zeros(len(prompt))
+        return float(np.median(given[known] / prompt[known])), np.full(len(prompt), np.nan)
     factor, offset = float(np.median(slopes)), np.zeros(len(prompt))
     for thread in set(threads.tolist()):
         own = threads == thread
@@ -167,11 +171,13 @@ def _fitted(prompt, given, threads):
 def _jumps(session, shared, given, expected, factor, offset, threads):
     """The name of every call's jump, and how long the cache had lain idle where that is known."""
     names, off = [""] * len(expected), given["input"] - expected
+    if not np.isfinite(offset).any():  # nothing to depart from
+        return names
     for j, before in _pairs(threads, given["input"]):
         step, free = off[j] - off[before], max(FREE, SHARE * given["input"][j])
         if abs(step) > free:
             names[j] = f"{JUMPS[0] if step > 0 else JUMPS[1]} ({step:+,.0f})"
-        could = min(factor * shared[j] + offset[j], given["input"][j]) if shared[j] else 0
+        could = min(max(0.0, factor * shared[j] + offset[j]), given["input"][j]) if shared[j] else 0
         if names[j] or not np.isfinite(given["cached"][j]):
             continue
         if could > LEAST and given["cached"][j] < could / 2:

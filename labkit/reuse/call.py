@@ -24,7 +24,7 @@ import numpy as np
 
 from labkit.errors import InputError
 from labkit.thinking import Exchange, Session, common_prefix, rules
-from labkit.thinking.messages import REASONING, Conversation, checked_tools, conversation, picture
+from labkit.thinking.messages import REASONING, checked_tools, conversation, picture
 from labkit.thinking.sessions import normal
 
 POLICIES = ("strip", "preserve", "drop")
@@ -103,6 +103,12 @@ def count_of(session: Sequence[dict] | Session) -> int:
     return sum(isinstance(one, dict) and one.get("role") == "assistant" for one in session)
 
 
+def thinks(session: Session) -> bool:
+    """Whether a reply of a recorded session holds thinking."""
+    replies = [call.reply for call in session.calls if call.reply]
+    return any(reply.get("reasoning_content") or "</think>" in str(reply["content"]) for reply in replies)
+
+
 class Written:
     """Prompts of exchanges in tokens; every message is written and encoded once for each way that it can stand in.
 
@@ -114,25 +120,31 @@ class Written:
         self.encode = tokenizer if isinstance(tokenizer, Encoder) else Encoder(tokenizer)
         self.variant, self.policy = variant, policy
         self.keeps, self.rows, self.bare, self.asked = rules.keeps(variant, policy != "strip"), {}, {}, {}
+        self.before = [], [], []  # of the call before: messages, indices of questions, rows
 
     def call(self, exchange: Exchange, enable_thinking: bool | None) -> Call:
         """The tokens of one exchange."""
         if exchange.enable_thinking is not None:
             enable_thinking = exchange.enable_thinking
-        sent = exchange.sent if self.policy != "drop" else Conversation(map(self._forgetful, exchange.sent))
-        questions = [i for i, message in enumerate(exchange.sent) if self._asks(message, i)]
+        sent = list(exchange.sent if self.policy != "drop" else map(self._forgetful, exchange.sent))
+        pairs = enumerate(zip(sent, self.before[0], strict=False))
+        same = next((i for i, (one, other) in pairs if one is not other), min(len(sent), len(self.before[0])))
+        questions = [i for i in self.before[1] if i < same]
+        questions += [i for i in range(same, len(sent)) if self._asks(sent[i], i)]
         if not questions:
             got = f"message {len(sent)}"
             raise InputError("a reply before the first question", got=got, expected="role user before it")
-        rows = self._prompt(sent, exchange.tools, enable_thinking, questions[-1])
+        rows = self._prompt(sent, exchange.tools, enable_thinking, questions[-1], same)
+        self.before = sent, questions, rows
         prefilled = sent[-1]["role"] == "assistant"
         opening = [] if prefilled else rules.opening(self.variant, enable_thinking)
         head, opened = (self.encode(piece.text) for piece in opening) if opening else ([], [])
         prompt = np.concatenate([*rows, head, opened], dtype=np.int32, casting="unsafe")
         leads = sent[0]["role"] == "system"
-        last = questions[-1] + (not leads)
-        before_user = sum(map(len, rows[:last]))
-        last_user = before_user + len(rows[last]) + (len(head) if len(head) else len(self.encode(HEADER)))
+        before_user = sum(map(len, rows[: questions[-1] + (not leads)]))
+        behind = range(questions[-1] + 1, len(sent))  # a late message of the system's may stand before the answer
+        answer = next((i for i in behind if sent[i]["role"] == "assistant"), len(sent))
+        last_user = sum(map(len, rows[: answer + (not leads)])) + (len(head) or len(self.encode(HEADER)))
         system = len(rows[0]) + len(self.encode(ASKED)) if leads else 0
         generated, thinking = self._generated(exchange.reply, opening[-1].text if opening else None)
         given = exchange.reply or {}
@@ -153,15 +165,20 @@ class Written:
             system=system,
         )
 
-    def _prompt(self, sent, tools, enable_thinking, last):
-        """Token ids of the system block, which may be empty, and of every message behind it."""
+    def _prompt(self, sent, tools, enable_thinking, last, same):
+        """Token ids of the system block, which may be empty, and of every message behind it.
+
+        Of the call before, what stands there is taken up to the last message that is the same, whose neighbour may be
+        another, and up to its last question, from which on thinking stood.
+        """
         leads = sent[0]["role"] == "system"
         key = (id(sent[0]) if leads else None, id(tools), enable_thinking)
         if key not in self.rows:
             pieces = rules.head(sent[:1], tools, self.variant, enable_thinking)
             self.rows[key] = self.encode("".join(piece.text for piece in pieces)), sent[0], tools  # ids stay theirs
-        rows = [self.rows[key][0]]
-        for i in range(int(leads), len(sent)):
+        known = max(min(same - 1, same if self.keeps or not same else self.before[1][-1] + 1), int(leads))
+        rows = [self.rows[key][0], *self.before[2][1 : known + (not leads)]]
+        for i in range(known, len(sent)):
             message, role = sent[i], sent[i]["role"]
             thinks = role == "assistant" and (self.keeps or i > last)
             beside = role == "tool" and (i > 0 and sent[i - 1]["role"], i + 1 < len(sent) and sent[i + 1]["role"])

@@ -188,7 +188,7 @@ class Ledger:
             self.tree.match(self.tree.last, len(self.rows) - 1)  # the last path may still go on
             columns |= _bytes(self.tree, len(self.rows), self.cost.kv)
         else:
-            cached = columns["prompt"] + columns["generated"] - 1
+            cached = columns["prompt"] + np.maximum(columns["generated"] - 1, 0)
             columns |= {"kv_bytes": cached * self.cost.kv, "dead_bytes": np.zeros(len(self.rows))}
         columns["snapshot_bytes"] = columns["snapshots"] * self.each
         facts |= {"snapshots": self.scheme, "model": self.spec.name, "gpu": self.cost.gpu.name, "block": self.block}

@@ -9,7 +9,7 @@ import xarray
 from labkit.errors import InputError
 from labkit.notation import label
 from labkit.progress import counter
-from labkit.reuse.call import Encoder, calls
+from labkit.reuse.call import POLICIES, Encoder, calls, thinks
 from labkit.reuse.ledger import COLUMNS, Ledger, add, shared_by, small_tokenizer
 from labkit.tables import columns
 from labkit.thinking import Session, read_session
@@ -56,7 +56,7 @@ def across(
     progress: bool = False,
     **options,
 ) -> xarray.Dataset:
-    """Totals of many sessions; each has a cache of its own.
+    """Totals of many sessions; each has a cache of its own, and replies without thinking if it recorded none.
 
     Args:
         found: `{name: session}`, of `sessions`. tokenizer: None is that of nano. policies, variant, options: as for
@@ -66,15 +66,18 @@ def across(
         Dataset over (session, policy): `prompt` tokens, `recomputed` with these snapshots, `ideal`, what attention
         alone would compute; over session: `calls`, `problems`, `billed`, `billed_cached` (NaN where nothing is said).
     """
-    encode, policies = Encoder(small_tokenizer() if tokenizer is None else tokenizer), list(policies)
+    encode, policies = Encoder(small_tokenizer() if tokenizer is None else tokenizer), list(dict.fromkeys(policies))
+    if not policies:
+        raise InputError("no policies to compare", got="none", expected=", ".join(POLICIES))
     if not found:
         raise InputError("no sessions to compare", got="none", expected="{name: thinking.read_session(path)}")
     totals = {name: np.zeros((len(found), len(policies))) for name in NUMBERS}
     for s, session in enumerate(counter(found.values(), show=progress, unit="session", total=len(found))):
+        asked = None if thinks(session) else False
         for p, policy in enumerate(policies):
             ledgers = [Ledger(snapshots="none", attention_only=True, **options), Ledger(snapshots=snapshots, **options)]
             ideal, real = shared_by(*ledgers)
-            for call in calls(session, encode, policy=policy, variant=variant):
+            for call in calls(session, encode, policy=policy, variant=variant, enable_thinking=asked):
                 add((ideal, real), call)
             books = ideal.dataset(), real.dataset()
             sums = (books[1].prompt, books[1].recomputed, books[0].recomputed)

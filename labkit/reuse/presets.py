@@ -156,7 +156,8 @@ PRESETS = {
             "live+before_user+back 516/8192",
             "b9849 (799fcc04a), July 2026",
             "llama.cpp tools/server/server-context.cpp; PRs #22929, #23814, #25019; --ctx-checkpoints 32",
-            "as llama.cpp, but the checkpoint near a prompt's end only 8,192 tokens past the last question",
+            "as llama.cpp, but near a prompt's end only the checkpoint 516 tokens before it, and that only if it lies "
+            "more than 8,192 tokens past the last question",
             "HilbertraumAI/HilbertRaum eval/results/hardware/i9-9900x-rtx-3090-24gb-128gb",
             slots=1,
             most=32,

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import xarray
 
+from labkit.errors import InputError
 from labkit.notation import label
 from labkit.progress import counter
-from labkit.reuse.call import Encoder, calls, count_of
+from labkit.reuse.call import POLICIES, Encoder, calls, count_of
 from labkit.reuse.ledger import COLUMNS, Ledger, add, shared_by
 from labkit.tables import columns
 from labkit.thinking import CAUSES, Divergence, Session, divergence
@@ -47,6 +48,8 @@ def compare(
         how many calls of those that are not the first of their thread part from what was cached, by `thinking.CAUSES`.
     """
     policies, schemes = list(dict.fromkeys(policies)), list(dict.fromkeys(schemes))
+    if not policies:
+        raise InputError("no policies to compare", got="none", expected=", ".join(POLICIES))
     tables, parted, encode = [], [], Encoder(tokenizer)
     for policy in policies:
         ledgers = [Ledger(snapshots="none", attention_only=True, **options)]

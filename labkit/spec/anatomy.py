@@ -142,7 +142,7 @@ class Spec(Table):
         """Indices of the layers of a kind; of "experts", of all whose router is a seam."""
         if kind == "experts":
             return tuple(layer for layer, own in enumerate(self.kinds) if "router" in self.seams[own])
-        return tuple(layer for layer, own in enumerate(self.kinds) if own == kind)
+        return _places(self.kinds, kind)
 
     def differing(self, other: "Spec") -> list[str]:
         """Fields of two models that differ, but for their names and the dtype that their configurations state."""
@@ -288,3 +288,8 @@ class Spec(Table):
         """
         tokens = self.window if tokens is None else tokens
         return Card(self, tokens=tokens, gpu=gpu, dtype=dtype, quantize=quantize, kv_dtype=kv_dtype)
+
+
+@functools.cache
+def _places(kinds, kind):
+    return tuple(layer for layer, own in enumerate(kinds) if own == kind)

@@ -91,7 +91,9 @@ class Session:
         parts = [f"{count} {'call' if count == 1 else 'calls'}, {len(self.messages)} messages in the last"]
         parts[0] += f" ({self.format})"
         parts += [f"{len(self.threads)} threads"] if len(self.threads) > 1 else []
-        parts += [f"{len(self.problems)} {'problem' if len(self.problems) == 1 else 'problems'}"] if self.problems else []
+        parts += (
+            [f"{len(self.problems)} {'problem' if len(self.problems) == 1 else 'problems'}"] if self.problems else []
+        )
         lines = [f"  line {line}: {reason}" for line, reason in self.problems[:5]]
         lines += [f"  and {len(self.problems) - 5} more"] if len(self.problems) > 5 else []
         lines += [f"  left out, {number}: {reason}" for number, reason in self.left_out]
