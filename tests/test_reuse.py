@@ -9,6 +9,7 @@ import labkit as lk
 from labkit import reuse, spec, thinking
 from labkit.errors import InputError
 from labkit.reuse.tree import Book, Tree
+from labkit.thinking.messages import Conversation
 
 BIG = spec.read("Qwen3.6-27B")
 
@@ -563,3 +564,23 @@ def test_every_column_says_what_it_is(tokenizer, session):
     compared = reuse.compare(session, tokenizer, schemes=("end",))
     assert all(compared[name].attrs == ds[name].attrs for name in compared.data_vars if name != "parted")
     assert compared.parted.attrs["units"] == "calls"
+
+
+@pytest.mark.parametrize("policy", ["strip", "preserve", "drop"])
+def test_calls_that_go_on_from_the_one_before_are_written_as_if_alone(tokenizer, policy):
+    """Whatever call came before, another thread, a branch, a prompt whose last result of a tool has a neighbour now."""
+    draw, talks = (
+        random.Random(3),
+        [reuse.drawn(seed, turns=3, calls=2, thinking=4, answer=3, result=5) for seed in (1, 2)],
+    )
+    talks.append([*talks[0][:-1], {"role": "user", "content": "and now?"}, {"role": "assistant", "content": "so"}])
+    talks.append([{"role": "user", "content": "no system text"}, *talks[0][2:]])
+    cuts = [(talk, i) for talk in talks for i, m in enumerate(talk) if m["role"] == "assistant"]
+    cuts += [(talk, i) for talk in talks for i, m in enumerate(talk) if i > 2 and m["role"] == "tool"]
+    shuffled = draw.sample(cuts, len(cuts))
+    exchanges = [thinking.Exchange(Conversation(talk[:i]), None) for talk, i in shuffled]
+    session = thinking.Session(tuple(exchanges), "openai")
+    for call, exchange in zip(reuse.calls(session, tokenizer, policy=policy), exchanges, strict=True):
+        (alone,) = reuse.calls(thinking.Session((exchange,), "openai"), tokenizer, policy=policy)
+        assert call.prompt.tolist() == alone.prompt.tolist()
+        assert (call.turn, call.last_user, call.before_user) == (alone.turn, alone.last_user, alone.before_user)

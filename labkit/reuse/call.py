@@ -169,14 +169,14 @@ class Written:
         """Token ids of the system block, which may be empty, and of every message behind it.
 
         Of the call before, what stands there is taken up to the last message that is the same, whose neighbour may be
-        another, and up to its last question, from which on thinking stood.
+        another, and up to the earlier of both last questions, from which on thinking may stand in one alone.
         """
         leads = sent[0]["role"] == "system"
         key = (id(sent[0]) if leads else None, id(tools), enable_thinking)
         if key not in self.rows:
             pieces = rules.head(sent[:1], tools, self.variant, enable_thinking)
             self.rows[key] = self.encode("".join(piece.text for piece in pieces)), sent[0], tools  # ids stay theirs
-        known = max(min(same - 1, same if self.keeps or not same else self.before[1][-1] + 1), int(leads))
+        known = max(min(same - 1, same if self.keeps or not same else min(self.before[1][-1], last) + 1), int(leads))
         rows = [self.rows[key][0], *self.before[2][1 : known + (not leads)]]
         for i in range(known, len(sent)):
             message, role = sent[i], sent[i]["role"]

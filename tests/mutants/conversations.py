@@ -43,6 +43,18 @@ MUTANTS = [
     ),
     Mutant(
         "labkit/reuse/call.py",
+        "min(same - 1, same if",
+        "min(same, same if",
+        "tests/test_reuse.py::test_calls_that_go_on_from_the_one_before_are_written_as_if_alone",
+    ),
+    Mutant(
+        "labkit/reuse/call.py",
+        "min(self.before[1][-1], last) + 1), int(leads))",
+        "same), int(leads))",
+        "tests/test_reuse.py::test_calls_that_go_on_from_the_one_before_are_written_as_if_alone",
+    ),
+    Mutant(
+        "labkit/reuse/call.py",
         "before_think=max(0, len(prompt) - len(opened))",
         "before_think=len(prompt)",
         "tests/test_reuse.py::test_prompts_are_the_rendered_ones",

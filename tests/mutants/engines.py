@@ -27,7 +27,7 @@ MUTANTS = [
     Mutant(SCHEMES, "parting = min(shared, n - 1)", "parting = shared", MARKS),
     Mutant(SCHEMES, "call.before_think if call.before_think == call.last_user else 0", "call.before_think", SESSION),
     Mutant(SCHEMES, '(past and name != "back")', "False", TEST + "a_scheme_that_is_none"),
-    Mutant(CALL, "before_user = sum(map(len, rows[:last]))", "before_user = sum(map(len, rows[: last + 1]))", SESSION),
+    Mutant(CALL, "rows[: questions[-1] + (not leads)]))", "rows[: questions[-1] + 1 + (not leads)]))", SESSION),
     Mutant(CALL, "+ len(self.encode(ASKED)) if leads else 0", "if leads else 0", SESSION),
     Mutant(CALL, "at if at <= same else 0", "at", SESSION),
     Mutant(

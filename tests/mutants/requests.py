@@ -25,7 +25,12 @@ MUTANTS = [
         "if True:",
         f"{TESTS}::test_replies_are_found_though_a_clock_runs_but_not_in_another_conversation",
     ),
-    Mutant(OPENAI, "self.requests[at] = None", "pass", f"{TESTS}::test_choices_and_errors_are_counted"),
+    Mutant(
+        OPENAI,
+        "leave_out(FAILED)\n            self.requests[at] = None",
+        "leave_out(FAILED)",
+        f"{TESTS}::test_choices_and_errors_are_counted",
+    ),
     Mutant(
         OPENAI,
         "at = self.waiting.pop(names[0]) if names else self.last",
@@ -33,7 +38,12 @@ MUTANTS = [
         f"{TESTS}::test_responses_find_their_requests",
     ),
     Mutant(BODIES, '"input": known[0] + known[1]', '"input": known[1]', f"{TESTS}::test_what_was_billed_and_when"),
-    Mutant(BODIES, 'str(one.get("index", n))', "str(n)", f"{TESTS}::test_calls_of_a_stream_by_their_index"),
+    Mutant(
+        BODIES,
+        "at = str(n if index is None else index)",
+        "at = str(n)",
+        f"{TESTS}::test_calls_of_a_stream_by_their_index",
+    ),
     Mutant(PARTS, "while value > 1e11:", "while value > 1e14:", f"{TESTS}::test_times_of_any_kind"),
     Mutant(
         RENDERED,
