@@ -127,6 +127,7 @@ def test_packed_text_layers_are_unpacked_beside_a_plain_tower(way, tmp_path, mon
     assert_same(lab, twin, folder, dtype="float32")
 
 
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")  # of transformers, asked by peft
 @pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`|Could not find a config|.*no preprocessor_config")
 @pytest.mark.parametrize("trained", ["text class", "image-text class", "tower as well"])
 def test_adapters_of_both_classes_compute_in_it(trained, tmp_path, folder, models):
