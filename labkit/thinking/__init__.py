@@ -3,6 +3,7 @@
 In this folder:
 
     rules        from messages to a prompt, in the family's variants
+    wording      what the templates say in words of their own
     prompt       the kind of every token
     parting      the first difference of two prompts, with its cause
     messages     a conversation from elsewhere, checked once

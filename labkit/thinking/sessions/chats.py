@@ -153,3 +153,14 @@ def _shown(output):
         {"type": "image", "image": one.get("image_url")} if isinstance(one, dict) and "image_url" in one else one
         for one in output
     ]
+
+
+def command_output(said: str, metadata: dict) -> str:
+    """Output of a command, as OpenHands tells it to an agent, with where it ran and how it ended."""
+    text = "".join((parts.words(metadata.get("prefix")), said, parts.words(metadata.get("suffix"))))
+    if metadata.get("working_dir"):
+        text += f"\n[Current working directory: {metadata['working_dir']}]"
+    if metadata.get("py_interpreter_path"):
+        text += f"\n[Python interpreter: {metadata['py_interpreter_path']}]"
+    code = metadata.get("exit_code", -1)
+    return text if code == -1 else text + f"\n[Command finished with exit code {shown(code)}]"

@@ -115,7 +115,7 @@ class _Stream:
         called = parts.mapping(event.get("tool_call_metadata")).get("tool_call_id")
         called = called if isinstance(called, str) else None
         if kind == "run":
-            said = _told(said, parts.mapping(extras.get("metadata")))
+            said = chats.command_output(said, parts.mapping(extras.get("metadata")))
             said = said if called else f"\nObserved result of command executed by user:\n{said}"
         elif kind == "error":
             said += "\n[Error occurred in processing last action]"
@@ -202,17 +202,6 @@ def _pictured(said, args):
     urls = [url for url in parts.many(args.get("image_urls")) if isinstance(url, str)]
     pictures = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
     return [{"type": "text", "text": parts.words(said)}, *pictures] if pictures else parts.words(said)
-
-
-def _told(said, metadata):
-    """Output of a command, as an agent is told of it."""
-    text = "".join((parts.words(metadata.get("prefix")), said, parts.words(metadata.get("suffix"))))
-    if metadata.get("working_dir"):
-        text += f"\n[Current working directory: {metadata['working_dir']}]"
-    if metadata.get("py_interpreter_path"):
-        text += f"\n[Python interpreter: {metadata['py_interpreter_path']}]"
-    code = metadata.get("exit_code", -1)
-    return text if code == -1 else text + f"\n[Command finished with exit code {shown(code)}]"
 
 
 SAID = {"role": ("system", "user", "assistant", "tool"), "content": ...}

@@ -224,7 +224,8 @@ def _message(event, kind, line, gathered):
         seen = parts.mapping(event.get("observation"))
         content = items(seen.get("content"))
         if seen.get("kind") in ("TerminalObservation", "ExecuteBashObservation"):
-            content = [{"type": "text", "text": _told(content, parts.mapping(seen.get("metadata")))}]
+            told = chats.command_output(_said(content), parts.mapping(seen.get("metadata")))
+            content = [{"type": "text", "text": told}]
         head = [{"type": "text", "text": ERROR}] if seen.get("is_error") is True else []
         given = {"role": "tool", "content": [*head, *content, *items(event.get("extended_content"))]}
     elif kind == "UserRejectObservation":
@@ -250,16 +251,9 @@ def _imaged(content):
     return made
 
 
-def _told(content, metadata):
-    """Output of a command, as an agent is told of it."""
-    said = "".join(one["text"] for one in content if isinstance(one.get("text"), str))
-    text = "".join((parts.words(metadata.get("prefix")), said, parts.words(metadata.get("suffix"))))
-    if metadata.get("working_dir"):
-        text += f"\n[Current working directory: {metadata['working_dir']}]"
-    if metadata.get("py_interpreter_path"):
-        text += f"\n[Python interpreter: {metadata['py_interpreter_path']}]"
-    code = metadata.get("exit_code", -1)
-    return text if code == -1 else text + f"\n[Command finished with exit code {shown(code)}]"
+def _said(content):
+    """The texts of a content, joined."""
+    return "".join(one["text"] for one in content if isinstance(one.get("text"), str))
 
 
 def _joined(view):
