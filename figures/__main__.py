@@ -55,8 +55,8 @@ def main(arguments=None, folder=figures.HERE, load=None):
         begin = time.perf_counter()
         try:
             dataset = entry.module.data(lab)
-            card = _gallery.card(entry, entry.module.draw(dataset))
-            _gallery.write(out / f"{entry.name}.html", entry.claim, [card], facts, HOME)
+            card = _gallery.card(entry, dataset, entry.module.draw(dataset))
+            _gallery.write(out / f"{entry.name}.html", entry.question, [card], facts, HOME)
             if browser:
                 _picture(browser, out / f"{entry.name}.html", height(card[-1]))
             good, verdict = _judge(entry, dataset, lab.name, options.update)
@@ -82,8 +82,12 @@ def _options(arguments):
 
 def _judge(entry, dataset, model, update):
     """(good, one line): how the data compares with what is recorded; records it if asked."""
+    fault = entry.fault(dataset)
     if model != "nano":
-        return True, f"golden data not compared: it is of nano, not of {model}"
+        told = ["golden data not compared: it is of nano, not of " + model, *(fault or "").splitlines()]
+        return True, "\n    ".join(told)
+    if fault:
+        return False, "\n".join(["FALSE", *map(_indent, fault.splitlines())])
     known = entry.golden.exists()
     change = _golden.compare(_golden.read(entry.golden), dataset, entry.tolerance) if known else None
     if update:

@@ -5,23 +5,30 @@ import importlib.metadata
 import pathlib
 import re
 
+import figures
 from labkit.draw.pages import PLOTLY, frame, plot
 
 PACKAGES = ("torch", "transformers", "plotly")
 SENTENCE = "Each picture is drawn from numbers read inside the model; drag, zoom and hover to inspect them."
 
 
-def card(entry, figure):
-    """One figure with its words: `(name, claim, caption paragraphs, plotly JSON text)`."""
-    return entry.name, entry.claim, entry.caption, figure.to_json()
+def card(entry, dataset, figure):
+    """One figure with its words: `(name, question, paragraphs, plotly JSON text)`."""
+    claim, controls = entry.verdict(dataset)
+    words = [f"{'Holds' if claim.holds else 'Does not hold'}: {'; '.join(map(str, claim.parts))}."]
+    for name, other in controls.items():
+        broken = "; ".join(str(part) for part in other.parts if not part.holds)
+        words.append(f"Control, {name}: {broken or 'holds all the same'}.")
+    facts = " · ".join(f"{name} {dataset.attrs[name]}" for name in figures.FACTS if name in dataset.attrs)
+    return entry.name, entry.question, [*words, *entry.caption, f"Source: {facts}"], figure.to_json()
 
 
 def facts(lab):
-    """What the numbers were made with, as text: the model and the versions that matter."""
+    """What the numbers were made with, as text: the versions that matter."""
     import labkit
 
     versions = [f"{package} {importlib.metadata.version(package)}" for package in PACKAGES]
-    return " · ".join([f"model {lab.name}", f"labkit {labkit.__version__}", *versions])
+    return " · ".join([f"labkit {labkit.__version__}", *versions])
 
 
 def write(path, title, cards, facts, home=None):

@@ -25,6 +25,7 @@ _PLACES = {
 _MODULES = (
     "attention",
     "cache",
+    "claims",
     "deltanet",
     "doctor",
     "draw",

@@ -52,6 +52,10 @@ class CheckpointError(LabError, OSError):
     """Weights, or a folder of results, that are missing, incomplete, damaged, unsafe to read or cannot be written."""
 
 
+class ClaimError(LabError, AssertionError):
+    """A sentence that its numbers do not carry, or that holds on the control that ought to refute it."""
+
+
 class BackendError(LabError, RuntimeError):
     """A device, package or kernel that is needed and not there."""
 

@@ -4,6 +4,8 @@ Every function takes a dataset and the name of one of its variables; axis argume
 computed but the layout, the dataset stays as it was, and finer changes are made on the figure that comes back.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import plotly.graph_objects as go
 import xarray
@@ -11,7 +13,7 @@ import xarray
 from labkit.arguments import whole
 from labkit.draw.grid import grid, height, link, room
 from labkit.draw.theme import INK, SERIES, Figure, colours, finish, ink
-from labkit.draw.words import axis, check_dims, entries, escape, left_over, named, variable, words
+from labkit.draw.words import axis, check_dims, entries, escape, left_over, named, values, variable, words
 from labkit.errors import InputError
 
 DASHES = ("solid", "dot")
@@ -25,9 +27,17 @@ def lines(
     x: str = "token",
     color: str | None = None,
     facet: str | None = None,
+    interval: tuple[str, str] | None = None,
+    levels: Mapping[str, float] | None = None,
+    at: Mapping[str, float] | None = None,
     title: str | None = None,
 ) -> Figure:
     """A variable along `x`, one line per entry of `color`; `facet` puts groups of lines side by side.
+
+    Args:
+        interval: two variables with the same dims, the ends of an interval that is drawn at each point.
+        levels: `{name: value}`, level lines that the picture must hold: a ceiling, a baseline.
+        at: `{name: place along x}`, upright lines: the end of a window, the token where something came.
 
     Raises:
         InputError: no such variable or dim, dims left over, or more than a million values.
@@ -35,12 +45,18 @@ def lines(
     array = variable(ds, name)
     color, facet = _places(array, x, color, facet)
     groups = entries(array, facet)
+    ends = None if interval is None else [variable(ds, end).broadcast_like(array) for end in interval]
     fig, places, columns = grid([text for text, _ in groups])
     for n, (_, part) in enumerate(groups):
         for i, (text, line) in enumerate(entries(part, color)):
             style = {"color": SERIES[i % len(SERIES)], "dash": DASHES[i // len(SERIES) % len(DASHES)]}
             trace = _trace(go.Scatter, array, line, x, text, showlegend=color is not None and n == 0)
-            fig.add_trace(trace.update(mode="lines", line=style, legendgroup=str(i)), **places[n])
+            trace.update(mode="lines", line=style, legendgroup=str(i))
+            if ends is not None:
+                chosen = {dim: at for dim, at in ((facet, n), (color, i)) if dim is not None}
+                trace.update(error_y=_whiskers(trace.y, *(end.isel(chosen).transpose(x) for end in ends)))
+            fig.add_trace(trace, **places[n])
+        _beside(fig, array, x, levels, at, places[n], first=n == 0)
     fig.update_xaxes(axis(array, x, **room(facet, columns)))
     if facet is not None:  # the last label of a panel would meet the first of the next
         end = array.sizes[x] - 1
@@ -58,11 +74,13 @@ def bars(
     color: str | None = None,
     stacked: bool = False,
     interval: tuple[str, str] | None = None,
+    levels: Mapping[str, float] | None = None,
     title: str | None = None,
 ) -> Figure:
     """A variable as bars along `x`, by default its last dim, grouped by `color`, beside or on top of each other.
 
-    `interval` names two variables with the same dims, the ends of an interval that is drawn on each bar.
+    `interval` names two variables with the same dims, the ends of an interval that is drawn on each bar; `levels` are
+    level lines `{name: value}` that the picture must hold: what chance gives, a bound.
 
     Raises:
         InputError: no such variable or dim, dims left over, or more than a million values.
@@ -78,10 +96,9 @@ def bars(
         trace.update(marker={"color": SERIES[i % len(SERIES)]})
         if interval is not None:
             ends = [variable(ds, end) if color is None else variable(ds, end).isel({color: i}) for end in interval]
-            low, high = (np.array(end.transpose(x), dtype=np.float32) for end in ends)
-            bar = {"type": "data", "symmetric": False, "array": high - trace.y, "arrayminus": trace.y - low}
-            trace.update(error_y=bar | {"color": INK, "thickness": 1.2})
+            trace.update(error_y=_whiskers(trace.y, *(end.transpose(x) for end in ends)) | {"color": INK})
         fig.add_trace(trace)
+    _beside(fig, array, x, levels, None, {}, first=True)
     fig.update_layout(barmode="stack" if stacked else "group")
     fig.update_xaxes(axis(array, x, **room(None, 1)))
     fig.update_yaxes(title={"text": named(array)}, **({} if stacked else _range(array)))
@@ -127,6 +144,26 @@ def _trace(kind, whole, part, x, text, **properties):
     hover = f"{escape(x)} %{{x}}<br>{named(whole)} %{{y:.4g}}"
     y = np.array(part.transpose(x), dtype=np.float32)
     return kind(y=y, name=text or escape(whole.name), hovertemplate=hover, **properties)
+
+
+def _whiskers(y, low, high):
+    low, high = (np.array(end, dtype=np.float32) for end in (low, high))
+    return {"type": "data", "symmetric": False, "array": high - y, "arrayminus": y - low, "thickness": 1.2}
+
+
+def _beside(fig, array, x, levels, at, place, *, first):
+    """Level and upright lines of one panel, named once in the legend."""
+    style, last = {"color": INK, "width": 1.5, "dash": "longdash"}, array.sizes[x] - 1
+    for name, value in (levels or {}).items():
+        hover = f"{escape(name)} {value:g}<extra></extra>"
+        line = go.Scatter(
+            x=[0, last], y=[value, value], mode="lines", line=style, name=escape(name), hovertemplate=hover
+        )
+        fig.add_trace(line.update(legendgroup=f"level {name}", showlegend=first), **place)
+    for name, value in (at or {}).items():
+        where = float(np.interp(value, values(array, x), np.arange(last + 1)))
+        upright = {"type": "line", "x0": where, "x1": where, "y0": 0, "y1": 1, "yref": "y domain"}
+        fig.add_shape(upright | {"line": style | {"dash": "dot"}, "name": escape(name), "showlegend": first}, **place)
 
 
 def _places(array, x, color, facet):
