@@ -36,7 +36,7 @@ class Part:
         interval: (low, high) of `got`, at 95 % where nothing else is said; all of it must lie on the side.
 
     Raises:
-        InputError: another sign, no number, ends that are no interval, or ∋ without one.
+        InputError: another sign, ends that are no interval, or ∋ without one.
     """
 
     what: str

@@ -15,6 +15,7 @@ import test_families_parity as parity
 import tiny
 import torch
 
+import figures
 import labkit as lk
 from labkit import deltanet, doctor, edit, plan
 from labkit.errors import InputError, LayerError
@@ -130,11 +131,15 @@ def test_a_figure_in_one_file(tmp_path):
     figure = chapter("A figure in one file", "figures.lost", tmp_path)
     lab = lk.load("nano")
     ds = figure.data(lab)
-    assert ds.keep.dims == ("layer", "head") and ds.keep.attrs["symbol"] == "α"
+    assert ds.keep.dims == ("layer", "head", "token") and ds.keep.attrs["symbol"] == "α"
     before = ds.copy(deep=True)
     drawn = figure.draw(ds)
     assert ds.identical(before) and len(drawn.data) == len(lab.spec.deltanet_layers)
-    assert f"{float(ds.keep.min()):.2f}" in drawn.layout.title.text
+    assert figures.Entry("lost", figure, None).fault(ds) is None
+    claim = figure.claim(ds)
+    assert drawn.layout.title.text.replace("<br>", " ") == claim.title == claim.sentence
+    assert f"{float(ds.keep.mean('token').min()):.2f}" in claim.sentence
+    assert set(figures.FACTS) <= ds.attrs.keys() and figure.PLACE[0] in figures.PROBES
     assert figure.__doc__.count("\n\n") >= 3 and "figures.lost" not in sys.modules
 
 

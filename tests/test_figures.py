@@ -1,5 +1,7 @@
 """Every figure matches its golden data and is drawn soundly; so do the tools that say it."""
 
+import dataclasses
+import html
 import json
 import re
 import types
@@ -12,10 +14,13 @@ import xarray
 import figures
 from figures import _golden
 from figures.__main__ import main
+from labkit import claims, spec
+from labkit.claims import Claim, Part
 from labkit.draw.pages import embed
 from labkit.errors import InputError, LayerError
 
 ENTRIES = figures.entries()
+LONGEST = 150  # signs of a sentence
 FIRST = {"implied_beside_softmax", "exact_beside_heuristic", "decay_and_write"}
 LARGEST_JSON, LARGEST_GOLDEN = 500_000, 200_000
 ADDRESS = re.compile(r"\bhttps?:|//\w")
@@ -55,8 +60,91 @@ def test_draw_leaves_its_input_unchanged(entry):
 
 
 @every_figure
+def test_the_claim_holds_and_every_part_of_it_falls_on_a_control(entry):
+    assert entry.fault(_golden.read(entry.golden)) is None
+
+
+@every_figure
+def test_the_title_is_the_claim(entry):
+    dataset = _golden.read(entry.golden)
+    for stored, claim in ((dataset, entry.module.claim(dataset)), *refuted(entry, dataset)):
+        drawn = html.unescape(entry.module.draw(stored).layout.title.text.replace("<br>", " "))
+        assert drawn == claim.title
+        assert len(claim.sentence) <= LONGEST
+
+
+def refuted(entry, dataset):
+    """(dataset, claim) of each control."""
+    return [(other, entry.module.claim(other)) for other in entry.module.controls(dataset).values()]
+
+
+@every_figure
+def test_the_sentence_follows_the_numbers(entry):
+    """On a control, or with other numbers, the sentence is another one: it is made of the data."""
+    dataset = _golden.read(entry.golden)
+    assert re.search(r"\d", entry.module.claim(dataset).sentence)
+    assert any(claim.title != entry.module.claim(dataset).title for _, claim in refuted(entry, dataset))
+
+
+@every_figure
+def test_what_the_numbers_are_of_is_said(entry):
+    attrs = _golden.read(entry.golden).attrs
+    assert {name for name in figures.FACTS if not attrs.get(name)} == set()
+    assert attrs["model"] in {"nano", *(path.stem for path in spec.config.published().values())}
+
+
+def flipped(claim, n):
+    """The claim with the sign of one part turned around."""
+    around = {">": "<", "<": ">", "≥": "<", "≤": ">", "=": ">"}
+    parts = list(claim.parts)
+    parts[n] = dataclasses.replace(parts[n], sign=around[parts[n].sign])
+    return Claim(claim.sentence, parts)
+
+
+@every_figure
+def test_a_flipped_sign_is_found(entry, monkeypatch):
+    dataset, claim = _golden.read(entry.golden), entry.module.claim
+    for n, part in enumerate(claim(dataset).parts):
+        if part.sign in claims.SIGNS:
+            monkeypatch.setattr(entry.module, "claim", lambda ds, n=n: flipped(claim(ds), n))
+            assert entry.fault(dataset).startswith("the numbers do not carry the sentence")
+
+
+FLIPS = {
+    "overwritten_key": ('before - after, ">", others', 'before - after, "<", others'),
+}
+
+
+@pytest.mark.parametrize("name", FLIPS)
+def test_a_sign_flipped_in_the_source_stops_the_build(name, tmp_path):
+    old, new = FLIPS[name]
+    source = (figures.HERE / f"{name}.py").read_text(encoding="utf-8")
+    assert source.count(old) == 1
+    (tmp_path / f"{name}.py").write_text(source.replace(old, new), encoding="utf-8")
+    (entry,) = figures.entries(tmp_path)
+    assert entry.fault(_golden.read(figures.HERE / "golden" / f"{name}.json"))
+
+
+def test_a_claim_without_a_control_and_an_idle_part_are_found():
+    dataset = xarray.Dataset({"weight": ("token", [1.0, 3.0])})
+    entry = planted(lambda ds: {})
+    assert entry.fault(dataset) == "no control"
+    assert planted(lambda ds: {"halved": ds / 2}).fault(dataset) == "no control breaks: mean"
+    assert planted(lambda ds: {"halved": ds / 2, "turned": -ds}).fault(dataset) is None
+    assert "holds on its control too: same" in planted(lambda ds: {"same": ds}).fault(dataset)
+
+
+def planted(controls):
+    """A figure that claims two things of two numbers."""
+    parts = lambda ds: [Part("largest", ds.weight.max(), ">", 2), Part("mean", ds.weight.mean(), ">", 0.5)]  # noqa: E731
+    module = types.SimpleNamespace(claim=lambda ds: Claim("so", parts(ds)), controls=controls)
+    return figures.Entry("one", module, None)
+
+
+@every_figure
 def test_caption_and_golden_data_are_complete(entry):
-    assert 10 < len(entry.claim) <= 110
+    assert 10 < len(entry.question) <= 90
+    assert entry.question.endswith("?")
     assert len(entry.caption) >= 2
     assert entry.caption[-1].startswith("Source: ")
     assert entry.golden.stat().st_size <= LARGEST_GOLDEN
