@@ -4,8 +4,8 @@ Attention mass by distance in tokens, in bins that double: 0, 1 to 2, 3 to 6, an
 a text of 416 tokens and over the heads of a layer; the whiskers are intervals over eight texts. The third line is an
 even head, which gives every token up to its own the same weight: what any head would show that did not care.
 
-A mean distance says nothing without that line: half of all pairs of tokens lie further apart than a hundred here. Look
-at the bins on the left, close by, and ask whether a layer lies above the even head there. The control puts the even
+A mean distance says nothing without that line: the further a text goes, the further back an even head looks. Look at
+the bins on the left, close by, and ask whether a layer lies above the even head there. The control puts the even
 head in place of the layers.
 
 Source: distance histograms without the T x T map, this project's `attention.summary`.

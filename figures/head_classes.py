@@ -115,7 +115,7 @@ def claim(ds):
     return Claim(
         f"All {heads.sizes['query_head']} heads of layer {first} retrieve ({float(found.score.min()):.2f} to "
         f"{float(found.score.max()):.2f}) and are induction heads; layer {last}: {float(other.score.max()):.2f} at "
-        f"most, {without} heads of no class",
+        f"most, {without} have no class",
         parts,
     )
 

@@ -107,7 +107,7 @@ def claim(ds):
     first = attentions.where(attentions.layer == layer, drop=True)
     least, most, gap = float(first.min()), float(deltanets.max()), right - beside
     return Claim(
-        f"Attention goes back: heads of layer {layer} put {least:.2f} to {float(first.max()):.2f} of a row on the "
+        f"Heads of layer {layer} put {least:.2f} to {float(first.max()):.2f} of a row on the "
         f"answer, the best of {deltanets.size} DeltaNet heads {most:.2f}",
         [
             Part("share on the answer, softmax head shown, beyond other values", gap.mean(), ">", 0, "", _ends(gap)),

@@ -96,7 +96,7 @@ def claim(ds):
         f"{float(ds.within[n]):.2f} to {float(ds.between[n]):.2f} (layer {layer})"
         for n, layer in enumerate(ds.layer.values)
     )
-    return Claim(f"Heads that share keys look at more of the same, {means}; no two are copies", parts)
+    return Claim(f"Heads that share keys overlap more than others, {means}; none are copies", parts)
 
 
 def controls(ds):

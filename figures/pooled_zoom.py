@@ -3,8 +3,8 @@
 The softmax map of one query head over a long text, pooled into 32 by 32 blocks; each step of the slider shows a quarter
 of the last, down to single tokens at the end of the text. A cell is the exact attention mass of a block of sources,
 mean over a block of reading tokens, compared with a head that spreads its attention evenly: each unit is a factor of
-two, green above, brown below, the latter down to a sixteenth. No map of all pairs is ever formed. The head shown is the one
-of all whose mean distance is largest.
+two, green above, brown below, the latter down to a sixteenth. No map of all pairs is ever formed. The head shown is
+the one of all whose mean distance is largest.
 
 Look for columns, blocks that all later tokens go back to, and for what becomes of a dark cell when it is looked at
 closer. One control puts another head's single tokens in place of this head's: they must not add up to its blocks.
@@ -80,8 +80,8 @@ def claim(ds):
     first, last = float(ds.times[0]), float(ds.times[-1])
     name = f"layer {ds.attrs['layer']}, query head {ds.attrs['query_head']}"
     return Claim(
-        f"Pooling is exact and hides peaks: {first:.0f} times an even head's mass in blocks of {LEVELS[0]}, "
-        f"{last:.0f} times at single tokens ({name})",
+        f"Pooling hides peaks: {first:.0f} times an even head in blocks of {LEVELS[0]}, {last:.0f} times at single "
+        f"tokens ({name})",
         [
             Part("block of the pooled map less its single tokens, at most", apart, "<", ROUNDING, "rounding"),
             Part("largest mass at single tokens, in times of an even head", last, ">", first, f"blocks of {LEVELS[0]}"),
