@@ -1,45 +1,153 @@
-"""In nano the attention layer goes back for the answer, and the DeltaNet layer before it does not
+"""Which kind of layer goes back for the answer to a question?
 
 Left, the exact implied attention of one value head of a Gated DeltaNet layer: `A_tj` is the weight of token j's value
-in what the head reads at token t. It is signed, and its rows do not sum to one. Right, the softmax map of the next
-attention layer times its mean output gate, which is what the gate lets through. The prompt states six facts and then
-asks for four of them again. Of each layer the head is shown that puts most weight on the four answers.
+in what the head reads at token t. It is signed, and its rows do not sum to one. Right, the softmax weights of one query
+head. A prompt states six facts and asks four of them again. Of each kind the head is shown that puts the largest share
+of its rows on the answers of eight prompts; the numbers are of sixteen other prompts, for these two heads and for all.
 
-Look along the rows of the last four keys. On the right the cell under the value that belongs to the key stands out;
-on the left it does not, and the numbers above the maps say so. A DeltaNet head with as much weight on the answers as
-the softmax head would refute the title; a model of other size or training may well share the work differently.
+Look along the rows of the last four keys: which cell stands out? A share is the weight of the answer over the sum of
+the weights of the row, signs left out, so that both kinds are measured alike. The control reads the same rows of the
+same heads at the values of the facts that were not asked for.
 
-Source: Gated DeltaNet, arXiv 2412.06464, section 3; output gate, arXiv 2505.06708.
+Source: Gated DeltaNet, arXiv 2412.06464, section 3; softmax attention, arXiv 1706.03762.
 """
 
-from labkit import attention, deltanet
-from labkit import draw as plot
+import random
 
-PROMPT = " fox red whale blue crow green lion gold bear black wolf white crow green fox red wolf white whale"
-ASKED = {12: 5, 14: 1, 16: 11, 18: 3}  # token of a question: token that holds its answer
-DELTANET, ATTENTION = 2, 3
+import numpy as np
+import xarray
+
+import figures
+from labkit import attention, deltanet, stats
+from labkit import draw as plot
+from labkit.claims import Claim, Part
+from labkit.nano.tokens import KEYS, VALUES
+
+PLACE = ("attention", 10)
+FACTS, ASKED, CHOOSE, TEST = 6, 4, range(8), range(8, 24)  # seeds of the prompts that choose, and of those that test
+PLACES = ["the answer", "another value"]
 
 
 def data(lab):
-    """implied and gated (token, source), each of the head named by the coordinates head and query_head."""
-    run = lab.trace(PROMPT, layers=[DELTANET, ATTENTION])
-    implied = deltanet.implied_attention(run, layer=DELTANET)
-    pattern = attention.pattern(run, layer=ATTENTION)
-    gated = (pattern.weight * pattern.gate).assign_attrs(pattern.weight.attrs | {"symbol": "σ(g)·P"})
-    left = implied.weight.isel(head=int(abs(on_answers(implied.weight)).argmax("head")))
-    right = gated.isel(query_head=int(on_answers(gated).argmax("query_head")))
-    maps = {"implied": left.drop_vars("layer"), "gated": right.drop_vars("layer")}
-    return implied.drop_dims("head").drop_vars("layer").assign(maps)
+    """share (place, reader, prompt) of all heads; implied and softmax (token, source) of the two shown."""
+    shares = xarray.concat([_shares(*_read(lab, seed)) for seed in [*CHOOSE, *TEST]], "prompt").transpose(..., "prompt")
+    chosen = shares.sel(place=PLACES[0]).isel(prompt=slice(len(CHOOSE))).mean("prompt")
+    kinds = {"deltanet_layers": list(lab.spec.deltanet_layers), "attention_layers": list(lab.spec.attention_layers)}
+    best = [int(chosen.where(chosen.layer.isin(layers)).argmax("reader")) for layers in kinds.values()]
+    implied, softmax, _ = _read(lab, TEST[0])
+    (d, left), (a, right) = ((int(shares.layer[at]), int(shares["head"][at])) for at in best)
+    maps = {"implied": implied.weight.sel(layer=d, head=left), "softmax": softmax.weight.sel(layer=a, query_head=right)}
+    maps = {name: array.drop_vars(("layer", "head", "query_head"), errors="ignore") for name, array in maps.items()}
+    quantity = {"symbol": "share", "long_name": "share of a row's weight", "units": "1", "scale": "fraction"}
+    share = shares.isel(prompt=slice(len(CHOOSE), None)).assign_coords(prompt=list(TEST)).assign_attrs(quantity)
+    facts = figures.made(
+        lab.name,
+        vocabulary=figures.vocabulary(lab),
+        sample=f"{len(TEST)} prompts, seeds {TEST[0]} to {TEST[-1]}; heads chosen on seeds {CHOOSE[0]} to {CHOOSE[-1]}",
+        interval=f"95 %, Student's t over {len(TEST)} prompts",
+    )
+    proof = {name: max(implied.attrs[name], softmax.attrs[name]) for name in ("parity", "tolerance")}
+    return xarray.Dataset(maps | {"share": share}).assign_attrs(proof | kinds | {"shown": best} | facts)
 
 
-def on_answers(maps):
-    """Mean weight that the four questions put on their answers."""
-    return sum(maps.sel(token=asked, source=answer) for asked, answer in ASKED.items()) / len(ASKED)
+def _read(lab, seed):
+    """Implied weights of all DeltaNet layers, maps of all attention layers, and {asking token: token of the answer}."""
+    draw = random.Random(seed)
+    keys, values, asked = draw.sample(KEYS, FACTS), draw.sample(VALUES, FACTS), draw.sample(range(FACTS), ASKED)
+    text = "".join(f" {keys[n]} {values[n]}" for n in [*range(FACTS), *asked])
+    run, spec = lab.trace(text), lab.spec
+    answers = {2 * (FACTS + i): 2 * n + 1 for i, n in enumerate(asked)}
+    return (
+        deltanet.implied_attention(run, layer=spec.deltanet_layers),
+        attention.pattern(run, layer=spec.attention_layers),
+        answers,
+    )
+
+
+def _shares(implied, softmax, answers):
+    """Shares (place, reader) of the rows of the questions, means over them; a reader is a head of either kind."""
+    found = []
+    for weight, head in ((implied.weight, "head"), (softmax.weight, "query_head")):
+        share = abs(weight) / abs(weight).sum("source")
+        rows = [share.sel(token=token) for token in answers]
+        right = [row.sel(source=at) for row, at in zip(rows, answers.values(), strict=True)]
+        others = [[2 * n + 1 for n in range(FACTS) if 2 * n + 1 != at] for at in answers.values()]
+        wrong = [row.sel(source=at).mean("source") for row, at in zip(rows, others, strict=True)]
+        both = [np.mean([part.values for part in parts], 0).reshape(-1) for parts in (right, wrong)]
+        pairs = [(int(layer), int(at)) for layer in weight.layer for at in weight[head]]
+        coords = {
+            "place": PLACES,
+            "layer": ("reader", [a for a, _ in pairs]),
+            "head": ("reader", [b for _, b in pairs]),
+        }
+        coords["reader"] = [f"L{a} h{b}" for a, b in pairs]
+        found.append(xarray.DataArray(np.stack(both), dims=("place", "reader"), coords=coords))
+    return xarray.concat(found, "reader")
+
+
+def _means(ds):
+    """Shares on the answer and beside it of the two heads shown, (reader, prompt), and means of all of each kind."""
+    right, wrong = (ds.share.sel(place=place) for place in PLACES)
+    shown = right.isel(reader=ds.attrs["shown"])
+    kinds = [right.mean("prompt").where(ds.layer.isin(ds.attrs[f"{kind}_layers"]), drop=True) for kind in KINDS]
+    return shown, wrong.isel(reader=ds.attrs["shown"]), kinds
+
+
+KINDS = ("deltanet", "attention")
+
+
+def _ends(values):
+    return tuple(float(end) for end in stats.t_interval(values, "prompt"))
+
+
+def claim(ds):
+    """The head of attention reads the answer more than other values, and more than any DeltaNet head reads it."""
+    (left, right), (_, beside), (deltanets, attentions) = _means(ds)
+    layer = ds.attrs["attention_layers"][0]
+    first = attentions.where(attentions.layer == layer, drop=True)
+    least, most, gap = float(first.min()), float(deltanets.max()), right - beside
+    return Claim(
+        f"Heads of layer {layer} put {least:.2f} to {float(first.max()):.2f} of a row on the "
+        f"answer, the best of {deltanets.size} DeltaNet heads {most:.2f}",
+        [
+            Part("share on the answer, softmax head shown, beyond other values", gap.mean(), ">", 0, "", _ends(gap)),
+            Part(
+                "the same, beyond that of the DeltaNet head shown",
+                (right - left).mean(),
+                ">",
+                0,
+                interval=_ends(right - left),
+            ),
+            Part(
+                f"least mean share on the answer in layer {layer}",
+                least,
+                ">",
+                most,
+                f"largest of {deltanets.size} DeltaNet heads",
+            ),
+        ],
+    )
+
+
+def controls(ds):
+    """The same rows, other places."""
+    turned = ds.share.isel(place=[1, 0]).assign_coords(place=PLACES)
+    attentions = ds.layer.isin(ds.attrs["attention_layers"])
+    return {
+        "attention heads read at the values of facts that were not asked for": ds.assign(
+            share=turned.where(attentions, ds.share).assign_attrs(ds.share.attrs)
+        )
+    }
 
 
 def draw(ds):
-    """Both maps side by side, the mean weight on the answers above each."""
-    left = f"D layer {DELTANET}, head {int(ds['head'])}: {float(on_answers(ds.implied)):.2f} on the answers"
-    right = f"A layer {ATTENTION}, query head {int(ds.query_head)}: {float(on_answers(ds.gated)):.2f} on the answers"
-    title = "The attention layer goes back for the answer, the DeltaNet layer before it does not"
-    return plot.maps((ds, "implied", left), (ds, "gated", right), title=title)
+    """Both maps side by side, the mean share on the answers above each."""
+    shown, _, kinds = _means(ds)
+    heads = []
+    for kind, row, every in zip(("DeltaNet", "attention"), shown, kinds, strict=True):
+        low, high = _ends(row)
+        name = str(row.reader.values).replace("L", "layer ").replace("h", "head ")
+        heads.append(
+            f"{kind} {name}, best of {every.size}: {float(row.mean()):.2f} on the answers [{low:.2f} to {high:.2f}]"
+        )
+    return plot.maps((ds, "implied", heads[0]), (ds, "softmax", heads[1]), title=claim(ds).title)
