@@ -99,8 +99,8 @@ def claim(ds):
     around = tuple(float(edge) for edge in stats.t_interval(one.per_call, "session"))
     passed = float(one.crossing.sel(memory=TWO).notnull().sum())
     return Claim(
-        f"Keys and values pass one state at {crossing:,.0f} tokens, but not two a call of {call:,.0f}: "
-        f"those take {two / kv:.1f} times as much at {length:,}",
+        f"Keys and values pass one state at {crossing:,.0f} tokens; two states a call of {call:,.0f} are "
+        f"{two / kv:.1f} times as much at {length:,}",
         [
             Part("tokens from which on keys and values are more than one state", crossing, "=", worth, "its worth"),
             Part(f"GiB of the one state at {length:,} tokens", live, "<", kv, "keys and values"),

@@ -82,8 +82,8 @@ def claim(ds):
     never = int(one.crossing.sel(thinking=LITTLE).isnull().sum())
     what = f"seconds added per second saved in {TURNS} turns, "
     return Claim(
-        f"Keeping 480 words of thinking a call is slower from turn {_range(later, MUCH)}, "
-        f"240 from {_range(later, SOME)}; 60 words in {ds.sizes['session'] - never} of {ds.sizes['session']} sessions",
+        f"Keeping 480 words of thinking is slower from turn {_range(later, MUCH)}, "
+        f"240 from {_range(later, SOME)}; 60 in {ds.sizes['session'] - never} of {ds.sizes['session']} sessions",
         [
             Part(what + MUCH, ratio[MUCH], ">", 1, "even", ends[MUCH]),
             Part(what + SOME, ratio[SOME], ">", 1, "even", ends[SOME]),

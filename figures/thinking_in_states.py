@@ -33,7 +33,7 @@ PARTS = {
     "answer": "answers",
     "call": "tool calls",
     "tool": "tool results",
-    "open": "opening of the next turn",
+    "open": "opening of a turn",
 }
 THINK, OPEN = PARTS["think"], PARTS["open"]
 OF = ["share of the tokens", "share of the mean state"]
@@ -93,13 +93,13 @@ def _shares(run, lab, kinds, token):
 def claim(ds):
     """Thinking wrote less than its share of the tokens; the opening more than all the rest together."""
     at = ds.isel(case=0).sel(of=OF[1])
-    tokens = float(ds.share.isel(case=0).sel(of=OF[0], segment=THINK))
+    tokens, last = (float(ds.share.isel(case=0).sel(of=OF[0], segment=part)) for part in (THINK, OPEN))
     wrote, opened = float(at.share.sel(segment=THINK)), float(at.share.sel(segment=OPEN))
     ends = {part: (float(at.low.sel(segment=part)), float(at.high.sel(segment=part))) for part in (THINK, OPEN)}
     rest = float(at.share.drop_sel(segment=OPEN).sum())
     return Claim(
         f"Thinking is {tokens:.0%} of the tokens and wrote {wrote:.1%} of the mean state; "
-        f"the last few tokens wrote {opened:.0%} of it",
+        f"the last {last:.0%} of the tokens wrote {opened:.0%}",
         [
             Part("share of the mean state that thinking wrote", wrote, "<", tokens, "its share of tokens", ends[THINK]),
             Part("share that the opening of the turn wrote", opened, ">", rest, "all other tokens", ends[OPEN]),

@@ -96,8 +96,8 @@ def claim(ds):
     mark = str(parting.cause[int(main.sel(habit=DROPPED))].item())
     ends = stats.wilson(often[AS_USER], calls)
     return Claim(
-        f'{len(marked)} habits leave {len(marks)} marks; "{mark}" is of two: dropping, '
-        f"{often[DROPPED]} of {calls} calls, and results sent as the user's, {often[AS_USER]}",
+        f'{len(marked)} habits leave {len(marks)} marks; "{mark}" is of two: dropping '
+        f"({often[DROPPED]} of {calls} calls), results as user messages ({often[AS_USER]})",
         [
             Part("different marks", len(marks), "=", len(marked) - 1, "one fewer than habits that part prompts"),
             Part("dropping and results as user messages share one", shared, "=", 1),
