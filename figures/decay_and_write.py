@@ -59,7 +59,7 @@ def claim(ds):
     keep, write = (ds.share.sel(gate=gate, drop=True) for gate in GATES)
     (of_keep, keeping), (of_write, writing), (gap, between) = map(average, (keep, write, keep - write))
     return Claim(
-        f"Which head it is makes {of_keep:.0%} of the variance of the decay α and {of_write:.0%} of the write strength β",
+        f"Which head it is makes {of_keep:.0%} of the variance of decay α, {of_write:.0%} of write strength β",
         [
             Part("variance of α between heads", of_keep, ">", 1 - of_keep, "between tokens of one head", keeping),
             Part("variance of β between heads", of_write, ">", 1 - of_write, "between tokens of one head", writing),

@@ -4,8 +4,9 @@ For every value head of nano, the share of a stored key that is gone at the end 
 takes, and what later tokens erase beyond that, means over all tokens of a prompt and over prompts. The heads stand in
 the order of the difference of the two.
 
-Look where the lines cross: heads to the left lose their keys to decay, heads to the right to what came later, and where
-an interval spans both nothing can be told. Two controls silence one of the two in all heads: nothing is written, so
+Look where the lines cross: heads to the left lose their keys to decay, heads to the right to what came later. A head
+is counted if the interval of the difference, prompt by prompt, leaves out 0. Erasing is counted after decay: of a key
+that decay took there is nothing left to erase. Two controls silence one of the two in all heads: nothing is written, so
 that nothing can be erased, and nothing decays.
 
 Source: Gated DeltaNet, arXiv 2412.06464, section 3.
