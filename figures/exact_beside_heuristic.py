@@ -1,4 +1,4 @@
-"""How much do the reads of a DeltaNet head lose when a map leaves out what later tokens erase?
+"""How wrong is a map of a DeltaNet head that leaves out what later tokens erase?
 
 Left, the exact implied attention of one head, with which its reads are rebuilt to rounding. Middle, the common
 shortcut: queries times keys, decayed and scaled by the write strength, but without what later tokens erased. Right, for
@@ -45,7 +45,7 @@ def data(lab):
     )
     maps = {"exact": exact.weight, "heuristic": short.weight}
     maps = {name: weight.isel(head=0, drop=True).drop_vars("layer") for name, weight in maps.items()}
-    ds = xarray.Dataset(maps | {"error": error, "rounding": exact.attrs["relative_error"]})
+    ds = xarray.Dataset(maps | {"error": error})
     sample = f"{len(SEEDS)} prompts of {len(runs[0])} tokens, seeds 0 to 7; the first is shown"
     made = figures.made(
         lab.name, vocabulary=figures.vocabulary(lab), sample=sample, interval="95 %, Student's t over 8 prompts"
@@ -86,7 +86,7 @@ def draw(ds):
     error = ds.error.isel(kind=0, drop=True).mean("sample", keep_attrs=True)
     here = float(error.sel(layer=ds.attrs["layer"], head=ds.attrs["shown"]))
     where = f"layer {ds.attrs['layer']}, head {ds.attrs['shown']}"
-    left = f"exact ({where}): reads rebuilt to {float(ds.rounding):.0e}"
+    left = f"exact ({where})"
     middle = f"without removal: reads off by {here:.0%}"
     panels = [(ds, "exact", left), (ds, "heuristic", middle), (error.to_dataset(), "error", "error in every head")]
     return plot.maps(*panels, title=claim(ds).title)

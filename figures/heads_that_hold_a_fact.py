@@ -1,4 +1,4 @@
-"""Which states hold a fact: with attention silenced, which must be exchanged to move the answer?
+"""Which states, exchanged, move the answer when attention is silenced?
 
 Two prompts state the same facts but one. The states of some heads after the facts are taken from the first prompt and
 put into the second, and the question is read from there. The effect is the share of the way from the second prompt's
@@ -25,7 +25,6 @@ from labkit.nano import questions
 
 PLACE = ("states", 90)
 CHOOSING, COUNTED, LEAST = range(20), range(20, 40), 0.1
-TOGETHER = ["chosen together", "by chance together", "all others together"]
 
 
 def data(lab):
@@ -42,7 +41,8 @@ def data(lab):
         each = [_patched(lab, seed, [some or by_chance() for some in sets]) for seed in COUNTED]
     each = xarray.concat(each, "sample").rename(step="exchanged")
     names = [f"layer {layer}, head {head}" for layer, head in [*chosen, others[0]]]
-    names = [*names[:-1], f"next: {names[-1]}", *TOGETHER]
+    names[-1] = f"next: {names[-1]}"
+    names += [f"{len(chosen)} chosen", f"{len(chosen)} by chance", f"other {len(others)}"]
     sample = f"{len(COUNTED)} pairs, seeds 20 to 39; heads chosen on {len(CHOOSING)} others, seeds 0 to 19"
     interval = f"95 %, Student's t over {len(COUNTED)} pairs"
     made = figures.made(lab.name, vocabulary=figures.vocabulary(lab), sample=sample, interval=interval)
@@ -58,12 +58,14 @@ def _patched(lab, seed, sets):
     clean, other, question, *answers = questions.contrast(random.Random(seed))
     score = [int(lab.encode(answer)[0]) for answer in answers]
     effect = deltanet.patch_together(lab, clean, other, question, score=score, sets=sets).effect
-    return effect.drop_vars("step").assign_attrs(long_name="share of the way to the other answer")
+    return effect.drop_vars("step").assign_attrs(
+        long_name="share of the way to the other answer", symbol="way to the other answer"
+    )
 
 
 def claim(ds):
     """More than all others, and more than as many by chance."""
-    (together, ends), (chance, _), (others, _) = (average(ds.each.sel(exchanged=name)) for name in TOGETHER)
+    (together, ends), (chance, _), (others, _) = (average(ds.each.isel(exchanged=n)) for n in (-3, -2, -1))
     count, rest = int(ds.chosen), int(ds.heads - ds.chosen)
     what = f"way to the other answer by {count} chosen states"
     return Claim(
@@ -78,8 +80,8 @@ def claim(ds):
 
 def controls(ds):
     """As many heads by chance."""
-    chance = ds.each.sel(exchanged=TOGETHER[1])
-    each = ds.each.where(ds.exchanged != TOGETHER[0], chance)
+    chosen, chance = (ds.exchanged.isel(exchanged=n) for n in (-3, -2))
+    each = ds.each.where(ds.exchanged != chosen, ds.each.sel(exchanged=chance))
     return {"as many states by chance in place of those chosen": ds.assign(each=each)}
 
 

@@ -6,8 +6,8 @@ same texts. Lines are means over the heads of a group and over texts; intervals 
 the most that a state of nano could hold, since a key has 24 channels, and what a state of random numbers has.
 
 Look how far apart the groups are at the end, and how far below the levels. Spearman's correlation of half-life and rank
-over all heads is taken text by text. The controls pair ranks and half-lives of different heads, and put random numbers
-in place of a state.
+over all heads is taken text by text. The controls give heads the half-lives of others, and put random numbers in
+place of a state.
 
 Source: effective rank, Roy and Vetterli 2007; rank over time in a hybrid, arXiv 2602.02195.
 """
@@ -22,43 +22,43 @@ import figures
 from figures._state_samples import average
 from labkit import deltanet, stats
 from labkit import draw as plot
-from labkit.claims import Claim, Part
+from labkit.claims import Claim, Part, number
 from labkit.nano import tasks
 
 PLACE = ("states", 60)
 TOKENS, EVERY, TEXTS = 384, 16, 5
+KINDS = ["by half-life", "by chance"]
 GROUPS = ["shortest", "middle", "longest"]
 
 
 def data(lab):
-    """effective_rank, low, high (group, token) and, per text, rho and shuffled; most, ceiling and random_rank."""
-    pairs = [_read(lab, seed) for seed in range(TEXTS)]
-    ranks = xarray.concat([rank for rank, _ in pairs], "sample", combine_attrs="override")
-    lives = xarray.concat([life for _, life in pairs], "sample").stack(place=("layer", "head"))
-    order = np.log(lives).mean("sample").argsort().values.reshape(len(GROUPS), -1)
-    heads = ranks.stack(place=("layer", "head")).mean("sample", keep_attrs=True)
-    groups = [heads.isel(place=some).drop_vars(("place", "layer", "head")) for some in order]
-    groups = xarray.concat(groups, "group", coords="minimal").assign_attrs(ranks.attrs)
-    typical = np.exp(np.log(lives).mean("sample").values[order].mean(1))
-    names = [f"{name} half-lives, about {life:,.1f} tokens" for name, life in zip(GROUPS, typical, strict=True)]
+    """effective_rank, low, high (kind, group, token) and, per text, rho (kind, sample); most, ceiling, random_rank."""
+    texts = [_read(lab, seed) for seed in range(TEXTS)]
+    ranks, lives = (xarray.concat(parts, "sample", combine_attrs="override") for parts in zip(*texts, strict=True))
+    ranks, lives = (part.stack(place=("layer", "head")) for part in (ranks, np.log(lives)))
+    rng, last = np.random.default_rng(0), ranks.isel(token=-1).values
+    shuffled = rng.permuted(lives.values, axis=1)
+    orders = [lives.mean("sample").argsort().values, rng.permutation(lives.sizes["place"])]
+    heads = ranks.mean("sample", keep_attrs=True).drop_vars(("place", "layer", "head"))
+    groups = [[heads.isel(place=some) for some in order.reshape(len(GROUPS), -1)] for order in orders]
+    groups = xarray.concat([xarray.concat(parts, "group") for parts in groups], "kind")
     low, high = stats.t_interval(groups, "place")
-    rng, last = np.random.default_rng(0), ranks.isel(token=-1).stack(place=("layer", "head")).values
-    each = list(zip(lives.values, last, strict=True))
+    typical = np.exp(lives.mean("sample").values[orders[0]].reshape(len(GROUPS), -1).mean(1))
+    names = [f"{name} half-lives, about {number(life, 2)} tokens" for name, life in zip(GROUPS, typical, strict=True)]
     noise = torch.from_numpy(rng.standard_normal((64, lab.spec.dk, lab.spec.dv)))
     variables = {
         "effective_rank": groups.mean("place", keep_attrs=True),
         "low": low,
         "high": high,
-        "rho": ("sample", [_rho(*pair) for pair in each]),
-        "shuffled": ("sample", [_rho(rng.permutation(life), rank) for life, rank in each]),
+        "rho": (("kind", "sample"), [list(map(_rho, some, last)) for some in (lives.values, shuffled)]),
         "most": ranks.max(),
         "ceiling": min(lab.spec.dk, lab.spec.dv),
         "random_rank": float(deltanet.ranks(torch.linalg.svdvals(noise))[1].mean()),
     }
-    sample = f"{TEXTS} texts of {TOKENS} tokens, seeds 0 to {TEXTS - 1}, 36 heads"
-    interval = f"95 %, Student's t over 12 heads; of the correlation over {TEXTS} texts"
+    sample = f"{TEXTS} texts of {TOKENS} tokens, seeds 0 to {TEXTS - 1}, {lives.sizes['place']} heads"
+    interval = f"95 %, Student's t over the heads of a group; of the correlation over {TEXTS} texts"
     made = figures.made(lab.name, vocabulary=figures.vocabulary(lab), sample=sample, interval=interval)
-    return xarray.Dataset(variables, {"group": names}, {"reading": "deltanet.spectrum"} | made)
+    return xarray.Dataset(variables, {"kind": KINDS, "group": names}, {"reading": "deltanet.spectrum"} | made)
 
 
 def _read(lab, seed):
@@ -80,10 +80,10 @@ def _rho(one, other):
 
 def claim(ds):
     """Heads that keep use more; none uses as much as random numbers would."""
-    rho, interval = average(ds.rho)
-    last = ds.effective_rank.isel(token=-1)
-    short, long = (float(last.isel(group=group)) for group in (0, -1))
-    ends = tuple(float(ds[name].isel(group=-1, token=-1)) for name in ("low", "high"))
+    now = ds.isel(kind=0)
+    rho, interval = average(now.rho)
+    short, long = (float(now.effective_rank.isel(group=group, token=-1)) for group in (0, -1))
+    ends = tuple(float(now[name].isel(group=-1, token=-1)) for name in ("low", "high"))
     most, noise = float(ds.most), float(ds.random_rank)
     return Claim(
         f"Heads that keep use more directions, {long:.1f} against {short:.1f} (ρ = {rho:.2f}), "
@@ -98,16 +98,15 @@ def claim(ds):
 
 def controls(ds):
     """Half-lives of other heads; random numbers."""
-    means = ds.effective_rank.mean("group").broadcast_like(ds.effective_rank)
     return {
-        "half-lives shuffled over heads, seed 0": ds.assign(rho=ds.shuffled),
-        "no difference between groups": ds.assign(effective_rank=means, low=means, high=means),
+        "half-lives shuffled over heads, seed 0": ds.isel(kind=slice(None, None, -1)),
         "random numbers in place of a state": ds.assign(most=ds.random_rank),
     }
 
 
 def draw(ds):
     """Three lines and two levels."""
-    levels = {"all that a state can hold": float(ds.ceiling), "random numbers": float(ds.random_rank)}
+    known = {"all that a state can hold": ds.ceiling, "random numbers": ds.random_rank}
+    levels = {f"{name}, {float(level):.0f}": float(level) for name, level in known.items()}
     options = dict(x="token", color="group", interval=("low", "high"), levels=levels, title=claim(ds).title)
-    return plot.lines(ds, "effective_rank", **options)
+    return plot.lines(ds.isel(kind=0), "effective_rank", **options)

@@ -5,8 +5,9 @@ states are, as a share of the state's size, means over pairs of prompts: at the 
 after the word, and at the end, ten tokens after it. The heads stand in the order of how long they keep, the half-life
 of decay alone in these prompts; the 18 on the right are those that keep.
 
-Look where the second line falls and the first does not: heads that took the word in and lost it. The controls read the
-earlier token both times, so that no time to forget passes, and compare a prompt with itself.
+Look where the lines part: heads that took the word in and lost it. What is left is taken head by head and pair by
+pair. The controls read the earlier token both times, so that no time to forget passes, and compare a prompt with
+itself.
 
 Source: Gated DeltaNet, arXiv 2412.06464; comparing states, this project's `deltanet.state_difference`.
 """
@@ -62,12 +63,13 @@ def _pair(seed):
 def claim(ds):
     """Of a mark that all heads bear at first, heads that keep have more left than the others."""
     half = ds.sizes["place"] // 2
-    short, long = (ds.each.isel(place=part).mean("place") for part in (slice(None, half), slice(half, None)))
-    short, long = (part.isel(when=1) / part.isel(when=0) for part in (short, long))
-    (gap, gaps), (left, _), (kept, _) = map(average, (long - short, short, long))
+    short, long = (slice(None, half), slice(half, None))
+    left = ds.each.isel(when=1) / ds.each.isel(when=0)
+    short, long = (left.isel(place=part).mean("place") for part in (short, long))
+    (gap, gaps), (lost, _), (kept, _) = map(average, (long - short, short, long))
     least, ends = average(ds.each.isel(when=0).min("place"))
     return Claim(
-        f"Ten tokens on, {kept:.0%} of a word's mark is left in heads that keep, {left:.0%} in the others; "
+        f"Ten tokens on, {kept:.0%} of a word's mark is left in heads that keep, {lost:.0%} in the others; "
         f"at first all bear it",
         [
             Part("share of the mark left, longer half-lives less shorter", gap, ">", 0, "no difference", gaps),

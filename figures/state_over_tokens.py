@@ -3,8 +3,8 @@
 Left, the recurrent state of one value head after every token of one prompt, rows the 24 key channels and columns the 32
 value channels; middle, what changed in it at that token. The slider moves both and needs no running model. Right, means
 over prompts: how alike the key channels are that two facts changed, as the size of the cosine of the first singular
-vectors of their changes. The fourth fact is about the key of the first, the sixth about that of the second. The head is
-the one of layer 4 that keeps most of its state.
+vectors of their changes. Facts are named by their keys, A, B, C, and the keys of A′ and B′ are those of A and B come
+back. The head is the one of layer 4 that keeps most of its state.
 
 Look for stripes in the middle: one column of keys times one row of values, and, on the right, whether facts about one
 key stand out. The first control is the head of the same layer that keeps least: its state fades as a whole. The second
@@ -24,10 +24,10 @@ from labkit import draw as plot
 from labkit.claims import Claim, Part
 
 PLACE = ("states", 50)
-ORDERS = {"keys come back": (0, 1, 2, 0, 3, 1, 4), "new keys": (0, 1, 2, 5, 3, 6, 4)}
-FACTS = ["1", "2", "3", "4, key of 1", "5", "6, key of 2"]
-AGAIN = [(3, 0), (5, 1)]  # facts whose key was there, and the first fact about it
-LAYER, SEEDS, SHOWN = 4, range(16), 19  # tokens shown
+ORDERS = {"keys come back": (0, 1, 2, 0, 1, 3), "new keys": (0, 1, 2, 4, 5, 3)}
+FACTS = ["A", "B", "C", "A′", "B′"]
+AGAIN = [(3, 0), (4, 1)]  # facts whose key was there, and the first fact about it
+LAYER, SEEDS, SHOWN = 4, range(16), 16  # tokens shown
 
 
 def data(lab):
@@ -61,7 +61,7 @@ def data(lab):
     return xarray.Dataset(variables, coords | names, first[0].attrs | made).assign_attrs(where)
 
 
-NAMES = {"fact": "fact", "other_fact": "another fact"}
+NAMES = {"fact": "fact, by its key", "other_fact": "another fact, by its key"}
 
 
 def _alike(states):
@@ -91,8 +91,8 @@ def claim(ds):
     least = f"head {ds.attrs['forgetting']}, which keeps least"
     where = f"layer {ds.attrs['layer']}, head {ds.attrs['head']}"
     return Claim(
-        f"{single:.1%} of a change is one pattern; a key that comes back changes its own: |cos| {same:.2f}, "
-        f"others {other:.2f} ({where})",
+        f"{single:.0%} of a change is one pattern; a key come back changes its own "
+        f"(|cos| {same:.2f}, others {other:.2f}; {where})",
         [
             Part("share of a change that is one pattern", single, ">", one_there, least, singles),
             Part("share of a change that is fading", along, "<", faded_there, least, alongs),
@@ -116,4 +116,4 @@ def draw(ds):
     state = state.assign(change=(state.state - before).assign_attrs(ds.state.attrs | {"symbol": "ΔS"}))
     likeness = ds.alike.isel(kind=0, drop=True).mean("sample", keep_attrs=True).to_dataset()
     panels = [(state, "state", "state"), (state, "change", "its change"), (likeness, "alike", "changes of two facts")]
-    return plot.maps(*panels, slider="token", start=-1, title=claim(ds).title)
+    return plot.maps(*panels, slider="token", start=behind(AGAIN[0][0]), title=claim(ds).title)
