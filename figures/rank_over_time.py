@@ -91,7 +91,7 @@ def claim(ds):
         [
             Part("Spearman's ρ of half-life and rank over heads", rho, ">", 0, "no relation", interval),
             Part("rank of heads that keep longest", long, ">", short, "heads that keep shortest", ends),
-            Part("largest rank of any head at any token", most, "<", noise, "a state of random numbers"),
+            Part("largest rank of any head at the tokens read", most, "<", noise, "a state of random numbers"),
         ],
     )
 
