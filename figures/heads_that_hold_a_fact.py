@@ -1,57 +1,91 @@
-"""A few heads hold the fact: with attention silenced, exchanging their states alone moves the answer
+"""Which states, exchanged, move the answer when attention is silenced?
 
-Two prompts state the same facts but one. The state of one head after the facts is taken from the first prompt and put
-into the second, and the question is read from there. The effect is the share of the way from the second prompt's answer
-(0) to the first one's (1) that this one state goes, in the difference of the two answers' logits. Attention layers are
-silenced, so that only states can carry the fact; means over many pairs of prompts.
+Two prompts state the same facts but one. The states of some heads after the facts are taken from the first prompt and
+put into the second, and the question is read from there. The effect is the share of the way from the second prompt's
+answer (0) to the first one's (1), in the difference of the two answers' logits. Attention layers are silenced, so that
+only states can carry the fact. Heads are chosen on one half of the pairs, those whose state alone goes a tenth of the
+way, and what is drawn is counted on the other half.
 
-Look for the few dark cells. The title says how far they go together, and how far all other heads go: if every head
-moved the answer a little, or the others moved it as far, the claim would be wrong.
+Look whether the chosen states together reach the level of the first prompt's answer, and how far all others go. The
+control exchanges as many heads drawn by chance from the others, anew for each pair.
 
 Source: activation patching, arXiv 2404.15255; here of recurrent states, `deltanet.patch_states`.
 """
 
 import random
 
-import numpy as np
 import xarray
 
+import figures
+from figures._state_samples import average, spread
 from labkit import deltanet, edit
 from labkit import draw as plot
+from labkit.claims import Claim, Part
 from labkit.nano import questions
 
-PAIRS, LEAST = 40, 0.1
+PLACE = ("states", 90)
+CHOOSING, COUNTED, LEAST = range(20), range(20, 40), 0.1
 
 
 def data(lab):
-    """effect (layer, head), mean over pairs; together and others, that of the found heads and of all others."""
-    pairs = [questions.contrast(random.Random(n)) for n in range(PAIRS)]
-
-    def patched(reading, clean, other, asked, *answers, **options):
-        ids = [int(lab.encode(answer)[0]) for answer in answers]
-        return reading(lab, clean, other, asked, score=ids, **options).effect
-
+    """effect, low, high (exchanged) and each (exchanged, sample) of single heads and sets; chosen, their number."""
+    every = [(layer, head) for layer in lab.spec.deltanet_layers for head in range(lab.spec.value_heads)]
+    draw = random.Random(0)
     with lab.edit(*edit.ablate(lab.spec.attention_layers)):
-        effects = xarray.concat([patched(deltanet.patch_states, *pair) for pair in pairs], "step")
-        mean = effects.mean("step").assign_attrs(effects.attrs | {"long_name": "share of the way to the other answer"})
-        places = [(int(mean.layer[i]), int(mean["head"][j])) for i, j in np.argwhere(mean.values >= LEAST)]
-        every = [(layer, head) for layer in lab.spec.deltanet_layers for head in range(lab.spec.value_heads)]
-        sets = [places, [place for place in every if place not in places]]
-        both = xarray.concat([patched(deltanet.patch_together, *pair, sets=sets) for pair in pairs], "call")
-    holders, others = (both.isel(step=place, drop=True) for place in (0, 1))
-    variables = {"effect": mean, "half": _half(effects, "step"), "holders": mean >= LEAST}
-    variables |= {"together": holders.mean(), "others": others.mean()}
-    variables |= {"together_half": _half(holders, "call"), "others_half": _half(others, "call")}
-    return xarray.Dataset(variables, attrs={"reading": "deltanet.patch_states", "model": lab.name})
+        alone = xarray.concat([_patched(lab, seed, [[place] for place in every]) for seed in CHOOSING], "sample")
+        order = alone.mean("sample").argsort().values[::-1]
+        chosen = [every[n] for n in order if float(alone.isel(step=n).mean()) >= LEAST]
+        others = [every[n] for n in order if every[n] not in chosen]
+        sets = [*([place] for place in [*chosen, others[0]]), chosen, None, others]
+        by_chance = lambda: draw.sample(others, len(chosen))  # noqa: E731
+        each = [_patched(lab, seed, [some or by_chance() for some in sets]) for seed in COUNTED]
+    each = xarray.concat(each, "sample").rename(step="exchanged")
+    names = [f"layer {layer}, head {head}" for layer, head in [*chosen, others[0]]]
+    names[-1] = f"next: {names[-1]}"
+    names += [f"{len(chosen)} chosen", f"{len(chosen)} by chance", f"other {len(others)}"]
+    sample = f"{len(COUNTED)} pairs, seeds 20 to 39; heads chosen on {len(CHOOSING)} others, seeds 0 to 19"
+    interval = f"95 %, Student's t over {len(COUNTED)} pairs"
+    made = figures.made(lab.name, vocabulary=figures.vocabulary(lab), sample=sample, interval=interval)
+    ds = xarray.Dataset(spread(each, "effect") | {"each": each, "chosen": len(chosen), "heads": len(every)})
+    axis = {"long_name": "states that were exchanged"}
+    return ds.assign_coords(exchanged=("exchanged", names, axis)).assign_attrs(
+        {"reading": "deltanet.patch_together"} | made
+    )
 
 
-def _half(samples, along):
-    return 1.96 * samples.std(along) / np.sqrt(samples.sizes[along])
+def _patched(lab, seed, sets):
+    """Effect of each set of states (step), in the pair of prompts that a seed draws."""
+    clean, other, question, *answers = questions.contrast(random.Random(seed))
+    score = [int(lab.encode(answer)[0]) for answer in answers]
+    effect = deltanet.patch_together(lab, clean, other, question, score=score, sets=sets).effect
+    return effect.drop_vars("step").assign_attrs(
+        long_name="share of the way to the other answer", symbol="way to the other answer"
+    )
+
+
+def claim(ds):
+    """More than all others, and more than as many by chance."""
+    (together, ends), (chance, _), (others, _) = (average(ds.each.isel(exchanged=n)) for n in (-3, -2, -1))
+    count, rest = int(ds.chosen), int(ds.heads - ds.chosen)
+    what = f"way to the other answer by {count} chosen states"
+    return Claim(
+        f"{count} of {count + rest} states together go {together:.0%} of the way to the other answer, "
+        f"the other {rest} go {others:.0%}",
+        [
+            Part(what, together, ">", others, f"the other {rest} states together", ends),
+            Part(what, together, ">", chance, f"{count} of the others by chance", ends),
+        ],
+    )
+
+
+def controls(ds):
+    """As many heads by chance."""
+    chosen, chance = (ds.exchanged.isel(exchanged=n) for n in (-3, -2))
+    each = ds.each.where(ds.exchanged != chosen, ds.each.sel(exchanged=chance))
+    return {"as many states by chance in place of those chosen": ds.assign(each=each)}
 
 
 def draw(ds):
-    """A map of layers and heads."""
-    count, others = int(ds.holders.sum()), int((~ds.holders).sum())
-    pair = f"{float(ds.together):.0%} ± {float(ds.together_half):.0%}", f"{float(ds.others):.0%}"
-    title = f"{count} states together go {pair[0]} of the way to the other answer, the other {others} go {pair[1]}"
-    return plot.heatmap(ds, "effect", x="head", y="layer", title=title)
+    """A bar for each state or set of states, and the answer of the first prompt."""
+    levels = {"the other answer": 1.0}
+    return plot.bars(ds, "effect", x="exchanged", interval=("low", "high"), levels=levels, title=claim(ds).title)
