@@ -15,6 +15,7 @@ POINTS = 80  # most points of a line
 SHADES = 9
 PANELS = 8
 DASHES = {"dot": "1.5 3", "dash": "5 3", "longdash": "8 4", "dashdot": "6 3 1.5 3"}
+STACKED = ("stack", "relative")
 DRAWN = ("heatmap", "bar", "scatter", "scattergl")
 
 
@@ -128,16 +129,15 @@ def _scale(layout, name, traces, n, box):
     axis = axis if "range" in axis or "matches" not in axis else _axis(layout, axis["matches"]) | axis
     log = axis.get("type") == "log"
     number = lambda values: _logs(values) if log else np.asarray(values, dtype=float)  # noqa: E731
-    names = {}
-    for trace in traces:
-        values = trace.get("xy"[n])
-        if values is not None and np.asarray(values).dtype.kind in "UO":
-            names |= {value: len(names) for value in map(str, values) if value not in names}
+    spoken = [values for trace in traces if (values := trace.get("xy"[n])) is not None]
+    spoken = [str(value) for values in spoken if np.asarray(values).dtype.kind in "UO" for value in values]
+    names = {value: number for number, value in enumerate(dict.fromkeys(spoken))}
     place = lambda values: number([names[str(v)] for v in values] if names else values)  # noqa: E731
     ends = axis.get("range")
     if ends is None or any(not isinstance(end, int | float) for end in ends):
         spans = [place(values) for trace in traces if len(values := _filled(trace, "xy"[n])) > 0]
-        flat = np.concatenate([*spans, [0.0] if _from_zero(traces, n) else []]) if spans else np.zeros(1)
+        spans += [place(ends) for ends in _piles(layout, traces, "xy"[n])] if _from_zero(traces, n) else []
+        flat = np.concatenate([*spans, [0.0] if _from_zero(traces, n) and not log else [], []])
         flat = flat[np.isfinite(flat)]
         room = 0.5 if any(trace.get("type") == "bar" for trace in traces) and not _from_zero(traces, n) else 0.0
         ends = (flat.min(initial=math.inf) - room, flat.max(initial=-math.inf) + room) if flat.size else (0.0, 1.0)
@@ -145,6 +145,18 @@ def _scale(layout, name, traces, n, box):
     span = (high - low) or 1.0
     start, size = (left, width) if n == 0 else (top + height, -height)
     return lambda values: start + size * np.clip((place(values) - low) / span, 0, 1)
+
+
+def _piles(layout, traces, letter):
+    """How far bars on top of each other reach, up and down."""
+    bars = [_filled(trace, letter) for trace in traces if trace.get("type") == "bar"]
+    if layout.get("barmode") not in STACKED:
+        return []
+    piles = [
+        [max(sign * float(size or 0), 0) for size in pile] for sign in (1, -1) for pile in zip(*bars, strict=False)
+    ]
+    half = len(piles) // 2
+    return [[sum(pile) for pile in piles[:half]], [-sum(pile) for pile in piles[half:]]]
 
 
 def _logs(values):
@@ -181,7 +193,7 @@ def _line(trace, x, y):
 
 def _bars(traces, layout, x, y, box):
     """Bars of all traces, on or beside each other."""
-    stacked, parts, below = layout.get("barmode") in ("stack", "relative"), [], {}
+    stacked, parts, below = layout.get("barmode") in STACKED, [], {}
     for n, trace in enumerate(traces):
         flat = trace.get("orientation") == "h"
         along, grow = (y, x) if flat else (x, y)
