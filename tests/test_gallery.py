@@ -300,7 +300,7 @@ def test_small_lines_and_bars_go_where_the_numbers_say():
         [float(n) for n in re.findall(r"M[\d.]+ ([\d.]+)V([\d.]+)", path)[0]] for path in bars.split("<path")[1:]
     ]
     assert heights == [[100.0, 76.0], [76.0, 4.0]]
-    assert 'stroke="currentColor"' in drawn(go.Scatter(y=[1, 2], line={"color": "url(#x)"}))
+    assert 'stroke="currentColor"' in drawn(go.Scatter(y=[1, 2], line={"color": "rgb(1,2,3)"}))
     assert "nan" not in drawn(go.Bar(x=["a"], y=[10.0]), yaxis={"type": "log", "range": [0, 2]})
 
 
