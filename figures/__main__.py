@@ -1,142 +1,123 @@
-"""Draw every figure from the default model: pages, gallery and the change against golden data.
+"""Draw every figure from the default model: pages, gallery, verdicts and the change against golden data.
 
-    python -m figures [--only NAME ...] [--update] [--png] [--out FOLDER]
+    python -m figures [--only NAME ...] [--update] [--fresh] [--png] [--out FOLDER]
 
-Ends with 1 if a figure failed, has no golden data or left its tolerance.
+Of nano only figures whose code or inputs changed are computed (`figures/_data.py`), on all processors. Ends with 1 if a
+figure failed, its claim does not hold of nano, no control refutes a part of it, it has no golden data, or left its
+tolerance; with 130 after an interrupt, which costs nothing that was finished.
 """
 
 import argparse
+import contextlib
 import os
 import pathlib
-import shutil
-import subprocess
 import sys
 import time
 
 import figures
-from figures import _gallery, _golden
-from labkit.draw.pages import height
-from labkit.errors import BackendError, LabError
+from figures import _build, _data, _gallery, _shots, _workers
+from labkit.errors import LabError
 from labkit.terminal import command
 
-HOME = ("index.html", "All figures")
-TITLE = "Inside a hybrid language model"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FLAGS = (
-    "--headless",
-    "--disable-gpu",
-    "--hide-scrollbars",
-    "--no-first-run",
-    "--disable-background-networking",
-)
+# Of two processes neither should begin one of these when the other is done.
+LONGEST = ("one_cause_at_a_time", "margin_by_depth", "short_context_cost")
+INTERRUPTED = 130  # what a shell says of a tool that was interrupted: 128 and the number of SIGINT
+MOST = 8  # processes; each loads PyTorch and a model
 
 
 @command
-def main(arguments=None, folder=figures.HERE, load=None):
+def main(arguments=None, folder=figures.HERE, load=None, kept=None, workers=1):
     """Run the command; returns the exit status.
 
     Args:
         arguments: command-line words; None takes the process's.
         folder: where the figure modules and their golden data lie.
-        load: makes the lab; None is `labkit.load`.
+        load: makes the lab; None is `labkit.load`, which of nano keeps data and uses all processors.
+        kept: text that tells the lab that `load` makes from others named nano: then its data is kept; None keeps none.
+        workers: how many processes compute with `load`, which they must be able to import.
     """
-    options = _options(arguments)
-    out = pathlib.Path(options.out or folder)
+    options, done = _options(arguments), []
+    if load is None:
+        load = _build.load
+        if (os.environ.get("LABKIT_MODEL") or "nano") == "nano":
+            kept, workers = "nano", min(_processors(), MOST)
     try:
-        chosen = figures.entries(folder, options.only)
-        browser = find_browser() if options.png else None
-        lab, seconds = _timed(load or _load)
+        return _run(options, pathlib.Path(folder), load, kept, workers, done)
     except LabError as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"model {lab.name}   {seconds:.1f} s", flush=True)
-    facts, cards, status = _gallery.facts(lab), [], 0
-    for entry in chosen:
-        begin = time.perf_counter()
-        try:
-            dataset = entry.module.data(lab)
-            card = _gallery.card(entry, dataset, entry.module.draw(dataset))
-            _gallery.write(out / f"{entry.name}.html", entry.question, [card], facts, HOME)
-            if browser:
-                _picture(browser, out / f"{entry.name}.html", height(card[-1]))
-            good, verdict = _judge(entry, dataset, lab.name, options.update)
-            cards.append(card)
-        except LabError as error:
-            good, verdict = False, "\n".join(["FAILED", *map(_indent, str(error).splitlines())])
-        status |= not good
-        print(f"{entry.name:<28} {time.perf_counter() - begin:4.1f} s   {verdict}", flush=True)
+    except KeyboardInterrupt:
+        print(f"interrupted: {len(done)} figures are done and stay; the next run goes on from there", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run(options, folder, load, kept, workers, done):
+    begin = time.perf_counter()
+    entries = {entry.name: entry for entry in figures.entries(folder, options.only)}
+    job = _build.Job(
+        folder=folder,
+        out=pathlib.Path(options.out or folder),
+        load=load,
+        digests={} if kept is None else _data.digests(folder, entries, kept),
+        beside={} if options.only else _neighbours(list(entries.values())),
+        facts=_gallery.facts(),
+        fresh=options.fresh,
+        update=options.update,
+        browser=_shots.find_browser() if options.png else None,
+    )
+    here, elsewhere = _shared_out(job, list(entries), workers)
+    with contextlib.closing(_results(job, entries, here, elsewhere, workers)) as results:
+        for result in results:
+            done.append(result)
+            print(result, flush=True)
     if options.only is None:
-        _gallery.write(out / "index.html", TITLE, cards, facts)
-        print(f"{len(cards)} figures in {os.path.relpath(out / 'index.html')}")
-    return int(status)
+        cards = {result.name: result.card for result in done if result.card}
+        _gallery.write_gallery(job.out / "index.html", [cards[name] for name in entries if name in cards], job.facts)
+        where, seconds = os.path.relpath(job.out / "index.html"), time.perf_counter() - begin
+        print(f"{len(cards)} figures in {where}   {seconds:.1f} s")
+    return int(not all(result.good for result in done))
+
+
+def _shared_out(job, names, workers):
+    """(figures for this process, figures for the others): here the first, to be seen soon, and all that is kept."""
+    long = [name for name in names[1:] if not job.unchanged(name)]
+    if workers < 2 or len(long) < 2:
+        return names, []
+    long.sort(key=lambda name: LONGEST.index(name) if name in LONGEST else len(LONGEST))
+    return [name for name in names if name not in long], long
+
+
+def _results(job, entries, here, elsewhere, workers):
+    """Results as figures finish; the other processes compute while this one draws what it has."""
+    with _workers.started(job, elsewhere, workers) as others:
+        build = _build.Builder(job, entries)
+        for name in here:
+            if build.needs_lab(name):
+                begin = time.perf_counter()
+                print(f"model {build.lab.name}   {time.perf_counter() - begin:.1f} s", flush=True)
+            yield build(name)
+        yield from others
+
+
+def _neighbours(entries):
+    """`{name: (previous, next)}`, each `(name, question)` or None at the ends."""
+    told = [None, *((entry.name, entry.question) for entry in entries), None]
+    return {entry.name: (told[n], told[n + 2]) for n, entry in enumerate(entries)}
 
 
 def _options(arguments):
     parser = argparse.ArgumentParser(prog="python -m figures", description="Draw all figures.")
     parser.add_argument("--only", action="append", metavar="NAME", help="this figure alone; no gallery")
     parser.add_argument("--update", action="store_true", help="record what is drawn now as golden data")
+    parser.add_argument("--fresh", action="store_true", help="compute also what did not change")
     parser.add_argument("--png", action="store_true", help="also a PNG of each, by Chromium")
     parser.add_argument("--out", metavar="FOLDER", help="where the pages go; default: beside the modules")
     return parser.parse_args(arguments)
 
 
-def _judge(entry, dataset, model, update):
-    """(good, one line): how the data compares with what is recorded; records it if asked."""
-    fault = entry.fault(dataset)
-    if model != "nano":
-        told = ["golden data not compared: it is of nano, not of " + model, *(fault or "").splitlines()]
-        return True, "\n    ".join(told)
-    if fault:
-        return False, "\n".join(["FALSE", *map(_indent, fault.splitlines())])
-    known = entry.golden.exists()
-    change = _golden.compare(_golden.read(entry.golden), dataset, entry.tolerance) if known else None
-    if update:
-        _golden.write(entry.golden, dataset)
-        return True, f"{change}   recorded" if known else "recorded for the first time"
-    if not known:
-        return False, "NEW: no golden data; look at it, then record it by --update"
-    return not change.failures, "\n".join([str(change), *map(_indent, change.failures)])
-
-
-def _indent(line):
-    return f"    {line}"
-
-
-def _load():
-    import torch
-
-    import labkit
-
-    torch.set_num_threads(1)
-    return labkit.load()
-
-
-def _timed(call):
-    begin = time.perf_counter()
-    return call(), time.perf_counter() - begin
-
-
-def find_browser():
-    """Path of an installed Chromium or Chrome.
-
-    Raises:
-        BackendError: there is none.
-    """
-    if found := next(filter(None, map(shutil.which, BROWSERS)), None):
-        return found
-    expected = ", ".join(BROWSERS)
-    raise BackendError("a picture needs a browser", got="none", expected=expected, hint="leave out --png")
-
-
-def _picture(browser, path, height):
-    """A PNG beside a page: the figure without its words, 1,040 pixels wide."""
-    root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    shot = [f"--screenshot={path.with_suffix('.png').resolve()}", f"--window-size=1040,{height + 40}"]
-    wait = ["--virtual-time-budget=8000", f"{path.resolve().as_uri()}#picture"]
-    words = [browser, *FLAGS, *root, *shot, *wait]
-    done = subprocess.run(words, capture_output=True, timeout=120, check=False)
-    if done.returncode or not path.with_suffix(".png").exists():
-        raise BackendError("the browser drew no picture", got=done.stderr.decode(errors="replace")[-300:])
+def _processors():
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 if __name__ == "__main__":

@@ -14,14 +14,11 @@ RTOL, ATOL = 1e-4, 1e-6
 SHOWN = 5
 
 
-def write(path, dataset):
-    """Store an `xarray.Dataset` (numbers, truth values and text; no infinity) as golden data.
-
-    A kill leaves what was recorded before.
+def text(dataset):
+    """An `xarray.Dataset` (numbers, truth values and text; no infinity) as golden data.
 
     Raises:
         ValueError: a value that JSON cannot hold.
-        CheckpointError: the file cannot be written.
     """
     parts = []
     for name, array in dataset.variables.items():
@@ -35,19 +32,33 @@ def write(path, dataset):
         lines = ",\n".join(_dump([_number(value) for value in row]) for row in rows)
         parts.append(f'{_dump(name)}: {_dump(head)[:-1]}, "rows": [\n{lines}\n]}}')
     body = ",\n".join(parts)
-    text = f'{{"attrs": {_dump(_plain(dataset.attrs))},\n"variables": {{\n{body}\n}}}}\n'
-    path = pathlib.Path(path)
+    return f'{{"attrs": {_dump(_plain(dataset.attrs))},\n"variables": {{\n{body}\n}}}}\n'
+
+
+def write(path, dataset):
+    """Store a dataset as golden data; a kill leaves what was recorded before.
+
+    Raises:
+        ValueError: a value that JSON cannot hold.
+        CheckpointError: the file cannot be written.
+    """
+    path, words = pathlib.Path(path), text(dataset)
     with folders.told("golden data could not be written", path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        folders.write_text(path, text)
+        folders.write_text(path, words)
 
 
 def read(path):
     """The `xarray.Dataset` that `write` stored."""
+    return parse(pathlib.Path(path).read_text(encoding="utf-8"))
+
+
+def parse(words):
+    """The `xarray.Dataset` that `text` gave."""
     import numpy
     import xarray
 
-    stored = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    stored = json.loads(words)
     data, coords = {}, {}
     for name, part in stored["variables"].items():
         flat = [value for row in part["rows"] for value in row]

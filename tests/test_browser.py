@@ -20,7 +20,8 @@ import pytest
 
 import figures
 from figures import _golden
-from figures.__main__ import BROWSERS, main
+from figures.__main__ import main
+from figures._shots import BROWSERS
 
 pytestmark = pytest.mark.browser
 
@@ -247,17 +248,23 @@ def test_a_dragged_box_is_computed_anew(page, jupyter):
 # the gallery from disk ----------------------------------------
 
 HOSTILE = ["<think>", "<script>document.title = 'hacked'</script>", "a & b", "<img src=x onerror=alert(1)>"]
-PLANTED = f'''"""Claim with <think> and <script>alert(1)</script> in it.
+PLANTED = f'''"""Question with <think> and <script>alert(1)</script> in it?
 
 How to read `<b>it</b>`.
 
 Source: nobody.
 """
 import numpy, plotly.graph_objects as go, xarray
+from labkit.claims import Claim, Part
+PLACE = ("states", 10)
 TOKENS = {[html.escape(token) for token in HOSTILE]!r}
 def data(lab):
     z = numpy.arange(32, dtype="float32").reshape(2, 4, 4)
     return xarray.Dataset({{"weight": (("head", "token", "source"), z)}})
+def claim(ds):
+    return Claim("<img src=x onerror=alert(2)> holds", [Part("<b>largest</b>", ds.weight.max(), ">", 5, "<i>five</i>")])
+def controls(ds):
+    return {{"<script>alert(3)</script>": ds * 0}}
 def draw(ds):
     frames = [go.Frame(data=[go.Heatmap(z=ds.weight.values[head])], name=str(head)) for head in range(2)]
     steps = [dict(method="animate", label=str(h), args=[[str(h)], dict(mode="immediate")]) for h in range(2)]
@@ -266,6 +273,9 @@ def draw(ds):
     return go.Figure(go.Heatmap(z=ds.weight.values[0], customdata=[TOKENS] * 4, showscale=False,
                      hovertemplate="%{{customdata}}<extra></extra>"), layout=layout, frames=frames)
 '''
+
+
+QUESTION = "Question with <think> and <script>alert(1)</script> in it?"
 
 
 @pytest.fixture
@@ -292,11 +302,11 @@ def sound(page, folder):
 
 
 def test_the_gallery_draws_from_disk_and_tokens_are_inert(planted, page):
-    open_from_disk(page, planted / "index.html", 2)
+    open_from_disk(page, planted / "index.html", 1)
     ticks = page.locator("#one-plot .xtick").all_text_contents()
     assert ticks == HOSTILE
-    title = page.locator("#one h2").text_content()
-    assert title == "Claim with <think> and <script>alert(1)</script> in it."
+    assert page.locator("#one-question").text_content() == QUESTION
+    assert page.locator("#two b").text_content() == QUESTION
     assert page.title() == "Inside a hybrid language model"
     page.locator("#one-plot .nsewdrag").first.hover()
     page.wait_for_selector("#one-plot .hoverlayer .hovertext")
@@ -322,13 +332,14 @@ def slide(page, share=1.0):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_figures_are_legible_on_either_ground(planted, page, scheme):
     page.emulate_media(color_scheme=scheme)
-    open_from_disk(page, planted / "index.html", 2)
+    open_from_disk(page, planted / "index.html", 1)
     page.emulate_media(color_scheme="dark" if scheme == "light" else "light")
     page.emulate_media(color_scheme=scheme)
     ground = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
-    ink = page.evaluate("() => getComputedStyle(document.querySelector('#two-plot .xtick text')).fill")
+    ink = page.evaluate("() => getComputedStyle(document.querySelector('#one-plot .xtick text')).fill")
+    word = page.evaluate("() => getComputedStyle(document.querySelector('#two .holds')).color")
     dark = scheme == "dark"
-    assert (brightness(ground) < 60, brightness(ink) > 180) == (dark, dark)
+    assert (brightness(ground) < 60, brightness(ink) > 180, brightness(word) > 110) == (dark, dark, dark)
     sound(page, planted)
 
 
@@ -339,8 +350,7 @@ def brightness(colour):
 
 def golden_module(entry):
     """The module of a figure whose data is what is recorded of it."""
-    words = {name: getattr(entry.module, name) for name in ("__doc__", "TOLERANCE") if hasattr(entry.module, name)}
-    return types.SimpleNamespace(data=lambda lab: _golden.read(entry.golden), draw=entry.module.draw, **words)
+    return types.SimpleNamespace(**vars(entry.module) | {"data": lambda lab: _golden.read(entry.golden)})
 
 
 INJECT = """() => { const script = document.createElement('script');
@@ -363,21 +373,27 @@ def test_a_picture_of_a_page(planted, browser):
     assert (planted / "one.png").stat().st_size > 10_000
 
 
-@pytest.mark.skipif(not figures.entries(), reason="no figure in figures/ yet")
 def test_the_real_gallery(tmp_path, page, monkeypatch):
     """The pages of the golden data, which `tests/test_figures.py` holds against nano."""
     stored = [dataclasses.replace(entry, module=golden_module(entry)) for entry in figures.entries()]
     monkeypatch.setattr(figures, "entries", lambda folder=None, only=None: stored)
-    count = len(stored)
     assert main(["--out", str(tmp_path)], load=lambda: types.SimpleNamespace(name="nano")) == 0
-    open_from_disk(page, tmp_path / "index.html", count)
-    for entry in figures.entries():
-        assert page.locator(f"#{entry.name} h2").text_content() == entry.claim
-    shown = "".join(page.locator(".xtick, .ytick").all_text_contents())
-    assert "&lt;" not in shown
-    if page.locator(".slider-rail-touch-rect").count():
-        before = page.evaluate(DATA)
-        page.locator(".slider-rail-touch-rect").first.scroll_into_view_if_needed()
-        slide(page, share=0.4)  # a slider may start at either end
-        page.wait_for_function(f"before => ({DATA})() !== before", arg=before)
+    open_from_disk(page, tmp_path / "index.html", 1)
+    assert page.locator("#picture > section:not(.words) h2").text_content() == stored[0].question
+    for entry in stored:
+        row = page.locator(f"#{entry.name}").text_content()
+        assert entry.question in row and entry.module.claim(_golden.read(entry.golden)).title in row
+        small = page.locator(f"#{entry.name} svg").bounding_box()
+        assert small["width"] > 100 and small["height"] > 60
     sound(page, tmp_path)
+    for entry in stored:
+        open_from_disk(page, tmp_path / f"{entry.name}.html", 1)
+        assert page.locator("h1").text_content() == entry.question
+        shown = "".join(page.locator(".xtick, .ytick").all_text_contents())
+        assert "&lt;" not in shown
+        if page.locator(".slider-rail-touch-rect").count():
+            before = page.evaluate(DATA)
+            page.locator(".slider-rail-touch-rect").first.scroll_into_view_if_needed()
+            slide(page, share=0.4)  # a slider may start at either end
+            page.wait_for_function(f"before => ({DATA})() !== before", arg=before)
+        sound(page, tmp_path)

@@ -257,13 +257,15 @@ def test_readme_has_its_first_screen():
     assert re.search(r"^\| Question \| Notebook \| Figure \|$", screen, re.MULTILINE)
 
 
-def test_readme_code_ends_in_a_figure():
+def test_readme_code_prints_what_it_says_and_ends_in_a_figure(capsys):
     import plotly.graph_objects as go
 
     (code,) = re.findall(r"^```python\n(.*?)^```", text("README.md"), re.MULTILINE | re.DOTALL)
     *before, last = code.strip().splitlines()
     names = {}
     exec("\n".join(before), names)
+    (said,) = re.findall(r"^print\(.*# (.+)$", code, re.MULTILINE)
+    assert capsys.readouterr().out.strip() == said
     assert isinstance(eval(last, names), go.Figure)
 
 

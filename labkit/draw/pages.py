@@ -83,14 +83,14 @@ def page(path: str | pathlib.Path, figures: Sequence, *, title: str, text: str =
     return path
 
 
-def frame(title: str, body: str, *, beside: bool = False, footer: str = "") -> str:
+def frame(title: str, body: str, *, beside: bool = False, footer: str = "", style: str = "") -> str:
     """The text of a page.
 
     Args:
         title: of the window, escaped here.
         body: HTML, its figures placed by `plot`.
         beside: whether plotly.js is read from the file `PLOTLY` beside the page; it lies in the page if not.
-        footer: a line at the bottom, escaped here.
+        footer: a line at the bottom, escaped here. style: rules of the page's own, after those of every page.
     """
     from plotly.offline import get_plotlyjs
 
@@ -104,7 +104,7 @@ def frame(title: str, body: str, *, beside: bool = False, footer: str = "") -> s
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <title>{escape(title)}</title>
-<style>{STYLE}</style>
+<style>{STYLE}{style}</style>
 </head>
 <body>
 <main id="picture">
