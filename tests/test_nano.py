@@ -450,6 +450,14 @@ def test_shares_of_a_lab(embedded, deck):
     assert 170 < deck.reader.size(prompt) <= 200 and prompt.startswith(f" {prompt.split()[-1]}{value}.")
 
 
+def test_answers_keep_their_order_and_do_not_depend_on_the_batch(embedded):
+    asked = [(" fox red. whale blue. fox", " red"), (" crow gold. crow", " gold"), (" elk pink. owl red. elk", " teal")]
+    right, p = exam.answers(embedded, asked, batch=2)
+    assert right.tolist() == [True, True, False] and p[0] > 0.5 > p[2]
+    alone = [exam.answers(embedded, [pair])[1].item() for pair in asked]
+    assert p.tolist() == pytest.approx(alone, abs=1e-4)
+
+
 def test_contrasts_differ_in_one_value():
     for seed in range(20):
         clean, other, asked_, right, wrong = questions.contrast(random.Random(seed))

@@ -124,11 +124,28 @@ def share(lab, question: Callable, *, samples: int = 30, room: int = 192, seed: 
     Args:
         question: of `labkit.nano.questions`, with its `options`. samples: how many. room: tokens of a prompt.
     """
-    draw, size, right = random.Random(seed), lambda text: len(lab.encode(text)), 0
-    for _ in range(samples):
-        prompt, answer = question(draw, room, size, **options)
-        right += int(lab.trace(prompt, layers=[]).logits[-1].argmax()) == int(lab.encode(answer)[0])
-    return right / samples
+    draw, size = random.Random(seed), lambda text: len(lab.encode(text))
+    right, _ = answers(lab, [question(draw, room, size, **options) for _ in range(samples)])
+    return int(right.sum()) / samples
+
+
+def answers(lab, asked: Sequence[tuple[str, str]], *, batch: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a `Lab` makes of (prompt, answer) pairs, with whatever edits are in force: one pass for each, none written.
+
+    Args:
+        batch: prompts of similar lengths that are read at once.
+
+    Returns:
+        right [pair] bool, whether the answer's first token is the most likely next one; p [pair], its probability.
+    """
+    order = sorted(range(len(asked)), key=lambda n: len(lab.encode(asked[n][0])))
+    right, p = torch.zeros(len(asked), dtype=torch.bool), torch.zeros(len(asked))
+    for first in range(0, len(order), batch):
+        at = order[first : first + batch]
+        for n, run in zip(at, lab.trace([asked[n][0] for n in at], layers=[]), strict=True):
+            logits, token = run.logits[-1].float().cpu(), int(lab.encode(asked[n][1])[0])
+            right[n], p[n] = int(logits.argmax()) == token, float(logits.softmax(-1)[token])
+    return right, p
 
 
 def padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
