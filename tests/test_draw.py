@@ -281,7 +281,7 @@ def test_maps_of_different_axes_keep_both_titles(ds):
     other = ds.weight.isel(token=0, drop=True).rename(head="query_head").to_dataset(name="weight")
     mine = ds.weight.isel(token=0, drop=True).to_dataset(name="weight")
     fig = draw.maps((mine, "weight", "a"), (other, "weight", "b"))
-    assert (fig.layout.yaxis.title.text, fig.layout.yaxis2.title.text) == ("head", "query_head")
+    assert (fig.layout.yaxis.title.text, fig.layout.yaxis2.title.text) == ("head", "query head")
     assert draw.maps((mine, "weight", "a"), (mine, "weight", "b")).layout.yaxis2.title.text is None
     with pytest.raises(InputError, match="(?s)a panel is .ds, name, subtitle.*2 entries"):
         draw.maps((mine, "weight"))

@@ -40,3 +40,8 @@ def height(places: list[dict]) -> int:
 def room(facet: str | None, columns: int) -> dict:
     """How many tick labels of which width fit below one place, and at which angle."""
     return {"room": 36, "angle": -45} if facet is None else {"room": 44 // columns, "width": 9, "angle": -90}
+
+
+def arranged(places: list[dict], columns: int) -> dict:
+    """What a page has to know to lay the places out anew on a narrow screen."""
+    return {"places": len(places), "columns": columns}
