@@ -24,6 +24,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from labkit.arguments import LONGEST, WIDEST, is_whole
 from labkit.errors import InputError
+from labkit.quantities import GDN as GDN
+from labkit.quantities import MOE as MOE
 from labkit.quantities import QUANTITIES, Quantity
 from labkit.signs import inert
 

@@ -112,7 +112,7 @@ def bars(
     fig.update_layout(barmode="stack" if stacked else "group")
     fig.update_xaxes(axis(array, x, **room(None, 1)))
     fig.update_yaxes(title={"text": named(array)}, **({} if stacked else _range(array, levels, ends)))
-    return finish(fig, ds, title)
+    return finish(fig, ds, title, arranged=arranged([{}], 1))
 
 
 def tokens(ds: xarray.Dataset, name: str, *, width: int = 12, title: str | None = None) -> Figure:
@@ -146,7 +146,7 @@ def tokens(ds: xarray.Dataset, name: str, *, width: int = 12, title: str | None 
     fig.add_trace(text.update(showlegend=False))
     fig.update_xaxes(visible=False)
     fig.update_yaxes(visible=False, autorange="reversed")
-    fig = finish(fig, ds, title, height=max(230, 130 + 42 * shape[0]))
+    fig = finish(fig, ds, title, height=max(230, 130 + 42 * shape[0]), arranged={"strip": width})
     return fig.update_layout(margin={"l": 20, "b": 30})
 
 
