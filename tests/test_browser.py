@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -17,59 +16,21 @@ import urllib.request
 
 import nbformat
 import pytest
+from browsing import DRAWN, without
 
 import figures
 from figures import _golden
-from figures.__main__ import BROWSERS, main
+from figures.__main__ import main
 
 pytestmark = pytest.mark.browser
 
 ROOT = pathlib.Path(__file__).parent.parent
 NOTEBOOK = ROOT / "notebooks" / "00_read_the_model.ipynb"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-FLAGS += ["--disable-background-networking", "--disable-component-update"]
-WAIT = 120_000
 
-DRAWN = "count => document.querySelectorAll('.js-plotly-plot .main-svg').length >= count"
 DATA = """() => JSON.stringify([...document.querySelectorAll('.js-plotly-plot')].map(
   plot => plot.data.map(trace => [trace.x, trace.y, trace.z])))"""
 BUTTONS = """() => [...document.querySelectorAll('.modebar-btn')].map(
   button => button.dataset.title + ' ' + button.dataset.attr)"""
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """Chromium, driven by playwright. Without it the tests are skipped; under CI they fail."""
-    try:
-        from playwright import sync_api
-    except ImportError:
-        _without("playwright is not installed")
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        _without(f"no browser on the path: {', '.join(BROWSERS)}")
-    with sync_api.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=path, args=FLAGS)
-        yield started
-        started.close()
-
-
-def _without(reason):
-    (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no browser test: {reason}")
-
-
-@pytest.fixture
-def page(browser):
-    """A fresh page that remembers every address it asked for and every complaint it made."""
-    made = browser.new_page(viewport={"width": 1280, "height": 1800})
-    made.set_default_timeout(WAIT)
-    made.asked, made.complaints = [], []
-    made.on("request", lambda request: made.asked.append(request.url))
-    made.on("websocket", lambda socket: made.asked.append(socket.url))
-    made.on("pageerror", lambda error: made.complaints.append(str(error)))
-    made.on("console", lambda note: made.complaints.append(note.text) if note.type == "error" else None)
-    made.on("dialog", lambda dialog: (made.complaints.append(f"dialog {dialog.message}"), dialog.dismiss()))
-    yield made
-    made.close()
 
 
 def outside(page, *homes):
@@ -87,10 +48,10 @@ def no_upload(page):
 def test_a_missing_browser_is_a_skip_here_and_a_failure_under_ci(monkeypatch):
     monkeypatch.delenv("CI", raising=False)
     with pytest.raises(pytest.skip.Exception, match="no browser test: it is not there"):
-        _without("it is not there")
+        without("it is not there")
     monkeypatch.setenv("CI", "1")
     with pytest.raises(pytest.fail.Exception, match="no browser test: it is not there"):
-        _without("it is not there")
+        without("it is not there")
 
 
 # JupyterLab ----------------------------------------
@@ -219,7 +180,7 @@ def test_the_notebook_in_jupyterlab(page, jupyter):
     no_upload(page)
 
 
-TITLE = "() => document.querySelector('.js-plotly-plot .gtitle').textContent"
+TITLE = "() => document.querySelector('.widget-html-content div').textContent"
 
 
 def test_a_dragged_box_is_computed_anew(page, jupyter):
@@ -247,17 +208,24 @@ def test_a_dragged_box_is_computed_anew(page, jupyter):
 # the gallery from disk ----------------------------------------
 
 HOSTILE = ["<think>", "<script>document.title = 'hacked'</script>", "a & b", "<img src=x onerror=alert(1)>"]
-PLANTED = f'''"""Claim with <think> and <script>alert(1)</script> in it.
+PLANTED = f'''"""Does a question with <think> and <script>alert(1)</script> in it stay inert?
 
 How to read `<b>it</b>`.
 
 Source: nobody.
 """
 import numpy, plotly.graph_objects as go, xarray
+import figures
+from labkit.claims import Claim, Part
+PLACE = ("states", 1)
 TOKENS = {[html.escape(token) for token in HOSTILE]!r}
 def data(lab):
     z = numpy.arange(32, dtype="float32").reshape(2, 4, 4)
-    return xarray.Dataset({{"weight": (("head", "token", "source"), z)}})
+    return xarray.Dataset({{"weight": (("head", "token", "source"), z)}}, attrs=figures.made("nano", sample="one"))
+def claim(ds):
+    return Claim("more <b>", [Part("<i>weight</i>", ds.weight.max(), ">", 1)])
+def controls(ds):
+    return {{"nothing <u>": ds * 0}}
 def draw(ds):
     frames = [go.Frame(data=[go.Heatmap(z=ds.weight.values[head])], name=str(head)) for head in range(2)]
     steps = [dict(method="animate", label=str(h), args=[[str(h)], dict(mode="immediate")]) for h in range(2)]
@@ -296,7 +264,7 @@ def test_the_gallery_draws_from_disk_and_tokens_are_inert(planted, page):
     ticks = page.locator("#one-plot .xtick").all_text_contents()
     assert ticks == HOSTILE
     title = page.locator("#one h2").text_content()
-    assert title == "Claim with <think> and <script>alert(1)</script> in it."
+    assert title == "Does a question with <think> and <script>alert(1)</script> in it stay inert?"
     assert page.title() == "Inside a hybrid language model"
     page.locator("#one-plot .nsewdrag").first.hover()
     page.wait_for_selector("#one-plot .hoverlayer .hovertext")
@@ -339,8 +307,7 @@ def brightness(colour):
 
 def golden_module(entry):
     """The module of a figure whose data is what is recorded of it."""
-    words = {name: getattr(entry.module, name) for name in ("__doc__", "TOLERANCE") if hasattr(entry.module, name)}
-    return types.SimpleNamespace(data=lambda lab: _golden.read(entry.golden), draw=entry.module.draw, **words)
+    return types.SimpleNamespace(**vars(entry.module) | {"data": lambda lab: _golden.read(entry.golden)})
 
 
 INJECT = """() => { const script = document.createElement('script');
@@ -363,16 +330,16 @@ def test_a_picture_of_a_page(planted, browser):
     assert (planted / "one.png").stat().st_size > 10_000
 
 
-@pytest.mark.skipif(not figures.entries(), reason="no figure in figures/ yet")
 def test_the_real_gallery(tmp_path, page, monkeypatch):
     """The pages of the golden data, which `tests/test_figures.py` holds against nano."""
-    stored = [dataclasses.replace(entry, module=golden_module(entry)) for entry in figures.entries()]
+    entries = figures.entries()
+    stored = [dataclasses.replace(entry, module=golden_module(entry)) for entry in entries]
     monkeypatch.setattr(figures, "entries", lambda folder=None, only=None: stored)
     count = len(stored)
     assert main(["--out", str(tmp_path)], load=lambda: types.SimpleNamespace(name="nano")) == 0
     open_from_disk(page, tmp_path / "index.html", count)
-    for entry in figures.entries():
-        assert page.locator(f"#{entry.name} h2").text_content() == entry.claim
+    for entry in entries:
+        assert page.locator(f"#{entry.name} h2").text_content() == entry.question
     shown = "".join(page.locator(".xtick, .ytick").all_text_contents())
     assert "&lt;" not in shown
     if page.locator(".slider-rail-touch-rect").count():

@@ -10,7 +10,7 @@ import xarray
 
 from labkit.draw.scales import places, scale
 from labkit.draw.theme import INK, SIGNED, colours
-from labkit.draw.words import called, named
+from labkit.draw.words import called, folded, named
 
 MARKED = 4096  # cells of one picture that a browser fills with signs fluently
 TOLD = 64  # cells of one picture with room for a number and its interval
@@ -66,7 +66,7 @@ class Cells:
 def scale_of(array: xarray.DataArray) -> dict:
     """Colours of a quantity as a plotly coloraxis, with its bar."""
     look = colours(array)
-    bar = {"title": {"text": named(array), "side": "right"}, "thickness": 12, "outlinewidth": 0}
+    bar = {"title": {"text": folded(named(array), 30), "side": "right"}, "thickness": 12, "outlinewidth": 0}
     bar |= {"lenmode": "pixels", "len": 240, "y": 1, "yanchor": "top", "tickfont": {"color": INK}}
     return {"colorscale": look["colorscale"], "cmin": look["zmin"], "cmax": look["zmax"], "colorbar": bar}
 

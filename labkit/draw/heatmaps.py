@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 
 from labkit.arguments import whole
 from labkit.draw.cells import Cells, scale_of
-from labkit.draw.grid import arranged, grid, height, link, room
+from labkit.draw.grid import above, arranged, grid, height, link, room
 from labkit.draw.theme import BLANK, Figure, finish
 from labkit.draw.words import axis, called, check_dims, entries, escape, left_over, variable, words
 from labkit.errors import InputError
@@ -72,8 +72,8 @@ def heatmap(
             fig.frames += (go.Frame(data=data, traces=list(range(len(data))), name=str(i)),)
         below = 100 if f"{x}_text" in array.coords else 60
         fig.update_layout(sliders=[_slide(array, slider, below=below) | {"active": start}])
-    tall, above = height(places) + (140 if slider else 0), 36 if facet else 12
-    return finish(fig, ds, title, height=tall, above=above, arranged=arranged(places, columns))
+    tall = height(places) + (140 if slider else 0)
+    return finish(fig, ds, title, height=tall, above=above(fig), arranged=arranged(places, columns))
 
 
 def frames(ds: xarray.Dataset, name: str = "weight", *, along: str, **options) -> Figure:

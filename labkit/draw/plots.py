@@ -12,10 +12,10 @@ import plotly.graph_objects as go
 import xarray
 
 from labkit.arguments import whole
-from labkit.draw.grid import arranged, grid, height, link, room
+from labkit.draw.grid import above, arranged, grid, height, link, room
 from labkit.draw.scales import place, places, scale, widths
 from labkit.draw.theme import DASHES, INK, MARKERS, PATTERNS, SERIES, Figure, colours, finish, ink
-from labkit.draw.words import axis, called, check_dims, entries, escape, left_over, named, variable, words
+from labkit.draw.words import axis, called, check_dims, entries, escape, folded, left_over, named, variable, words
 from labkit.errors import InputError
 
 FEW = 24  # points of a line that are marked
@@ -64,10 +64,9 @@ def lines(
     fig.update_xaxes(axis(array, x, **room(facet, columns)))
     ends_of_x = _ends(array, x, at or {}, 0.04 if facet else 0)  # labels of one panel would meet those of the next
     fig.update_xaxes(autorangeoptions={"include": ends_of_x})
-    fig.update_yaxes(title={"text": named(array)}, **_range(array, levels, ends))
+    fig.update_yaxes(title={"text": folded(named(array), 24 if facet else 48)}, **_range(array, levels, ends))
     link(fig, cells, columns)
-    above = 36 if facet else 12
-    return finish(fig, ds, title, height=height(cells), above=above, arranged=arranged(cells, columns))
+    return finish(fig, ds, title, height=height(cells), above=above(fig), arranged=arranged(cells, columns))
 
 
 def bars(
@@ -101,7 +100,8 @@ def bars(
     for i, (text, part) in enumerate(parts):
         trace = _trace(go.Bar, array, part, x, text, showlegend=color is not None)
         shape = PATTERNS[i % len(PATTERNS)] if color is not None else ""
-        trace.update(marker={"color": SERIES[i % len(SERIES)], "pattern": {"shape": shape, "solidity": 0.35}})
+        pattern = {"shape": shape, "fillmode": "overlay", "solidity": 0.3}
+        trace.update(marker={"color": SERIES[i % len(SERIES)], "pattern": pattern})
         if kind is not None:
             trace.update(_standing(where, left, right, kind, *((0, 1) if stacked else (i, len(parts))), stacked))
         if ends:
@@ -111,7 +111,7 @@ def bars(
     _beside(fig, array, x, levels, None, {}, first=True)
     fig.update_layout(barmode="stack" if stacked else "group")
     fig.update_xaxes(axis(array, x, **room(None, 1)))
-    fig.update_yaxes(title={"text": named(array)}, **({} if stacked else _range(array, levels, ends)))
+    fig.update_yaxes(title={"text": folded(named(array), 48)}, **({} if stacked else _range(array, levels, ends)))
     return finish(fig, ds, title, arranged=arranged([{}], 1))
 
 
@@ -137,7 +137,7 @@ def tokens(ds: xarray.Dataset, name: str, *, width: int = 12, title: str | None 
     full = np.full(shape, "", dtype=object)
     cells.flat[:count], full.flat[:count] = array, words(array, dim)
     hover = f"{called(array, dim)} %{{customdata}}<br>{named(array)} %{{z:.4g}}<extra></extra>"
-    bar = {"title": {"text": named(array), "side": "right"}, "thickness": 12, "outlinewidth": 0}
+    bar = {"title": {"text": folded(named(array), 30), "side": "right"}, "thickness": 12, "outlinewidth": 0}
     scale = {"colorscale": look["colorscale"], "zmin": look["zmin"], "zmax": look["zmax"], "colorbar": bar}
     font = {"family": "ui-monospace, monospace", "size": 11, "color": ink(array, look)}
     where, texts = np.arange(count), words(array, dim, 8)

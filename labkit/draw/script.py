@@ -24,7 +24,7 @@ main:target section { border: 0; padding: 0; }
 SCRIPT = r"""
 const read = id => JSON.parse(document.getElementById(id).textContent);
 const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const clear = 'rgba(0,0,0,0)', NARROW = 640, SIGN = 7.2;
+const clear = 'rgba(0,0,0,0)', NARROW = 640, SIGN = 7.2, SIDE = 14;
 const look = layout => ({
   paper_bgcolor: clear, plot_bgcolor: layout.plot_bgcolor || clear, font: {...layout.font, color: colour('--ink')},
   modebar: {...layout.modebar, bgcolor: clear, color: colour('--quiet'), activecolor: colour('--ink')}
@@ -63,16 +63,23 @@ const narrow = ({data, layout, frames}, width) => {
   const [xs, ys] = ['xaxis', 'yaxis'].map(kind => Array.from({length: n}, (_, i) => l[name(kind, i)]));
   const joint = axes => axes.every((axis, i) => !i || axis.matches);
   const own = n > 1 && Boolean(l.coloraxis2), tied = {x: joint(xs), y: joint(ys)};
-  const label = longest(ys[0].ticktext || ['0000']), left = 26 + Math.min(label, 12) * SIGN;
+  for (const axis of ys) if (axis.ticktext) axis.ticktext = axis.ticktext.map(text => wrapped(text, SIDE));
+  const high = 15 * Math.max(1, ...ys.flatMap(axis => axis.ticktext || []).map(text => text.split('<br>').length));
+  const label = longest((ys[0].ticktext || ['00000']).flatMap(text => text.split('<br>')));
+  const left = 30 + label * SIGN;
   const across = (width - left - 16 - (columns - 1) * 14) / columns;
   const most = Math.max(8, Math.floor(across / SIGN)), title = wrapped(
     (xs.find(axis => axis.title && axis.title.text) || {title: {text: ''}}).title.text, most);
   const side = (ys.find(axis => axis.title && axis.title.text) || {title: {text: ''}}).title.text;
   const texts = heads.map(head => wrapped(head.text, most));
   const lines = Math.max(0, ...texts.map(text => text.split('<br>').length));
-  const foot = 34 + (longest(xs[0].ticktext || []) > 4 ? SIGN * Math.min(longest(xs[0].ticktext), 12) : 16)
-    + 16 * title.split('<br>').length;
-  const bar = 58, head = 17 * lines + 8 + (own ? bar : 0), tall = n > 1 ? 240 : 320;
+  for (const axis of xs) if (axis.ticktext) axis.ticktext = axis.ticktext.map(text => shorter(text, 20));
+  const names = longest(xs.flatMap(axis => axis.ticktext || []));
+  const foot = 26 + (names > 4 ? 8 + 0.87 * SIGN * names : 16) + 17 * title.split('<br>').length;
+  const bars = Object.keys(l).filter(key => /^coloraxis/.test(key)).map(key => l[key].colorbar);
+  const lean = Math.floor(width / SIGN) - 8, said = bars.map(one => wrapped((one.title || {}).text || '', lean));
+  const bar = 42 + 17 * Math.max(1, ...said.map(text => text.split('<br>').length));
+  const head = 17 * lines + 8 + (own ? bar : 0), tall = n > 1 ? 240 : 320;
   const gap = head + (tied.x ? 10 : foot), whole = rows * tall + (rows - 1) * gap;
   // what stands above all: a legend, or the colour bar that all share
   const named = data.filter(trace => trace.showlegend !== false && trace.type !== 'heatmap' && trace.name);
@@ -95,25 +102,27 @@ const narrow = ({data, layout, frames}, width) => {
     const x = [from, from + across / (columns * across + (columns - 1) * 14)];
     const top = 1 - up(row * (tall + gap)), low = i + columns >= n, first = col === 0;
     const shown = {x: low || !tied.x, y: first || !tied.y}, middle = (x[0] + x[1]) / 2;
-    const names = longest(xs[i].ticktext || []), said = axis => (axis.title || {}).text || '';
-    const below = tied.x ? title : wrapped(said(xs[i]), most), beside = tied.y ? side : said(ys[i]);
+    const called = axis => (axis.title || {}).text || '';
+    const below = tied.x ? title : wrapped(called(xs[i]), most), beside = tied.y ? side : called(ys[i]);
     thin(xs[i], names > 4 ? 17 : 12 + SIGN * names, across);
-    thin(ys[i], 15, tall);
+    thin(ys[i], high, tall);
     Object.assign(xs[i], {domain: x, showticklabels: shown.x, automargin: false, tickangle: names > 4 ? -60 : 0,
-      title: {...xs[i].title, text: shown.x ? below : ''}});
+      title: {...xs[i].title, standoff: 8, text: shown.x ? below : ''}});
     Object.assign(ys[i], {domain: [top - up(tall), top], showticklabels: shown.y, automargin: false,
       title: {...ys[i].title, standoff: 4, text: shown.y ? wrapped(beside, Math.floor(tall / SIGN)) : ''}});
     if (heads[i]) Object.assign(heads[i], {text: texts[i], x: middle, y: top + up(own ? bar + 4 : 2),
       xanchor: 'center', yanchor: 'bottom', xref: 'paper', yref: 'paper'});
     const scale = own ? l[name('coloraxis', i)] : i ? null : l.coloraxis;
     if (scale) scale.colorbar = level(scale.colorbar, own ? middle : 0.5, own ? top + up(2) : 1 + up(head),
-      own ? 0.9 * (x[1] - x[0]) : 0.9, Math.floor(width / SIGN) - 8);
+      own ? 0.9 * (x[1] - x[0]) : 0.9, lean);
   }
   l.legend = {...l.legend, orientation: 'h', x: 0, xanchor: 'left', xref: 'paper',
     y: 1 + up(head + 2), yanchor: 'bottom'};
   for (const slide of l.sliders || []) {
-    Object.assign(slide, {len: 1, x: 0, pad: {...slide.pad, t: foot}});
-    for (const step of slide.steps) step.label = shorter(step.label, 18);
+    const now = {...slide.currentvalue, font: {size: 12, color: colour('--ink')}};  // the labels below have no room
+    const quiet = {size: 6, color: clear};
+    Object.assign(slide, {len: 1, x: 0, pad: {...slide.pad, t: foot}, font: quiet, currentvalue: now});
+    for (const step of slide.steps) step.label = shorter(step.label, 36);
   }
   for (const shape of l.shapes || []) if (shape.name) shape.name = wrapped(shape.name, 34);
   return {data: data.map(trace => trace.name ? {...trace, name: wrapped(trace.name, 34)} : trace), layout: l, frames};
@@ -130,7 +139,8 @@ const folded = (figure, width) => {
   const at = Array.from({length: count}, (_, i) => i), l = {...figure.layout, height: 150 + 38 * rows};
   l.margin = {l: 8, r: 16, t: 76, b: 20};
   return {...figure, layout: l, data: [
-    {...cells, z: again(cells.z), customdata: again(cells.customdata), colorbar: level(cells.colorbar, 0.5, 1, 0.9, 40)},
+    {...cells, z: again(cells.z), customdata: again(cells.customdata),
+      colorbar: level(cells.colorbar, 0.5, 1, 0.9, 40)},
     {...words, x: at.map(i => i % wide), y: at.map(i => Math.floor(i / wide))}]};
 };
 

@@ -6,6 +6,7 @@ full text.
 """
 
 import html
+import textwrap
 from collections.abc import Sequence
 
 import xarray
@@ -87,6 +88,11 @@ def short(text: str, width: int) -> str:
     """Text cut to `width` signs."""
     text = inert(str(text), keep="\n\t\r")
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def folded(text: str, width: int) -> str:
+    """An escaped text in lines of at most `width` signs, as far as its words allow."""
+    return "<br>".join(textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False))
 
 
 def called(array: xarray.DataArray, dim: str) -> str:
