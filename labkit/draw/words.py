@@ -125,7 +125,7 @@ def axis(
     count, kind, where = array.sizes[dim], scale(array, dim, cells=cells), places(array, dim, cells=cells)
     texts, told = words(array, dim, width), f"{dim}_text" in array.coords
     chosen = thinned(where, room, kind)
-    hair = round(float(abs(where[-1] - where[0]) + 1) * 3e-4, 6) if kind != "log" else 0
+    hair = round(float(abs(where[-1] - where[0]) + 1) * 3e-4, 6) if kind is None or told else 0.0
     title = called(array, dim) + (", log scale" if kind == "log" else "")
     properties = {
         "title": {"text": title},
