@@ -2,7 +2,7 @@
 
 from tests.mutants import Mutant
 
-PLOTS, THEME, MAPS = "labkit/draw/plots.py", "labkit/draw/theme.py", "labkit/draw/heatmaps.py"
+PLOTS, THEME = "labkit/draw/plots.py", "labkit/draw/theme.py"
 INTERVAL = "tests/test_draw.py::test_an_interval_reaches_from_its_low_to_its_high_end"
 SIGNED = "tests/test_draw.py::test_signed_colours_are_centred_on_0"
 ROWS = "tests/test_draw.py::test_rows_run_down_columns_right_and_later_sources_are_blank"
