@@ -183,6 +183,15 @@ def test_the_notebook_in_jupyterlab(page, jupyter):
 TITLE = "() => document.querySelector('.widget-html-content div').textContent"
 
 
+def still(page, plot):
+    """The box of a plot that has come to rest: words above it arrive later and push it down."""
+    box, before = plot.bounding_box(), None
+    while box != before:
+        page.wait_for_timeout(1000)
+        box, before = plot.bounding_box(), box
+    return box
+
+
 def test_a_dragged_box_is_computed_anew(page, jupyter):
     address, token, _ = jupyter
     run_all(page, address, token, "closer.ipynb")
@@ -190,7 +199,7 @@ def test_a_dragged_box_is_computed_anew(page, jupyter):
     assert page.evaluate(TITLE) == "from 0 to 1000"
     plot = page.locator(".js-plotly-plot .nsewdrag").first
     plot.scroll_into_view_if_needed()
-    box = plot.bounding_box()
+    box = still(page, plot)
     at = lambda share: (box["x"] + share * box["width"], box["y"] + share * box["height"])  # noqa: E731
     page.mouse.move(*at(0.26))
     page.mouse.down()
@@ -294,6 +303,7 @@ def test_figures_are_legible_on_either_ground(planted, page, scheme):
     page.emulate_media(color_scheme="dark" if scheme == "light" else "light")
     page.emulate_media(color_scheme=scheme)
     ground = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    page.wait_for_timeout(1000)  # the figures follow the last of the changes
     ink = page.evaluate("() => getComputedStyle(document.querySelector('#two-plot .xtick text')).fill")
     dark = scheme == "dark"
     assert (brightness(ground) < 60, brightness(ink) > 180) == (dark, dark)
