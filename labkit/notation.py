@@ -24,6 +24,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from labkit.arguments import LONGEST, WIDEST, is_whole
 from labkit.errors import InputError
+from labkit.quantities import GDN as GDN
+from labkit.quantities import MOE as MOE
+from labkit.quantities import QUANTITIES, Quantity
 from labkit.signs import inert
 
 AXES = {
@@ -62,112 +65,33 @@ AXES = {
     "turn": "turn of a conversation",
     "call": "model call of a conversation",
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Quantity:
-    """What one variable means wherever it appears: symbol, unit, how it is coloured and where it is defined.
-
-    `scale` is "fraction" (fixed 0 to 1), "signed" (diverging around 0) or "positive" (sequential from 0).
-    """
-
-    symbol: str
-    long_name: str
-    units: str
-    scale: str
-    source: str
-
-
-GDN = "arXiv 2412.06464"
-GQA = "arXiv 2505.06708"
-MOE = "arXiv 1701.06538"
-QUANTITIES = {
-    "router": Quantity("ℓ", "router logit of an expert, before the softmax", "1", "signed", MOE),
-    "routed": Quantity("w", "weight of a chosen expert's output", "fraction", "fraction", MOE),
-    "chosen": Quantity("e", "number of a chosen expert", "expert", "positive", MOE),
-    "residual": Quantity("x", "residual stream", "1", "signed", "transformers"),
-    "normed": Quantity("x̂", "residual stream after its norm", "1", "signed", "transformers"),
-    "added": Quantity("Δx", "what a branch adds to the residual stream", "1", "signed", "transformers"),
-    "projection": Quantity("qkv", "query, key and value before the convolution", "1", "signed", GDN),
-    "gate_input": Quantity("g", "input of the output gate, before its nonlinearity", "1", "signed", GQA),
-    "write_input": Quantity("b", "input of the write strength, before the sigmoid", "1", "signed", GDN),
-    "decay_input": Quantity("a", "input of the decay, before the softplus", "1", "signed", GDN),
-    "read": Quantity("o", "what the head reads out of its state", "1", "signed", GDN),
-    "opened": Quantity("y", "head output after the output gate", "1", "signed", GQA),
-    "latent": Quantity("c", "what keys and values of all heads are made of", "1", "signed", "arXiv 2405.04434"),
-    "mixed": Quantity("y", "values that the head mixed", "1", "signed", "arXiv 1706.03762 eq. 1"),
-    "branch": Quantity("y", "what a branch gives to the norm before it is added", "1", "signed", "transformers"),
-    "query": Quantity("q", "query, before rotation", "1", "signed", "arXiv 1706.03762 eq. 1"),
-    "key_vector": Quantity("k", "key, before rotation", "1", "signed", "arXiv 1706.03762 eq. 1"),
-    "value_vector": Quantity("v", "value", "1", "signed", "arXiv 1706.03762 eq. 1"),
-    "keep": Quantity("α", "decay gate: share of the state kept", "fraction", "fraction", f"{GDN} eq. 10"),
-    "write": Quantity("β", "write strength", "fraction", "fraction", f"{GDN} eq. 10"),
-    "recalled": Quantity("‖r‖", "norm of what the memory says for the key", "norm", "positive", GDN),
-    "error": Quantity("‖e‖", "norm of the error, value minus recalled value", "norm", "positive", GDN),
-    "agreement": Quantity("r·e", "inner product of recalled value and error", "norm²", "signed", GDN),
-    "out": Quantity("‖o‖", "norm of what the head reads out", "norm", "positive", GDN),
-    "state_norm": Quantity("‖S‖", "Frobenius norm of the state", "norm", "positive", GDN),
-    "state": Quantity("S", "recurrent state", "value per unit key", "signed", GDN),
-    "weight": Quantity("A", "weight of the source's value in the head's output", "1", "signed", f"{GDN} sec. 3"),
-    "pattern": Quantity("P", "softmax attention weight", "fraction", "fraction", "arXiv 1706.03762 eq. 1"),
-    "gate": Quantity("σ(g)", "output gate, mean over the head's channels", "fraction", "fraction", "arXiv 2505.06708"),
-    "gated": Quantity("σ(g)·P", "attention weight times mean output gate", "fraction", "fraction", "arXiv 2505.06708"),
-    "decayed": Quantity("‖(1-α)S‖", "norm of what decay removed", "norm", "positive", GDN),
-    "erased": Quantity("‖βk r‖", "norm of what was erased to make room", "norm", "positive", GDN),
-    "written": Quantity("‖βk v‖", "norm of what was written", "norm", "positive", GDN),
-    "surprise": Quantity("‖e‖/‖v‖", "norm of the error over that of the value", "1", "positive", GDN),
-    "energy": Quantity("Δ‖S‖²", "change of the state's squared norm", "norm²", "signed", GDN),
-    "survival": Quantity("s", "share of a stored key that is left", "fraction", "fraction", GDN),
-    "returned": Quantity("kᵀΦk", "share of its value that a stored key still calls up", "1", "signed", f"{GDN} sec. 3"),
-    "decay_only": Quantity("Πα", "share that decay alone would have left", "fraction", "fraction", GDN),
-    "share": Quantity("⟨S', S⟩/‖S‖²", "share of the state that a part of the prompt wrote", "share", "signed", GDN),
-    "part_norm": Quantity("‖S'‖/‖S‖", "norm of what a part wrote over that of the state", "1", "positive", GDN),
-    "removed": Quantity("Δs", "share of a stored key that this token erased", "fraction", "fraction", GDN),
-    "age": Quantity("t½", "tokens after which half of a stored key is left", "tokens", "positive", GDN),
-    "contribution": Quantity("c", "weight of the source's value in the recall of a key", "1", "signed", GDN),
-    "signal": Quantity("c v", "norm of the right value in the recall of a key", "norm", "positive", GDN),
-    "crosstalk": Quantity("Σ|c|‖v‖", "norms of all other values in the recall of a key", "norm", "positive", GDN),
-    "recall": Quantity("ρ", "cosine of the recalled and the stored value", "1", "signed", GDN),
-    "singular": Quantity("σ", "singular values of the state", "norm", "positive", GDN),
-    "stable_rank": Quantity("‖S‖²/σ₁²", "stable rank of the state", "1", "positive", "Rudelson, Vershynin 2007"),
-    "effective_rank": Quantity("erank", "exp of the entropy of σ²/Σσ²", "1", "positive", "Roy, Vetterli 2007"),
-    "difference": Quantity("‖ΔS‖/‖S‖", "difference of two states over the norm of the second", "1", "positive", GDN),
-    "angle": Quantity("θ", "principal angle between key subspaces", "degrees", "positive", "Björck, Golub 1973"),
-    "readout": Quantity("‖ΔSᵀq‖", "what the difference of two states says to a query", "norm", "positive", GDN),
-    "predicted": Quantity("δo", "predicted change of what the head reads", "norm", "signed", GDN),
-    "measured": Quantity("δo", "measured change of what the head reads", "norm", "signed", GDN),
-    "logit": Quantity("s", "softmax logit, before the softmax", "1", "signed", "arXiv 1706.03762 eq. 1"),
-    "value_norm": Quantity("‖v‖", "norm of the source's value", "norm", "positive", "arXiv 2004.10102"),
-    "contribution_norm": Quantity("‖c‖", "norm of what a source adds to the residual stream", "norm", "positive", GQA),
-    "similarity": Quantity(
-        "Σmin", "overlap of two heads' attention, mean over rows", "fraction", "fraction", "this run"
-    ),
-    "entropy": Quantity("H", "entropy of the attention row", "nat", "positive", "arXiv 1706.03762"),
-    "support": Quantity("e^H", "sources the attention row is spread over", "tokens", "positive", "arXiv 1706.03762"),
-    "sink": Quantity("sink", "attention mass on the first sources", "fraction", "fraction", "arXiv 2309.17453"),
-    "local": Quantity("local", "attention mass on the last sources", "fraction", "fraction", "arXiv 1706.03762"),
-    "distance": Quantity("d", "mean distance of what is attended to", "tokens", "positive", "arXiv 1706.03762"),
-    "histogram": Quantity("P(d)", "attention mass by distance", "fraction", "fraction", "arXiv 1706.03762"),
-    "pooled": Quantity("P", "attention mass of a block, mean over rows", "fraction", "fraction", "arXiv 1706.03762"),
-    "mass": Quantity("P", "attention mass on a part of the prompt", "fraction", "fraction", "arXiv 1706.03762"),
-    "wavelength": Quantity("λ", "wavelength of a rotary pair", "tokens", "positive", "arXiv 2104.09864"),
-    "scaled_wavelength": Quantity("λ'", "wavelength under a scaling", "tokens", "positive", "arXiv 2309.00071"),
-    "slowed": Quantity("ω/ω'", "how many times slower a pair turns", "1", "positive", "arXiv 2309.00071"),
-    "ramp": Quantity("ramp", "how far a pair is interpolated", "fraction", "fraction", "arXiv 2309.00071"),
-    "turns": Quantity("turns", "turns of a pair over a distance", "turns", "positive", "arXiv 2104.09864"),
-    "new": Quantity("new", "unseen phases, share of a turn", "fraction", "fraction", "arXiv 2309.00071"),
-    "part": Quantity("s_b", "part of the logit from a band", "1", "signed", "arXiv 2104.09864"),
-    "margin": Quantity("Δlog p", "log-probability of the answer minus that of the foil", "nat", "signed", "this run"),
-    "vocab_logit": Quantity("z", "logit of a token of the vocabulary", "nat", "signed", "transformers"),
-    "loss": Quantity("-log p", "negative log-likelihood per token", "nat", "positive", "this run"),
-    "effect": Quantity("Δ", "change that an intervention causes", "1", "signed", "this run"),
-    "tokens": Quantity("n", "tokens", "tokens", "positive", "this run"),
-    "calls": Quantity("n", "calls of the model", "calls", "positive", "this run"),
-    "seconds": Quantity("t", "time", "s", "positive", "this run"),
-    "gibibytes": Quantity("m", "memory", "GiB", "positive", "labkit.spec"),
-    "right": Quantity("right", "share of right answers", "fraction", "fraction", "this run"),
-    "logit_gap": Quantity("max |Δz|", "largest difference of two rows of logits", "nat", "positive", "this run"),
+SPOKEN = {  # what figures call an axis, where its name alone does not say it
+    "head": "head",
+    "key_head": "key head",
+    "kv_head": "key/value head",
+    "key": "channel of the key",
+    "value": "channel of the value",
+    "head_dim": "channel of the head",
+    "vocab": "entry of the vocabulary",
+    "pair": "rotary pair",
+    "other_head": "second query head",
+    "source_block": "block of sources",
+    "gap": "tokens between a fact and its question",
+    "length": "tokens of the prompt",
+    "depth": "depth in the prompt",
+    "band": "rotary band",
+    "segment": "part of the prompt",
+    "mode": "singular direction",
+    "block": "block of tokens",
 }
+# Axes whose numbers are names: 0, 1, 2, 4 are four layers, not four places on a scale.
+NUMBERED = {"layer", "head", "key_head", "query_head", "kv_head", "reader", "other_head", "expert", "choice", "sample"}
+NUMBERED |= {"turn", "call", "link", "mode", "vocab", "key", "value", "head_dim", "channel"}
+
+
+def spoken(axis: str) -> str:
+    """What a figure calls an axis or a variable: "key/value head" for `kv_head`; a name of the user's own as it is."""
+    return SPOKEN.get(axis) or axis.replace("_", " ")
 
 
 def visible(text: str) -> str:
@@ -231,7 +155,8 @@ def label(variables: dict, *, coords: dict | None = None, attrs: dict | None = N
     """The one door from tensors to labelled data.
 
     Args:
-        variables: `{name: (dims, tensor, quantity)}`. Dims are names from `AXES` or of the user's own; the tensor is
+        variables: `{name: (dims, tensor, quantity)}`. Dims are names from `AXES`, which have their meaning, or words of
+            the user's own ("facts after"), which mean what they say; the tensor is
             any torch or numpy array (detached, moved to the CPU; half precisions become float32). The quantity says
             what the numbers are: a key of `QUANTITIES`, a `Quantity`, or None for counts; the name says nothing.
         coords: `{axis: values}`; a pair `(axis, values)` adds a second coordinate along that axis, and a third entry
@@ -253,8 +178,8 @@ def label(variables: dict, *, coords: dict | None = None, attrs: dict | None = N
             raise InputError(f"{name} does not say what it is", got=f"{len(variable)} entries", expected=expected)
         dims, array, quantity = variable
         array = plain(array)
-        if wrong := [axis for axis in dims if not isinstance(axis, str) or not axis.isidentifier()]:
-            raise InputError(f"{name}: not names of axes", got=wrong, expected="identifiers, " + ", ".join(AXES))
+        if wrong := [axis for axis in dims if not isinstance(axis, str) or not axis.strip()]:
+            raise InputError(f"{name}: not names of axes", got=wrong, expected="words, or of " + ", ".join(AXES))
         if len(dims) != array.ndim:
             raise InputError(f"{name}: one axis name per dimension", got=f"shape {array.shape}", expected=dims)
         data[name] = (dims, array, described(quantity))
@@ -275,6 +200,36 @@ def described(quantity: str | Quantity | None) -> dict:
             raise InputError("unknown quantity", got=quantity, expected=", ".join(near))
         quantity = QUANTITIES[quantity]
     return dataclasses.asdict(quantity)
+
+
+def together(parts: "Mapping[str, xarray.DataArray]") -> "xarray.DataArray":  # noqa: F821
+    """Several quantities as one array with a first axis `term`: what they have in common stays, what differs goes.
+
+    `xarray.concat` would label all of them with the symbol of the first, and with its layer.
+
+    Args:
+        parts: `{name: array}`; the names become the entries of `term`.
+
+    Returns:
+        `xarray.DataArray`; its symbol, unit and scale are those that all parts have, or absent.
+
+    Raises:
+        InputError: no parts, or something that is no labelled array.
+    """
+    import xarray
+
+    hint = 'notation.together({"erased": ds.erased, "written": ds.written})'
+    if not parts:
+        raise InputError("nothing to put together", got="no parts", hint=hint)
+    if wrong := [type(part).__name__ for part in parts.values() if not isinstance(part, xarray.DataArray)]:
+        raise InputError("labelled arrays are put together", got=wrong[0], expected="xarray.DataArray", hint=hint)
+    arrays = [part.rename(None) for part in parts.values()]
+    own = {name for part in arrays for name in part.coords if name not in part.dims}
+    has = lambda name: all(name in part.coords and part[name].equals(arrays[0][name]) for part in arrays)  # noqa: E731
+    apart = [name for name in own if name not in arrays[0].coords or not has(name)]
+    arrays = [part.drop_vars(apart, errors="ignore") for part in arrays]
+    options = {"coords": "minimal", "compat": "override", "join": "outer", "combine_attrs": "drop_conflicts"}
+    return xarray.concat(arrays, "term", **options).assign_coords(term=list(parts))
 
 
 def _coord(values):

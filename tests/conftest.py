@@ -8,6 +8,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import tiny
 import torch
+from browsing import browser, page  # noqa: F401 (fixtures)
 
 torch.set_num_threads(1)
 

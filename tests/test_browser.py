@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import urllib.request
 
 import nbformat
 import pytest
+from browsing import DRAWN, without
 
 import figures
 from figures import _golden
@@ -27,50 +27,11 @@ pytestmark = pytest.mark.browser
 
 ROOT = pathlib.Path(__file__).parent.parent
 NOTEBOOK = ROOT / "notebooks" / "00_read_the_model.ipynb"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-FLAGS += ["--disable-background-networking", "--disable-component-update"]
-WAIT = 120_000
 
-DRAWN = "count => document.querySelectorAll('.js-plotly-plot .main-svg').length >= count"
 DATA = """() => JSON.stringify([...document.querySelectorAll('.js-plotly-plot')].map(
   plot => plot.data.map(trace => [trace.x, trace.y, trace.z])))"""
 BUTTONS = """() => [...document.querySelectorAll('.modebar-btn')].map(
   button => button.dataset.title + ' ' + button.dataset.attr)"""
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """Chromium, driven by playwright. Without it the tests are skipped; under CI they fail."""
-    try:
-        from playwright import sync_api
-    except ImportError:
-        _without("playwright is not installed")
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        _without(f"no browser on the path: {', '.join(BROWSERS)}")
-    with sync_api.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=path, args=FLAGS)
-        yield started
-        started.close()
-
-
-def _without(reason):
-    (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no browser test: {reason}")
-
-
-@pytest.fixture
-def page(browser):
-    """A fresh page that remembers every address it asked for and every complaint it made."""
-    made = browser.new_page(viewport={"width": 1280, "height": 1800})
-    made.set_default_timeout(WAIT)
-    made.asked, made.complaints = [], []
-    made.on("request", lambda request: made.asked.append(request.url))
-    made.on("websocket", lambda socket: made.asked.append(socket.url))
-    made.on("pageerror", lambda error: made.complaints.append(str(error)))
-    made.on("console", lambda note: made.complaints.append(note.text) if note.type == "error" else None)
-    made.on("dialog", lambda dialog: (made.complaints.append(f"dialog {dialog.message}"), dialog.dismiss()))
-    yield made
-    made.close()
 
 
 def outside(page, *homes):
@@ -88,10 +49,10 @@ def no_upload(page):
 def test_a_missing_browser_is_a_skip_here_and_a_failure_under_ci(monkeypatch):
     monkeypatch.delenv("CI", raising=False)
     with pytest.raises(pytest.skip.Exception, match="no browser test: it is not there"):
-        _without("it is not there")
+        without("it is not there")
     monkeypatch.setenv("CI", "1")
     with pytest.raises(pytest.fail.Exception, match="no browser test: it is not there"):
-        _without("it is not there")
+        without("it is not there")
 
 
 # JupyterLab ----------------------------------------
@@ -220,7 +181,16 @@ def test_the_notebook_in_jupyterlab(page, jupyter):
     no_upload(page)
 
 
-TITLE = "() => document.querySelector('.js-plotly-plot .gtitle').textContent"
+TITLE = "() => document.querySelector('.widget-html-content div').textContent"
+
+
+def still(page, plot):
+    """The box of a plot that has come to rest: words above it arrive later and push it down."""
+    box, before = plot.bounding_box(), None
+    while box != before:
+        page.wait_for_timeout(1000)
+        box, before = plot.bounding_box(), box
+    return box
 
 
 def test_a_dragged_box_is_computed_anew(page, jupyter):
@@ -230,7 +200,7 @@ def test_a_dragged_box_is_computed_anew(page, jupyter):
     assert page.evaluate(TITLE) == "from 0 to 1000"
     plot = page.locator(".js-plotly-plot .nsewdrag").first
     plot.scroll_into_view_if_needed()
-    box = plot.bounding_box()
+    box = still(page, plot)
     at = lambda share: (box["x"] + share * box["width"], box["y"] + share * box["height"])  # noqa: E731
     page.mouse.move(*at(0.26))
     page.mouse.down()
@@ -336,6 +306,7 @@ def test_figures_are_legible_on_either_ground(planted, page, scheme):
     page.emulate_media(color_scheme="dark" if scheme == "light" else "light")
     page.emulate_media(color_scheme=scheme)
     ground = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    page.wait_for_timeout(1000)  # the figures follow the last of the changes
     ink = page.evaluate("() => getComputedStyle(document.querySelector('#one-plot .xtick text')).fill")
     word = page.evaluate("() => getComputedStyle(document.querySelector('#two .holds')).color")
     dark = scheme == "dark"
@@ -375,7 +346,8 @@ def test_a_picture_of_a_page(planted, browser):
 
 def test_the_real_gallery(tmp_path, page, monkeypatch):
     """The pages of the golden data, which `tests/test_figures.py` holds against nano."""
-    stored = [dataclasses.replace(entry, module=golden_module(entry)) for entry in figures.entries()]
+    entries = figures.entries()
+    stored = [dataclasses.replace(entry, module=golden_module(entry)) for entry in entries]
     monkeypatch.setattr(figures, "entries", lambda folder=None, only=None: stored)
     assert main(["--out", str(tmp_path)], load=lambda: types.SimpleNamespace(name="nano")) == 0
     open_from_disk(page, tmp_path / "index.html", 1)

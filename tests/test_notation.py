@@ -6,7 +6,7 @@ import torch
 
 from labkit import errors
 from labkit.errors import InputError, LabError
-from labkit.notation import AXES, QUANTITIES, Quantity, label, select, visible
+from labkit.notation import AXES, NUMBERED, QUANTITIES, Quantity, label, select, spoken, together, visible
 
 
 def test_label_carries_units_symbols_and_sources():
@@ -30,6 +30,39 @@ def test_label_takes_axes_and_quantities_of_the_users_own():
     own = Quantity("η", "share of the budget", "fraction", "fraction", "this test")
     ds = label({"x": (("shop", "day"), torch.rand(2, 3), own)}, coords={"shop": ["a", "b"]})
     assert ds.x.dims == ("shop", "day") and ds.x.attrs["symbol"] == "η"
+    words = label({"x": (("prompt", "facts after"), torch.rand(2, 3), own)}, coords={"facts after": [4, 8, 60]})
+    assert words.x.dims == ("prompt", "facts after") and words["facts after"].values.tolist() == [4, 8, 60]
+
+
+def test_every_axis_is_spoken_without_underscores_and_no_two_alike():
+    """`kv_head` is "key/value head"; a name of the user's own is drawn as it is."""
+    words = [spoken(axis) for axis in AXES]
+    assert len(set(words)) == len(words) and not [word for word in words if "_" in word]
+    assert (spoken("kv_head"), spoken("query_head"), spoken("facts after")) == (
+        "key/value head",
+        "query head",
+        "facts after",
+    )
+    assert set(AXES) > NUMBERED
+
+
+def test_what_is_put_together_keeps_only_what_it_has_in_common():
+    """Not the symbol of the first, nor the layer it is of, as `xarray.concat` would."""
+    values = {name: (("head", "token"), torch.rand(2, 3), name) for name in ("decayed", "erased", "keep")}
+    one, other = (label(values, coords={"layer": layer, "head": [0, 5]}) for layer in (2, 4))
+    norms = together({"by decay": one.decayed, "by erasing": one.erased})
+    assert norms.dims == ("term", "head", "token") and norms.term.values.tolist() == ["by decay", "by erasing"]
+    assert "symbol" not in norms.attrs and "long_name" not in norms.attrs and norms.attrs["units"] == "norm"
+    assert norms.name is None and int(norms.layer) == 2 and norms["head"].values.tolist() == [0, 5]
+    numpy.testing.assert_array_equal(norms.sel(term="by erasing"), one.erased)
+    mixed = together({"decay": one.keep, "norm": one.decayed})
+    assert not {"symbol", "units", "scale"} & set(mixed.attrs)
+    layers = together({"layer 2": one.erased, "layer 4": other.erased})
+    assert layers.attrs["symbol"] == "‖βk r‖" and "layer" not in layers.coords
+    with pytest.raises(InputError, match="(?s)nothing to put together.*notation.together"):
+        together({})
+    with pytest.raises(InputError, match="(?s)labelled arrays are put together.*got: list"):
+        together({"x": [1, 2]})
 
 
 def test_label_refuses_what_does_not_say_what_it_is():
@@ -37,8 +70,8 @@ def test_label_refuses_what_does_not_say_what_it_is():
         label({"x": (("token",), [1])})
     with pytest.raises(InputError, match="(?s)unknown quantity.*got: keeps.*expected: keep"):
         label({"x": (("token",), [1], "keeps")})
-    with pytest.raises(InputError, match="(?s)x: not names of axes.*\\['a shop'\\]"):
-        label({"x": (("a shop",), [1], None)})
+    with pytest.raises(InputError, match="(?s)x: not names of axes.*\\[' '\\]"):
+        label({"x": ((" ",), [1], None)})
     with pytest.raises(InputError, match="(?s)one axis name per dimension.*\\(2, 3\\)"):
         label({"x": (("token",), torch.zeros(2, 3), None)})
 

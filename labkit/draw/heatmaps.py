@@ -1,20 +1,21 @@
 """Maps: one, many small ones, several different ones side by side, or one with a slider that needs no kernel.
 
 The last dim runs right and the one before runs down, row 0 at the top. What lies after the reading token is blank.
+Cells below 0 carry a minus sign in maps small enough to read it, so that the sign survives a print in grey.
 """
 
 import textwrap
 from collections.abc import Sequence
 
-import numpy as np
 import plotly.graph_objects as go
 import xarray
 from plotly.subplots import make_subplots
 
 from labkit.arguments import whole
-from labkit.draw.grid import grid, height, link, room
-from labkit.draw.theme import BLANK, INK, Figure, colours, finish
-from labkit.draw.words import axis, check_dims, entries, escape, left_over, named, variable, words
+from labkit.draw.cells import Cells, scale_of
+from labkit.draw.grid import above, arranged, grid, height, link, room
+from labkit.draw.theme import BLANK, Figure, finish
+from labkit.draw.words import axis, called, check_dims, entries, escape, left_over, variable, words
 from labkit.errors import InputError
 from labkit.notation import select
 
@@ -31,6 +32,7 @@ def heatmap(
     slider: str | None = None,
     start: int = 0,
     hover: Sequence[str] = (),
+    interval: tuple[str, str] | None = None,
     title: str | None = None,
 ) -> Figure:
     """Maps of one variable; a first dim becomes small maps (up to 8) or a slider, a second the other of the two.
@@ -42,6 +44,7 @@ def heatmap(
         slider: dim of a slider inside the figure, which works in a saved notebook or page, offline.
         start: entry of the slider that is shown at first; -1 is the last.
         hover: other variables of `ds` whose values are shown under the pointer; they may lack some of the dims.
+        interval: two variables, the ends of an interval: under the pointer, and in the cells where they are few.
         title: a claim; None names layer and reading.
 
     Raises:
@@ -50,24 +53,27 @@ def heatmap(
     array = variable(ds, name)
     x, y, facet, slider = _places(array, x, y, facet, slider)
     array = array.transpose(*(dim for dim in (slider, facet) if dim), y, x)
-    beside = [_spread(variable(ds, other), array) for other in hover]
+    beside = [_spread(variable(ds, other), array) for other in (*hover, *(interval or ()))]
     stages = _parts(slider, array, beside)
     (start,) = select(whole(start, "start"), len(stages), slider or "start")
     first = _parts(facet, *stages[start][1:])
+    cells = Cells(array, y, x, beside, count=len(first), interval=interval is not None)
     fig, places, columns = grid([text for text, *_ in first])
     for place, (_, part, more) in zip(places, first, strict=True):
-        fig.add_trace(_map(part, y, x, "coloraxis", more), **place)
-    fig.update_layout(coloraxis=_scale(array), plot_bgcolor=BLANK)
-    fig.update_xaxes(axis(array, x, **room(facet, columns)))
-    fig.update_yaxes(axis(array, y, room=13 if facet else 24, width=9), showgrid=False, autorange="reversed")
+        fig.add_trace(cells.trace(part, "coloraxis", more), **place)
+    fig.update_layout(coloraxis=scale_of(array), plot_bgcolor=BLANK)
+    fig.update_xaxes(axis(array, x, cells=True, **room(facet, columns)))
+    fig.update_yaxes(axis(array, y, room=13 if facet else 24, width=9, cells=True), showgrid=False)
+    fig.update_yaxes(autorange="reversed")
     link(fig, places, columns)
     if slider is not None:
         for i, (_, *stage) in enumerate(stages):
-            data = [_moved(part, "coloraxis", more) for _, part, more in _parts(facet, *stage)]
+            data = [cells.moved(part, "coloraxis", more) for _, part, more in _parts(facet, *stage)]
             fig.frames += (go.Frame(data=data, traces=list(range(len(data))), name=str(i)),)
         below = 100 if f"{x}_text" in array.coords else 60
         fig.update_layout(sliders=[_slide(array, slider, below=below) | {"active": start}])
-    return finish(fig, ds, title, height=height(places) + (140 if slider else 0), above=36 if facet else 12)
+    tall = height(places) + (140 if slider else 0)
+    return finish(fig, ds, title, height=tall, above=above(fig), arranged=arranged(places, columns))
 
 
 def frames(ds: xarray.Dataset, name: str = "weight", *, along: str, **options) -> Figure:
@@ -107,26 +113,31 @@ def maps(*panels: tuple, slider: str | None = None, start: int = 0, title: str |
     heads = [_wrapped(panel[2], 108 // len(panels)) for panel in panels]
     gap = 0.05 if len(downs) == 1 else 0.14
     fig = Figure(make_subplots(1, len(panels), subplot_titles=heads, horizontal_spacing=gap))
+    cells = []
     for n, (every, array) in enumerate(zip(arrays, first, strict=True), 1):
         y, x = array.dims
         more = [_at(other, slider, start) for other in beside[n - 1]]
-        fig.add_trace(_map(array, y, x, f"coloraxis{n}", more), 1, n)
+        cells.append(Cells(every, y, x, beside[n - 1], count=len(panels)))
+        fig.add_trace(cells[-1].trace(array, f"coloraxis{n}", more), 1, n)
         left, right = fig.layout["xaxis" if n == 1 else f"xaxis{n}"].domain
-        fig.update_layout({f"coloraxis{n}": _below(_scale(every), left, right)})
-        fig.update_xaxes(axis(array, x, room=44 // len(panels), angle=-45), col=n)
-        fig.update_yaxes(axis(array, y, room=24), showgrid=False, autorange="reversed", title_standoff=6, col=n)
+        fig.update_layout({f"coloraxis{n}": _below(scale_of(every), left, right)})
+        fig.update_xaxes(axis(array, x, room=44 // len(panels), angle=-45, cells=True), col=n)
+        fig.update_yaxes(axis(array, y, room=24, cells=True), showgrid=False, title_standoff=6, col=n)
+        fig.update_yaxes(autorange="reversed", col=n)
         if n > 1 and len(downs) == 1:
             fig.update_yaxes(matches="y", title=None, showticklabels=False, col=n)
         if n > 1 and len(rights) == 1:
             fig.update_xaxes(matches="x", col=n)
     lines = max(head.count("<br>") for head in heads)
     tall = 0 if slider is None else 95
-    finish(fig, panels[0][0], title, height=630 + 18 * lines + tall, above=36 + 18 * lines)
+    look = {"height": 630 + 18 * lines + tall, "above": 36 + 18 * lines}
+    places = [{"row": 1, "col": n} for n in range(1, len(panels) + 1)]
+    finish(fig, [ds for ds, *_ in panels], title, **look, arranged=arranged(places, len(panels)))
     if slider is not None:
         moving = [n for n, array in enumerate(arrays) if slider in array.dims]
         for i in range(count):
             at = lambda array, i=i: _at(array, slider, i)  # noqa: E731
-            data = [_moved(at(arrays[n]), fig.data[n].coloraxis, list(map(at, beside[n]))) for n in moving]
+            data = [cells[n].moved(at(arrays[n]), fig.data[n].coloraxis, list(map(at, beside[n]))) for n in moving]
             fig.frames += (go.Frame(data=data, traces=moving, name=str(i)),)
         fig.update_layout(sliders=[_slide(arrays[moving[0]], slider, below=120) | {"active": start}])
     return fig.update_layout(margin={"b": 165 + tall}, plot_bgcolor=BLANK)
@@ -191,39 +202,11 @@ def _parts(dim, array, beside):
     return [(text, part, [pick(other, i) for other in beside]) for i, (text, part) in enumerate(entries(array, dim))]
 
 
-def _map(array, y, x, coloraxis, beside=()):
-    more = "".join(f"<br>{named(other)} %{{customdata[{i}]:.4g}}" for i, other in enumerate(beside))
-    hover = f"{escape(y)} %{{y}}<br>{escape(x)} %{{x}}<br>{named(array)} %{{z:.4g}}{more}<extra></extra>"
-    return go.Heatmap(_moved(array, coloraxis, beside), hovertemplate=hover)
-
-
-def _moved(array, coloraxis, beside=()):
-    """What of a map changes in a step of the slider."""
-    data = {"type": "heatmap", "z": _cells(array), "coloraxis": coloraxis}
-    return data | {"customdata": np.stack([_cells(other) for other in beside], -1)} if beside else data
-
-
-def _cells(array):
-    """float32 values, a copy; what a token cannot have read is NaN."""
-    (y, x), cells = array.dims, np.array(array, dtype=np.float32)
-    if {"token", "source"} <= set(array.coords) and array["token"].dims in ((), (y,), (x,)):
-        source, token = (array[name].broadcast_like(array).transpose(y, x).values for name in ("source", "token"))
-        cells[source > token] = np.nan
-    return cells
-
-
-def _scale(array):
-    look = colours(array)
-    bar = {"title": {"text": named(array), "side": "right"}, "thickness": 12, "outlinewidth": 0}
-    bar |= {"lenmode": "pixels", "len": 240, "y": 1, "yanchor": "top", "tickfont": {"color": INK}}
-    return {"colorscale": look["colorscale"], "cmin": look["zmin"], "cmax": look["zmax"], "colorbar": bar}
-
-
 def _slide(array, dim, *, below):
     now = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
     texts = enumerate(words(array, dim))
     steps = [{"label": text, "method": "animate", "args": [[str(i)], now]} for i, text in texts]
-    return {"steps": steps, "currentvalue": {"prefix": f"{escape(dim)} "}, "pad": {"t": below}, "len": 0.9}
+    return {"steps": steps, "currentvalue": {"prefix": f"{called(array, dim)} "}, "pad": {"t": below}, "len": 0.9}
 
 
 def _wrapped(text, width):

@@ -22,9 +22,13 @@ import plotly.graph_objects as go
 from labkit.arguments import is_whole, whole
 from labkit.draw.pages import escape
 from labkit.draw.theme import CONFIG, MIME
+from labkit.draw.titles import apart
 from labkit.errors import InputError
-from labkit.notation import whole_numbers
+from labkit.notation import spoken, whole_numbers
 from labkit.signs import inert
+
+HEADING = """<div style="font-size: 15px; line-height: 1.4; white-space: normal">{}</div>
+<div style="font-size: 11px; line-height: 1.4; white-space: normal">{}</div>"""
 
 
 class Widget(go.FigureWidget):
@@ -40,7 +44,7 @@ class Live:
 
     Attributes:
         figure: the `FigureWidget`.
-        made: what the function returned last.
+        made: what the function returned last. heading: its title, which wraps above the figure.
         message: where an error of the function is shown; the last good figure stays.
     """
 
@@ -49,7 +53,7 @@ class Live:
             hint = "panel(lambda head: draw.heatmap(ds.sel(head=head)), head=range(6))"
             raise InputError("a panel calls a function for its figure", got=type(function).__name__, hint=hint)
         self.function = function
-        self.message = ipywidgets.HTML()
+        self.heading, self.message = ipywidgets.HTML(), ipywidgets.HTML()
         self.figure = Widget(layout={"template": {}})
         self._shown = {}
         self._show(self._call())
@@ -87,7 +91,8 @@ class Live:
     def _show(self, figure):
         """Send what differs from the figure shown before, so that a zoom or a hidden line survives a step."""
         traces = [_sendable(trace.to_plotly_json()) for trace in figure.data]
-        layout = figure.layout.to_plotly_json()
+        title, subtitle, layout = apart(figure.layout.to_plotly_json())
+        self.heading.value = HEADING.format(escape(title), escape(subtitle))
         with self.figure.batch_update():
             if [trace["type"] for trace in traces] == [trace.type for trace in self.figure.data]:
                 for i, (old, trace) in enumerate(zip(self.figure.data, traces, strict=True)):
@@ -114,7 +119,7 @@ class Panel(Live):
         super().__init__(function)
         for widget in self.controls.values():
             widget.observe(self._changed, names="value")
-        self.box = ipywidgets.VBox([ipywidgets.HBox(list(self.controls.values())), self.message, self.figure])
+        self.box = ipywidgets.VBox([_row(self.controls.values()), self.heading, self.message, self.figure])
 
     def __repr__(self):
         state = ", ".join(f"{name}={widget.value}" for name, widget in self.controls.items())
@@ -151,15 +156,21 @@ def _control(name, values):
     values = list(values)
     if not values:
         raise InputError("a control needs values", got=f"{name}=[]", expected="a range or a list")
+    words = {"description": spoken(name), "style": {"description_width": "initial"}}
     if all(isinstance(value, numbers.Integral) and not isinstance(value, bool) for value in values):
         values = [int(value) for value in values]
         step = values[1] - values[0] if len(values) > 1 else 0
         if step > 0 and values == list(range(values[0], values[-1] + 1, step)):
-            return ipywidgets.IntSlider(values[0], values[0], values[-1], step, description=name)
+            return ipywidgets.IntSlider(values[0], values[0], values[-1], step, **words)
     texts = [str(value) for value in values]
     shown = list(map(inert, texts))
     options = values if shown == texts else list(zip(shown, values, strict=True))
-    return ipywidgets.Dropdown(options=options, value=values[0], description=name)
+    return ipywidgets.Dropdown(options=options, value=values[0], **words)
+
+
+def _row(widgets):
+    """Widgets beside each other, in as many lines as it takes."""
+    return ipywidgets.HBox(list(widgets), layout=ipywidgets.Layout(flex_flow="row wrap"))
 
 
 def panel(function: Callable, **controls: Iterable) -> Panel:
@@ -195,7 +206,7 @@ class Zoom(Live):
         self.back, self.whole = (ipywidgets.Button(description=text, disabled=True) for text in ("back", "whole"))
         self.back.on_click(lambda _: self._go(*self.past.pop()))
         self.whole.on_click(lambda _: self._out())
-        self.box = ipywidgets.VBox([ipywidgets.HBox([self.back, self.whole]), self.message, self.figure])
+        self.box = ipywidgets.VBox([_row([self.back, self.whole]), self.heading, self.message, self.figure])
         self._listening = True
         self.figure.layout.on_change(self._dragged, "xaxis.range", "yaxis.range")
 

@@ -10,46 +10,15 @@ import json
 import pathlib
 from collections.abc import Sequence
 
+import numpy as np
+
+from labkit.draw.script import SCRIPT, STYLE
 from labkit.draw.theme import CONFIG
+from labkit.draw.titles import apart
 from labkit.errors import InputError
 from labkit.signs import inert
 
 PLOTLY = "plotly.min.js"
-
-STYLE = """
-:root { color-scheme: light dark; --ink: #1f2328; --paper: #ffffff; --line: #d0d7de; --quiet: #59636e; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6edf3; --paper: #14181d; --line: #3d444d; --quiet: #9198a1; }
-}
-body { background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; margin: 0 auto;
-  max-width: 1080px; padding: 1rem; }
-a { color: inherit; }
-section { border-top: 1px solid var(--line); padding: 1rem 0; }
-h1 a, h2 a { text-decoration: none; }
-pre { font-size: 0.85rem; overflow-x: auto; }
-.plot { min-height: 320px; width: 100%; }
-.facts, .source { color: var(--quiet); font-size: 0.9rem; }
-main:target .words, main:target ~ footer { display: none; }
-main:target section { border: 0; padding: 0; }
-"""
-
-SCRIPT = """
-const read = id => JSON.parse(document.getElementById(id).textContent);
-const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const clear = 'rgba(0,0,0,0)';
-const look = layout => ({
-  paper_bgcolor: clear, plot_bgcolor: clear, font: {...layout.font, color: colour('--ink')},
-  modebar: {...layout.modebar, bgcolor: clear, color: colour('--quiet'), activecolor: colour('--ink')}
-});
-const extra = {responsive: true, ...(location.hash === '#picture' ? {displayModeBar: false} : {})};
-for (const plot of document.querySelectorAll('.plot')) {
-  const {data, layout, frames} = read(plot.id + '-json');
-  const config = {...read('config'), ...extra};
-  Plotly.newPlot(plot, {data, layout: {...layout, ...look(layout)}, frames, config});
-  const dark = window.matchMedia('(prefers-color-scheme: dark)');
-  dark.addEventListener('change', () => Plotly.relayout(plot, look(plot.layout)));
-}
-"""
 
 
 def page(path: str | pathlib.Path, figures: Sequence, *, title: str, text: str = "") -> pathlib.Path:
@@ -120,10 +89,31 @@ def frame(title: str, body: str, *, beside: bool = False, footer: str = "", styl
 
 
 def plot(name: str, figure: str, label: str) -> str:
-    """The place of a figure in a page: its JSON text, under an id of the page, with a label for those who hear it."""
-    name, look = html.escape(name), f'role="group" aria-label="{escape(label)}" style="height: {height(figure)}px"'
-    return f"""<div class="plot" id="{name}-plot" {look}></div>
-<script type="application/json" id="{name}-plot-json">{embed(figure)}</script>"""
+    """The place of a figure in a page, with a label for those who hear it.
+
+    Its title stands above it in words that wrap, its JSON text below under an id of the page.
+    """
+    drawn = json.loads(figure)
+    title, subtitle, drawn["layout"] = apart(drawn.get("layout", {}))
+    words = [(kind, text) for kind, text in (("claim", title), ("proof", subtitle)) if text]
+    above = "\n".join(f'<p class="{kind}">{escape(text)}</p>' for kind, text in words)
+    text = json.dumps(_listed(drawn), ensure_ascii=False, separators=(",", ":"))
+    name, look = html.escape(name), f'role="group" aria-label="{escape(label)}" style="height: {height(text)}px"'
+    return f"""{above}
+<div class="plot" id="{name}-plot" {look}></div>
+<script type="application/json" id="{name}-plot-json">{embed(text)}</script>"""
+
+
+def _listed(drawn):
+    """A figure whose strip of tokens the page's script can fold: cells as lists."""
+    arranged = (drawn["layout"].get("meta") or {}).get("arranged") or {}
+    if "strip" in arranged:
+        cells = drawn["data"][0]
+        if isinstance(cells["z"], dict):
+            packed = np.frombuffer(base64.b64decode(cells["z"]["bdata"]), "<" + cells["z"]["dtype"])
+            rows = packed.reshape([int(size) for size in cells["z"]["shape"].split(",")])
+            cells["z"] = np.where(np.isnan(rows), None, rows.astype(object)).tolist()
+    return drawn
 
 
 def escape(text: str) -> str:

@@ -9,6 +9,7 @@ lightness follows the value. Backgrounds are transparent and text is mid-grey, s
 import json
 import math
 import textwrap
+from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -19,7 +20,10 @@ from labkit.draw.words import escape
 
 KIND = {"deltanet": "#0072B2", "attention": "#D55E00"}
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#8C6D31")
-SIGNED = ((0.0, "#8c510a"), (0.25, "#d8b365"), (0.5, "#f5f5f5"), (0.75, "#5ab4ac"), (1.0, "#01665e"))
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "2px,6px", "14px,3px,2px,3px,2px,3px")
+MARKERS = ("circle", "square-open", "diamond", "triangle-up-open", "x", "cross-open", "star", "circle-open")
+PATTERNS = ("", "/", "x", ".", "\\", "-", "+", "|")
+SIGNED = ((0.0, "#543005"), (0.25, "#bf812d"), (0.5, "#f5f5f5"), (0.75, "#80cdc1"), (1.0, "#208078"))
 UNSIGNED = ((0.0, "#f7fbff"), (0.35, "#9ecae1"), (0.7, "#3182bd"), (1.0, "#08306b"))
 INK, FAINT, GRID = "#767c86", "#858b95", "rgba(128,128,128,0.25)"
 BLANK = "rgba(128,128,128,0.12)"  # behind maps: a cell without a value is not a cell of value 0
@@ -102,21 +106,38 @@ def ink(array: xarray.DataArray, look: dict) -> list[str]:
     return [INK if np.isnan(value) else "#ffffff" if value < 0.22 else "#111827" for value in light]
 
 
-def finish(fig: Figure, ds: xarray.Dataset, title: str | None, *, height: int = 460, above: int = 16) -> Figure:
+def finish(
+    fig: Figure,
+    ds: xarray.Dataset | Sequence[xarray.Dataset],
+    title: str | None,
+    *,
+    height: int = 460,
+    above: int = 16,
+    arranged: dict | None = None,
+) -> Figure:
     """Title (a claim), the line of the proof, and where the numbers came from in `layout.meta["labkit"]`.
 
-    `above` is the room in pixels between the title and the axes.
+    Args:
+        ds: what is drawn; of several, the first has the facts, all have layers, and parity is the worst.
+        above: room in pixels between the title and the axes.
+        arranged: how a page may move the parts on a narrow screen, in `layout.meta["arranged"]`.
     """
-    facts = {key: _plain(value) for key, value in getattr(ds, "attrs", {}).items()}
+    every = list(ds) if isinstance(ds, list | tuple) else [ds]
+    facts = {key: _plain(value) for key, value in getattr(every[0], "attrs", {}).items()}
     facts = {key: facts[key] for key in sorted(facts) if isinstance(facts[key], str | int | float | list)}
-    layers = np.atleast_1d(facts.get("layer", [])).tolist()
+    if layers := list(dict.fromkeys(layer for each in every for layer in _layers(each))):
+        facts["layer"] = layers[0] if len(layers) == 1 and np.ndim(facts.get("layer", 0)) == 0 else layers
+    parities = [_plain(getattr(each, "attrs", {}).get("parity")) for each in every]
+    if parities := [parity for parity in parities if isinstance(parity, float)]:
+        facts["parity"] = max(parities)
     where = f"layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))}" if layers else ""
     lines = textwrap.wrap(title or " · ".join(filter(None, (where, facts.get("reading", "")))) or "figure", 88)
     top = 24 + 19 * len(lines) + above
     fig.layout.template = TEMPLATE
     fig.update_annotations(font={"size": 13})
     text = {"text": "<br>".join(map(escape, lines)), "pad": {"t": 2 + 12 * len(lines)}}
-    fig.update_layout(title=text, meta={"labkit": facts}, height=height)
+    meta = {"labkit": facts, "arranged": {"above": above} | (arranged or {})}
+    fig.update_layout(title=text, meta=meta, height=height)
     if isinstance(facts.get("parity"), float):
         bound = f"within {_bound(facts['parity']):.0e} of the model's own"
         proven = facts.get("proven")  # what the parity is of, where that is no part of a layer
@@ -124,6 +145,13 @@ def finish(fig: Figure, ds: xarray.Dataset, title: str | None, *, height: int = 
         fig.update_layout(title={"subtitle": {"text": proof, "font": {"size": 11, "color": FAINT}}})
         top += 18
     return fig.update_layout(margin={"l": 70, "r": 30, "t": top, "b": 60})
+
+
+def _layers(ds):
+    """Layers of a dataset: those of its coordinate; else, where it has none, of its attributes."""
+    if "layer" in getattr(ds, "coords", {}):
+        return np.atleast_1d(ds["layer"].values).tolist()
+    return np.atleast_1d(_plain(getattr(ds, "attrs", {}).get("layer", []))).tolist()
 
 
 def _bound(error, least=1e-5):

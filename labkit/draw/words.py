@@ -1,17 +1,19 @@
 """Words of a figure: which variable is meant, what its axes say, and token text made inert.
 
-Along an axis everything stands at its integer position, so that equal tokens stay apart. Tick labels are thinned and
-short; the hover shows position and full text.
+Along an axis everything stands at its integer position, so that equal tokens stay apart, or at its value where that is
+a magnitude in uneven steps (`labkit.draw.scales`). Tick labels are thinned and short; the hover shows position and
+full text.
 """
 
 import html
+import textwrap
 from collections.abc import Sequence
 
-import numpy as np
 import xarray
 
+from labkit.draw.scales import number, places, scale, thinned, values
 from labkit.errors import InputError
-from labkit.notation import visible
+from labkit.notation import spoken, visible
 from labkit.signs import inert
 
 LIMIT = 1_000_000  # values of one figure: a browser stays fluent below
@@ -66,24 +68,19 @@ def left_over(array: xarray.DataArray, dims: Sequence[str]) -> None:
 
 def named(array: xarray.DataArray) -> str:
     """`symbol [unit]` of a variable, as its colour bar and axis say it."""
-    symbol = array.attrs.get("symbol", array.name or "value")
+    symbol = array.attrs.get("symbol") or array.attrs.get("long_name") or spoken(str(array.name or "value"))
     units = array.attrs.get("units")
     return escape(f"{symbol} [{units}]" if units and units != "1" else symbol)
-
-
-def values(array: xarray.DataArray, dim: str) -> np.ndarray:
-    """What stands along a dim: its coordinate, or positions."""
-    return array[dim].values if dim in array.coords else np.arange(array.sizes[dim])
 
 
 def words(array: xarray.DataArray, dim: str, width: int | None = None) -> list[str]:
     """Text of each position, escaped: with `width` as short as a tick label, else position and full text."""
     where, coord = values(array, dim), f"{dim}_text"
     if coord not in array.coords or array[coord].dims != (dim,):
-        return [escape(_number(value)) for value in where]
+        return [escape(number(value)) for value in where]
     texts = array[coord].values
     if width is None:
-        return [escape(f"{_number(at)} {text}") for at, text in zip(where, texts, strict=True)]
+        return [escape(f"{number(at)} {text}") for at, text in zip(where, texts, strict=True)]
     return [escape(short(text, width)) for text in texts]
 
 
@@ -93,6 +90,18 @@ def short(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
+def folded(text: str, width: int) -> str:
+    """An escaped text in lines of at most `width` signs, as far as its words allow."""
+    return "<br>".join(textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False))
+
+
+def called(array: xarray.DataArray, dim: str) -> str:
+    """What an axis is called, escaped: what its coordinate says of itself, or the name of the dim as one speaks it."""
+    attrs = array[dim].attrs if dim in array.coords else {}
+    units = f" [{attrs['units']}]" if attrs.get("units", "1") not in ("", "1") else ""
+    return escape(attrs.get("long_name", spoken(dim)) + units)
+
+
 def entries(array: xarray.DataArray, dim: str | None) -> list[tuple]:
     """`(text, part)` of each entry along a dim; None gives the whole array once, without text.
 
@@ -100,33 +109,34 @@ def entries(array: xarray.DataArray, dim: str | None) -> list[tuple]:
     """
     if dim is None:
         return [(None, array)]
-    spoken = values(array, dim).dtype.kind in "UO"
-    names = [text if spoken else f"{escape(dim)} {text}" for text in words(array, dim)]
+    word = values(array, dim).dtype.kind in "UO"
+    names = [text if word else f"{escape(spoken(dim))} {text}" for text in words(array, dim)]
     return [(text, array.isel({dim: i})) for i, text in enumerate(names)]
 
 
-def axis(array: xarray.DataArray, dim: str, *, room: int, width: int = 12, angle: int | None = None) -> dict:
+def axis(
+    array: xarray.DataArray, dim: str, *, room: int, width: int = 12, angle: int | None = None, cells: bool = False
+) -> dict:
     """Properties of a plotly axis along a dim: at most `room` tick labels of `width` signs; full texts for the hover.
 
     plotly shows a tick's label in place of the full text where both stand at one place, so ticks stand a hair beside,
-    the last one on the side that is in the picture.
+    the last one on the side that is in the picture. `cells` is for the axes of maps.
     """
-    count = array.sizes[dim]
-    texts = words(array, dim, width)
-    chosen = range(0, count, max(1, -(-count // room)))
-    hair = round(count * 3e-4, 6)
+    count, kind, where = array.sizes[dim], scale(array, dim, cells=cells), places(array, dim, cells=cells)
+    texts, told = words(array, dim, width), f"{dim}_text" in array.coords
+    chosen = thinned(where, room, kind)
+    hair = round(float(abs(where[-1] - where[0]) + 1) * 3e-4, 6) if kind is None or told else 0.0
+    title = called(array, dim) + (", log scale" if kind == "log" else "")
     properties = {
-        "title": {"text": escape(array[dim].attrs.get("long_name", dim) if dim in array.coords else dim)},
-        "tickvals": [i - hair if i == count - 1 else i + hair for i in chosen],
+        "title": {"text": title},
+        "tickvals": [float(where[i]) - hair if i == count - 1 else float(where[i]) + hair for i in chosen],
         "ticktext": [texts[i] for i in chosen],
-        "tickformat": "d",
+        "tickformat": "d" if kind is None or where.dtype.kind in "iu" else ".7~r",
     }
-    if count <= NAMED:
-        properties["labelalias"] = {str(i): text for i, text in enumerate(words(array, dim))}
-    if angle is not None and f"{dim}_text" in array.coords:
+    if kind == "log":
+        properties["type"] = "log"
+    if count <= NAMED and (kind is None or told):
+        properties["labelalias"] = {number(at): text for at, text in zip(where, words(array, dim), strict=True)}
+    if angle is not None and told:
         properties["tickangle"] = angle
     return properties
-
-
-def _number(value):
-    return f"{value:g}" if isinstance(value, float | np.floating) else value

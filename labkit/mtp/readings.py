@@ -166,7 +166,7 @@ def _labelled(run, starts, own, guessed, facts):
         "agrees": (dims, known(guess == main[0]), AGREES),
         "accepted": (("token",), length.astype(np.float32), LENGTH),
     }
-    coords = {"draft": ("draft", list(drafts), DRAFT), **axis(run, "token", starts)}
+    coords = {"draft": ("draft", list(drafts), DRAFT), **axis(run, "token", starts), "layer": run.spec.layers}
     attrs = {"model": run.model, "layer": run.spec.layers, "reading": "mtp.drafts", "proven": PROVEN, **facts}
     if run.scaling.kind != "none":
         attrs["scaling"] = str(run.scaling)

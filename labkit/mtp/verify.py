@@ -181,7 +181,7 @@ class _Writer:
         variables |= {name: (("round",), rows[n], kinds[name]) for n, name in enumerate(kinds)}
         where = torch.arange(len(self.written)) + len(self.given)
         named = ("token", list(texts(self.lab.tokenizer, torch.tensor(self.written))))
-        coords = {"token": where, "token_text": named, "round": range(len(self.rows))}
+        coords = {"token": where, "token_text": named, "round": range(len(self.rows)), "layer": self.lab.spec.layers}
         facts = {"model": self.lab.name, "layer": self.lab.spec.layers, "reading": "mtp.generate", **self.proof}
         facts |= {"proven": PROVEN}
         facts |= {"prompt_length": len(self.given), "drafts": drafts, "wait": self.wait}

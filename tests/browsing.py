@@ -1,0 +1,109 @@
+"""A headless Chromium for the tests, and what it measures on a page: text outside its frame, text over other text."""
+
+import os
+import shutil
+
+import pytest
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+FLAGS += ["--disable-background-networking", "--disable-component-update"]
+WAIT = 120_000
+WIDTHS = (1400, 390)
+
+DRAWN = "count => document.querySelectorAll('.js-plotly-plot .main-svg').length >= count"
+
+ALL = "() => [...document.querySelectorAll('.plot')].every(plot => plot.querySelector('.main-svg'))"
+
+# Corners of every text as it stands, turned ones too; letters fill about the middle half of a line's box.
+MEASURE = """home => {
+  const quads = plot => [...plot.querySelectorAll('svg text')].filter(seen).map(node => {
+    const box = node.getBBox(), lines = node.querySelectorAll('tspan.line').length || 1, line = box.height / lines;
+    const turn = node.getScreenCTM(), rim = Math.min(box.width / 4, 0.5);
+    const ends = [[rim, 0.22 * line], [box.width - rim, 0.22 * line], [box.width - rim, box.height - 0.22 * line],
+      [rim, box.height - 0.22 * line]];
+    const corners = ends.map(([x, y]) => new DOMPoint(box.x + x, box.y + y).matrixTransform(turn));
+    return {text: node.textContent, corners: corners.map(point => [point.x, point.y])};
+  });
+  const seen = node => {
+    if (!node.textContent.trim() || node.closest('.hoverlayer, .modebar-container')) return false;
+    if (node.textContent === '\\u2212' && !node.closest('.cbaxis')) return false;  // the sign of a cell
+    const look = getComputedStyle(node), box = node.getBoundingClientRect();
+    return look.visibility !== 'hidden' && look.display !== 'none' && +look.opacity > 0.01 && +look.fillOpacity > 0.01
+      && !/rgba\\(.*, 0\\)/.test(look.fill) && box.width > 0 && box.height > 0;
+  };
+  const apart = (a, b) => [[a, b], [b, a]].some(([one, other]) => one.corners.some((from, i) => {
+    const to = one.corners[(i + 1) % 4], [nx, ny] = [to[1] - from[1], from[0] - to[0]];
+    const along = quad => quad.corners.map(([x, y]) => x * nx + y * ny);
+    return Math.min(...along(other)) >= Math.max(...along(one)) || Math.max(...along(other)) <= Math.min(...along(one));
+  }));
+  const found = [];
+  for (const plot of document.querySelectorAll(home + ' .js-plotly-plot')) {
+    const frame = plot.getBoundingClientRect(), texts = quads(plot), name = plot.id;
+    const out = ([x, y]) => x < frame.left - 1 || x > frame.right + 1 || y < frame.top - 1 || y > frame.bottom + 1;
+    for (const one of texts) if (one.corners.some(out)) found.push(`${name}: outside its frame: ${one.text}`);
+    texts.forEach((one, i) => texts.slice(i + 1).forEach(other => {
+      if (!apart(one, other)) found.push(`${name}: over each other: ${one.text} | ${other.text}`);
+    }));
+  }
+  for (const node of document.querySelectorAll('h1, h2, p, td, pre, figcaption, .js-plotly-plot')) {
+    const box = node.getBoundingClientRect();
+    if (node.closest('pre')) continue;  // scrolls by itself
+    const cut = box.width && (box.left < -1 || box.right > innerWidth + 1);
+    if (cut) found.push(`cut by the window: ${node.textContent}`);
+    if (node.scrollWidth > node.clientWidth + 1 && !node.matches('.js-plotly-plot')) {
+      found.push(`wider than its place: ${node.textContent}`);
+    }
+  }
+  return found.map(line => line.slice(0, 200));
+}"""
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium, driven by playwright. Without it the tests are skipped; under CI they fail."""
+    from figures.__main__ import BROWSERS
+
+    try:
+        from playwright import sync_api
+    except ImportError:
+        without("playwright is not installed")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        without(f"no browser on the path: {', '.join(BROWSERS)}")
+    with sync_api.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=path, args=FLAGS)
+        yield started
+        started.close()
+
+
+def without(reason):
+    """No browser: a skip here, a failure under CI."""
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no browser test: {reason}")
+
+
+@pytest.fixture
+def page(browser):
+    """A fresh page that remembers every address it asked for and every complaint it made."""
+    made = browser.new_page(viewport={"width": 1280, "height": 1800})
+    made.set_default_timeout(WAIT)
+    made.asked, made.complaints = [], []
+    made.on("request", lambda request: made.asked.append(request.url))
+    made.on("websocket", lambda socket: made.asked.append(socket.url))
+    made.on("pageerror", lambda error: made.complaints.append(str(error)))
+    made.on("console", lambda note: made.complaints.append(note.text) if note.type == "error" else None)
+    made.on("dialog", lambda dialog: (made.complaints.append(f"dialog {dialog.message}"), dialog.dismiss()))
+    yield made
+    made.close()
+
+
+def unreadable(page, path, width, *, home="body"):
+    """What cannot be read on a page at this width, one line each: text outside its frame, over other text, or cut.
+
+    Args:
+        path: of the HTML file. home: selector of the part that is measured.
+    """
+    page.set_viewport_size({"width": width, "height": 1000})
+    page.goto(path.as_uri())
+    page.wait_for_function(ALL)
+    page.wait_for_timeout(300)  # legends and margins settle
+    return page.evaluate(MEASURE, home)
