@@ -164,7 +164,7 @@ def made(source):
 
 
 def compared(source):
-    """(pattern of what is compared, sign) of the calls of `Part`, or of a function of the notebook's own that makes one.
+    """(pattern of what is compared, sign) of calls of `Part`, or of a function of the notebook's own that makes one.
 
     The sign is None if it is no literal of a call of `Part`.
     """
@@ -196,16 +196,16 @@ def pattern(node):
 
 def literature_faults(notebook):
     """What the section beside the literature lacks: a source, a published number, nano's number, a verdict."""
-    cells, inside = [], False
+    words, own, inside = "", [], False
     for cell in notebook.cells:
-        if cell.cell_type == "markdown" and re.search(r"^## ", cell.source, re.M):
-            inside = LITERATURE in cell.source
-        cells += [cell] if inside else []
-    if not cells:
+        if cell.cell_type == "code":
+            own += texts(cell) if inside else []
+            continue
+        for piece in re.split(r"^(?=## )", cell.source, flags=re.M):
+            inside = piece.startswith(LITERATURE) if piece.startswith("## ") else inside
+            words += piece if inside else ""
+    if not words:
         return [f"no section {LITERATURE!r}"]
-    words = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown").partition(LITERATURE)[2]
-    words = re.split(r"^## ", words, flags=re.M)[0] if "\n## " in words else words
-    own = [text for cell in cells if cell.cell_type == "code" for text in texts(cell)]
     lacks = [] if SOURCE.search(words) else ["a public source"]
     lacks += [] if re.search(r"\d", NOTHING.sub("", words)) else ["a published number"]
     lacks += [] if any(re.search(r"\d", text) for text in own) else ["a number computed here"]
