@@ -30,7 +30,7 @@ DRESS = re.compile(r"\b(?:np|numpy|torch|tensor|array|dtype=(?:torch\.)?bool)\b\
 NOTHING = re.compile(
     r"\b(?:arXiv:? ?)?\d{4}\.\d{4,5}\b|\b(?:sections?|tables?|figures?|eq\.|appendix) [A-Z]?[\d.]*", re.I
 )
-SOURCE = re.compile(r"\b\d{4}\.\d{4,5}\b|https?://")
+SOURCE = re.compile(r"\b\d{4}\.\d{4,5}\b|https?://|[\w-]+/[\w.-]+ issue \d+")  # a paper, a page, an issue
 VERDICT = re.compile(r"\b(?:agrees?|disagrees?|cannot tell)\b", re.I)
 EXACT = {**SIGNS, "=": operator.eq}
 OTHER = {">": "<", "<": ">", "≥": "<", "≤": ">"}
