@@ -263,7 +263,9 @@ FAULTS = {
     f"{LITERATURE!r} lacks a published number": lambda nb: words(nb, "98.4", "it"),
     f"{LITERATURE!r} lacks a number computed here": lambda nb: nb.cells.pop(2),
     f"{LITERATURE!r} lacks agree": lambda nb: words(nb, "They agree.", "See there."),
-    f"{LITERATURE!r} lacks agree, dis": lambda nb: words(nb, "They agree.", "\n\n## What we saw\n\nThey agree."),
+    f"{LITERATURE!r} lacks a number computed here, agree": lambda nb: words(
+        nb, "They agree.", "\n\n## What we saw\n\nThey agree."
+    ),
 }
 
 
