@@ -21,7 +21,6 @@ from browsing import DRAWN, without
 import figures
 from figures import _golden
 from figures.__main__ import main
-from figures._shots import BROWSERS
 
 pytestmark = pytest.mark.browser
 
