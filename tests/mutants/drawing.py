@@ -36,7 +36,7 @@ MUTANTS = [
     ),
     Mutant(SCALES, "return inside + float(", "return inside + 0 * float(", UPRIGHT),
     Mutant(PLOTS, "*(place(array, x, value) for value in at.values())", "", UPRIGHT),
-    Mutant(PLOTS, '"offset": low - where}', '"offset": low - where + high - low}', STANDING),
+    Mutant(PLOTS, '"offset": low - where}', '"offset": low}', STANDING),
     Mutant(PLOTS, "[*(levels or {}).values()]", "[]", FRACTION),
     Mutant(CELLS, "< -LEAST * self.top", "> LEAST * self.top", SIGN),
     Mutant(CELLS, "size <= MARKED", "size < MARKED", SIGN),
