@@ -20,8 +20,22 @@ UID = re.compile(r"(?<='uid': ')[0-9a-f-]+")
 NUMBER = re.compile(r"[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?")
 SHOWN = 8
 # Of two processes neither should begin one of these when the other is done.
-LONGEST = ("test_figures.py", "test_yarn.py", "07_stretch_the_context.ipynb", "test_browser.py", "test_nano.py")
-LONGEST += ("03_operate_on_memory.ipynb", "05_share_the_work.ipynb", "01_remember.ipynb", "test_notebooks.py")
+LONGEST = (
+    "test_figures.py",
+    "test_yarn.py",
+    "07_stretch_the_context.ipynb",
+    "02_forget.ipynb",
+    "test_browser.py",
+    "test_nano.py",
+)
+LONGEST += (
+    "06_think_aloud.ipynb",
+    "03_operate_on_memory.ipynb",
+    "00_read_the_model.ipynb",
+    "05_share_the_work.ipynb",
+    "01_remember.ipynb",
+    "test_notebooks.py",
+)
 
 
 class Text(str):
@@ -103,11 +117,20 @@ def _short(value):
 
 
 def _near(before, now):
-    """Two numbers as written: whole ones exactly, others by tolerance."""
+    """Two numbers as written: whole ones exactly, others by tolerance, or by one in the last digit, which rounding may
+    turn on another processor, where there are at least three."""
     if before == now:
         return True
     whole = all(re.fullmatch(r"[-+]?\d+", text) for text in (before, now))
-    return not whole and _close(float(before), float(now))
+    return not whole and (_close(float(before), float(now)) or abs(float(before) - float(now)) <= 1.01 * _last(before))
+
+
+def _last(text):
+    """One in the last digit of a number as written; 0 of one with fewer than three digits."""
+    digits = text.lstrip("+-").partition("e")[0]
+    if "e" in text.lower() or len(digits.replace(".", "").lstrip("0")) < 3 or "." not in digits:
+        return 0.0
+    return 10.0 ** -len(digits.partition(".")[2])
 
 
 def _close(before, now):
