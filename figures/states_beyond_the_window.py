@@ -74,7 +74,7 @@ def claim(ds):
     most = int(added.layer[int(abs(added.mean("sample")).argmax("layer"))])
     weakest = rest[-1]
     gain = {layer: float(means.sel(layer=layer)) - 1 for layer in means.layer.values.tolist()}
-    shown = float(abs(added.sel(layer=most).mean()))
+    shown = float(max(map(abs, map(float, stats.t_interval(added.sel(layer=most))))))
     return Claim(
         f"From one window to four layer {first} fills by {gain[first]:.0%}, {second} by {gain[second]:.0%}, "
         f"{last} not surely; YaRN 4 changes none by more than {shown:.1%}",
