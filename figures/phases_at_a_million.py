@@ -37,8 +37,8 @@ def claim(ds):
     """New phases without scaling and under factor 2, none under factor 4."""
     none, two, four = (int(ds.unseen.sel(scaling=name)) for name in ("none", "yarn 2", "yarn 4"))
     return Claim(
-        f"At {TOKENS:,} tokens {none} of {ds.sizes['pair']} pairs show new phases, under YaRN 2 {two}, "
-        f"under YaRN 4 {four or 'none'}",
+        f"At {TOKENS:,} tokens {none} of {ds.sizes['pair']} pairs show new phases without scaling, {two} under YaRN 2, "
+        f"{four or 'none'} under YaRN 4",
         [
             Part("pairs with new phases, no scaling", none, ">", four, "YaRN 4"),
             Part("pairs with new phases, YaRN 2", two, ">", four, "YaRN 4"),
