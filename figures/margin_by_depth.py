@@ -1,4 +1,4 @@
-"""What does YaRN 4 add to the margins of nano's answers, inside its window and up to four times as far?
+"""What does YaRN 4 add to the margins of nano's answers, up to four windows on?
 
 Log-probability of the right value minus that of another value of the text, for one of eight facts, under YaRN 4 minus
 without scaling: by the length of the text, in a panel for each place where the fact may stand (0 is the beginning) and
@@ -65,7 +65,7 @@ def claim(ds):
         parts.append(Part(what, mean, "∋" if far else ">", 0, interval=ends))
         told.append(f"{length:,} {mean:+.1f}")
     told[-1] += " (not sure)"
-    return Claim(f"Nats that YaRN 4 adds to the margin, mean of all depths, by tokens: {', '.join(told)}", parts)
+    return Claim(f"YaRN 4 adds nats to the margin, by tokens: {', '.join(told)}; mean of five depths", parts)
 
 
 def controls(ds):

@@ -63,7 +63,8 @@ def claim(ds):
     for cause, what in ALONE.items():
         parts.append(_part(f"nats that {what} take without scaling", native.sel(cause=cause), "∋", 0))
     return Claim(
-        f"Under YaRN 4 far positions take {means['gap']:.1f} nats, {told}; without it none is sure to take any", parts
+        f"Three windows on far positions take {means['gap']:.1f} nats under YaRN 4, {told}; without it none surely",
+        parts,
     )
 
 

@@ -1,4 +1,4 @@
-"""Which rotary pairs never complete a turn in the trained window, and what does YaRN do to them?
+"""Which rotary pairs never turn once in the trained window, and what does YaRN do to them?
 
 Wavelength of every pair in tokens, as a power of two, for the native frequencies and under four ways to stretch the
 window by 4. The level line is the trained window. Computed from the configuration, no model is run.
