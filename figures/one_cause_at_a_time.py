@@ -1,47 +1,92 @@
-"""Under YaRN 4 what nano loses beyond its window comes with far positions; without, no single cause is sure
+"""What does nano lose beyond its window: far positions, more keys, or fuller states?
 
-Log-probability of the right answer minus that of its foil, for a text with eight facts and a question. Each line
-changes one thing: the question's positions alone (gap), the keys in the softmax alone (dilution), the states alone, or
-all at once by real filler. Shifting all positions is the null control and must not move. The first N fills the window.
+A text with eight facts, and a question about one. The first N fills the window of 512 tokens; to the right of it one
+thing grows alone: the distance of the question (gap), the number of keys in the softmax (dilution), what the states
+have absorbed (states), or all at once by real filler. Drawn is how much of the margin is lost since the window was full
+(log-probability of the right answer minus that of its foil); 95 % intervals from differences within a question.
 
-Look at how a line goes on from its first point, within the window, to the right; the title gives that fall with its
-95 % interval (Student's t over 16 questions). A dilution line that fell like the gap line under YaRN, or a control that
-moved, would refute the title. At the left YaRN 4 is the better one, at the right the worse: nano was never trained on
-stretched frequencies.
+Look which lines leave zero together with their intervals. The null control shifts all positions alike, which leaves all
+distances as they are; under neither scaling may it move. Whether a cause costs more than another is told by the same
+questions under both, not by the overlap of intervals.
 
 Source: YaRN, arXiv 2309.00071; counterfactuals of real keys, values and states, `yarn.counterfactuals`.
 """
 
+import dataclasses
+
+import figures
 from labkit import draw as plot
 from labkit import stats, yarn
+from labkit.claims import Claim, Part
+from labkit.notation import Quantity
 
-SEEDS, SHOWN = 16, ("gap", "dilution", "states")
+PLACE = ("yarn", 40)
+SEEDS, ALONE, NULL = 16, {"gap": "far positions", "dilution": "more keys", "states": "fuller states"}, "shift"
+LOST = Quantity("Δlog p lost", "margin lost since the window was full", "nat", "signed", "this run")
 TOLERANCE = {
     name: {
         "rtol": 1e-3,
         "atol": 5e-3,
         "reason": "log-probabilities after some thousand tokens in float32, differences of two near numbers",
     }
-    for name in ("margin", "low", "high")
+    for name in ("margin", "lost", "low", "high", "fall")
 }
 
 
 def data(lab):
-    """margin (cause, scaling, gap), mean over the questions; control: the most that shifting moved any."""
+    """margin, lost with its interval (cause, scaling, gap), over the questions; fall (cause, scaling, sample)."""
     ds = yarn.counterfactuals(lab, seeds=SEEDS)
-    moved = abs(ds.margin.sel(cause="shift") - ds.margin.sel(cause="short")).max()
-    fall = ds.margin.isel(gap=0) - ds.margin.isel(gap=-1)
-    low, high = stats.t_interval(fall)
-    means = ds[["margin"]].mean("sample", keep_attrs=True).assign(low=low, high=high)
-    return means.assign_attrs(ds.attrs | {"seeds": SEEDS, "control_within": bool(moved < 5e-3)})
+    lost = (ds.margin.isel(gap=0) - ds.margin).assign_attrs(dataclasses.asdict(LOST))
+    low, high = stats.t_interval(lost)
+    means = ds[["margin"]].mean("sample", keep_attrs=True)
+    means = means.assign(
+        lost=lost.mean("sample", keep_attrs=True), low=low, high=high, fall=lost.isel(gap=-1, drop=True)
+    )
+    means["fall"] = means.fall.assign_coords(sample=range(SEEDS))
+    sample = f"{SEEDS} questions, seeds 0 to {SEEDS - 1}, each under every cause and both scalings"
+    interval = f"95 %, Student's t over {SEEDS} questions"
+    facts = figures.made(lab.name, vocabulary=figures.vocabulary(lab), sample=sample, interval=interval)
+    return means.assign_attrs(ds.attrs | facts)
+
+
+def claim(ds):
+    """Far positions cost under YaRN, more than the others; nothing is sure without it."""
+    scaled, native = (ds.fall.sel(scaling=name) for name in ("yarn 4", "none"))
+    null = float(abs(ds.fall.sel(cause=NULL)).max())
+    means = {cause: float(scaled.sel(cause=cause).mean()) for cause in ALONE}
+    told = ", ".join(f"{what} {means[cause]:.1f}" for cause, what in list(ALONE.items())[1:])
+    most = scaled.sel(cause="gap")
+    parts = [_part("nats that far positions take under YaRN 4", most, ">", null, "the most that a shift of all takes")]
+    for cause in ("dilution", "states"):
+        what = f"nats that far positions take more than {ALONE[cause]} do, under YaRN 4"
+        parts.append(_part(what, most - scaled.sel(cause=cause), ">", 0))
+    for cause, what in ALONE.items():
+        parts.append(_part(f"nats that {what} take without scaling", native.sel(cause=cause), "∋", 0))
+    return Claim(
+        f"Three windows on far positions take {means['gap']:.1f} nats under YaRN 4, {told}; without it none surely",
+        parts,
+    )
+
+
+def _part(what, values, sign, than, against=""):
+    low, high = stats.t_interval(values)
+    return Part(what, float(values.mean()), sign, than, against, (float(low), float(high)))
+
+
+def controls(ds):
+    """The shift that moves no distance in place of the gap; everything at once in place of each cause."""
+    fall = ds.fall
+    shifted = fall.where(fall.cause != "gap", fall.sel(cause=NULL, drop=True))
+    together = fall.sel(cause="all", scaling="yarn 4", drop=True).broadcast_like(fall)
+    return {
+        "all positions shifted alike in place of the gap": ds.assign(fall=shifted),
+        "real filler under YaRN 4 in place of each single cause": ds.assign(fall=together),
+    }
 
 
 def draw(ds):
     """One line per cause, one panel per scaling."""
-    ends = lambda **at: f"{float(ds.low.sel(**at)):+.1f} to {float(ds.high.sel(**at)):+.1f}"  # noqa: E731
-    lost = {
-        name: ", ".join(f"{cause} {ends(cause=cause, scaling=name)}" for cause in SHOWN) for name in ds.scaling.values
-    }
-    title = "Nats lost from the full window to three windows more, 95 %: "
-    title += "; ".join(f"{name}: {intervals}" for name, intervals in lost.items())
-    return plot.lines(ds, "margin", x="gap", color="cause", facet="scaling", title=title)
+    full = {"the window is full": int(ds.gap[0])}
+    shown = ds.sel(cause=[*ALONE, "all", NULL])
+    options = dict(x="gap", color="cause", facet="scaling", interval=("low", "high"), at=full)
+    return plot.lines(shown, "lost", **options, title=claim(ds).title)

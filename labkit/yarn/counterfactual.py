@@ -18,6 +18,7 @@ text. What is put together is a `labkit.cache.Snapshot` of real keys, values and
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ import torch
 
 from labkit import plan
 from labkit.arguments import whole
+from labkit.cache import restore
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import label, whole_numbers
@@ -83,7 +85,8 @@ def counterfactuals(
         raise InputError("the text leaves no room for filler", got=f"{length} tokens", expected=expected)
     extra = [block + n * window for n in range(4)] if extra is None else whole_numbers(extra, "extra", least=0)
     most, each = length + max(extra), kv_bytes_per_token(lab.spec, lab.dtype)
-    plan.admit("yarn.counterfactuals", most, {"keys and values, in blocks and joined": 2 * most * each}, lab.device)
+    held = {"keys and values, in blocks, joined and as they stand": 3 * most * each}
+    plan.admit("yarn.counterfactuals", most, held, lab.device)
     scalings = distinct([Scaling(), stretched(lab.spec)] if scalings is None else scalings)
     shape = (len(causes), len(scalings), len(extra), seeds)
     margins, rights = (np.full(shape, np.nan, np.float32) for _ in range(2))
@@ -104,53 +107,80 @@ def counterfactuals(
             for j, scaling in enumerate(scalings):
                 with under(lab, scaling, max(4 * window, length + max(extra) + ROOM)):
                     case = Case(lab, asked, filler, block)
-                    for i, n in np.ndindex(len(causes), len(extra)):
+                    for i, n in itertools.product(range(len(causes)), np.argsort(extra, kind="stable")):
                         margins[i, j, n, seed], rights[i, j, n, seed] = case.ask(causes[i], extra[n])
                 bar.update(1)
     return dataset()
 
 
 class Case:
-    """One question, its text read once, and the filler."""
+    """One question, its text read once, and the filler, each part of which is read once as long as `extra` ascends."""
 
     def __init__(self, lab, asked, filler, block):
         self.lab, self.asked, self.filler, self.block = lab, asked, filler, block
         split = len(asked.ids) - asked.asked
         self.text, self.last = asked.ids[:split], dataclasses.replace(asked, ids=asked.ids[split:])
         cache = lab.cache()
-        lab.trace(self.text, layers=[], cache=cache)
+        lab.logits(self.text[None], cache=cache)
         self.after_text = lab.snapshot(cache)
-        self.walked = [self.after_text]  # states after each block
+        self.first = None  # what follows after one whole block, which three causes begin with
+        self.straight = self.walked = 0, self.after_text  # tokens of filler, and the snapshot after them
         self.grown = []  # keys and values of each block
+        self.short = None  # the answer that no cause changed
 
     def ask(self, cause: str, extra: int) -> tuple[float, bool]:
         """(margin, right) of the question under a cause."""
         length, lab, tail = len(self.text), self.lab, torch.arange(self.asked.asked)
         if cause == "shift":
             return margin(lab, self.asked, position_ids=extra + torch.arange(len(self.asked.ids)))
-        if cause == "all":
-            whole = torch.cat([self.text, self.filler[:extra], self.last.ids])
-            return margin(lab, dataclasses.replace(self.last, ids=whole))
+        if cause == "short" and self.short is not None:
+            return self.short
         snap, position_ids = self.after_text, None
-        if cause == "gap":
+        if cause == "all":
+            snap = self._straight(extra)
+        elif cause == "gap":
             position_ids = length + extra + tail
         elif cause == "dilution":
             snap, position_ids = self._diluted(extra), length + self.block + tail
         elif cause == "states":
             snap = self._walked(extra)
-        return margin(lab, self.last, cache=lab.restore(snap), position_ids=position_ids)
+        answer = margin(lab, self.last, cache=self._restored(snap), position_ids=position_ids)
+        if cause == "short":
+            self.short = answer
+        return answer
+
+    def _restored(self, snap):
+        """As `lab.restore`, but for a look at all weights, which this case was begun with."""
+        return restore(snap, self.lab.cache())
 
     def _read_on(self, snap, ids):
         """The snapshot after more tokens."""
-        cache = self.lab.restore(snap)
-        self.lab.trace(ids, layers=[], cache=cache)
+        if not len(ids):
+            return snap
+        cache = self._restored(snap)
+        self.lab.logits(ids[None], cache=cache)
         return self.lab.snapshot(cache)
+
+    def _block(self):
+        """After text and the first whole block."""
+        if self.first is None:
+            self.first = self._read_on(self.after_text, self.filler[: self.block])
+        return self.first
+
+    def _straight(self, extra):
+        """After text and filler, as they stand."""
+        begin, snap = self.straight if self.straight[0] <= extra else (0, self.after_text)
+        if begin < self.block <= extra:
+            begin, snap = self.block, self._block()
+        self.straight = extra, self._read_on(snap, self.filler[begin:extra])
+        return self.straight[1]
 
     def _diluted(self, extra):
         """Keys and values of text and filler, states of the text; a last block may be cut: keys look back alone."""
         blocks = self.filler[:extra].split(self.block)
         for n in range(len(self.grown), len(blocks)):
-            snap = self._read_on(self.after_text, self.filler[n * self.block : (n + 1) * self.block])
+            ids = self.filler[n * self.block : (n + 1) * self.block]
+            snap = self._read_on(self.after_text, ids) if n else self._block()
             new = slice(len(self.text), None)
             self.grown.append({name: {i: part[:, :, new] for i, part in getattr(snap, name).items()} for name in KV})
         joined = {name: dict(getattr(self.after_text, name)) for name in KV}
@@ -162,14 +192,15 @@ class Case:
 
     def _walked(self, extra):
         """States after text and filler, keys and values of the text alone."""
-        snap = self.after_text
-        for n, block in enumerate(self.filler[:extra].split(self.block)):
-            whole = len(block) == self.block
-            if whole and n + 1 < len(self.walked):
-                snap = self.walked[n + 1]
-                continue
-            after = self._read_on(snap, block)
-            snap = dataclasses.replace(self.after_text, conv=after.conv, state=after.state, ids=None)
-            if whole:
-                self.walked.append(snap)
-        return snap
+        begin, snap = self.walked if self.walked[0] <= extra else (0, self.after_text)
+        while begin < extra:
+            end = min((begin // self.block + 1) * self.block, extra)
+            if begin % self.block == 0:  # a block sees the keys of the text, and its own
+                snap = self._without_filler(snap)
+            snap = self._block() if (begin, end) == (0, self.block) else self._read_on(snap, self.filler[begin:end])
+            begin = end
+        self.walked = extra, snap
+        return self._without_filler(snap)
+
+    def _without_filler(self, snap):
+        return dataclasses.replace(self.after_text, conv=snap.conv, state=snap.state, ids=None)

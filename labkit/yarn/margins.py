@@ -115,8 +115,11 @@ def margin(
     """
     simple = len(asked.answer) == len(asked.foil) == 1
     cache = lab.cache() if cache is None and (not simple or chunk) else cache
-    run = lab.trace(asked.ids, layers=[], cache=cache, chunk=chunk, position_ids=position_ids)
-    first = run.logits[-1].float().log_softmax(-1)
+    if chunk is None and position_ids is None:  # as a trace, without its record
+        last = lab.logits(asked.ids[None], cache=cache)
+    else:
+        last = lab.trace(asked.ids, layers=[], cache=cache, chunk=chunk, position_ids=position_ids).logits
+    first = last[-1].float().log_softmax(-1)
     right = bool(first.argmax() == asked.answer[0])
     if simple:
         return float(first[asked.answer[0]] - first[asked.foil[0]]), right
