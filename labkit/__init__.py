@@ -38,6 +38,7 @@ _MODULES = (
     "packs",
     "pictures",
     "plan",
+    "residual",
     "reuse",
     "rotary",
     "spec",

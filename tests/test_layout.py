@@ -35,7 +35,7 @@ RANKS = [
     ("wrapped",),
     ("lab",),
     ("zoo",),
-    ("deltanet", "attention", "experts", "mtp", "reuse", "yarn", "doctor"),
+    ("deltanet", "attention", "experts", "mtp", "residual", "reuse", "yarn", "doctor"),
     ("draw",),
     ("__init__",),
     ("__main__",),
