@@ -95,9 +95,12 @@ def contributions(
 
 def _reads(lab, stream, ids, wide):
     """γ ⊙ W_U[y] / rms of every row, [row, answer, channel]: the logit is its inner product with the stream."""
-    norm = copy.deepcopy(lab.final_norm).to(wide)  # its weight in full, however the family writes it
+    norm, ones = lab.final_norm, torch.ones(lab.spec.hidden, device=lab.device)
     epsilon = norm.eps if hasattr(norm, "eps") else norm.variance_epsilon
-    gamma = norm.forward(torch.ones(lab.spec.hidden, device=lab.device, dtype=wide)) * (1 + epsilon) ** 0.5
+    rounded = copy.deepcopy(norm).float().forward(ones) * (1 + epsilon) ** 0.5
+    weight = norm.weight.detach().to(wide)
+    # Families write the scale as a weight or as one more; both norms round to float32 on the way.
+    gamma = next((exact for exact in (weight, 1 + weight) if torch.allclose(exact, rounded.to(wide), 1e-5)), rounded)
     scale = (stream.square().mean(-1) + epsilon).rsqrt()
     return (gamma * unembedded(lab, ids).to(wide)) * scale[:, None, None]
 
