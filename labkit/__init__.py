@@ -24,6 +24,7 @@ _PLACES = {
 }
 _MODULES = (
     "attention",
+    "attribution",
     "cache",
     "claims",
     "deltanet",

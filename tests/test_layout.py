@@ -36,6 +36,7 @@ RANKS = [
     ("lab",),
     ("zoo",),
     ("deltanet", "attention", "experts", "mtp", "residual", "reuse", "yarn", "doctor"),
+    ("attribution",),
     ("draw",),
     ("__init__",),
     ("__main__",),
