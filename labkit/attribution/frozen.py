@@ -47,9 +47,7 @@ class Frozen:
         self.family = FAMILIES[self.spec.family]
         if why := self.family.unread:
             got, expected = "; ".join(why.values()), "a family whose layers are all read"
-            raise LayerError(
-                f"attribution.exact: {self.spec.name} has layers without readings", got=got, expected=expected
-            )
+            raise LayerError(f"{name}: {self.spec.name} has layers without readings", got=got, expected=expected)
         self.wide = torch.float64 if lab.dtype == torch.float64 else torch.float32
         self.values, self.mixed, self.cached = {}, {}, {}
         self.stack = decoder(lab.model)
