@@ -24,6 +24,7 @@ _PLACES = {
 }
 _MODULES = (
     "attention",
+    "attribution",
     "cache",
     "claims",
     "deltanet",
@@ -38,6 +39,7 @@ _MODULES = (
     "packs",
     "pictures",
     "plan",
+    "residual",
     "reuse",
     "rotary",
     "spec",

@@ -20,6 +20,8 @@ ROOTS = (
     "deltanet",
     "attention",
     "experts",
+    "residual",
+    "attribution",
     "yarn",
     "stream",
     "reuse",

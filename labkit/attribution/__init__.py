@@ -1,0 +1,13 @@
+"""Attribution through both kinds of layer: what of a logit came from which token, head, branch and cached thing.
+
+It stands above the mechanisms, whose equations it uses side by side. In this folder:
+
+    frozen    the network with every factor that is no value held where it was: linear in embeddings and cache
+    complete  a logit as the sum of what that network carries to it
+    direct    what each head adds to a logit from each source, without later layers
+"""
+
+from labkit.attribution.complete import exact
+from labkit.attribution.direct import logit
+
+__all__ = ["exact", "logit"]

@@ -1,0 +1,102 @@
+"""Exact attribution: a logit as the sum of what embeddings and cache bring to it through the frozen network.
+
+    logit = Σ_j ⟨∂logit/∂e_j, e_j⟩ + what the cache brings          one backward pass
+
+and at every layer the same for the stream there: nothing is lost on the way. The sum is compared with the model's own
+logit (parity) and with the frozen network's (`residual`, which is rounding alone).
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from labkit.attribution.frozen import HELD, Frozen, asked, by_reader, proof
+from labkit.cache import Snapshot
+from labkit.lab import Lab
+from labkit.notation import Quantity, label
+from labkit.reading import axis
+from labkit.residual.stream import Answers
+from labkit.trace import Run
+
+if TYPE_CHECKING:
+    import xarray
+
+NAME = "attribution.exact"
+SOURCE = "gradient times input, gates held; arXiv 2202.07304"
+BROUGHT = Quantity("c", "what comes to the logit from here, all routing held", "nat", "signed", SOURCE)
+LOGIT = Quantity("z", "logit of the answer", "nat", "signed", "transformers")
+BRANCHES = {"mixer": "mixer_out", "mlp": "mlp_out"}
+
+
+def exact(
+    lab: Lab,
+    prompt: str | Sequence[int] | torch.Tensor,
+    *,
+    of: Answers,
+    against: Answers | None = None,
+    token: int = -1,
+    snap: Snapshot | None = None,
+) -> "xarray.Dataset":
+    """What of a logit came from which token, layer, branch, head and part of the cache.
+
+    Args:
+        prompt: text or ids; with `snap` those that follow it.
+        of: the answer, a token id or a text of one token. against: another: then the difference of their logits.
+        token: that answers, relative to the prompt's first.
+        snap: a snapshot to continue from; what it holds becomes a source of its own.
+
+    Returns:
+        Dataset: `embedding` (source), by token of the prompt, and `cached` (layer, held), what states, convolution
+        windows and values of the cache bring: together the `logit`. `stream` (layer, source), by token at each layer's
+        input: with what the cache brings from that layer on, the logit again. `branch` (layer, term, source), what
+        leaves mixer and MLP at each token. `read` (layer, reader, source), what heads hand to their output projection
+        there; `stored` (layer, reader, source), what the value of each token brings through the head. Readers are value
+        heads or query heads; layers of the kind with fewer have not-a-number in the others. The attribute `residual` is
+        how far the sum is from the frozen network's logit.
+
+    Raises:
+        InputError: an answer of several tokens, a token out of range. LayerError: a family with layers that are not
+            read. ParityError: a sum that is not the model's logit. BudgetError.
+    """
+    run, at, ids, name = asked(lab, prompt, of, against, token, snap, NAME)
+    frozen = Frozen(lab, run, NAME)
+    with frozen.scope():  # what the mixers make of an empty cache is replaced
+        flow = lab.trace(run.ids, logits=[at], seams=["resid_pre", *BRANCHES.values()], grad=True)
+    signs = torch.tensor([1.0, -1.0])[: len(ids)].to(flow.logits)
+    logit, own = ((each[0, ids] * signs).sum() for each in (flow.logits, run.logits))
+    return _labelled(run, frozen, _brought(logit, flow, frozen), logit.detach(), own, name)
+
+
+def _brought(logit: torch.Tensor, flow: Run, frozen: Frozen) -> dict:
+    """`{place: slope times value}` of seams, of heads' values and what they mix, and of the cache."""
+    leaves = flow.graph | frozen.cached
+    for what, tensors in (("stored", frozen.values), ("read", frozen.mixed)):
+        leaves |= {(layer, what): tensor for layer, tensor in tensors.items()}
+    slopes = torch.autograd.grad(logit, list(leaves.values()), materialize_grads=True)
+    return {
+        place: (value.detach() * slope).to(frozen.wide)
+        for (place, value), slope in zip(leaves.items(), slopes, strict=True)
+    }
+
+
+def _labelled(run, frozen, brought, logit, own, name):
+    layers, none = range(run.spec.layers), torch.zeros(1, dtype=frozen.wide)
+    tokens = lambda layer, seam: brought[layer, seam].reshape(len(run), -1).sum(-1)  # noqa: E731
+    heads = lambda what: by_reader(run, {layer: brought[layer, what].sum(-1)[-len(run) :] for layer in layers})  # noqa: E731
+    cached = torch.stack([torch.stack([brought.get((layer, what), none).sum() for what in HELD]) for layer in layers])
+    embedding = tokens(0, "resid_pre")
+    summed = embedding.sum() + cached.sum()
+    facts = proof(run, NAME, summed[None], own[None]) | {"residual": float((summed - logit).abs()), "answer": name}
+    branch = torch.stack([torch.stack([tokens(layer, seam) for seam in BRANCHES.values()]) for layer in layers])
+    variables = {
+        "embedding": (("source",), embedding, BROUGHT),
+        "cached": (("layer", "held"), cached, BROUGHT),
+        "stream": (("layer", "source"), torch.stack([tokens(layer, "resid_pre") for layer in layers]), BROUGHT),
+        "branch": (("layer", "term", "source"), branch, BROUGHT),
+        "read": (("layer", "reader", "source"), heads("read"), BROUGHT),
+        "stored": (("layer", "reader", "source"), heads("stored"), BROUGHT),
+        "logit": ((), own, LOGIT),
+    }
+    coords = {"layer": list(layers), "term": list(BRANCHES), "held": list(HELD), **axis(run, "source")}
+    return label(variables, coords=coords, attrs={"model": run.model, "reading": NAME} | facts)

@@ -1,0 +1,192 @@
+"""The frozen network. Hold every factor that is no value where it was in a run, and a hybrid is linear in its
+embeddings and in what its cache holds: no projection on the path of values has a bias.
+
+    norms            x ⊙ w / rms(x)                rms held
+    Gated DeltaNet   v = c ⊙ σ(c), c = conv(...)   σ(c) held;  q, k, α, β held, so reads are Σ_j A_tj v_j
+                     o ⊙ w ⊙ silu(z) / rms(o)      silu(z) and rms held
+    attention        σ(g) ⊙ Σ_j P_tj v_j           P and σ(g) held
+    MLP              down(silu(gate) ⊙ up)         silu(gate) held; so are routers and gates of shared experts
+
+It is the unmodified model in which hooks put such outputs in place of those of its norms, mixers and gates, for one
+pass with gradients. At the run itself it says what the model says. Its slopes are no slopes of the model: they tell how
+values flowed given the routing, not why the routing was so.
+
+Linear in the inputs given the gates: the gradient-times-input of Ali et al., arXiv 2202.07304 (attention), here for the
+delta rule as well.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from labkit import attention, deltanet
+from labkit.cache import Snapshot
+from labkit.errors import InputError, LayerError, ParityError
+from labkit.families import FAMILIES
+from labkit.hooks import Place
+from labkit.lab import Lab
+from labkit.residual.stream import answers
+from labkit.scopes import Scope
+from labkit.trace import Run, decoder
+from labkit.trace.seams import arguments
+
+GATES = ("act_fn", "gate", "shared_expert_gate")  # of an MLP: what multiplies values
+HELD = ("state", "convolution", "values")  # by a cache
+
+
+class Frozen:
+    """The frozen network of one run, while its `scope` is open.
+
+    Attributes:
+        values, mixed: `{layer: [token, head, channel]}`: what heads store or offer, and what they hand to the output
+            projection; the numbers of the pass, for gradients. Heads are value heads or query heads.
+        cached: `{(layer, name): tensor}` of what came from a cache, "state", "convolution" or "values".
+    """
+
+    def __init__(self, lab: Lab, run: Run, name: str):
+        self.lab, self.run, self.spec = lab, run, run.spec
+        self.family = FAMILIES[self.spec.family]
+        if why := self.family.unread:
+            got, expected = "; ".join(why.values()), "a family whose layers are all read"
+            raise LayerError(f"{name}: {self.spec.name} has layers without readings", got=got, expected=expected)
+        self.wide = torch.float64 if lab.dtype == torch.float64 else torch.float32
+        self.values, self.mixed, self.cached = {}, {}, {}
+        self.stack = decoder(lab.model)
+
+    def scope(self) -> Scope:
+        """The block within which a pass over the run's tokens is that of the frozen network."""
+        return Scope(self.lab.scopes, self, places=[*self._norms(), *self._mixers(), *self._gates()])
+
+    def _norms(self):
+        """Hooks of the norms that the stream or a branch passes; those inside mixers are written out there."""
+        norms = [module for layer in self.stack.layers for module in layer.children() if _is_norm(module)]
+        return [Place(module, "after", self._norm) for module in (*norms, self.stack.norm)]
+
+    def _norm(self, module, args, out):
+        x = args[0]
+        return x * factor(module, x.detach()).to(x.dtype)
+
+    def _mixers(self):
+        for layer, block in enumerate(self.stack.layers):
+            path = self.family.projections[self.spec.kind(layer)].rpartition(".")[0]
+
+            def put(module, args, kwargs, out, layer=layer):
+                made = self.mixer(layer, arguments(module, args, kwargs)["hidden_states"])
+                return (made, *out[1:]) if isinstance(out, tuple) else made
+
+            yield Place(block.get_submodule(path), "after", put, kwargs=True)
+
+    def _gates(self):
+        found = {}
+        for block in self.stack.layers:
+            named = block.mlp.named_modules()
+            found |= {id(part): part for name, part in named if name.rpartition(".")[2] in GATES}
+        return [Place(part, "after", _held) for part in found.values()]
+
+    def _seam(self, layer, name, x):
+        """A seam [token, *dims] of what its module makes of a new input."""
+        seam = self.spec.seams[self.spec.kind(layer)][name]
+        module = self.stack.layers[layer].get_submodule(seam.path)
+        return seam.read(module.forward(x), self.spec, *x.shape[:2])[0]
+
+    def _leaf(self, layer, name, tensor):
+        """Something of the cache, as a leaf of the graph."""
+        self.cached[layer, name] = leaf = tensor.detach().to(self.lab.device, self.wide).requires_grad_()
+        return leaf
+
+    def mixer(self, layer: int, x: torch.Tensor) -> torch.Tensor:
+        """What a mixer makes of its input, [1, token, channel], by the equations above."""
+        return {"deltanet": self._delta, "attention": self._attend}[self.spec.kind(layer)](layer, x)
+
+    def _delta(self, layer, x):
+        """[1, token, channel] of a Gated DeltaNet mixer; source `Qwen3_5GatedDeltaNet.forward`."""
+        spec, run = self.spec, self.run
+        given, kept = deltanet.inputs(run, layer), 2 * spec.key_heads * spec.dk
+        fused = "qkv" in spec.seams["deltanet"]
+        v = self._seam(layer, "qkv", x)[:, kept:] if fused else self._seam(layer, "v", x).flatten(1)
+        v, taps = v.to(self.wide), run.parameters[layer, "conv1d.weight"].to(x.device, self.wide)[kept:]
+        history = v.new_zeros(spec.conv - 1, v.shape[1])
+        if (before := run.start.conv.get(layer)) is not None:
+            history = self._leaf(layer, "convolution", before[kept:, 1 - spec.conv :].T)
+        c = F.conv1d(torch.cat([history, v]).T[None], taps, groups=v.shape[1])[0].T
+        v = (c * c.detach().sigmoid()).view(len(c), spec.value_heads, spec.dv)
+        state = None if given.state is None else self._leaf(layer, "state", given.state)
+        self.values[layer] = v
+        held = {name: getattr(given, name).to(self.wide) for name in ("q", "k", "g", "beta")}
+        reads, _ = deltanet.delta_rule(held.pop("q"), held.pop("k"), v, **held, state=state)
+        norm = self.stack.layers[layer].get_submodule(spec.seams["deltanet"]["read"].path)
+        gate = run.seams[layer, "z"].to(x.device)
+        return self._out(layer, reads * factor(norm, reads.detach().to(x.dtype), gate).to(self.wide), x)
+
+    def _attend(self, layer, x):
+        """[1, token, channel] of an attention mixer; source `Qwen3_5Attention.forward`."""
+        spec, run = self.spec, self.run
+        given, v = attention.inputs(run, layer), self._seam(layer, "v", x).to(self.wide)
+        if run.start.length:
+            v = torch.cat([self._leaf(layer, "values", run.start.values[layer].transpose(0, 1)), v])
+        reads = [spec.kv_head(head) for head in range(spec.query_heads)]
+        v = v[:, reads]
+        self.values[layer] = v
+        q, k = (part.detach().to(self.wide).transpose(0, 1) for part in (given.q, given.k[:, reads]))
+        seen = torch.arange(len(v), device=x.device) <= run.positions.to(x.device)[:, None]
+        mixed = F.scaled_dot_product_attention(q[None], k[None], v.transpose(0, 1)[None], attn_mask=seen)[0].transpose(
+            0, 1
+        )
+        opened = mixed if given.gate is None else mixed * given.gate.to(self.wide)
+        return self._out(layer, opened, x)
+
+    def _out(self, layer, opened, x):
+        self.mixed[layer] = opened
+        return self.lab.projection(layer).forward(opened.flatten(1).to(x.dtype))[None]
+
+
+def factor(norm: torch.nn.Module, x: torch.Tensor, *gate: torch.Tensor) -> torch.Tensor:
+    """What an RMS norm multiplies x [..., channel] by, held: what it makes of a vector of the same size, over that.
+
+    Args:
+        gate: what a gated norm takes beside x, of the same shape.
+    """
+    rms = x.float().square().mean(-1, keepdim=True).sqrt().clamp(min=1e-12).to(x.dtype)
+    return norm.forward(torch.ones_like(x) * rms, *gate).detach() / rms
+
+
+def asked(lab: Lab, prompt, of, against, token: int, snap: Snapshot | None, name: str) -> tuple:
+    """(run, token that answers, ids of the answer and of what it is compared with, their text) of a question."""
+    ids, names = answers(lab, of, name)
+    foils, others = ([], []) if against is None else answers(lab, against, name)
+    if len(ids) > 1 or len(foils) > 1:
+        raise InputError(f"{name}: one answer at a time", got=f"{len(ids)} and {len(foils)}", expected="one token")
+    run = lab.trace(prompt, cache=None if snap is None else lab.restore(snap), logits=[token])
+    return run, int(run.logit_tokens[0]), [*ids, *foils], " - ".join([*names, *others])
+
+
+def by_reader(run: Run, rows: dict[int, torch.Tensor]) -> torch.Tensor:
+    """[layer, reader, source] of `{layer: [source, head]}`; not-a-number where a layer has fewer heads than others."""
+    made = next(iter(rows.values())).new_full(
+        (len(rows), max(part.shape[1] for part in rows.values()), len(run)), torch.nan
+    )
+    for n, part in enumerate(rows.values()):
+        made[n, : part.shape[1]] = part.detach().T
+    return made
+
+
+def proof(run: Run, name: str, summed: torch.Tensor, own: torch.Tensor) -> dict:
+    """Parity of a sum with the model's own logit.
+
+    Raises:
+        ParityError: they differ.
+    """
+    try:
+        facts = run.check_parity(run.spec.layers - 1, name, summed, own)
+    except ParityError as error:
+        hint = "close edits that are open; kernels of another precision are told by lab.backend"
+        what = f"{name}: what was found does not add up to the logit"
+        raise ParityError(what, got=error.got, expected=error.expected, hint=hint) from error
+    return facts | {"proven": "the sum of all that was found"}
+
+
+def _is_norm(module):
+    return type(module).__name__.endswith("RMSNorm")
+
+
+def _held(module, args, out):
+    return tuple(part.detach() for part in out) if isinstance(out, tuple) else out.detach()

@@ -1,0 +1,168 @@
+"""A logit is the sum of what was found: over sources at every layer, over heads and sources, also after a cache."""
+
+import numpy as np
+import pytest
+import siblings
+import tiny
+import torch
+
+from labkit import attention, attribution, deltanet, edit, residual
+from labkit.errors import InputError, LayerError, ParityError
+
+IDS = tiny.ids(23)
+SPLIT = 14
+MODELS = {family: lambda family=family: tiny.model(family=family) for family in sorted(tiny.FAMILY_SIZES)}
+MODELS |= {"olmo_hybrid": siblings.olmo, "olmo_hybrid, unrotated": lambda: siblings.olmo(rope_theta=None)}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def own(request):
+    """A lab of each family."""
+    return tiny.make_lab(MODELS[request.param]())
+
+
+@pytest.fixture(scope="module", params=["qwen3_5", "olmo_hybrid"])
+def wide(request):
+    """A lab in float64; transformers' grouped products of experts take no float64."""
+    double = dict(dtype=torch.float64)
+    return tiny.make_lab(tiny.model(**double) if request.param == "qwen3_5" else siblings.olmo(**double))
+
+
+def snapshot(lab):
+    cache = lab.cache()
+    lab.trace(IDS[:SPLIT], cache=cache)
+    return lab.snapshot(cache)
+
+
+def after(ds):
+    """What the cache brings from each layer on."""
+    return ds.cached.sum("held").values[::-1].cumsum()[::-1]
+
+
+def difference(lab, ids, of, against, token=-1):
+    with torch.no_grad():
+        row = lab.model(ids[None]).logits[0, token].double()
+    return float(row[of] - row[against])
+
+
+@pytest.mark.parametrize("snap", [False, True], ids=["cold", "cached"])
+def test_the_sum_is_the_logit_and_nothing_is_lost_at_any_layer(own, snap):
+    given = dict(snap=snapshot(own)) if snap else {}
+    ids = IDS[SPLIT:] if snap else IDS
+    ds = attribution.exact(own, ids, of=3, against=150, **given)
+    exact = difference(own, IDS, 3, 150)
+    assert abs(float(ds.embedding.sum() + ds.cached.sum()) - exact) < 1e-4 and abs(float(ds.logit) - exact) < 1e-4
+    assert abs(ds.stream.sum("source").values + after(ds) - exact).max() < 1e-4
+    assert ds.attrs["residual"] < 2e-5 and ds.source.values.tolist() == list(range(23))[-len(ids) :]
+    assert bool((ds.cached != 0).any()) == snap
+
+
+@pytest.mark.parametrize("snap", [False, True], ids=["cold", "cached"])
+def test_in_float64_it_is_complete_to_the_last_digits(wide, snap):
+    given = dict(snap=snapshot(wide)) if snap else {}
+    ids = IDS[SPLIT:] if snap else IDS
+    ds = attribution.exact(wide, ids, of=3, **given)
+    assert ds.attrs["residual"] < 1e-10
+    summed = ds.stream.sum("source").values + after(ds)
+    assert np.ptp(summed) < 1e-10 and abs(summed - float(ds.logit)).max() < 1e-5
+
+
+def test_what_leaves_branches_and_the_stream_is_the_logit(wide):
+    """The stream at a layer and every branch from there on, whose inputs are no part of it, would count twice: a branch
+    only hands on. So what branches of the last layer bring is what the stream after it has beyond the one before."""
+    ds = attribution.exact(wide, IDS, of=9, against=10, token=-3)
+    direct = residual.contributions(wide.trace(IDS), wide, of=9, against=10, tokens=-3)
+    last = ds.branch[-1].sum("source")
+    assert abs(float(last.sel(term="mlp")) - float(direct.added[-1].sel(term="mlp")[0])) < 1e-6
+    assert np.allclose(ds.branch[:, 0].sum("source"), ds.read.sum(("reader", "source")), atol=1e-9)
+
+
+def test_tokens_after_the_answer_bring_nothing(own):
+    ds = attribution.exact(own, IDS, of=3, token=9)
+    assert np.abs(ds.embedding.values[10:]).max() == 0 and np.abs(ds.embedding.values[:10]).min() > 0
+
+
+D, A = "linear_attention", "full_attention"
+
+
+@pytest.mark.parametrize("kinds", [[D, D, A, A, D], [D, D, A, D, A]], ids=["DeltaNet last", "attention last"])
+def test_a_head_adds_its_map_times_its_projected_values(kinds):
+    """By hand, from the published maps: A or P, then gate, norm and projection of one head, then the way out."""
+    model = tiny.model(dtype=torch.float64, layer_types=kinds)
+    model.model.layers[-1].mlp.down_proj.weight.zero_()
+    lab = tiny.make_lab(model)
+    run, last, t = lab.trace(IDS), 4, 22
+    way = lab.unembedding.weight[9] - lab.unembedding.weight[30]
+    x = run.seams[last, "resid_post"][t]
+    way = way * (1 + lab.final_norm.weight) / (x.square().mean() + 1e-6).sqrt()
+    if kinds[-1] == D:
+        weight = torch.tensor(deltanet.implied_attention(run, layer=last).weight.values)[:, t]
+        values, o, z = deltanet.inputs(run, last).v, run.seams[last, "read"][t], run.seams[last, "z"][t]
+        norm = run.parameters[last, "norm.weight"] * z * z.sigmoid() / (o.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+        opened = values * norm  # [source, head, value]
+    else:
+        weight = torch.tensor(attention.pattern(run, layer=last, rows=[t]).weight.values)[:, 0]
+        heads = [lab.spec.kv_head(head) for head in range(lab.spec.query_heads)]
+        opened = run.seams[last, "v"][:, heads] * run.seams[last, "gate"][t].sigmoid()
+    columns = lab.projection(last).weight.view(lab.spec.hidden, *opened.shape[1:])
+    by_hand = weight.double() * torch.einsum("shc,dhc,d->hs", opened.double(), columns, way)
+    count = len(by_hand)
+    direct = attribution.logit(lab, IDS, of=9, against=30)
+    assert np.allclose(direct.added[last, :count], by_hand, atol=1e-5) and abs(by_hand).max() > 0.01
+    assert np.isnan(direct.added[last, count:]).all()
+    exact = attribution.exact(lab, IDS, of=9, against=30)  # with nothing behind it, all paths are direct
+    assert np.allclose(exact.stored[last, :count], by_hand, atol=1e-5)
+
+
+@pytest.mark.parametrize("snap", [False, True], ids=["cold", "cached"])
+def test_heads_mlps_embedding_and_cache_add_up_to_the_logit(own, snap):
+    given = dict(snap=snapshot(own)) if snap else {}
+    ds = attribution.logit(own, IDS[SPLIT:] if snap else IDS, of=3, against=150, **given)
+    exact = difference(own, IDS, 3, 150)
+    summed = float(ds.added.sum() + ds.cached.sum() + ds.mlp.sum() + ds.embedding)
+    assert abs(summed - exact) < 1e-4 and abs(float(ds.logit) - exact) < 1e-4
+    assert bool((ds.cached != 0).all()) == snap
+    parts = residual.contributions(own.trace(IDS), own, of=3, against=150)
+    whole = ds.added.sum(("reader", "source")) + ds.cached
+    assert np.allclose(whole, parts.added.sel(term="mixer").isel(answer=0), atol=1e-4)
+    assert np.allclose(ds.mlp, parts.added.sel(term="mlp").isel(answer=0), atol=1e-4)
+
+
+def test_seeing_leaves_the_model_as_it_was(own):
+    before = own.trace(IDS).logits
+    attribution.exact(own, IDS, of=3)
+    attribution.logit(own, IDS, of=3)
+    assert torch.equal(before, own.trace(IDS).logits) and tiny.hooks(own.model) == []
+
+
+# what is refused ----------------------------------------
+
+
+def test_a_family_that_is_not_read_is_refused():
+    kimi = tiny.make_lab(siblings.kimi())
+    for ask in (attribution.exact, attribution.logit):
+        with pytest.raises(LayerError, match=f"attribution.{ask.__name__}: .*has layers without readings"):
+            ask(kimi, IDS, of=3)
+
+
+def test_one_answer_at_a_time(lab):
+    with pytest.raises(
+        InputError, match="attribution.exact: one answer at a time\n  got: 2 and 0\n  expected: one token"
+    ):
+        attribution.exact(lab, IDS, of=[3, 4])
+    with pytest.raises(InputError, match="attribution.logit: no such token\n  got: 500"):
+        attribution.logit(lab, IDS, of=3, against=500)
+
+
+def test_an_edit_of_a_gate_is_followed_and_one_of_the_stream_is_told(lab):
+    with lab.edit(edit.scale("gate", layer=2, factor=0.5), deltanet.never_forget(layer=1)):
+        ds = attribution.exact(lab, IDS, of=3)
+        assert abs(float(ds.logit) - float(lab.trace(IDS).logits[-1, 3])) < 1e-5
+    assert abs(float(ds.logit) - float(lab.trace(IDS).logits[-1, 3])) > 1e-3
+    told = "what was found does not add up to the logit(?s:.*)close edits"
+    for change in (
+        edit.add("resid_post", layer=1, vector=torch.ones(44)),
+        edit.scale("mixer_out", layer=1, factor=0),
+    ):
+        with lab.edit(change), pytest.raises(ParityError, match=told):
+            attribution.exact(lab, IDS, of=3)
