@@ -1,6 +1,7 @@
 """Pages of figures with their claims, in the frame of `labkit.draw.pages`; one copy of plotly.js lies beside them."""
 
 import dataclasses
+import html
 import importlib.metadata
 import pathlib
 import re
@@ -36,7 +37,6 @@ RULE = (
 STYLE = """
 h2 { font-size: 1.3rem; }
 nav { display: flex; flex-wrap: wrap; gap: 0.3rem 1.5rem; justify-content: space-between; }
-.answer { font-size: 1.1rem; margin-bottom: 0.2rem; }
 .holds { color: #1a7f37; } .fails { color: #b35900; }
 @media (prefers-color-scheme: dark) { .holds { color: #4ac26b; } .fails { color: #f0883e; } }
 .scroll { overflow-x: auto; }
@@ -60,7 +60,7 @@ class Card:
     """A figure with its words.
 
     Attributes:
-        name: of its module. probe: the one that it belongs to. question: its heading.
+        name: of its module. probe: the one that it belongs to. question: its heading. title: of the plot.
         claim: the answer. controls: the same claim on other numbers. fault: why it must not be shown as true, or None.
         caption: paragraphs. facts: what the numbers are of. figure: plotly's JSON. picture: SVG of a few kilobytes.
     """
@@ -68,6 +68,7 @@ class Card:
     name: str
     probe: str
     question: str
+    title: str
     claim: Claim
     controls: Mapping[str, Claim]
     fault: str | None
@@ -84,6 +85,7 @@ def card(entry, dataset, figure):
         name=entry.name,
         probe=entry.module.PLACE[0],
         question=entry.question,
+        title=html.unescape(str(figure.layout.title.text).replace("<br>", " ")),
         claim=claim,
         controls=controls,
         fault=entry.fault(dataset),
@@ -203,10 +205,10 @@ def _section(card):
 
 
 def _answer(card):
-    """The claim's sentence and whether it may stand."""
+    """The claim's sentence, unless it is the plot's title, and whether it may stand."""
     kind, word, why = _verdict(card)
-    sentence = f'<p class="answer">{_text(card.claim.title)}</p>'
-    return f'{sentence}\n<p class="verdict"><b class="{kind}">{word.capitalize()}</b>: {_text(why)}</p>'
+    sentence = "" if card.title == card.claim.title else f'<p class="answer">{_text(card.claim.title)}</p>\n'
+    return f'{sentence}<p class="verdict"><b class="{kind}">{word.capitalize()}</b>: {_text(why)}</p>'
 
 
 def _verdict(card):

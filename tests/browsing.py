@@ -61,7 +61,7 @@ MEASURE = """home => {
 @pytest.fixture(scope="session")
 def browser():
     """Chromium, driven by playwright. Without it the tests are skipped; under CI they fail."""
-    from figures.__main__ import BROWSERS
+    from figures._shots import BROWSERS
 
     try:
         from playwright import sync_api

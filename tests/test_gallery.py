@@ -48,7 +48,7 @@ def controls(ds):
     return {{"all <q>zeros</q>": ds * {control}}}
 def draw(ds):
     names = ["&lt;think&gt;", "</script>", "\\u2028"]
-    return go.Figure(go.Heatmap(z=ds.weight.values, x=names), layout=dict(title=claim(ds).title, template="none"))
+    return go.Figure(go.Heatmap(z=ds.weight.values, x=names), layout=dict(title={title}, template="none"))
 '''
 
 
@@ -56,8 +56,8 @@ def draw(ds):
 def plant(tmp_path):
     """Writes figure modules into a folder and runs the command on it with a stand-in for the lab."""
 
-    def module(name, body="pass", *, probe="states", number=10, control=0):
-        text = MODULE.format(name=name, body=body, probe=probe, number=number, control=control)
+    def module(name, body="pass", *, probe="states", number=10, control=0, title="claim(ds).title"):
+        text = MODULE.format(name=name, body=body, probe=probe, number=number, control=control, title=title)
         (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
 
     def run(*words, scale=1.0, model="nano", **options):
@@ -206,10 +206,11 @@ def test_a_page_shows_the_comparisons_here_and_under_each_control(plant):
 
 
 def test_pages_are_offline_safe_and_repeatable(plant):
-    plant.module("one")
+    plant.module("one", title="'1 is <b>largest</b>'")
     plant.module("two")
     plant.run("--update")
     pages = {path.name: path.read_bytes() for path in plant.folder.glob("*.html")}
+    assert 'class="answer"' not in pages["two.html"].decode()  # the plot's title says it
     assert pages.keys() == {"one.html", "two.html", "index.html"}
     plant.run("--update")
     assert pages == {path.name: path.read_bytes() for path in plant.folder.glob("*.html")}
