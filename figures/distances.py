@@ -82,8 +82,8 @@ def claim(ds):
     )
     what = f"mass up to {2**NEAR - 2} tokens back"
     return Claim(
-        f"Layer {first} looks nearer than chance: {float(here.mean()):.0%} of its mass lies up to {2**NEAR - 2} tokens "
-        f"back, layer {last}: {float(there.mean()):.0%}, {EVEN}: {even:.0%}",
+        f"Layer {first} looks nearer than {EVEN}: {float(here.mean()):.0%} of mass up to {2**NEAR - 2} tokens back "
+        f"against {even:.0%}; layer {last}: {float(there.mean()):.0%}",
         [
             part(f"layer {first}, {what}", here, ">", even, EVEN),
             part(f"layer {first}, mean distance in tokens", spans[0], "<", float(ds.even), EVEN),

@@ -85,7 +85,7 @@ def _even(lab, asked):
 
 
 def claim(ds):
-    """All heads of the first attention layer retrieve and are induction heads; those of the last are not."""
+    """All heads of the first attention layer score in retrieval and in induction; those of the last retrieve less."""
     first, last = ds.layer.values
     heads, even = ds.where(ds.query_head != EVEN, drop=True), ds.sel(query_head=EVEN, layer=first)
     parts = []
@@ -113,9 +113,9 @@ def claim(ds):
     none, without = ((rest < BAR) & (spread < SPREAD)).sum("query_head").values
     parts.append(Part(f"heads of no class, layer {last}", without, ">", none, f"layer {first}"))
     return Claim(
-        f"All {heads.sizes['query_head']} heads of layer {first} retrieve ({float(found.score.min()):.2f} to "
-        f"{float(found.score.max()):.2f}) and are induction heads; layer {last}: {float(other.score.max()):.2f} at "
-        f"most, {without} have no class",
+        f"{heads.sizes['query_head']} heads of layer {first} retrieve ({float(found.score.min()):.2f} to "
+        f"{float(found.score.max()):.2f}) and induce ({float(here.score.min()):.2f} to {float(here.score.max()):.2f}); "
+        f"layer {last} retrieves {float(other.score.max()):.2f} at most, {without} of no class",
         parts,
     )
 

@@ -69,8 +69,8 @@ def claim(ds):
     count, rest = int(ds.chosen), int(ds.heads - ds.chosen)
     what = f"way to the other answer by {count} chosen states"
     return Claim(
-        f"{count} of {count + rest} states together go {together:.0%} of the way to the other answer, "
-        f"the other {rest} go {others:.0%}",
+        f"Without attention, {count} of {count + rest} states together go {together:.0%} of the way to the other "
+        f"answer, the other {rest} go {others:.0%}",
         [
             Part(what, together, ">", others, f"the other {rest} states together", ends),
             Part(what, together, ">", chance, f"{count} of the others by chance", ends),

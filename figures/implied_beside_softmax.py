@@ -6,8 +6,9 @@ head. A prompt states six facts and asks four of them again. Of each kind the he
 of its rows on the answers of eight prompts; the numbers are of sixteen other prompts, for these two heads and for all.
 
 Look along the rows of the last four keys: which cell stands out? A share is the weight of the answer over the sum of
-the weights of the row, signs left out, so that both kinds are measured alike. The control reads the same rows of the
-same heads at the values of the facts that were not asked for.
+the weights of the row, signs left out, so that both kinds are measured alike; of a DeltaNet head the token behind the
+answer counts too, where a state takes a fact in. The control reads the same rows of the attention heads at the values
+of the facts that were not asked for.
 
 Source: Gated DeltaNet, arXiv 2412.06464, section 3; softmax attention, arXiv 1706.03762.
 """
@@ -69,6 +70,8 @@ def _shares(implied, softmax, answers):
     found = []
     for weight, head in ((implied.weight, "head"), (softmax.weight, "query_head")):
         share = abs(weight) / abs(weight).sum("source")
+        if head == "head":  # a state takes a value in at the token behind it
+            share = share + share.shift(source=-1, fill_value=0.0)
         rows = [share.sel(token=token) for token in answers]
         right = [row.sel(source=at) for row, at in zip(rows, answers.values(), strict=True)]
         others = [[2 * n + 1 for n in range(FACTS) if 2 * n + 1 != at] for at in answers.values()]
@@ -106,9 +109,11 @@ def claim(ds):
     layer = ds.attrs["attention_layers"][0]
     first = attentions.where(attentions.layer == layer, drop=True)
     least, most, gap = float(first.min()), float(deltanets.max()), right - beside
+    last = ds.attrs["attention_layers"][-1]
+    rest = float(attentions.where(attentions.layer == last, drop=True).max())
     return Claim(
-        f"Heads of layer {layer} put {least:.2f} to {float(first.max()):.2f} of a row on the "
-        f"answer, the best of {deltanets.size} DeltaNet heads {most:.2f}",
+        f"Heads of layer {layer} put {least:.2f} to {float(first.max()):.2f} of a row on the answer; "
+        f"at most: layer {last} {rest:.2f}, any DeltaNet head {most:.2f}",
         [
             Part("share on the answer, softmax head shown, beyond other values", gap.mean(), ">", 0, "", _ends(gap)),
             Part(
@@ -125,6 +130,7 @@ def claim(ds):
                 most,
                 f"largest of {deltanets.size} DeltaNet heads",
             ),
+            Part(f"largest mean share on the answer in layer {last}", rest, "<", least, f"least in layer {layer}"),
         ],
     )
 

@@ -93,10 +93,10 @@ def claim(ds):
     top = float(_apart(ds).max())
     parts.append(Part("largest overlap of two heads", top, "<", 1, "copies"))
     means = " and ".join(
-        f"{float(ds.within[n]):.2f} to {float(ds.between[n]):.2f} (layer {layer})"
+        f"{float(ds.within[n]):.2f} against {float(ds.between[n]):.2f} (layer {layer})"
         for n, layer in enumerate(ds.layer.values)
     )
-    return Claim(f"Heads that share keys overlap more than others, {means}; none are copies", parts)
+    return Claim(f"Heads that share keys overlap more than others: {means}; no copies", parts)
 
 
 def controls(ds):

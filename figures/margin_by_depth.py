@@ -6,7 +6,8 @@ in one for the mean of all five. nano was trained on 512 tokens, the upright lin
 each of which was asked under both scalings.
 
 Look on which side of zero an interval lies, to the left and to the right of the window. The control exchanges the two
-scalings; the other one asks whether the longest text would pass for one of two windows.
+scalings; another asks whether the longest text would pass for one of two windows, and one puts the mean of all places
+in place of each.
 
 Source: in the manner of RULER, arXiv 2404.06654; this project's `yarn.grid`, teacher-forced.
 """
@@ -55,7 +56,7 @@ def data(lab):
 
 
 def claim(ds):
-    """More margin up to two windows, no sure change at four."""
+    """More margin up to two windows; at four no sure change of the mean, since depths differ."""
     window, parts, told = ds.attrs["window"], [], []
     for length in ds.length.values:
         gain = ds.gain.sel(length=length)
@@ -63,17 +64,24 @@ def claim(ds):
         far = length == ds.length.values[-1]
         what = f"nats that YaRN 4 adds at {length:,} tokens, {length / window:g} windows"
         parts.append(Part(what, mean, "∋" if far else ">", 0, interval=ends))
-        told.append(f"{length:,} {mean:+.1f}")
-    told[-1] += " (not sure)"
-    return Claim(f"YaRN 4 adds nats to the margin, by tokens: {', '.join(told)}; mean of five depths", parts)
+        told.append(f"{length:,}{'' if told else ' tokens'} {mean:+.1f}")
+    end = ds.isel(length=-1).drop_sel(place=ALL)
+    least, most = (end.isel(place=int(at)) for at in (end.added.argmin("place"), end.added.argmax("place")))
+    what = f"nats that it adds at {int(end.length):,} tokens, {most.place.item()}"
+    ends, against = (float(most.low), float(most.high)), f"upper end for a {least.place.item()}"
+    parts.append(Part(what, most.added, ">", float(least.high), against, ends))
+    told[-1] += f" (single {float(least.added):+.1f} to {float(most.added):+.1f})"
+    return Claim(f"Nats YaRN 4 adds to margins, mean of depths: {', '.join(told)}", parts)
 
 
 def controls(ds):
-    """The difference the other way round; the text of two windows in place of that of four."""
+    """The difference the other way round; the text of two windows in place of that of four; depths that are alike."""
     twice = ds.gain.where(ds.length < ds.length[-1], ds.gain.isel(length=-2, drop=True))
+    alike = {name: ds[name].where(False, ds[name].sel(place=ALL)) for name in ("added", "low", "high")}
     return {
         "the two scalings exchanged": ds.assign(gain=-ds.gain),
         "texts of two windows in place of those of four": ds.assign(gain=twice),
+        "the mean of all depths in place of each": ds.assign(alike),
     }
 
 

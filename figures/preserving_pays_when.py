@@ -79,11 +79,11 @@ def claim(ds):
     later = one.crossing.fillna(TURNS + 1)
     gap = later.sel(thinking=SOME) - later.sel(thinking=MUCH)
     between = tuple(float(edge) for edge in stats.t_interval(gap, "session"))
-    never = int(one.crossing.sel(thinking=LITTLE).isnull().sum())
+    count, never = ds.sizes["session"], int(one.crossing.sel(thinking=LITTLE).isnull().sum())
     what = f"seconds added per second saved in {TURNS} turns, "
     return Claim(
         f"Keeping 480 words of thinking is slower from turn {_range(later, MUCH)}, "
-        f"240 from {_range(later, SOME)}; 60 in {ds.sizes['session'] - never} of {ds.sizes['session']} sessions",
+        f"240 from {_range(later, SOME)}; 60 in {count - never} of {count} sessions of {TURNS}",
         [
             Part(what + MUCH, ratio[MUCH], ">", 1, "even", ends[MUCH]),
             Part(what + SOME, ratio[SOME], ">", 1, "even", ends[SOME]),

@@ -3,7 +3,8 @@
 Effective rank of the state after every sixteenth token of texts of facts and sentences: the number of directions that
 it really uses. Heads are put into three groups of twelve by how long they keep, the half-life of decay alone in the
 same texts. Lines are means over the heads of a group and over texts; intervals are over the heads. The level lines are
-the most that a state of nano could hold, since a key has 24 channels, and what a state of random numbers has.
+the most that a state of nano could hold, since a key has 24 channels, what a state of random numbers has, and the most
+that a single head has in any text.
 
 Look how far apart the groups are at the end, and how far below the levels. Spearman's correlation of half-life and rank
 over all heads is taken text by text. The controls give heads the half-lives of others, and put random numbers in
@@ -105,8 +106,8 @@ def controls(ds):
 
 
 def draw(ds):
-    """Three lines and two levels."""
-    known = {"all that a state can hold": ds.ceiling, "random numbers": ds.random_rank}
-    levels = {f"{name}, {float(level):.0f}": float(level) for name, level in known.items()}
+    """Three lines and three levels."""
+    known = {"all that a state can hold": ds.ceiling, "random numbers": ds.random_rank, "the most of any head": ds.most}
+    levels = {f"{name}, {number(float(level), 2)}": float(level) for name, level in known.items()}
     options = dict(x="token", color="group", interval=("low", "high"), levels=levels, title=claim(ds).title)
     return plot.lines(ds.isel(kind=0), "effective_rank", **options)

@@ -66,7 +66,7 @@ def claim(ds):
     late = {name: float(ds[name].sel(policy=DROPPED, scheme=LATE)) for name in ("mean", "low", "high")}
     worst = float(ds.times.sel(scheme=BEST).max())
     return Claim(
-        f"States at the end and before thinking: {worst:.2f} times attention alone; two tokens late: "
+        f"States at end and before thinking: {worst:.2f} times attention alone; two tokens late, thinking dropped: "
         f"{late['mean']:.2f} ({late['low']:.2f} to {late['high']:.2f})",
         [
             Part("most that two states a call compute", worst, "=", 1, "attention alone, all sessions, both policies"),

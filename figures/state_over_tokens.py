@@ -7,8 +7,9 @@ vectors of their changes. Facts are named by their keys, A, B, C, and the keys o
 back. The head is the one of layer 4 that keeps most of its state.
 
 Look for stripes in the middle: one column of keys times one row of values, and, on the right, whether facts about one
-key stand out. The first control is the head of the same layer that keeps least: its state fades as a whole. The second
-is the same prompts with new keys in place of those that come back.
+key stand out. By equation 10 the change is one pattern wherever nothing fades, so the first control is the
+head of the same layer that keeps least, whose state fades as a whole. The second is the same prompts with new keys in
+place of those that come back.
 
 Source: Gated DeltaNet, arXiv 2412.06464, equation 10.
 """

@@ -74,10 +74,10 @@ def claim(ds):
     most = int(added.layer[int(abs(added.mean("sample")).argmax("layer"))])
     weakest = rest[-1]
     gain = {layer: float(means.sel(layer=layer)) - 1 for layer in means.layer.values.tolist()}
-    shown = float(max(map(abs, map(float, stats.t_interval(added.sel(layer=most))))))
+    shown = float(max(abs(end).max() for end in stats.t_interval(added)))  # of any layer
     return Claim(
-        f"From one window to four layer {first} fills by {gain[first]:.0%}, {second} by {gain[second]:.0%}, "
-        f"{last} not surely; YaRN 4 changes none by more than {shown:.1%}",
+        f"From one window to four norms grow by {gain[first]:.0%} in layer {first}, {gain[second]:.0%} in {second}, "
+        f"not surely in {last}; YaRN 4 changes none by over {shown:.1%}",
         [
             _part(
                 f"growth of layer {first} over that of layer {second}",

@@ -17,7 +17,7 @@ import contextlib
 import xarray
 
 import figures
-from figures._fact_prompts import stated
+from figures._fact_prompts import WORDS, stated
 from figures._state_samples import CHANCE, decided, in_line, spread
 from labkit import deltanet
 from labkit import draw as plot
@@ -61,7 +61,8 @@ def claim(ds):
     count, against = more.sizes["place"], "expected by chance if both took the same"
     open_ = count - later - decay
     return Claim(
-        f"Later tokens take more of a key than decay in {later} of {count} heads, decay in {decay}; {open_} undecided",
+        f"In {WORDS * len(ORDER)} tokens, later ones take more of a key than decay in {later} of {count} heads, "
+        f"decay in {decay}; {open_} undecided",
         [
             Part("heads in which later tokens take more", later, ">", CHANCE * count, against),
             Part("heads in which decay takes more", decay, ">", CHANCE * count, against),

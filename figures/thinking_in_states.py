@@ -36,7 +36,7 @@ PARTS = {
     "open": "opening of a turn",
 }
 THINK, OPEN = PARTS["think"], PARTS["open"]
-OF = ["share of the tokens", "share of the mean state"]
+OF = ["share of the tokens", "share of the states, mean"]
 CASES = ["at the question", "read at the end of a thinking block", "names of the parts dealt to tokens at random"]
 SHARE = Quantity("share", "share of the tokens, and of the state", "fraction", "fraction", "deltanet.written_by")
 
@@ -83,7 +83,7 @@ def _read(lab, seed):
 
 
 def _shares(run, lab, kinds, token):
-    """Shares (of, segment) of the tokens up to one of them, and of the mean state there."""
+    """Shares (of, segment) of the tokens up to one of them, and of the states there, mean over layers and heads."""
     written = deltanet.written_by(run, layer=lab.spec.deltanet_layers, segments=kinds, token=token).share
     written = written.mean(("layer", "head")).reindex(segment=list(PARTS), fill_value=0.0).values
     read = kinds[: token + 1]
@@ -98,11 +98,13 @@ def claim(ds):
     ends = {part: (float(at.low.sel(segment=part)), float(at.high.sel(segment=part))) for part in (THINK, OPEN)}
     rest = float(at.share.drop_sel(segment=OPEN).sum())
     return Claim(
-        f"Thinking is {tokens:.0%} of the tokens and wrote {wrote:.1%} of the mean state; "
+        f"Thinking is {tokens:.0%} of the tokens and wrote {wrote:.1%} of a state, mean of all; "
         f"the last {last:.0%} of the tokens wrote {opened:.0%}",
         [
-            Part("share of the mean state that thinking wrote", wrote, "<", tokens, "its share of tokens", ends[THINK]),
-            Part("share that the opening of the turn wrote", opened, ">", rest, "all other tokens", ends[OPEN]),
+            Part(
+                "mean share of the states that thinking wrote", wrote, "<", tokens, "its share of tokens", ends[THINK]
+            ),
+            Part("mean share that the opening of the turn wrote", opened, ">", rest, "all other tokens", ends[OPEN]),
         ],
     )
 
