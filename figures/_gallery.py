@@ -231,7 +231,7 @@ def _table(card):
     heads = ["What is compared", "Here", *(f"Control: {name}" for name in card.controls)]
     rows = []
     for n, part in enumerate(card.claim.parts):
-        against = f'<br><span class="source">with {_text(part.against)}</span>' if part.against else ""
+        against = f'<br><span class="source">against {_text(part.against)}</span>' if part.against else ""
         cells = [_cell(part, "holds", "fails")]
         cells += [_cell(control.parts[n], "source", "fails") for control in card.controls.values()]
         rows.append(f'<tr><th scope="row">{_text(part.what)}{against}</th>{"".join(cells)}</tr>')

@@ -196,7 +196,7 @@ def test_a_page_shows_the_comparisons_here_and_under_each_control(plant):
     assert page.open == []
     cells = [text for place, text in page.texts if text and {"td", "th"} & set(place)]
     heads = ["What is compared", "Here", "Control: all <q>zeros</q>"]
-    row = ["largest <u>weight</u>", "with a <s>bound</s>", "1 > 0.9", "true", "0 > 0.9", "false"]
+    row = ["largest <u>weight</u>", "against a <s>bound</s>", "1 > 0.9", "true", "0 > 0.9", "false"]
     assert cells == heads + row
     facts = [text for place, text in page.texts if text and {"dt", "dd"} & set(place)]
     assert facts == ["Model", "nano", "Vocabulary", "none", "Sample", "3 <i>things</i>", "Interval", "none"]
