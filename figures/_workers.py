@@ -56,10 +56,10 @@ def _start(job, processes):
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, job), daemon=True)
-    with _unheard():
+    with _unheard():  # an interrupt that waits finds the process among those to end
         process.start()
+        processes[ours] = process
     theirs.close()
-    processes[ours] = process
     return ours
 
 

@@ -154,6 +154,33 @@ def test_one_answer_at_a_time(lab):
         attribution.logit(lab, IDS, of=3, against=500)
 
 
+def test_one_prompt_at_a_time(lab):
+    for ask in (attribution.exact, attribution.logit):
+        with pytest.raises(InputError, match=f"attribution.{ask.__name__}: one prompt at a time\n  got: 2 prompts"):
+            ask(lab, [IDS.tolist(), IDS.tolist()], of=3)
+
+
+@torch.no_grad()
+def test_slopes_are_taken_where_none_are_kept(lab):
+    assert float(attribution.exact(lab, IDS, of=3).logit) == pytest.approx(float(lab.trace(IDS).logits[0, 3]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_answers_that_are_as_likely_can_be_compared(dtype):
+    """Parity is relative to the logits, not to what two of them leave."""
+    lab = tiny.make_lab(tiny.model(dtype=dtype))
+    run = lab.trace(IDS)
+    order = run.logits[0].float().argsort()
+    gaps = run.logits[0, order].float().diff()
+    at = int(torch.where(gaps > 0, gaps, torch.inf).argmin())
+    of, against = int(order[at + 1]), int(order[at])
+    assert attribution.logit(lab, IDS, of=of, against=against).attrs["parity"] < 0.01
+    made = residual.contributions(run, lab, of=[of, 3], against=[against, 7])
+    assert made.attrs["tolerance"] == {torch.float32: 1e-4, torch.bfloat16: 1e-2}[dtype]
+    if dtype == torch.float32:
+        assert attribution.exact(lab, IDS, of=of, against=against).attrs["parity"] < 1e-5
+
+
 def test_an_edit_of_a_gate_is_followed_and_one_of_the_stream_is_told(lab):
     with lab.edit(edit.scale("gate", layer=2, factor=0.5), deltanet.never_forget(layer=1)):
         ds = attribution.exact(lab, IDS, of=3)

@@ -9,6 +9,7 @@ import xarray
 from labkit import draw
 from labkit.draw import theme
 from labkit.draw.scales import place, scale, widths
+from labkit.errors import InputError
 from labkit.notation import label, together
 
 
@@ -78,6 +79,27 @@ def test_upright_lines_stand_where_their_values_do():
         (level,) = [trace for trace in fig.data if trace.name == "chance"]
         ends = (16, 496) if ds is uneven else (0, 2)
         assert tuple(level.x) == ends and tuple(level.y) == (5.0, 5.0)
+
+
+def test_a_place_that_a_logarithmic_axis_lacks_is_told():
+    for value in (0, -3.0):
+        with pytest.raises(InputError, match="a logarithmic axis has no such place\n  got: gap "):
+            draw.lines(series("gap", [16, 96, 496]), "effect", x="gap", at={"here": value})
+
+
+def test_ticks_stand_a_hair_beside_their_places_on_either_scale():
+    for values in ([1, 10, 100, 1000, 10000], [3, 4, 6, 7, 11]):
+        axis = draw.lines(series("token", values, words=True), "effect").layout.xaxis
+        ticks = np.array([axis.tickvals, values], float)
+        ticks = np.log(ticks) if axis.type == "log" else ticks
+        off = (ticks[0] - ticks[1]) / np.ptp(ticks[1])
+        assert axis.type == ("log" if values[0] == 1 else None) and (abs(off) < 1e-3).all() and (off != 0).all()
+        assert (off[:-1] > 0).all() and off[-1] < 0
+
+
+def test_a_page_takes_a_figure_that_asks_for_no_height(tmp_path):
+    fig = draw.lines(series("gap", [16, 96, 496]), "effect", x="gap").update_layout(height=None)
+    assert "height: 450px" in draw.page(tmp_path / "page.html", [fig], title="one").read_text(encoding="utf-8")
 
 
 def test_the_axis_of_a_fraction_holds_its_levels_and_intervals():

@@ -496,7 +496,7 @@ def test_an_interrupt_ends_cleanly_and_keeps_what_is_finished(counted, tmp_path_
     with subprocess.Popen(words, env=env, **streams) as process:
         try:
             until(lambda: {"one", "three"} <= counted.counts().keys())
-            until(lambda: (counted.folder / "two.html").exists())
+            until(lambda: (counted.folder / "golden" / "two.json").exists())  # after its page
             until(lambda: workers == 1 or "four" in counted.counts())
             os.killpg(process.pid, signal.SIGINT)
             out, err = process.communicate(timeout=60)

@@ -29,6 +29,7 @@ LOGIT = Quantity("z", "logit of the answer", "nat", "signed", "transformers")
 BRANCHES = {"mixer": "mixer_out", "mlp": "mlp_out"}
 
 
+@torch.enable_grad()
 def exact(
     lab: Lab,
     prompt: str | Sequence[int] | torch.Tensor,
@@ -81,13 +82,13 @@ def _brought(logit: torch.Tensor, flow: Run, frozen: Frozen) -> dict:
 
 
 def _labelled(run, frozen, brought, logit, own, name):
-    layers, none = range(run.spec.layers), torch.zeros(1, dtype=frozen.wide)
+    layers, none = range(run.spec.layers), torch.zeros(1, dtype=frozen.wide, device=frozen.lab.device)
     tokens = lambda layer, seam: brought[layer, seam].reshape(len(run), -1).sum(-1)  # noqa: E731
     heads = lambda what: by_reader(run, {layer: brought[layer, what].sum(-1)[-len(run) :] for layer in layers})  # noqa: E731
     cached = torch.stack([torch.stack([brought.get((layer, what), none).sum() for what in HELD]) for layer in layers])
     embedding = tokens(0, "resid_pre")
     summed = embedding.sum() + cached.sum()
-    facts = proof(run, NAME, summed[None], own[None]) | {"residual": float((summed - logit).abs()), "answer": name}
+    facts = proof(run, NAME, summed - own) | {"residual": float((summed - logit).abs()), "answer": name}
     branch = torch.stack([torch.stack([tokens(layer, seam) for seam in BRANCHES.values()]) for layer in layers])
     variables = {
         "embedding": (("source",), embedding, BROUGHT),

@@ -68,7 +68,7 @@ def logit(
     summed = embedding + matrix.nansum() + sum(part.sum() for part in parts.values())
     variables = {"added": (("layer", "reader", "source"), matrix, ADDED), "embedding": ((), embedding, ADDED)}
     variables |= {part: (("layer",), values, ADDED) for part, values in parts.items()} | {"logit": ((), own, LOGIT)}
-    facts = {"model": run.model, "reading": NAME, "answer": name} | proof(run, NAME, summed[None], own[None])
+    facts = {"model": run.model, "reading": NAME, "answer": name} | proof(run, NAME, summed.to(own.device) - own)
     return label(variables, coords={"layer": list(layers), **axis(run, "source")}, attrs=facts)
 
 

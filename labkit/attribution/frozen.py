@@ -24,7 +24,7 @@ from labkit.errors import InputError, LayerError, ParityError
 from labkit.families import FAMILIES
 from labkit.hooks import Place
 from labkit.lab import Lab
-from labkit.residual.stream import answers
+from labkit.residual.stream import answers, check_sum
 from labkit.scopes import Scope
 from labkit.trace import Run, decoder
 from labkit.trace.seams import arguments
@@ -156,6 +156,8 @@ def asked(lab: Lab, prompt, of, against, token: int, snap: Snapshot | None, name
     if len(ids) > 1 or len(foils) > 1:
         raise InputError(f"{name}: one answer at a time", got=f"{len(ids)} and {len(foils)}", expected="one token")
     run = lab.trace(prompt, cache=None if snap is None else lab.restore(snap), logits=[token])
+    if isinstance(run, list):
+        raise InputError(f"{name}: one prompt at a time", got=f"{len(run)} prompts", expected="one text, or its ids")
     return run, int(run.logit_tokens[0]), [*ids, *foils], " - ".join([*names, *others])
 
 
@@ -169,14 +171,14 @@ def by_reader(run: Run, rows: dict[int, torch.Tensor]) -> torch.Tensor:
     return made
 
 
-def proof(run: Run, name: str, summed: torch.Tensor, own: torch.Tensor) -> dict:
-    """Parity of a sum with the model's own logit.
+def proof(run: Run, name: str, off: torch.Tensor) -> dict:
+    """Parity of a sum with the model's own logit, from which it is `off`.
 
     Raises:
         ParityError: they differ.
     """
     try:
-        facts = run.check_parity(run.spec.layers - 1, name, summed, own)
+        facts = check_sum(run, name, off, run.logits[0])
     except ParityError as error:
         hint = "close edits that are open; kernels of another precision are told by lab.backend"
         what = f"{name}: what was found does not add up to the logit"

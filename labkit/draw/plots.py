@@ -42,7 +42,8 @@ def lines(
         at: `{name: place along x}`, upright lines: the end of a window, the token where something came.
 
     Raises:
-        InputError: no such variable or dim, dims left over, or more than a million values.
+        InputError: no such variable or dim, dims left over, more than a million values, or a place of `at` that a
+            logarithmic axis does not have.
     """
     array = variable(ds, name)
     color, facet = _places(array, x, color, facet)

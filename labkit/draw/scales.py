@@ -8,6 +8,7 @@ rather than by steps stand on a logarithmic axis, which says so.
 import numpy as np
 import xarray
 
+from labkit.errors import InputError
 from labkit.notation import NUMBERED
 
 FACTOR = 16  # of the largest over the smallest, above which an axis may be logarithmic
@@ -40,8 +41,14 @@ def places(array: xarray.DataArray, dim: str, *, cells: bool = False) -> np.ndar
 
 
 def place(array: xarray.DataArray, dim: str, value: float) -> float:
-    """Where a value stands on an axis, also beyond its ends: 5.5 between the tokens 5 and 6."""
+    """Where a value stands on an axis, also beyond its ends: 5.5 between the tokens 5 and 6.
+
+    Raises:
+        InputError: 0 or less on a logarithmic axis, which has no place for it.
+    """
     where, known = places(array, dim).astype(float), values(array, dim)
+    if scale(array, dim) == "log" and not value > 0:
+        raise InputError("a logarithmic axis has no such place", got=f"{dim} {value:g}", expected="above 0")
     if known.dtype.kind not in "iuf" or scale(array, dim) is not None:
         return float(value)
     if len(known) < 2:
@@ -63,6 +70,13 @@ def thinned(where: np.ndarray, room: int, kind: str | None) -> list[int]:
         if abs(along[i] - along[chosen[-1]]) >= least:
             chosen.append(i)
     return chosen
+
+
+def beside(where: np.ndarray, kind: str | None) -> np.ndarray:
+    """How far from each place a hair beside it stands: the same distance on the screen everywhere."""
+    if kind == "log":
+        return where * (3e-4 * abs(np.log(where[-1] / where[0])))
+    return np.full(len(where), round(float(abs(where[-1] - where[0]) + 1) * 3e-4, 6))
 
 
 def widths(where: np.ndarray, kind: str | None, share: float = 0.8) -> tuple[np.ndarray, np.ndarray]:

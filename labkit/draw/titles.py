@@ -19,7 +19,8 @@ def apart(layout: dict) -> tuple[str, str, dict]:
     if arranged and "t" in margin and texts[0]:
         top = arranged["above"] + ROOM
         rest["margin"] = margin | {"t": top}
-        rest["height"] = layout["height"] - max(margin["t"] - top, 0)
+        if "height" in layout:  # else it fills what is there
+            rest["height"] = layout["height"] - max(margin["t"] - top, 0)
     return *texts, rest
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import xarray
 
-from labkit.draw.scales import number, places, scale, thinned, values
+from labkit.draw.scales import beside, number, places, scale, thinned, values
 from labkit.errors import InputError
 from labkit.notation import spoken, visible
 from labkit.signs import inert
@@ -125,11 +125,11 @@ def axis(
     count, kind, where = array.sizes[dim], scale(array, dim, cells=cells), places(array, dim, cells=cells)
     texts, told = words(array, dim, width), f"{dim}_text" in array.coords
     chosen = thinned(where, room, kind)
-    hair = round(float(abs(where[-1] - where[0]) + 1) * 3e-4, 6) if kind is None or told else 0.0
+    hairs = beside(where, kind) if kind is None or told else 0.0 * where
     title = called(array, dim) + (", log scale" if kind == "log" else "")
     properties = {
         "title": {"text": title},
-        "tickvals": [float(where[i]) - hair if i == count - 1 else float(where[i]) + hair for i in chosen],
+        "tickvals": [float(where[i]) + (-1 if i == count - 1 else 1) * float(hairs[i]) for i in chosen],
         "ticktext": [texts[i] for i in chosen],
         "tickformat": "d" if kind is None or where.dtype.kind in "iu" else ".7~r",
     }

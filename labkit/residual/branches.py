@@ -18,7 +18,7 @@ from labkit.lab import Lab
 from labkit.notation import Quantity, is_index, label, select
 from labkit.plan import admit
 from labkit.reading import axis, check_run
-from labkit.residual.stream import Answers, answers, check_lab, logits
+from labkit.residual.stream import Answers, answers, check_lab, check_sum, logits
 from labkit.trace import Run
 
 if TYPE_CHECKING:
@@ -77,9 +77,10 @@ def contributions(
         torch.stack([torch.stack(list(map(read, pair))) for pair in branches]),
     )
     size = torch.stack([torch.stack([branch.norm(dim=-1) for branch in pair]) for pair in branches])
-    whole = logits(lab, stream).to(wide)
+    row = logits(lab, stream)
+    whole = row.to(wide)
     own = whole[:, ids] - (0 if against is None else whole[:, foils])
-    facts = _proof(run, embedding + added.sum((0, 1)), own)
+    facts = _proof(run, embedding + added.sum((0, 1)) - own, row)
     place = ("layer", "term", "token")
     variables = {
         "added": ((*place, "answer"), added, ADDED),
@@ -114,9 +115,9 @@ def unembedded(lab: Lab, ids: list[int]) -> torch.Tensor:
     return torch.cat([lab.unembedding.forward(part)[:, ids] for part in eye.split(256)]).T
 
 
-def _proof(run, summed, own):
+def _proof(run, off, row):
     try:
-        facts = run.check_parity(run.spec.layers - 1, "residual.contributions", summed, own)
+        facts = check_sum(run, "residual.contributions", off, row)
     except ParityError as error:
         hint = "an edit of the stream itself adds what is no branch: trace without it"
         what = "residual.contributions: the branches do not add up to the logit"

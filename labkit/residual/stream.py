@@ -68,3 +68,19 @@ def proof(run: Run, lab: Lab, name: str) -> dict:
         hint = "lab.trace(run.ids)"
         raise ParityError(what, got=error.got, expected=error.expected, hint=hint) from error
     return facts | {"proven": "logits read from the last layer"}
+
+
+def check_sum(run: Run, name: str, off: torch.Tensor, row: torch.Tensor) -> dict:
+    """Parity of sums with the model's own logits, for a Dataset's attributes.
+
+    Args:
+        off: how far the sums are from the model's own numbers, of any shape.
+        row: the model's logits there, in its own precision. Their largest is the scale: two of them may be as good as
+            equal, and what is left between them is rounding.
+
+    Raises:
+        ParityError: they are too far.
+    """
+    top, off = row.detach().abs().max().view(1), off.detach().flatten().to(row.device)
+    found, own = torch.cat([top.to(off.dtype), off]), torch.cat([top, top.new_zeros(len(off))])
+    return run.check_parity(run.spec.layers - 1, name, found, own)

@@ -2,7 +2,7 @@
 
 from tests.mutants import Mutant
 
-SPOKEN, BRANCHES = "labkit/residual/spoken.py", "labkit/residual/branches.py"
+SPOKEN, BRANCHES, STREAM = (f"labkit/residual/{name}.py" for name in ("spoken", "branches", "stream"))
 FROZEN, COMPLETE, DIRECT = (f"labkit/attribution/{name}.py" for name in ("frozen", "complete", "direct"))
 LENS = "tests/test_residual.py::test_the_lens_is_norm_and_unembedding_at_every_layer"
 FAR = "tests/test_residual.py::test_the_last_layer_says_what_the_model_says"
@@ -11,6 +11,7 @@ ADDED = "tests/test_residual.py::test_a_contribution_is_the_inner_product_with_t
 FOIL = "tests/test_residual.py::test_in_float64_branches_add_up_to_the_last_digits"
 SUM = "tests/test_attribution.py::test_the_sum_is_the_logit_and_nothing_is_lost_at_any_layer"
 HEADS = "tests/test_attribution.py::test_a_head_adds_its_map_times_its_projected_values"
+TIES = "tests/test_attribution.py::test_answers_that_are_as_likely_can_be_compared"
 WHOLE = "tests/test_attribution.py::test_heads_mlps_embedding_and_cache_add_up_to_the_logit"
 
 MUTANTS = [
@@ -19,6 +20,8 @@ MUTANTS = [
     Mutant(SPOKEN, "range(0, len(rows), step)", "range(0, len(rows), step + 1)", PARTS),
     Mutant(BRANCHES, "reads - _reads(", "reads + _reads(", FOIL),
     Mutant(BRANCHES, '("mixer_out", "mlp_out")', '("mlp_out", "mixer_out")', ADDED),
+    Mutant(STREAM, "row.detach().abs().max()", "row.detach().abs().min()", TIES),
+    Mutant(BRANCHES, "- own, row)", "- own, whole)", TIES),
     Mutant(FROZEN, "c * c.detach().sigmoid()", "c * c.sigmoid()", SUM),
     Mutant(FROZEN, "1 - spec.conv :].T)", "1 - spec.conv :].flip(-1).T)", SUM),
     Mutant(FROZEN, "v = v[:, reads]", "v = v[:, sorted(reads, reverse=True)]", SUM),

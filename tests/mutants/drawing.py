@@ -15,6 +15,7 @@ SCALES, CELLS, WORDS, NOTATION = (
 PAGES, SCRIPT = "labkit/draw/titles.py", "labkit/draw/script.py"
 UNEVEN = "tests/test_draw_scales.py::test_uneven_magnitudes_stand_at_their_values"
 UPRIGHT = "tests/test_draw_scales.py::test_upright_lines_stand_where_their_values_do"
+HAIR = "tests/test_draw_scales.py::test_ticks_stand_a_hair_beside_their_places_on_either_scale"
 STANDING = "tests/test_draw_scales.py::test_bars_to_scale_stand_on_their_values_and_do_not_meet"
 FRACTION = "tests/test_draw_scales.py::test_the_axis_of_a_fraction_holds_its_levels_and_intervals"
 SIGN = "tests/test_draw_scales.py::test_negative_cells_carry_a_sign"
@@ -25,6 +26,7 @@ LAYERS = "tests/test_layers.py::test_the_title_says_the_layers_of_the_coordinate
 READABLE = "tests/test_readable.py::test_every_kind_of_figure_can_be_read"
 
 MUTANTS = [
+    Mutant(SCALES, "return where * (3e-4 *", "return 0 * where + where[-1] * (3e-4 *", HAIR),
     Mutant(SCALES, "if dim in NUMBERED or", "if", UNEVEN),
     Mutant(SCALES, 'return "log" if wide and', 'return "log" if', UNEVEN),
     Mutant(SCALES, "and _uneven(np.log(where)) < _uneven(where) else", "else", UNEVEN),
