@@ -167,12 +167,13 @@ def check(claim: Claim, controls: Mapping[str, Claim]) -> None:
 def number(value: float, digits: int = 3) -> str:
     """A number to some digits, at least its whole part: 0.998, 1,234, 3.2e-07."""
     if not math.isfinite(value):
-        return "no number" if math.isnan(value) else "infinite"
+        return "no number" if math.isnan(value) else "infinite" if value > 0 else "minus infinite"
     if value and not 1e-4 <= abs(value) < 1e9:
         return f"{value:.{digits - 1}e}"
     after = digits - 1 - math.floor(math.log10(abs(value))) if value else 0
     text = f"{value:,.{max(after, 0)}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "-0" else text
 
 
 def _reads(sign, *texts):

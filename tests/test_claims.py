@@ -46,7 +46,8 @@ def test_no_difference_is_an_interval_that_holds_the_number():
         (Part("lost", 0.31, ">", 0, interval=(0.1, 0.5)), "lost: 0.31 [0.1 to 0.5] > 0"),
         (Part("moved", 3.21e-7, "<", 1e-5), "moved: 3.21e-07 < 1.00e-05"),
         (Part("lost", -0.25, ">", 0), "lost: -0.25 > 0 is false"),
-        (Part("heads", 0, "=", 0), "heads: 0 = 0"),
+        (Part("heads", -0.0, "=", 0), "heads: 0 = 0"),
+        (Part("lost", -math.inf, "<", 0), "lost: minus infinite < 0 is false"),
     ],
 )
 def test_a_part_in_print(part, text):

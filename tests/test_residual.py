@@ -171,6 +171,12 @@ def test_wrong_questions_are_refused(lab):
         residual.lens(run, lab, of=[])
     with pytest.raises(InputError, match="residual.contributions: no such token\n  got: 211\n  expected: 0 to 210"):
         residual.contributions(run, lab, of=211)
+    with pytest.raises(
+        InputError, match="residual.lens reads the stream\n  got: seam 'mlp_out'\n  expected: resid_post or"
+    ):
+        residual.lens(run, lab, seam="mlp_out")
+    with pytest.raises(InputError, match="residual.lens: no answer\n  got: True"):
+        residual.lens(run, lab, of=True)
     with pytest.raises(InputError, match="layer out of range"):
         residual.lens(run, lab, layers=5)
     with pytest.raises(InputError, match="residual.lens reads a run\n  got: a lab"):

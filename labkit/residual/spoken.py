@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from labkit.arguments import whole
+from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import Quantity, is_index, label, select
 from labkit.plan import admit
@@ -27,6 +28,7 @@ RANK = Quantity("rank", "tokens that the lens finds likelier", "tokens", "positi
 LOGIT = Quantity("z", "logit that the lens gives a token", "nat", "signed", LENS)
 UNSURE = Quantity("H", "entropy of what the lens says", "nat", "positive", LENS)
 FAR = Quantity("KL", "divergence of what the lens says from what the model says", "nat", "positive", LENS)
+STREAMS = "resid_post", "resid_pre"
 SCRATCH = 1 << 26  # bytes of logits at a time
 
 
@@ -63,6 +65,8 @@ def lens(
     """
     check_run(run, "residual.lens", lab, takes=("run", "lab"))
     check_lab(run, lab, "residual.lens")
+    if seam not in STREAMS:
+        raise InputError("residual.lens reads the stream", got=f"seam {seam!r}", expected=" or ".join(STREAMS))
     spec, top = run.spec, whole(top, "top", least=1, most=run.spec.vocab)
     chosen, rows = select(layers, spec.layers, "layer"), select(tokens, len(run), "token")
     ids, names = ([], []) if of is None else answers(lab, of, "residual.lens")

@@ -1,6 +1,6 @@
 """The stream of a run and the way out of it: logits are `unembedding(final_norm(x))` of the last layer's output."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -31,7 +31,11 @@ def answers(lab: Lab, given: Answers, name: str) -> tuple[list[int], list[str]]:
         InputError: none, an id out of range, a text of several tokens or of none.
     """
     several = given.tolist() if hasattr(given, "tolist") else given
-    several = [several] if is_index(several) or isinstance(several, str) else list(several)
+    several = [several] if is_index(several) or isinstance(several, str) else several
+    if not isinstance(several, Iterable):
+        expected = "a token id, a text of one token, or several of them"
+        raise InputError(f"{name}: no answer", got=repr(given), expected=expected)
+    several = list(several)
     if not several:
         raise InputError(f"{name}: no answer", expected="a token id, a text of one token, or several of them")
     ids = []
