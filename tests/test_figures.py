@@ -109,6 +109,8 @@ def test_a_flipped_sign_is_found(entry, monkeypatch):
 
 FLIPS = {
     "overwritten_key": ('before - after, ">", others', 'before - after, "<", others'),
+    "work_by_load": ('grown, ">", 0', 'grown, "<", 0'),
+    "thinking_and_answers": ('said, ">", chance', 'said, "<", chance'),
 }
 
 
