@@ -21,6 +21,7 @@ from labkit.claims import Claim, Part
 from labkit.notation import Quantity
 
 PLACE = ("yarn", 40)
+FULL, ON = 304, (0, 1, 3)  # what fills the window of 512; so many windows more
 SEEDS, ALONE, NULL = 16, {"gap": "far positions", "dilution": "more keys", "states": "fuller states"}, "shift"
 LOST = Quantity("Δlog p lost", "margin lost since the window was full", "nat", "signed", "this run")
 TOLERANCE = {
@@ -35,7 +36,8 @@ TOLERANCE = {
 
 def data(lab):
     """margin, lost with its interval (cause, scaling, gap), over the questions; fall (cause, scaling, sample)."""
-    ds = yarn.counterfactuals(lab, seeds=SEEDS)
+    extra = [FULL + more * lab.spec.window for more in ON]
+    ds = yarn.counterfactuals(lab, extra=extra, seeds=SEEDS)
     lost = (ds.margin.isel(gap=0) - ds.margin).assign_attrs(dataclasses.asdict(LOST))
     low, high = stats.t_interval(lost)
     means = ds[["margin"]].mean("sample", keep_attrs=True)

@@ -353,7 +353,7 @@ def test_sessions_and_fillers_that_would_not_fit(monkeypatch):
     monkeypatch.setattr(plan.card, "budget", lambda device: (3_000, "a small machine"))
     for call, name in (
         (lambda: reuse.play(nano_lab, talk), "reuse.play .*a snapshot of every call"),
-        (lambda: yarn.counterfactuals(nano_lab, seeds=1), "yarn.counterfactuals .*in blocks and joined"),
+        (lambda: yarn.counterfactuals(nano_lab, seeds=1), "yarn.counterfactuals .*in blocks, joined and as they stand"),
     ):
         with pytest.raises(BudgetError, match=f"(?s){name}.*a small machine"):
             call()
