@@ -475,9 +475,10 @@ def test_a_process_that_dies_costs_one_figure(plant, capsys):
 
 
 INTERRUPTED = """
-import functools, sys, types
+import functools, signal, sys, types
 from figures.__main__ import main
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs behind it
     load = functools.partial(types.SimpleNamespace, name="nano", scale=1.0)
     sys.exit(main(["--update"], folder=sys.argv[1], load=load, kept="a", workers=int(sys.argv[2])))
 """
