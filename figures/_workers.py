@@ -80,6 +80,7 @@ def _end(process):
 
 def _work(pipe, job):
     """What a process does: figures as they come, until nobody sends any more, or it is told to end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a library's thread may hear it although this one does not
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an end that gives back locks
     build = _build.Builder(job)
     with contextlib.suppress(EOFError, OSError):
