@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 NAME = "attribution.exact"
 SOURCE = "gradient times input, gates held; arXiv 2202.07304"
 BROUGHT = Quantity("c", "what comes to the logit from here, all routing held", "nat", "signed", SOURCE)
-LOGIT = Quantity("z", "logit of the answer", "nat", "signed", "transformers")
 BRANCHES = {"mixer": "mixer_out", "mlp": "mlp_out"}
 
 
@@ -97,7 +96,7 @@ def _labelled(run, frozen, brought, logit, own, name):
         "branch": (("layer", "term", "source"), branch, BROUGHT),
         "read": (("layer", "reader", "source"), heads("read"), BROUGHT),
         "stored": (("layer", "reader", "source"), heads("stored"), BROUGHT),
-        "logit": ((), own, LOGIT),
+        "logit": ((), own, "vocab_logit"),
     }
     coords = {"layer": list(layers), "term": list(BRANCHES), "held": list(HELD), **axis(run, "source")}
     return label(variables, coords=coords, attrs={"model": run.model, "reading": NAME} | facts)

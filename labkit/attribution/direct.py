@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 NAME = "attribution.logit"
 ADDED = Quantity("c", "what is added to the logit directly, norms held", "nat", "signed", "direct logit attribution")
-LOGIT = Quantity("z", "logit of the answer", "nat", "signed", "transformers")
 
 
 def logit(
@@ -67,7 +66,9 @@ def logit(
     own = run.logits[0, ids[0]] - (run.logits[0, ids[1]] if against is not None else 0)
     summed = embedding + matrix.nansum() + sum(part.sum() for part in parts.values())
     variables = {"added": (("layer", "reader", "source"), matrix, ADDED), "embedding": ((), embedding, ADDED)}
-    variables |= {part: (("layer",), values, ADDED) for part, values in parts.items()} | {"logit": ((), own, LOGIT)}
+    variables |= {part: (("layer",), values, ADDED) for part, values in parts.items()} | {
+        "logit": ((), own, "vocab_logit")
+    }
     facts = {"model": run.model, "reading": NAME, "answer": name} | proof(run, NAME, summed.to(own.device) - own)
     return label(variables, coords={"layer": list(layers), **axis(run, "source")}, attrs=facts)
 

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 SOURCE = "direct logit attribution"
 TERMS = ("mixer", "mlp")
 ADDED = Quantity("c", "what a branch adds to the logit, the norm frozen", "nat", "signed", SOURCE)
-LOGIT = Quantity("z", "logit of the answer", "nat", "signed", "transformers")
 SIZE = Quantity("‖Δx‖", "norm of what a branch adds to the stream", "norm", "positive", "transformers")
 
 
@@ -85,7 +84,7 @@ def contributions(
     variables = {
         "added": ((*place, "answer"), added, ADDED),
         "embedding": (("token", "answer"), embedding, ADDED),
-        "logit": (("token", "answer"), own, LOGIT),
+        "logit": (("token", "answer"), own, "vocab_logit"),
         "size": (place, size, SIZE),
     }
     coords = {"layer": range(spec.layers), "term": list(TERMS), **axis(run, "token", rows), "answer": names}
