@@ -130,8 +130,8 @@ class Lens(Table):
         held = {"J": maps, "n_prompts": int(self.prompts), "source_layers": self.layers, "d_model": self.width}
         with told("a lens cannot be written", path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with whole(path) as draft:
-                torch.save(held, draft)
+            with whole(path) as draft, draft.open("wb") as file:  # torch would write the draft's name into it
+                torch.save(held, file)
         return path
 
 
