@@ -12,7 +12,7 @@ MUTANTS = [
     Mutant(FITTING, "torch.arange(skip, len(ids) - 1, device", "torch.arange(skip, len(ids), device", SLOPES),
     Mutant(FITTING, "slope[:, 0, counted].float().mean(1)", "slope[:, 0, counted].float().sum(1)", SLOPES),
     Mutant(FITTING, "0, counted, channels[:, None]] = 1", "0, counted, channels.flip(0)[:, None]] = 1", SLOPES),
-    Mutant(FITTING, "].tolist() for prompt in prompts]", "][::-1].tolist() for prompt in prompts]", MEAN),
+    Mutant(FITTING, "lab.encode(prompt)[:longest]", "lab.encode(prompt)[-longest:]", MEAN),
     Mutant(FITTING, 'summed["J"] / len(units)', 'summed["J"] / (len(units) - 1)', MEAN),
     Mutant(FITTING, "halves[n % 2] = halves[n % 2]", "halves[n % 2] = halves[0]", APART),
     Mutant(FITTING, "_same(lab, runs, said, layer, other)", "_same(lab, runs, said, layer, one)", APART),
