@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from labkit import folders
+from labkit.arguments import whole
 from labkit.errors import BackendError, CheckpointError, InputError
 from labkit.identity import difference, lasting
 from labkit.lab import Lab
@@ -83,14 +84,16 @@ def total(
     client: "Client | None" = None,
     progress: bool = False,
     upto: int | None = None,
+    every: int = 1,
 ) -> Arrays:
     """The sum of what the units give, in float64 and in their order; a store holds the sum so far. As `results`.
 
     Args:
         upto: the sum over the first so many alone; a later call with more goes on from there.
+        every: units after which the sum is written, which a large one makes slow; a kill costs those since.
     """
     with _opened(lab, work, units, options, store, client) as request:
-        upto = len(request.units) if upto is None else upto
+        upto, every = len(request.units) if upto is None else upto, whole(every, "every", least=1)
         done, sums = request.summed(upto)
         ahead = upto if client is None else AHEAD * max(1, len(client.nthreads()))
         while done < upto:
@@ -99,7 +102,8 @@ def total(
                 wide = {name: np.asarray(values, dtype=np.float64) for name, values in result.items()}
                 sums = {name: values + sums[name] if name in sums else values for name, values in wide.items()}
                 done += 1
-                request.keep_sum(done, sums)
+                if done % every == 0 or done == upto:
+                    request.keep_sum(done, sums)
     return sums
 
 

@@ -60,14 +60,14 @@ def contributions(
     admit("residual.contributions", len(run), parts, lab.device, [("tokens=-1", sum(parts.values()) // len(rows))])
     take = lambda layer, seam: run.seams[layer, seam][rows].to(lab.device, wide)  # noqa: E731
     stream = take(spec.layers - 1, "resid_post")
-    reads = _reads(lab, stream, ids, wide)  # [row, answer, channel]
+    reads = way_out(lab, stream, ids, wide)  # [row, answer, channel]
     if against is not None:
         foils, others = answers(lab, against, "residual.contributions")
         if len(foils) not in (1, len(ids)):
             what = "residual.contributions: as many answers as foils, or one foil"
             raise InputError(what, got=f"{len(ids)} and {len(foils)}", expected=f"against= {len(ids)} tokens, or one")
         foils, others = (each * (len(ids) // len(foils)) for each in (foils, others))
-        reads = reads - _reads(lab, stream, foils, wide)
+        reads = reads - way_out(lab, stream, foils, wide)
         names = [f"{name} - {other}" for name, other in zip(names, others, strict=True)]
     read = lambda branch: torch.einsum("tc,tac->ta", branch, reads)  # noqa: E731
     branches = [[take(layer, seam) for seam in ("mixer_out", "mlp_out")] for layer in range(spec.layers)]
@@ -93,7 +93,7 @@ def contributions(
     return made.isel(token=0) if tokens is not None and is_index(tokens) else made
 
 
-def _reads(lab, stream, ids, wide):
+def way_out(lab: Lab, stream: torch.Tensor, ids: list[int], wide: torch.dtype) -> torch.Tensor:
     """γ ⊙ W_U[y] / rms of every row, [row, answer, channel]: the logit is its inner product with the stream."""
     norm, ones = lab.final_norm, torch.ones(lab.spec.hidden, device=lab.device)
     epsilon = norm.eps if hasattr(norm, "eps") else norm.variance_epsilon

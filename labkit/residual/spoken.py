@@ -16,6 +16,7 @@ from labkit.lab import Lab
 from labkit.notation import Quantity, is_index, label, select
 from labkit.plan import admit
 from labkit.reading import axis, check_run
+from labkit.residual.lenses import STREAMS, Lens, taken
 from labkit.residual.stream import Answers, answers, check_lab, logits, proof
 from labkit.trace import Run, texts
 
@@ -28,7 +29,6 @@ RANK = Quantity("rank", "tokens that the lens finds likelier", "tokens", "positi
 LOGIT = Quantity("z", "logit that the lens gives a token", "nat", "signed", LENS)
 UNSURE = Quantity("H", "entropy of what the lens says", "nat", "positive", LENS)
 FAR = Quantity("KL", "divergence of what the lens says from what the model says", "nat", "positive", LENS)
-STREAMS = "resid_post", "resid_pre"
 SCRATCH = 1 << 26  # bytes of logits at a time
 
 
@@ -41,7 +41,8 @@ def lens(
     tokens: int | Sequence[int] | None = None,
     of: Answers | None = None,
     top: int = 5,
-    seam: str = "resid_post",
+    seam: str | None = None,
+    by: Lens | None = None,
 ) -> "xarray.Dataset":
     """What the stream says after every layer, at every token.
 
@@ -52,7 +53,9 @@ def lens(
         layers: None for all. tokens: that speak, relative to the run's first; None for all.
         of: answers to follow: token ids, or texts of one token.
         top: how many of the likeliest tokens to name.
-        seam: which stream: "resid_post" after the layer, "resid_pre" before it (of layer 0 the embeddings).
+        seam: which stream: "resid_post" after the layer, "resid_pre" before it (of layer 0 the embeddings); None the
+            first, or the one that `by` maps.
+        by: a fitted lens to read through, at the layers that it maps; None is the logit lens.
 
     Returns:
         Dataset over layer and token (an int drops its axis): `best` token ids, `text`, `probability` (choice);
@@ -65,22 +68,24 @@ def lens(
     """
     check_run(run, "residual.lens", lab, takes=("run", "lab"))
     check_lab(run, lab, "residual.lens")
-    if seam not in STREAMS:
+    if seam not in (None, *STREAMS):
         raise InputError("residual.lens reads the stream", got=f"seam {seam!r}", expected=" or ".join(STREAMS))
     spec, top = run.spec, whole(top, "top", least=1, most=run.spec.vocab)
-    chosen, rows = select(layers, spec.layers, "layer"), select(tokens, len(run), "token")
+    (chosen, seam, read), rows = taken(by, lab, layers, seam, "residual.lens"), select(tokens, len(run), "token")
     ids, names = ([], []) if of is None else answers(lab, of, "residual.lens")
     step = max(1, SCRATCH // (4 * spec.vocab))
     cells = len(chosen) * len(rows)
     parts = {
         "result": cells * (top * 20 + 8 + 20 * len(ids)),
         "logits of some rows": 4 * 4 * spec.vocab * min(step, cells),
+        "map of a layer": 0 if by is None else 8 * spec.hidden**2,
     }
     admit("residual.lens", len(run), parts, lab.device, [("layers=[-1]", sum(parts.values()) // len(chosen))])
     facts, final = proof(run, lab, "residual.lens"), run.seams[spec.layers - 1, "resid_post"][rows]
     columns = {name: [] for name in ("best", "probability", "entropy", "divergence", "logit", "rank", "chance")}
     for layer in chosen:
         stream = run.seams[layer, seam][rows]
+        stream = stream if by is None else by.carry(stream.to(lab.device), layer)
         for first in range(0, len(rows), step):
             part = slice(first, first + step)
             raw, own = (logits(lab, each[part]).float() for each in (stream, final))
@@ -103,7 +108,8 @@ def lens(
         for (name, column), quantity in zip(followed, quantities, strict=True):
             variables[name] = ((*place, "answer"), grid(column), quantity)
         coords |= {"answer": names, "answer_id": ("answer", ids)}
-    made = label(variables, coords=coords, attrs={"model": run.model, "reading": "residual.lens", "seam": seam} | facts)
+    attrs = {"model": run.model, "reading": "residual.lens", "seam": seam} | read | facts
+    made = label(variables, coords=coords, attrs=attrs)
     kept = {"layer": layers, "token": tokens}
     return made.isel({name: 0 for name, given in kept.items() if given is not None and is_index(given)})
 
