@@ -1,7 +1,7 @@
 """A lens's reading beside what would read as much without knowing the answer.
 
-A reading is how far up the lens puts the answer: log2(vocabulary / place), 1.4 bits by chance, 11 for the first of
-2,560. The place does not change with a lens's temperature, and only layers are compared, no best of them is taken.
+A reading is how far up the lens puts the answer: log2(vocabulary / place), 11.3 bits for the first of 2,560 and 1.4 on
+the mean if all places are as likely. It does not change with a lens's temperature, and no best of the layers is taken.
 
     another prompt's answer    the same stream, asked for the answers of the other prompts: what the lens always says
     near in the prompt         the same stream, asked for the tokens that stand nearest to the answer: echo
