@@ -69,30 +69,33 @@ def exact(
 
 
 def _brought(logit: torch.Tensor, flow: Run, frozen: Frozen) -> dict:
-    """`{place: slope times value}` of seams, of heads' values and what they mix, and of the cache."""
+    """`{place: slope times value}`, summed: of seams by token, of heads' values and what they mix by token and head, of
+    what came from the cache as a number."""
     leaves = flow.graph | frozen.cached
     for what, tensors in (("stored", frozen.values), ("read", frozen.mixed)):
         leaves |= {(layer, what): tensor for layer, tensor in tensors.items()}
     slopes = torch.autograd.grad(logit, list(leaves.values()), materialize_grads=True)
-    return {
-        place: (value.detach() * slope).to(frozen.wide)
-        for (place, value), slope in zip(leaves.items(), slopes, strict=True)
-    }
+    brought = {}
+    for (place, value), slope in zip(leaves.items(), slopes, strict=True):
+        whole = (value.detach() * slope).to(frozen.wide)
+        kept = 0 if place in frozen.cached else 2 if place[1] in ("stored", "read") else 1
+        whole = whole.reshape(len(flow), -1) if kept == 1 else whole
+        brought[place] = whole.flatten(kept).sum(-1)
+    return brought
 
 
 def _labelled(run, frozen, brought, logit, own, name):
-    layers, none = range(run.spec.layers), torch.zeros(1, dtype=frozen.wide, device=frozen.lab.device)
-    tokens = lambda layer, seam: brought[layer, seam].reshape(len(run), -1).sum(-1)  # noqa: E731
-    heads = lambda what: by_reader(run, {layer: brought[layer, what].sum(-1)[-len(run) :] for layer in layers})  # noqa: E731
-    cached = torch.stack([torch.stack([brought.get((layer, what), none).sum() for what in HELD]) for layer in layers])
-    embedding = tokens(0, "resid_pre")
+    layers, none = range(run.spec.layers), torch.zeros((), dtype=frozen.wide, device=frozen.lab.device)
+    heads = lambda what: by_reader(run, {layer: brought[layer, what][-len(run) :] for layer in layers})  # noqa: E731
+    cached = torch.stack([torch.stack([brought.get((layer, what), none) for what in HELD]) for layer in layers])
+    embedding = brought[0, "resid_pre"]
     summed = embedding.sum() + cached.sum()
     facts = proof(run, NAME, summed - own) | {"residual": float((summed - logit).abs()), "answer": name}
-    branch = torch.stack([torch.stack([tokens(layer, seam) for seam in BRANCHES.values()]) for layer in layers])
+    branch = torch.stack([torch.stack([brought[layer, seam] for seam in BRANCHES.values()]) for layer in layers])
     variables = {
         "embedding": (("source",), embedding, BROUGHT),
         "cached": (("layer", "held"), cached, BROUGHT),
-        "stream": (("layer", "source"), torch.stack([tokens(layer, "resid_pre") for layer in layers]), BROUGHT),
+        "stream": (("layer", "source"), torch.stack([brought[layer, "resid_pre"] for layer in layers]), BROUGHT),
         "branch": (("layer", "term", "source"), branch, BROUGHT),
         "read": (("layer", "reader", "source"), heads("read"), BROUGHT),
         "stored": (("layer", "reader", "source"), heads("stored"), BROUGHT),

@@ -66,14 +66,22 @@ class Frozen:
         return x * factor(module, x.detach()).to(x.dtype)
 
     def _mixers(self):
+        """Each runs without a graph of its own, for what it returns beside; then its output is replaced."""
+        entered = {}
         for layer, block in enumerate(self.stack.layers):
             path = self.family.projections[self.spec.kind(layer)].rpartition(".")[0]
 
-            def put(module, args, kwargs, out, layer=layer):
-                made = self.mixer(layer, arguments(module, args, kwargs)["hidden_states"])
+            def cut(module, args, kwargs, layer=layer):
+                given = arguments(module, args, kwargs)
+                entered[layer] = given["hidden_states"]
+                return (), given | {"hidden_states": entered[layer].detach()}
+
+            def put(module, args, out, layer=layer):
+                made = self.mixer(layer, entered.pop(layer))
                 return (made, *out[1:]) if isinstance(out, tuple) else made
 
-            yield Place(block.get_submodule(path), "after", put, kwargs=True)
+            mixer = block.get_submodule(path)
+            yield from (Place(mixer, "before", cut, kwargs=True), Place(mixer, "after", put))
 
     def _gates(self):
         found = {}
@@ -127,10 +135,11 @@ class Frozen:
         v = v[:, reads]
         self.values[layer] = v
         q, k = (part.detach().to(self.wide).transpose(0, 1) for part in (given.q, given.k[:, reads]))
-        seen = torch.arange(len(v), device=x.device) <= run.positions.to(x.device)[:, None]
-        mixed = F.scaled_dot_product_attention(q[None], k[None], v.transpose(0, 1)[None], attn_mask=seen)[0].transpose(
-            0, 1
-        )
+        seen = None  # rows after a cache alone need a mask
+        if run.start.length:
+            seen = torch.arange(len(v), device=x.device) <= run.positions.to(x.device)[:, None]
+        parts = q[None], k[None], v.transpose(0, 1)[None]
+        mixed = F.scaled_dot_product_attention(*parts, attn_mask=seen, is_causal=seen is None)[0].transpose(0, 1)
         opened = mixed if given.gate is None else mixed * given.gate.to(self.wide)
         return self._out(layer, opened, x)
 
