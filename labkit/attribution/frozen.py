@@ -18,15 +18,18 @@ delta rule as well.
 import torch
 import torch.nn.functional as F
 
-from labkit import attention, deltanet
+from labkit import attention, deltanet, passes, prompts
+from labkit.attribution import costs
 from labkit.cache import Snapshot
 from labkit.errors import InputError, LayerError, ParityError
 from labkit.families import FAMILIES
 from labkit.hooks import Place
 from labkit.lab import Lab
+from labkit.notation import is_index
+from labkit.pictures import Seen
 from labkit.residual.stream import answers, check_sum
 from labkit.scopes import Scope
-from labkit.trace import Run, decoder
+from labkit.trace import Recorder, Run, decoder, wanted_seams
 from labkit.trace.seams import arguments
 
 GATES = ("act_fn", "gate", "shared_expert_gate")  # of an MLP: what multiplies values
@@ -51,6 +54,24 @@ class Frozen:
         self.wide = torch.float64 if lab.dtype == torch.float64 else torch.float32
         self.values, self.mixed, self.cached = {}, {}, {}
         self.stack = decoder(lab.model)
+
+    def flow(self, at: int, seams: list[str], seen: Seen | None) -> tuple[torch.Tensor, dict]:
+        """(logits [vocab] of a token, `{(layer, seam): what crossed the boundary}`) of one pass with its graph.
+
+        Args:
+            seen: the prompt, if it has pictures.
+        """
+        lab, wanted = self.lab, wanted_seams(self.spec, None, seams)
+        prompts.start(False, True, cache=None, position_ids=None, chunk=None, cuts=lab.scopes.cuts)
+        placed = passes.places(None, len(self.run), seen)
+        with (
+            self.scope(),
+            lab.scopes.call() as call,
+            Recorder(call, lab.model, self.spec, wanted, grad=True) as recorder,
+        ):
+            given = passes.feed(lab, self.run.ids[None], columns=[at], position_ids=placed, grad=True, seen=seen)
+            recorder.joined(len(self.run))
+            return given[0, 0], recorder.crossed
 
     def scope(self) -> Scope:
         """The block within which a pass over the run's tokens is that of the frozen network."""
@@ -164,9 +185,11 @@ def asked(lab: Lab, prompt, of, against, token: int, snap: Snapshot | None, name
     foils, others = ([], []) if against is None else answers(lab, against, name)
     if len(ids) > 1 or len(foils) > 1:
         raise InputError(f"{name}: one answer at a time", got=f"{len(ids)} and {len(foils)}", expected="one token")
+    several = isinstance(prompt, list | tuple) and prompt and not is_index(prompt[0])
+    if several:
+        raise InputError(f"{name}: one prompt at a time", got=f"{len(prompt)} prompts", expected="one text, or its ids")
+    costs.admit(lab, {"attribution.exact": costs.exact, "attribution.logit": costs.logit}[name], prompt, snap)
     run = lab.trace(prompt, cache=None if snap is None else lab.restore(snap), logits=[token])
-    if isinstance(run, list):
-        raise InputError(f"{name}: one prompt at a time", got=f"{len(run)} prompts", expected="one text, or its ids")
     return run, int(run.logit_tokens[0]), [*ids, *foils], " - ".join([*names, *others])
 
 
