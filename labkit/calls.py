@@ -131,7 +131,7 @@ def step(
 def _run(lab, ids, rotary, row, pad, facts):
     """The run of a row of a batch: its tokens begin after so many columns of padding."""
     turned = tuple(part[row if len(part) > 1 else 0, pad : pad + len(ids)] for part in rotary)
-    return Run(ids=ids, tokens=texts(lab.tokenizer, ids), rotary=turned, **facts)
+    return Run(ids=ids, tokens=texts(lab.tokenizer, ids), rotary=turned, tokenizer=lab.tokenizer, **facts)
 
 
 def _placed(at, seen=None):

@@ -1,13 +1,14 @@
 """A logit is the sum of what was found: over sources at every layer, over heads and sources, also after a cache."""
 
+import measure
 import numpy as np
 import pytest
 import siblings
 import tiny
 import torch
 
-from labkit import attention, attribution, deltanet, edit, residual
-from labkit.errors import InputError, LayerError, ParityError
+from labkit import attention, attribution, deltanet, edit, plan, residual
+from labkit.errors import BudgetError, InputError, LayerError, ParityError
 
 IDS = tiny.ids(23)
 SPLIT = 14
@@ -133,6 +134,53 @@ def test_seeing_leaves_the_model_as_it_was(own):
     attribution.exact(own, IDS, of=3)
     attribution.logit(own, IDS, of=3)
     assert torch.equal(before, own.trace(IDS).logits) and tiny.hooks(own.model) == []
+
+
+# what it takes ------------------------------------------
+
+SHAPES = {
+    "small": lambda: tiny.model(max_position_embeddings=2048),
+    "states": lambda: tiny.model(max_position_embeddings=2048, linear_key_head_dim=40, linear_value_head_dim=56),
+    "heads": lambda: tiny.model(max_position_embeddings=2048, num_attention_heads=12, head_dim=32),
+    "experts": lambda: tiny.model(experts=True, max_position_embeddings=2048),
+    "olmo": lambda: siblings.olmo(max_position_embeddings=2048),
+}
+
+
+@pytest.mark.parametrize("cached", [None, 200])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_it_takes_what_is_planned(shape, cached):
+    """Counted bytes, with what autograd keeps; more than a trace, and less than one with all its gradients."""
+    lab = tiny.make_lab(SHAPES[shape]())
+    cache, snap = lab.cache(), None
+    if cached:
+        lab.trace(tiny.ids(cached, seed=3), layers=[], cache=cache)
+        snap = lab.snapshot(cache)
+    for ask in (attribution.exact, attribution.logit):
+        for tokens in (300, 900):
+            planned = lab.plan(tokens=tokens, want=f"attribution.{ask.__name__}", cached=cached)
+            ask(lab, tiny.ids(20), of=3, snap=snap)
+            peak, _, _ = measure.peak(lambda ask=ask, n=tokens: ask(lab, tiny.ids(n), of=3, against=7, snap=snap))
+            assert 0.8 < peak / planned.peak < 1.15, (ask.__name__, tokens)
+            assert planned.peak > lab.plan(tokens=tokens, cached=cached).peak
+
+
+def test_it_is_refused_before_the_model_runs_and_runs_where_it_just_fits(lab, monkeypatch):
+    planned = lab.plan(tokens=300, want="attribution.exact")
+    assert [way for way, _ in planned.cheaper] == ["attribution.logit", "residual.contributions"]
+    assert planned.parts["graph"] > planned.parts["seams"] and planned.kept == 0
+    assert lab.plan(tokens=300, want=attribution.exact).peak == planned.peak
+    monkeypatch.setattr(plan.card, "budget", lambda device: (planned.peak - 1, "a small machine"))
+    handle = lab.model.register_forward_pre_hook(lambda *_: pytest.fail("the model ran"))
+    try:
+        with pytest.raises(BudgetError, match="(?s)attribution.exact of 300 tokens.*graph.*try: attribution.logit"):
+            attribution.exact(lab, tiny.ids(300), of=3)
+    finally:
+        handle.remove()
+    monkeypatch.setattr(plan.card, "budget", lambda device: (planned.peak, "a small machine"))
+    assert attribution.exact(lab, tiny.ids(300), of=3).attrs["residual"] < 1e-4
+    with pytest.raises(InputError, match="attribution.exact goes through all layers"):
+        lab.plan(tokens=300, want="attribution.exact", layers=[2])
 
 
 # what is refused ----------------------------------------

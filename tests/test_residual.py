@@ -1,12 +1,13 @@
 """The stream says at the last layer what the model says, and is the sum of what its branches add."""
 
+import measure
 import numpy as np
 import pytest
 import tiny
 import torch
 
-from labkit import edit, residual
-from labkit.errors import InputError, ParityError, SeamError
+from labkit import edit, plan, residual
+from labkit.errors import BudgetError, InputError, ParityError, SeamError
 
 IDS = tiny.ids(23)
 FAMILIES = sorted(tiny.FAMILY_SIZES)
@@ -76,7 +77,7 @@ def test_an_int_drops_its_axis_and_a_layer_is_named(lab):
 def test_rows_in_parts_are_rows_at_once(lab, monkeypatch):
     run = lab.trace(IDS)
     whole = residual.lens(run, lab, of=[9, 8])
-    monkeypatch.setattr("labkit.residual.spoken.SCRATCH", 4 * 211 * 3)
+    monkeypatch.setattr("labkit.residual.costs.SCRATCH", 4 * 211 * 3)
     for name, values in residual.lens(run, lab, of=[9, 8]).data_vars.items():
         if values.dtype.kind in "UO":
             assert (values == whole[name]).all()
@@ -160,6 +161,55 @@ def test_packed_rows_of_the_unembedding_are_those_of_its_forward(lab):
     weight = lab.unembedding.weight
     stand_in = type("Lab", (), dict(unembedding=Packed(weight), spec=lab.spec, device=lab.device, dtype=lab.dtype))
     assert torch.allclose(branches.unembedded(stand_in, [3, 9]), weight[[3, 9]], atol=1e-6)
+
+
+# what it takes ------------------------------------------
+
+CALLS = {
+    "lens": (residual.lens, dict(of=[3, 7])),
+    "lens of some": (residual.lens, dict(layers=[1, 2], tokens=[-40 * n for n in range(1, 7)])),
+    "contributions": (residual.contributions, dict(of=3, tokens=None)),
+    "contributions of answers": (residual.contributions, dict(of=[3, 4, 5], against=2, tokens=None)),
+}
+SHAPES = {"small": {}, "wide": dict(hidden_size=200, vocab_size=307), "bfloat16": dict(dtype=torch.bfloat16)}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", CALLS)
+def test_it_takes_what_it_says(name, shape, monkeypatch):
+    """Counted bytes against those that the call asks for, and that `lab.plan` tells beside the run's own."""
+    lab = tiny.make_lab(tiny.model(max_position_embeddings=2048, **SHAPES[shape]))
+    (function, options), run, asked = CALLS[name], lab.trace(tiny.ids(300)), []
+    call, module = lambda: function(run, lab, **options), f"labkit.residual.{MODULES[function]}"  # noqa: E731
+    call()
+    peak, _, _ = measure.peak(call)
+    monkeypatch.setattr(f"{module}.admit", lambda name, tokens, parts, *rest: asked.append(sum(parts.values())))
+    call()
+    assert 0.8 < peak / asked[0] < 1.15
+    given = {("rows" if key == "tokens" else key): value for key, value in options.items()}
+    planned = lab.plan(tokens=300, want=f"residual.{function.__name__}", **given)
+    seams = (
+        ["resid_pre", "resid_post", "mixer_out", "mlp_out"] if function is residual.contributions else ["resid_post"]
+    )
+    layers = sorted({*options.get("layers", range(5)), 4})
+    run = lab.plan(tokens=300, layers=layers, seams=seams)
+    assert planned.peak == max(run.peak, run.kept + asked[0]) and planned.want == f"residual.{function.__name__}"
+
+
+MODULES = {residual.lens: "spoken", residual.contributions: "branches"}
+
+
+def test_what_would_not_fit_is_refused_with_a_cheaper_way(lab, monkeypatch):
+    run = lab.trace(tiny.ids(300))
+    monkeypatch.setattr(plan.card, "budget", lambda device: (300_000, "a small machine"))
+    with pytest.raises(BudgetError, match="(?s)residual.lens of 300 tokens.*logits of some rows"):
+        residual.lens(run, lab, of=3)
+    with pytest.raises(BudgetError, match=r"(?s)residual.contributions of 300 tokens.*try: tokens=-1 \("):
+        residual.contributions(run, lab, of=3, tokens=None)
+    told = lab.plan(tokens=300, want="residual.contributions", of=3, rows=None)
+    assert not told.fits and [way for way, _ in told.cheaper] == []
+    monkeypatch.undo()
+    assert residual.contributions(run, lab, of=3, tokens=None).sizes["token"] == 300
 
 
 # what is refused ----------------------------------------

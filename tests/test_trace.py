@@ -386,3 +386,62 @@ def test_what_is_no_cache_is_refused(lab, cache, hint):
     for call in (lambda: lab.trace(tiny.ids(7), cache=cache), lambda: lab.logits(tiny.ids(7)[None], cache=cache)):
         with pytest.raises(InputError, match=f"(?s)not a cache.*{hint}"):
             call()
+
+
+# what a run says ------------------------------------------
+
+
+def test_the_likeliest_tokens_are_those_of_the_softmax_of_the_models_logits(lab):
+    with torch.no_grad():
+        said = lab.model(IDS[None]).logits[0].double()
+    run = lab.trace(IDS, logits=[7, 20, -1])
+    ds = run.top(k=4, token=[-1, 7])
+    assert ds.id.dims == ("token", "choice") and ds.token.values.tolist() == [52, 7] and ds.sizes["choice"] == 4
+    for row, token in enumerate((52, 7)):
+        best = said[token].argsort(descending=True)[:4]
+        assert ds.id[row].values.tolist() == best.tolist() and list(ds.text[row].values) == [f"[{i}]" for i in best]
+        assert abs(ds.probability[row].values - said[token].softmax(-1)[best].numpy()).max() < 1e-5
+        assert abs(ds.logit[row].values - said[token][best].numpy()).max() < 1e-4
+    assert run.top(token=None).token.values.tolist() == [7, 20, 52] and run.top().id.dims == ("choice",)
+    assert run.top(k=211).probability.sum() == pytest.approx(1, abs=1e-5)
+    cache = lab.cache()
+    lab.trace(IDS[:40], cache=cache)
+    after = lab.trace(IDS[40:], cache=cache).top()
+    assert int(after.token) == 52 and after.id.values.tolist() == run.top().id.values.tolist()
+
+
+def test_tokens_whose_logits_were_not_kept_are_told(lab):
+    run = lab.trace(IDS, logits=[7, -1])
+    with pytest.raises(
+        InputError, match=r"not kept\n  got: \[8\]\n  expected: of \[7, 52\]\n  try: lab.trace\(run.ids, log"
+    ):
+        run.top(token=[7, 8])
+    with pytest.raises(InputError, match="token out of range"):
+        run.top(token=53)
+    with pytest.raises(InputError, match="k out of range"):
+        run.top(k=212)
+
+
+def test_the_generated_text_is_that_of_the_new_tokens_special_ones_as_they_are():
+    """Byte for byte: words with their spaces, marks of a chat as they stand, half a sign as its replacement."""
+    import labkit
+
+    nano = labkit.load("nano")
+    run = nano.generate("red fox, blue whale, red", max_new_tokens=5)
+    whole = nano.tokenizer.decode(run.ids, skip_special_tokens=False)
+    assert run.generated and whole == "red fox, blue whale, red" + run.generated and len(run) - run.prompt_length == 5
+    assert nano.trace(run.ids).generated == "" == nano.trace(run.ids[:2]).generated
+    marks = nano.encode("<|im_end|>\n<think> don 't , <|im_start|>")
+    told = dataclasses.replace(run, ids=torch.cat([run.ids[:3], marks]), prompt_length=3)
+    assert told.generated == "<|im_end|>\n<think> don 't , <|im_start|>"
+    best = run.top(k=2)
+    assert list(best.text.values) == [nano.tokenizer.decode([i]) for i in best.id.values.tolist()]
+
+
+def test_a_run_without_a_tokenizer_has_no_text(lab, tmp_path):
+    run = lab.generate(IDS, max_new_tokens=3)
+    with pytest.raises(InputError, match="this run has no tokenizer(?s:.*)got: 3 generated tokens(?s:.*)lab.tokenizer"):
+        run.generated  # noqa: B018
+    assert lab.trace(IDS).generated == ""
+    run.save(tmp_path / "run")
+    assert trace.open_run(tmp_path / "run").top(k=3).id.values.tolist() == run.top(k=3).id.values.tolist()

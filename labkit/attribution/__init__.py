@@ -2,6 +2,7 @@
 
 It stands above the mechanisms, whose equations it uses side by side. In this folder:
 
+    costs     what attribution needs before it runs, for `lab.plan`
     frozen    the network with every factor that is no value held where it was: linear in embeddings and cache
     complete  a logit as the sum of what that network carries to it
     direct    what each head adds to a logit from each source, without later layers

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from labkit.attribution import costs
 from labkit.attribution.frozen import HELD, Frozen, asked, by_reader, proof
 from labkit.cache import Snapshot
 from labkit.lab import Lab
 from labkit.notation import Quantity, label
+from labkit.pictures import Seen
 from labkit.reading import axis
 from labkit.residual.stream import Answers
-from labkit.trace import Run
 
 if TYPE_CHECKING:
     import xarray
@@ -61,38 +62,44 @@ def exact(
     """
     run, at, ids, name = asked(lab, prompt, of, against, token, snap, NAME)
     frozen = Frozen(lab, run, NAME)
-    with frozen.scope():  # what the mixers make of an empty cache is replaced
-        flow = lab.trace(run.ids, logits=[at], seams=["resid_pre", *BRANCHES.values()], grad=True)
-    signs = torch.tensor([1.0, -1.0])[: len(ids)].to(flow.logits)
-    logit, own = ((each[0, ids] * signs).sum() for each in (flow.logits, run.logits))
-    return _labelled(run, frozen, _brought(logit, flow, frozen), logit.detach(), own, name)
+    # What the mixers make of an empty cache is replaced.
+    said, crossed = frozen.flow(at, ["resid_pre", *BRANCHES.values()], prompt if isinstance(prompt, Seen) else None)
+    signs = torch.tensor([1.0, -1.0])[: len(ids)].to(said)
+    logit, own = ((each[ids] * signs).sum() for each in (said, run.logits[0]))
+    return _labelled(run, frozen, _brought(logit, crossed, frozen), logit.detach(), own, name)
 
 
-def _brought(logit: torch.Tensor, flow: Run, frozen: Frozen) -> dict:
-    """`{place: slope times value}` of seams, of heads' values and what they mix, and of the cache."""
-    leaves = flow.graph | frozen.cached
+exact.plans = costs.exact
+
+
+def _brought(logit: torch.Tensor, crossed: dict, frozen: Frozen) -> dict:
+    """`{place: slope times value}`, summed: of seams by token, of heads' values and what they mix by token and head, of
+    what came from the cache as a number."""
+    leaves = crossed | frozen.cached
     for what, tensors in (("stored", frozen.values), ("read", frozen.mixed)):
         leaves |= {(layer, what): tensor for layer, tensor in tensors.items()}
     slopes = torch.autograd.grad(logit, list(leaves.values()), materialize_grads=True)
-    return {
-        place: (value.detach() * slope).to(frozen.wide)
-        for (place, value), slope in zip(leaves.items(), slopes, strict=True)
-    }
+    brought = {}
+    for (place, value), slope in zip(leaves.items(), slopes, strict=True):
+        whole = (value.detach() * slope).to(frozen.wide)
+        kept = 0 if place in frozen.cached else 2 if place[1] in ("stored", "read") else 1
+        whole = whole.reshape(len(frozen.run), -1) if kept == 1 else whole
+        brought[place] = whole.flatten(kept).sum(-1)
+    return brought
 
 
 def _labelled(run, frozen, brought, logit, own, name):
-    layers, none = range(run.spec.layers), torch.zeros(1, dtype=frozen.wide, device=frozen.lab.device)
-    tokens = lambda layer, seam: brought[layer, seam].reshape(len(run), -1).sum(-1)  # noqa: E731
-    heads = lambda what: by_reader(run, {layer: brought[layer, what].sum(-1)[-len(run) :] for layer in layers})  # noqa: E731
-    cached = torch.stack([torch.stack([brought.get((layer, what), none).sum() for what in HELD]) for layer in layers])
-    embedding = tokens(0, "resid_pre")
+    layers, none = range(run.spec.layers), torch.zeros((), dtype=frozen.wide, device=frozen.lab.device)
+    heads = lambda what: by_reader(run, {layer: brought[layer, what][-len(run) :] for layer in layers})  # noqa: E731
+    cached = torch.stack([torch.stack([brought.get((layer, what), none) for what in HELD]) for layer in layers])
+    embedding = brought[0, "resid_pre"]
     summed = embedding.sum() + cached.sum()
     facts = proof(run, NAME, summed - own) | {"residual": float((summed - logit).abs()), "answer": name}
-    branch = torch.stack([torch.stack([tokens(layer, seam) for seam in BRANCHES.values()]) for layer in layers])
+    branch = torch.stack([torch.stack([brought[layer, seam] for seam in BRANCHES.values()]) for layer in layers])
     variables = {
         "embedding": (("source",), embedding, BROUGHT),
         "cached": (("layer", "held"), cached, BROUGHT),
-        "stream": (("layer", "source"), torch.stack([tokens(layer, "resid_pre") for layer in layers]), BROUGHT),
+        "stream": (("layer", "source"), torch.stack([brought[layer, "resid_pre"] for layer in layers]), BROUGHT),
         "branch": (("layer", "term", "source"), branch, BROUGHT),
         "read": (("layer", "reader", "source"), heads("read"), BROUGHT),
         "stored": (("layer", "reader", "source"), heads("stored"), BROUGHT),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from labkit.attribution import costs
 from labkit.attribution.frozen import Frozen, asked, by_reader, factor, proof
 from labkit.cache import Snapshot
 from labkit.lab import Lab
@@ -73,6 +74,9 @@ def logit(
     return label(variables, coords={"layer": list(layers), **axis(run, "source")}, attrs=facts)
 
 
+logit.plans = costs.logit
+
+
 def _heads(frozen, layer, at, way):
     """([source, head], number) of one layer: what its heads add to a row from each value, and from the cache."""
     lab, run = frozen.lab, frozen.run
@@ -82,7 +86,8 @@ def _heads(frozen, layer, at, way):
         scale = 1 if norm is None else factor(norm, branch.detach())
         # What a convolution window holds is part of the first tokens' values.
         cached = [frozen.cached[layer, what] for what in ("state", "values") if (layer, what) in frozen.cached]
-        leaves = [frozen.values[layer], *cached]
+        leaves = [frozen.values.pop(layer), *cached]
+        del frozen.mixed[layer]  # else the graphs of all layers stay
         slopes = torch.autograd.grad((branch * scale).to(frozen.wide) @ way, leaves, materialize_grads=True)
     values, *rest = (leaf.detach() * slope for leaf, slope in zip(leaves, slopes, strict=True))
     return values.sum(-1), torch.stack([part.sum() for part in rest]).sum() if rest else way.new_zeros(())

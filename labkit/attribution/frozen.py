@@ -18,15 +18,18 @@ delta rule as well.
 import torch
 import torch.nn.functional as F
 
-from labkit import attention, deltanet
+from labkit import attention, deltanet, passes, prompts
+from labkit.attribution import costs
 from labkit.cache import Snapshot
 from labkit.errors import InputError, LayerError, ParityError
 from labkit.families import FAMILIES
 from labkit.hooks import Place
 from labkit.lab import Lab
+from labkit.notation import is_index
+from labkit.pictures import Seen
 from labkit.residual.stream import answers, check_sum
 from labkit.scopes import Scope
-from labkit.trace import Run, decoder
+from labkit.trace import Recorder, Run, decoder, wanted_seams
 from labkit.trace.seams import arguments
 
 GATES = ("act_fn", "gate", "shared_expert_gate")  # of an MLP: what multiplies values
@@ -52,6 +55,24 @@ class Frozen:
         self.values, self.mixed, self.cached = {}, {}, {}
         self.stack = decoder(lab.model)
 
+    def flow(self, at: int, seams: list[str], seen: Seen | None) -> tuple[torch.Tensor, dict]:
+        """(logits [vocab] of a token, `{(layer, seam): what crossed the boundary}`) of one pass with its graph.
+
+        Args:
+            seen: the prompt, if it has pictures.
+        """
+        lab, wanted = self.lab, wanted_seams(self.spec, None, seams)
+        prompts.start(False, True, cache=None, position_ids=None, chunk=None, cuts=lab.scopes.cuts)
+        placed = passes.places(None, len(self.run), seen)
+        with (
+            self.scope(),
+            lab.scopes.call() as call,
+            Recorder(call, lab.model, self.spec, wanted, grad=True) as recorder,
+        ):
+            given = passes.feed(lab, self.run.ids[None], columns=[at], position_ids=placed, grad=True, seen=seen)
+            recorder.joined(len(self.run))
+            return given[0, 0], recorder.crossed
+
     def scope(self) -> Scope:
         """The block within which a pass over the run's tokens is that of the frozen network."""
         return Scope(self.lab.scopes, self, places=[*self._norms(), *self._mixers(), *self._gates()])
@@ -66,14 +87,22 @@ class Frozen:
         return x * factor(module, x.detach()).to(x.dtype)
 
     def _mixers(self):
+        """Each runs without a graph of its own, for what it returns beside; then its output is replaced."""
+        entered = {}
         for layer, block in enumerate(self.stack.layers):
             path = self.family.projections[self.spec.kind(layer)].rpartition(".")[0]
 
-            def put(module, args, kwargs, out, layer=layer):
-                made = self.mixer(layer, arguments(module, args, kwargs)["hidden_states"])
+            def cut(module, args, kwargs, layer=layer):
+                given = arguments(module, args, kwargs)
+                entered[layer] = given["hidden_states"]
+                return (), given | {"hidden_states": entered[layer].detach()}
+
+            def put(module, args, out, layer=layer):
+                made = self.mixer(layer, entered.pop(layer))
                 return (made, *out[1:]) if isinstance(out, tuple) else made
 
-            yield Place(block.get_submodule(path), "after", put, kwargs=True)
+            mixer = block.get_submodule(path)
+            yield from (Place(mixer, "before", cut, kwargs=True), Place(mixer, "after", put))
 
     def _gates(self):
         found = {}
@@ -127,10 +156,11 @@ class Frozen:
         v = v[:, reads]
         self.values[layer] = v
         q, k = (part.detach().to(self.wide).transpose(0, 1) for part in (given.q, given.k[:, reads]))
-        seen = torch.arange(len(v), device=x.device) <= run.positions.to(x.device)[:, None]
-        mixed = F.scaled_dot_product_attention(q[None], k[None], v.transpose(0, 1)[None], attn_mask=seen)[0].transpose(
-            0, 1
-        )
+        seen = None  # rows after a cache alone need a mask
+        if run.start.length:
+            seen = torch.arange(len(v), device=x.device) <= run.positions.to(x.device)[:, None]
+        parts = q[None], k[None], v.transpose(0, 1)[None]
+        mixed = F.scaled_dot_product_attention(*parts, attn_mask=seen, is_causal=seen is None)[0].transpose(0, 1)
         opened = mixed if given.gate is None else mixed * given.gate.to(self.wide)
         return self._out(layer, opened, x)
 
@@ -155,9 +185,11 @@ def asked(lab: Lab, prompt, of, against, token: int, snap: Snapshot | None, name
     foils, others = ([], []) if against is None else answers(lab, against, name)
     if len(ids) > 1 or len(foils) > 1:
         raise InputError(f"{name}: one answer at a time", got=f"{len(ids)} and {len(foils)}", expected="one token")
+    several = isinstance(prompt, list | tuple) and prompt and not is_index(prompt[0])
+    if several:
+        raise InputError(f"{name}: one prompt at a time", got=f"{len(prompt)} prompts", expected="one text, or its ids")
+    costs.admit(lab, {"attribution.exact": costs.exact, "attribution.logit": costs.logit}[name], prompt, snap)
     run = lab.trace(prompt, cache=None if snap is None else lab.restore(snap), logits=[token])
-    if isinstance(run, list):
-        raise InputError(f"{name}: one prompt at a time", got=f"{len(run)} prompts", expected="one text, or its ids")
     return run, int(run.logit_tokens[0]), [*ids, *foils], " - ".join([*names, *others])
 
 

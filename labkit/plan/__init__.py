@@ -27,13 +27,16 @@ from labkit.plan.estimate import (
     planned,
     readings,
 )
-from labkit.plan.model import seam_bytes
+from labkit.plan.model import Pass, seam_bytes
+from labkit.plan.model import mixer as mixer_bytes
+from labkit.plan.model import mlp as mlp_bytes
 
 __all__ = [
     "CARDS",
     "Cost",
     "Fit",
     "Fitted",
+    "Pass",
     "Plan",
     "ProbeCost",
     "Room",
@@ -47,6 +50,8 @@ __all__ = [
     "budget",
     "fit",
     "make",
+    "mixer_bytes",
+    "mlp_bytes",
     "planned",
     "readings",
     "seam_bytes",

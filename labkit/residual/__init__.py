@@ -10,6 +10,7 @@ In this folder:
     controls  a lens beside what would read as much without knowing the answer
     geometry  whether the layers of a lens fall into blocks, or neighbours are merely alike
     paths     what a lens says, as the sum of what came by states, attention and MLPs
+    costs     what both need, for `lab.plan`
     branches  the stream, and with the final norm frozen a logit, as the sum of what every branch added
 """
 

@@ -18,7 +18,9 @@ from labkit.lab import Lab
 from labkit.notation import Quantity, is_index, label, select
 from labkit.plan import admit
 from labkit.reading import axis, check_run
+from labkit.residual import costs
 from labkit.residual.stream import Answers, answers, check_lab, check_sum, logits
+from labkit.spec.memory import dtype_bytes
 from labkit.trace import Run
 
 if TYPE_CHECKING:
@@ -56,8 +58,8 @@ def contributions(
     spec, rows = run.spec, select(tokens, len(run), "token")
     ids, names = answers(lab, of, "residual.contributions")
     wide = torch.float64 if lab.dtype == torch.float64 else torch.float32
-    parts = {"result": 8 * spec.layers * len(rows) * (len(ids) + 1), "branches": 8 * spec.hidden * len(rows)}
-    admit("residual.contributions", len(run), parts, lab.device, [("tokens=-1", sum(parts.values()) // len(rows))])
+    parts, one = (costs.contribution_parts(spec, n, len(ids), dtype_bytes(lab.dtype)) for n in (len(rows), 1))
+    admit("residual.contributions", len(run), parts, lab.device, [("tokens=-1", sum(one.values()))])
     take = lambda layer, seam: run.seams[layer, seam][rows].to(lab.device, wide)  # noqa: E731
     stream = take(spec.layers - 1, "resid_post")
     reads = way_out(lab, stream, ids, wide)  # [row, answer, channel]
@@ -70,12 +72,12 @@ def contributions(
         reads = reads - way_out(lab, stream, foils, wide)
         names = [f"{name} - {other}" for name, other in zip(names, others, strict=True)]
     read = lambda branch: torch.einsum("tc,tac->ta", branch, reads)  # noqa: E731
-    branches = [[take(layer, seam) for seam in ("mixer_out", "mlp_out")] for layer in range(spec.layers)]
-    embedding, added = (
-        read(take(0, "resid_pre")),
-        torch.stack([torch.stack(list(map(read, pair))) for pair in branches]),
-    )
-    size = torch.stack([torch.stack([branch.norm(dim=-1) for branch in pair]) for pair in branches])
+    embedding, added, size = read(take(0, "resid_pre")), [], []
+    for layer in range(spec.layers):
+        branches = [take(layer, seam) for seam in ("mixer_out", "mlp_out")]
+        added.append(torch.stack([read(branch) for branch in branches]))
+        size.append(torch.stack([branch.norm(dim=-1) for branch in branches]))
+    added, size = torch.stack(added), torch.stack(size)
     row = logits(lab, stream)
     whole = row.to(wide)
     own = whole[:, ids] - (0 if against is None else whole[:, foils])
@@ -91,6 +93,9 @@ def contributions(
     attrs = {"model": run.model, "reading": "residual.contributions"} | facts
     made = label(variables, coords=coords, attrs=attrs)
     return made.isel(token=0) if tokens is not None and is_index(tokens) else made
+
+
+contributions.plans = costs.contributions
 
 
 def way_out(lab: Lab, stream: torch.Tensor, ids: list[int], wide: torch.dtype) -> torch.Tensor:

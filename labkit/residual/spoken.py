@@ -16,8 +16,10 @@ from labkit.lab import Lab
 from labkit.notation import Quantity, is_index, label, select
 from labkit.plan import admit
 from labkit.reading import axis, check_run
+from labkit.residual import costs
 from labkit.residual.lenses import STREAMS, Lens, taken
 from labkit.residual.stream import Answers, answers, check_lab, logits, proof
+from labkit.spec.memory import dtype_bytes
 from labkit.trace import Run, texts
 
 if TYPE_CHECKING:
@@ -29,7 +31,6 @@ RANK = Quantity("rank", "tokens that the lens finds likelier", "tokens", "positi
 LOGIT = Quantity("z", "logit that the lens gives a token", "nat", "signed", LENS)
 UNSURE = Quantity("H", "entropy of what the lens says", "nat", "positive", LENS)
 FAR = Quantity("KL", "divergence of what the lens says from what the model says", "nat", "positive", LENS)
-SCRATCH = 1 << 26  # bytes of logits at a time
 
 
 @torch.no_grad()
@@ -73,14 +74,10 @@ def lens(
     spec, top = run.spec, whole(top, "top", least=1, most=run.spec.vocab)
     (chosen, seam, read), rows = taken(by, lab, layers, seam, "residual.lens"), select(tokens, len(run), "token")
     ids, names = ([], []) if of is None else answers(lab, of, "residual.lens")
-    step = max(1, SCRATCH // (4 * spec.vocab))
-    cells = len(chosen) * len(rows)
-    parts = {
-        "result": cells * (top * 20 + 8 + 20 * len(ids)),
-        "logits of some rows": 4 * 4 * spec.vocab * min(step, cells),
-        "map of a layer": 0 if by is None else 8 * spec.hidden**2,
-    }
-    admit("residual.lens", len(run), parts, lab.device, [("layers=[-1]", sum(parts.values()) // len(chosen))])
+    step, width = costs.step(spec), dtype_bytes(lab.dtype)
+    parts, one = (costs.lens_parts(spec, n, len(rows), len(ids), top, width) for n in (len(chosen), 1))
+    parts["map of a layer"] = 0 if by is None else 8 * spec.hidden**2
+    admit("residual.lens", len(run), parts, lab.device, [("layers=[-1]", sum(one.values()))])
     facts, final = proof(run, lab, "residual.lens"), run.seams[spec.layers - 1, "resid_post"][rows]
     columns = {name: [] for name in ("best", "probability", "entropy", "divergence", "logit", "rank", "chance")}
     for layer in chosen:
@@ -112,6 +109,9 @@ def lens(
     made = label(variables, coords=coords, attrs=attrs)
     kept = {"layer": layers, "token": tokens}
     return made.isel({name: 0 for name, given in kept.items() if given is not None and is_index(given)})
+
+
+lens.plans = costs.lens
 
 
 def _columns(raw, own, ids, top) -> Iterator[tuple[str, torch.Tensor]]:

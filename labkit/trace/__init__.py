@@ -6,8 +6,10 @@ seams by `labkit.deltanet` and `labkit.attention`.
 """
 
 from labkit.trace.host import IN_FLIGHT
+from labkit.trace.names import Names
 from labkit.trace.record import Recorder
-from labkit.trace.run import TOLERANCE, Run, Seams, Start, texts
+from labkit.trace.run import TOLERANCE, Run, Seams, Start
+from labkit.trace.said import texts
 from labkit.trace.saved import open_run
 from labkit.trace.seams import (
     Pass,
@@ -25,6 +27,7 @@ __all__ = [
     "TOLERANCE",
     "Pass",
     "IN_FLIGHT",
+    "Names",
     "Pictures",
     "ROPE_AXES",
     "Recorder",

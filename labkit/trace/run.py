@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,9 +11,9 @@ from labkit import rotary
 from labkit.errors import InputError, ParityError, SeamError
 from labkit.identity import Identity
 from labkit.kernels import TOLD
-from labkit.notation import visible
 from labkit.rotary import Scaling
 from labkit.spec import Spec
+from labkit.trace import names, said
 from labkit.trace.spans import Pictures
 
 # Relative to the largest value of the seam. Measured on random hybrids: the reference kernels in tests/test_parity.py
@@ -149,6 +149,7 @@ class Run:
         states: `{layer: [step, head, key, value]}`, the model's own states after each of the last tokens, where they
             were kept (`states=` of `Lab.generate` and `Lab.step`); readings compare what they recompute with them.
         graph: `{(layer, name): what crossed the boundary}` of a trace with gradients, else None; see `gradient`.
+        tokenizer: the lab's, for `top` and `generated`; None of a lab without one, and of a run that was opened.
     """
 
     ids: torch.Tensor
@@ -169,9 +170,50 @@ class Run:
     identity: Identity = Identity()
     states: dict = dataclasses.field(default_factory=dict, repr=False)
     graph: dict | None = dataclasses.field(default=None, repr=False, compare=False)
+    tokenizer: object = dataclasses.field(default=None, repr=False, compare=False)
+
+    __iter__ = None  # it has a length and is asked by names; there is nothing to walk through
 
     def __len__(self):
         return len(self.ids)
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        """The seam [token, *dims] that others call so: `run["blocks.0.hook_resid_post"]`, `run["model.layers.0.mlp"]`.
+
+        Raises:
+            InputError: no such name; tells the nearest. LayerError: of a layer of the other kind. SeamError: no seam,
+                with the call that gives it; or one that was not kept.
+        """
+        return names.read(self, name)
+
+    @property
+    def names(self) -> names.Names:
+        """The table of names that `run[...]` understands: labkit's, TransformerLens's, Hugging Face's."""
+        return names.Names(self.spec)
+
+    @property
+    def generated(self) -> str:
+        """The text of the tokens that were generated, special ones as they are; empty if none were.
+
+        Raises:
+            InputError: a run without a tokenizer.
+        """
+        return said.generated(self)
+
+    def top(self, *, k: int = 5, token: int | Sequence[int] | None = -1) -> "xarray.Dataset":  # noqa: F821
+        """The likeliest tokens after a token, likeliest first.
+
+        Args:
+            k: how many. token: after which, relative to the run's first; an int or several, None for all whose logits
+                were kept.
+
+        Returns:
+            Dataset over token and choice (an int drops the first): `id`, `text`, `probability`, `logit`.
+
+        Raises:
+            InputError: a token whose logits were not kept, or out of range.
+        """
+        return said.top(self, k, token)
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -255,10 +297,3 @@ class Run:
                 "a run with pictures is not saved", got=repr(self), hint="save what you read: ds.to_netcdf"
             )
         saved.save(self, folder)
-
-
-def texts(tokenizer, ids: torch.Tensor) -> tuple[str, ...]:
-    """Readable text of each token, one string per id."""
-    if tokenizer is None:
-        return tuple(f"[{i}]" for i in ids.tolist())
-    return tuple(visible(tokenizer.decode([i])) for i in ids.tolist())

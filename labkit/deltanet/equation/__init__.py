@@ -29,11 +29,12 @@ transposed. Decay per channel: Kimi Team, "Kimi Linear" (arXiv 2510.26692), eq. 
 """
 
 from labkit.deltanet.equation.backward import implied, left_of_keys
-from labkit.deltanet.equation.chunked import TILE, Chunks, chunks, tiled
+from labkit.deltanet.equation.chunked import CHUNK, TILE, Chunks, chunks, tiled
 from labkit.deltanet.equation.reference import grouped, implied_row, scan, step, unit
 from labkit.deltanet.equation.rule import delta_rule
 
 __all__ = [
+    "CHUNK",
     "TILE",
     "Chunks",
     "chunks",

@@ -1,0 +1,96 @@
+"""What attribution needs before it runs: the run, what autograd keeps of the frozen pass, and the way back through it.
+
+Counted from what the frozen network's equations save for their gradients, in numbers per token: of a value head five
+times its values (the convolution's input, what opens them, they themselves, the norm's factor, what is handed on) and
+three times its keys, beside three rows of a chunk; of a query head queries, keys, values, what it mixed, its gate and
+what it hands on; of the stream what enters a layer, what two branches add, and two norms' factors. Held against counted
+bytes by `tests/test_budgets.py`.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+from labkit.cache import Snapshot
+from labkit.deltanet.equation import CHUNK, TILE
+from labkit.errors import InputError
+from labkit.lab import Lab
+from labkit.pictures import Seen
+from labkit.plan import Pass, Plan, make, mixer_bytes, mlp_bytes
+from labkit.spec.memory import dtype_bytes
+
+
+def exact(lab: Lab, tokens: int, layers: int | Sequence[int] | None = None, *, cached: int | None = None) -> Plan:
+    """Of `attribution.exact`, of so many tokens after `cached` ones of a snapshot."""
+    return _plan(lab, "attribution.exact", tokens, layers, cached, _exact(lab, tokens, cached or 0))
+
+
+def logit(lab: Lab, tokens: int, layers: int | Sequence[int] | None = None, *, cached: int | None = None) -> Plan:
+    """Of `attribution.logit`, of so many tokens after `cached` ones of a snapshot: one mixer at a time."""
+    spec, sources = lab.spec, tokens + (cached or 0)
+    moments = [(_mixer(lab, kind, tokens, sources), _around(lab, kind, tokens)) for kind in set(spec.kinds)]
+    graph, scratch = max(moments, key=sum)
+    result = 2 * _wide(lab) * spec.layers * max(spec.value_heads, spec.query_heads) * tokens
+    parts = {"graph of one layer": graph, "scratch of one layer": scratch, "result": result}
+    return _plan(lab, "attribution.logit", tokens, layers, cached, parts)
+
+
+def admit(lab: Lab, plans, prompt, snap: Snapshot | None) -> None:
+    """Refuse an attribution that would not fit, before the model runs; `plans` is `exact` or `logit`."""
+    tokens = len(prompt.ids) if isinstance(prompt, Seen) else len(lab.encode(prompt))
+    plans(lab, tokens, cached=None if snap is None else snap.length).refuse()
+
+
+def _plan(lab, want, tokens, layers, cached, parts):
+    if layers is not None:
+        raise InputError(f"{want} goes through all layers", got=f"layers={layers!r}", expected="no layers=")
+    run = make(lab, tokens=tokens, cached=cached)
+    parts = {"seams": run.kept, **parts}
+    cheaper = [("residual.contributions", run.peak)]
+    if want == "attribution.exact":
+        cheaper.append(("attribution.logit", logit(lab, tokens, cached=cached).peak))
+    peak = sum(parts.values())
+    cheaper = tuple(sorted(((way, cost) for way, cost in cheaper if cost < peak), key=lambda way: -way[1]))
+    parts = parts if peak > run.peak else run.parts
+    return dataclasses.replace(run, want=want, parts=parts, kept=0, flops=3 * run.flops, cheaper=cheaper)
+
+
+def _exact(lab, tokens, cached):
+    """Bytes at the highest moment of the frozen pass: before a layer's own mixer is done, or on the way back."""
+    spec, width, wide = lab.spec, dtype_bytes(lab.dtype), _wide(lab)
+    step, graph, moments = Pass(tokens, tokens), 0, []
+    stream = 5 * tokens * spec.hidden * width
+    # Of an MLP its gate after the nonlinearity: a third of what it makes.
+    each = stream + mlp_bytes(spec, tokens, width) // (3 if not spec.experts else 2)
+    for kind in spec.kinds:
+        moments.append((graph, mixer_bytes(spec, kind, step, width)))
+        graph += each + _mixer(lab, kind, tokens, tokens + cached)
+    last = spec.kinds[-1]
+    back = 4 * spec.query_heads * spec.head_dim if last == "attention" else 3 * spec.value_heads * spec.dv
+    moments.append((graph, tokens * wide * back))
+    graph, scratch = max(moments, key=sum)
+    return {"graph": graph, "scratch of one layer": scratch, "logits": 4 * spec.vocab * width}
+
+
+def _mixer(lab, kind, tokens, sources):
+    """Bytes that the graph of one frozen mixer keeps."""
+    spec, wide = lab.spec, _wide(lab)
+    if kind == "deltanet":
+        padded = -(-tokens // CHUNK) * CHUNK
+        return wide * spec.value_heads * (5 * tokens * spec.dv + 3 * padded * (spec.dk + CHUNK))
+    masked = sources > tokens
+    mask = (1 + wide) * tokens * sources if masked else 0
+    heads = spec.query_heads * spec.head_dim
+    return wide * heads * (4 * tokens + 2 * sources) + mask
+
+
+def _around(lab, kind, tokens):
+    """Bytes beside it: of all tokens four times the values on the way there and back, and one tile of the rule."""
+    spec, wide = lab.spec, _wide(lab)
+    if kind == "deltanet":
+        tile = min(tokens, TILE) * (4 * (spec.dk + spec.dv) + 2 * CHUNK)
+        return wide * spec.value_heads * (4 * tokens * spec.dv + tile)
+    return 2 * wide * tokens * spec.query_heads * spec.head_dim
+
+
+def _wide(lab):
+    return max(4, dtype_bytes(lab.dtype))
