@@ -26,7 +26,7 @@ from labkit.notation import Quantity, label
 
 PLACE = ("attention", 30)
 NEAR, OTHER, FAR = "near, 16 tokens", "other prompts of 16", "far, 256 tokens"
-PLACES = {NEAR: (16, range(40)), OTHER: (16, range(40, 60)), FAR: (256, range(16))}  # tokens, seeds
+PLACES = {NEAR: (16, range(40)), OTHER: (16, range(40, 60)), FAR: (256, range(12))}  # tokens, seeds
 LOST = Quantity("lost", "probability of the answer that is lost", "1", "signed", "this run")
 ALL_D, ALL_A = "all D", "all A"
 MOVED = {"rtol": 0.0, "atol": 0.02, "reason": "probabilities move with the order of sums on other processors"}
@@ -54,7 +54,7 @@ def data(lab):
     facts = figures.made(
         lab.name,
         vocabulary=figures.vocabulary(lab),
-        sample=f"{counts[0]} and {counts[1]} prompts of 16 tokens, seeds 0 to 59; {counts[2]} of 256, seeds 0 to 15",
+        sample=f"{counts[0]} and {counts[1]} prompts of 16 tokens, seeds 0 to 59; {counts[2]} of 256, seeds 0 to 11",
         interval="95 %, Student's t over the prompts",
     )
     coords = {"term": ("term", list(cuts), "mixers taken away"), "distance": list(PLACES)}

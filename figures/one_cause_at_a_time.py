@@ -22,7 +22,7 @@ from labkit.notation import Quantity
 
 PLACE = ("yarn", 40)
 FULL, ON = 304, (0, 1, 3)  # what fills the window of 512; so many windows more
-SEEDS, ALONE, NULL = 16, {"gap": "far positions", "dilution": "more keys", "states": "fuller states"}, "shift"
+SEEDS, ALONE, NULL = 8, {"gap": "far positions", "dilution": "more keys", "states": "fuller states"}, "shift"
 LOST = Quantity("Δlog p lost", "margin lost since the window was full", "nat", "signed", "this run")
 TOLERANCE = {
     name: {

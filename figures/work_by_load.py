@@ -27,7 +27,7 @@ from labkit.nano import exam, questions
 from labkit.notation import Quantity, label
 
 PLACE = ("attention", 20)
-LOADS, QUESTIONS, FEWER, ROOM = (4, 16, 32, 48, 60), 24, 8, 192
+LOADS, QUESTIONS, FEWER, ROOM = (4, 16, 32, 60), 24, 8, 192
 WHOLE, NO_A, NO_D = "whole model", "without A mixers", "without D mixers"
 LOST = Quantity("lost", "share of right answers that is lost", "1", "signed", "this run")
 TIPPED = {"rtol": 0.0, "atol": 0.1, "reason": "two answers of 24, or one of 8, may tip on another processor"}

@@ -16,7 +16,7 @@ import urllib.request
 
 import nbformat
 import pytest
-from browsing import DRAWN, without
+from browsing import DRAWN, MEASURE, WIDTHS, without
 
 import figures
 from figures import _golden
@@ -101,6 +101,14 @@ def closer():
     return made([ZOOM])
 
 
+PANEL = """import numpy, xarray
+from labkit import draw
+def shown(layer, head, kind):
+    cells = xarray.Dataset({"weight": (("token", "source"), numpy.add.outer(range(24), range(24)) / (layer + head))})
+    return draw.heatmap(cells, title=f"Layer {layer}, head {head}, {kind}: a title longer than a narrow window is wide")
+draw.panel(shown, layer=range(1, 4), head=range(6), kind=["one kind", "a kind with a longer name"])"""
+
+
 @pytest.fixture
 def jupyter(tmp_path):
     """JupyterLab on a copy of the notebook, with settings of its own: (address, token, number of figures)."""
@@ -108,6 +116,7 @@ def jupyter(tmp_path):
     (tmp_path / "files").mkdir()
     nbformat.write(notebook, tmp_path / "files" / "one.ipynb")
     nbformat.write(closer(), tmp_path / "files" / "closer.ipynb")
+    nbformat.write(made([PANEL, ZOOM]), tmp_path / "files" / "both.ipynb")
     quiet = {
         "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
         "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
@@ -212,6 +221,41 @@ def test_a_dragged_box_is_computed_anew(page, jupyter):
     page.get_by_role("button", name="back").click()
     page.wait_for_function(f"() => ({TITLE})() === 'from 0 to 1000'")
     assert outside(page, f"{address}/", address.replace("http", "ws") + "/") == []
+
+
+# Words of the parts of a live figure that are not whole: cut by their own box or by the output's, or over each other.
+CUT = """() => {
+  const found = [], parts = '.widget-label, .widget-readout, .widget-html-content, .widget-dropdown, .widget-button';
+  for (const output of document.querySelectorAll('.jp-OutputArea-output')) {
+    const frame = output.getBoundingClientRect();
+    const seen = [...output.querySelectorAll(parts + ', .js-plotly-plot')].filter(node => node.offsetWidth);
+    const boxes = seen.map(node => [node, node.getBoundingClientRect()]);
+    boxes.forEach(([node, box], i) => {
+      const named = `${node.className.split(' ').pop()} ${node.textContent.slice(0, 30)}`;
+      const end = Math.min(frame.right, innerWidth) + 1;
+      if (box.left < frame.left - 1 || box.right > end) found.push(named + ': cut off');
+      if (node.scrollWidth > node.clientWidth + 1) found.push(named + ': wider than its place');
+      for (const [other, its] of boxes.slice(i + 1)) {
+        const apart = box.right <= its.left + 1 || its.right <= box.left + 1 || box.bottom <= its.top + 1
+          || its.bottom <= box.top + 1;
+        if (!apart && !node.contains(other) && !other.contains(node)) found.push(named + ': under ' + other.className);
+      }
+    });
+  }
+  return found;
+}"""
+
+
+def test_live_figures_are_whole_when_they_are_first_shown(page, jupyter):
+    address, token, _ = jupyter
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 1400})
+        run_all(page, address, token, "both.ipynb")
+        page.wait_for_function(DRAWN, arg=2)
+        for n in range(2):
+            still(page, page.locator(".js-plotly-plot").nth(n))
+        assert page.locator(".widget-slider").count() == 2 and page.locator(".widget-dropdown").count() == 1
+        assert (width, page.evaluate(CUT), page.evaluate(MEASURE, ".jp-OutputArea")) == (width, [], [])
 
 
 # the gallery from disk ----------------------------------------

@@ -38,6 +38,15 @@ def test_nothing_heavy_is_imported(code):
     assert json.loads(done.stdout.splitlines()[-1]) == []
 
 
+def test_widgets_are_imported_with_the_first_live_figure():
+    code = """
+import sys
+from labkit import draw
+assert {*draw.__all__} <= {*dir(draw)} and not {"ipywidgets", "IPython", "nbformat"} & {*sys.modules}
+assert draw.panel.__module__ == "labkit.draw.live" and "ipywidgets" in sys.modules"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 def test_module_and_installed_command_are_the_same():
     done = subprocess.run([sys.executable, "-m", "labkit", "--version"], capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stdout) == (0, f"labkit {labkit.__version__}\n")

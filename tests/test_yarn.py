@@ -14,7 +14,7 @@ import xarray
 from transformers.cache_utils import Cache, DynamicCache
 
 import labkit as lk
-from labkit import attention, deltanet, edit, spec, stats, stream, yarn
+from labkit import attention, deltanet, edit, passes, spec, stats, stream, yarn
 from labkit.errors import BackendError, BudgetError, InputError
 from labkit.rotary import Scaling
 from labkit.trace import cache_parameter
@@ -622,6 +622,25 @@ def test_a_grid_goes_on_where_it_was_stopped(nano, tmp_path, monkeypatch):
         assert yarn.grid(nano, **few, folder=tmp_path).margin.notnull().all()
     assert yarn.grid(nano, **few).depth.values.tolist() == [0.5]
     assert nano.scaling == Scaling() and nano.window == 512
+
+
+def test_a_text_that_is_the_same_at_every_depth_is_read_once(nano, monkeypatch):
+    """The facts of a spread question are all asked for after one reading, with the answers of separate ones."""
+    depths, seeds = [0.0, 0.25, 1.0], 8
+    asked = [
+        yarn.question(nano, "spread", length=300, depth=depth, seed=seed) for seed in range(seeds) for depth in depths
+    ]
+    texts = [one.ids[: -one.asked].tolist() for one in asked]
+    assert texts[0] == texts[1] == texts[2] != texts[3] and len({int(one.answer) for one in asked[:3]}) == 3
+    alone = np.reshape([margins.margin(nano, one)[0] for one in asked], (seeds, len(depths)))
+    read, real = [], passes.feed
+    monkeypatch.setattr(passes, "feed", lambda lab, ids, **more: read.append(ids.shape[1]) or real(lab, ids, **more))
+    options = dict(tasks=("spread",), lengths=[300], depths=depths, scalings=[Scaling()], seeds=seeds)
+    for chunk in (None, 100):
+        read.clear()
+        found = yarn.grid(nano, **options, chunk=chunk).margin[0, 0, 0].transpose("sample", "depth")
+        assert np.allclose(found, alone, atol=1e-3)
+        assert sorted(read) == [asked[0].asked] * len(asked) + sorted(map(len, texts[:: len(depths)]))
 
 
 def test_cells_with_their_intervals(nano):

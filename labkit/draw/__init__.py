@@ -7,27 +7,27 @@ draw.lines / bars / tokens              series, bars, the prompt itself
 draw.panel(function, layer=[...])       a live panel over the model
 draw.zoom(function, x=..., y=...)       a live map, computed anew for what one zooms into
 draw.page(path, figures, title=...)     several figures as one page that works offline
+
+Live figures are imported when they are first used: their widgets take as long to import as all the rest.
 """
 
+import importlib
+
 from labkit.draw.heatmaps import frames, heatmap, maps
-from labkit.draw.live import Panel, Zoom, panel, zoom
 from labkit.draw.pages import page
 from labkit.draw.plots import bars, lines, tokens
 from labkit.draw.theme import CONFIG, KIND, Figure
 
-__all__ = [
-    "CONFIG",
-    "KIND",
-    "Figure",
-    "Panel",
-    "Zoom",
-    "bars",
-    "frames",
-    "heatmap",
-    "lines",
-    "maps",
-    "page",
-    "panel",
-    "tokens",
-    "zoom",
-]
+_LIVE = ("Panel", "Zoom", "panel", "zoom")
+
+__all__ = ["CONFIG", "KIND", "Figure", "bars", "frames", "heatmap", "lines", "maps", "page", "tokens", *_LIVE]
+
+
+def __getattr__(name):
+    if name in _LIVE:
+        return getattr(importlib.import_module("labkit.draw.live"), name)
+    raise AttributeError(f"module 'labkit.draw' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *_LIVE])

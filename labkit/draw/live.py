@@ -32,11 +32,19 @@ HEADING = """<div style="font-size: 15px; line-height: 1.4; white-space: normal"
 
 
 class Widget(go.FigureWidget):
-    """plotly's widget with the quiet toolbar. The config is a trait that plotly gives no public name to."""
+    """plotly's widget with the quiet toolbar, as wide as its place. Plotly gives no public names to what that takes."""
 
     def __init__(self, **parts):
         super().__init__(**parts)
         self._config = self._config | CONFIG
+        self.waits = False
+        self.observe(self._drawn, names="_js2py_layoutDelta")
+
+    def _drawn(self, change):
+        """Once per display: it is drawn before it has a place, 700 pixels wide, and then looks for its width again."""
+        if self.waits and change.new:
+            self.waits = False
+            self._send_relayout_msg({"autosize": True})
 
 
 class Live:
@@ -59,6 +67,7 @@ class Live:
         self._show(self._call())
 
     def _repr_mimebundle_(self, **kwargs):
+        self.figure.waits = True
         bundle = self.box._repr_mimebundle_(**kwargs)
         bundle = bundle[0] if isinstance(bundle, tuple) else bundle
         return bundle | {"text/plain": repr(self)}
@@ -157,6 +166,7 @@ def _control(name, values):
     if not values:
         raise InputError("a control needs values", got=f"{name}=[]", expected="a range or a list")
     words = {"description": spoken(name), "style": {"description_width": "initial"}}
+    words["layout"] = {"max_width": "calc(100% - 4px)"}  # less its margin: no wider than a narrow window
     if all(isinstance(value, numbers.Integral) and not isinstance(value, bool) for value in values):
         values = [int(value) for value in values]
         step = values[1] - values[0] if len(values) > 1 else 0

@@ -1,10 +1,12 @@
 """The questions of `labkit.yarn.tasks` over lengths, depths and scalings: margins that survive an interrupt.
 
-Every question is asked under every scaling, so that differences between scalings are paired. A length beyond what a
-scaling reaches is asked all the same: that is the experiment. Answers are written to a folder as they come, one line of
-JSON each; the same call goes on from there, and a call with more lengths or seeds asks what is missing.
+Every question is asked under every scaling, so that differences between scalings are paired. A text that questions of
+several depths are about ("spread") is read once. A length beyond what a scaling reaches is asked all the same: that is
+the experiment. Answers are written to a folder as they come, one line of JSON each; the same call goes on from there,
+and a call with more lengths or seeds asks what is missing.
 """
 
+import dataclasses
 import itertools
 import os
 from collections.abc import Sequence
@@ -15,6 +17,7 @@ import xarray
 
 from labkit import stats
 from labkit.arguments import number, whole
+from labkit.cache import restore
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import is_index, label, whole_numbers
@@ -79,18 +82,35 @@ def grid(
     total = len(scalings) * len(lengths) * len(axes[0]) * len(depths) * seeds
     options = dict(total=total, unit="answer", show=progress, hint=f"error.dataset holds the answers so far; {hint}")
     with answers, interruptible(lambda: _dataset(answers, axes, lab), **options) as bar:
-        for length, task, depth, seed in itertools.product(lengths, tasks, depths, range(seeds)):
-            keys = {scaling: answers.key(task, scaling, length, depth, seed) for scaling in scalings}
-            missing = [scaling for scaling in scalings if keys[scaling] not in answers.known]
-            bar.update(len(scalings) - len(missing))
-            if missing:
-                asked = question(lab, task, length=length, depth=depth, seed=seed)
-                longest = length + len(asked.answer) + len(asked.foil)
-            for scaling in missing:
+        for length, task, seed in itertools.product(lengths, tasks, range(seeds)):
+            keys = {at: answers.key(task, at[0], length, at[1], seed) for at in itertools.product(scalings, depths)}
+            missing = [at for at in keys if keys[at] not in answers.known]
+            bar.update(len(keys) - len(missing))
+            asked = {depth: question(lab, task, length=length, depth=depth, seed=seed) for _, depth in missing}
+            longest = length + max((len(one.answer) + len(one.foil) for one in asked.values()), default=0)
+            for scaling, here in itertools.groupby(missing, key=lambda at: at[0]):
+                here = list(here)
                 with under(lab, scaling, max(longest, window, int(scaling.factor * (scaling.original or window)))):
-                    answers.write(keys[scaling], *margin(lab, asked, chunk=chunk))
-                bar.update(1)
+                    found = _margins(lab, [asked[depth] for _, depth in here], chunk)
+                    for at, answer in zip(here, found, strict=True):
+                        answers.write(keys[at], *answer)
+                        bar.update(1)
     return _dataset(answers, axes, lab)
+
+
+def _margins(lab, questions, chunk):
+    """`margin` of each question, as they come; a text that several in a row ask about is read once."""
+    for _, about in itertools.groupby(questions, key=lambda asked: asked.ids[: -asked.asked].tolist()):
+        first, *more = about
+        if not more:
+            yield margin(lab, first, chunk=chunk)
+            continue
+        cache = lab.cache()
+        lab.trace(first.ids[: -first.asked], layers=[], cache=cache, chunk=chunk)
+        snap = lab.snapshot(cache)
+        for asked in (first, *more):
+            rest = dataclasses.replace(asked, ids=asked.ids[-asked.asked :])
+            yield margin(lab, rest, cache=restore(snap, lab.cache()))  # of weights that have just read the text
 
 
 def _dataset(answers, axes, lab):

@@ -24,8 +24,11 @@ RAW = "tests/test_draw_scales.py::test_no_raw_name_is_shown_on_axes_hovers_legen
 TOGETHER = "tests/test_notation.py::test_what_is_put_together_keeps_only_what_it_has_in_common"
 LAYERS = "tests/test_layers.py::test_the_title_says_the_layers_of_the_coordinate"
 READABLE = "tests/test_readable.py::test_every_kind_of_figure_can_be_read"
+WHOLE = "tests/test_browser.py::test_live_figures_are_whole_when_they_are_first_shown"
 
 MUTANTS = [
+    Mutant("labkit/draw/live.py", "self.figure.waits = True", "pass", WHOLE),
+    Mutant("labkit/draw/live.py", '"calc(100% - 4px)"', '"200%"', WHOLE),
     Mutant(SCALES, "return where * (3e-4 *", "return 0 * where + where[-1] * (3e-4 *", HAIR),
     Mutant(SCALES, "if dim in NUMBERED or", "if", UNEVEN),
     Mutant(SCALES, 'return "log" if wide and', 'return "log" if', UNEVEN),

@@ -22,8 +22,13 @@ BUILT = "tests/test_attention_heads.py::test_every_score_of_heads_that_were_buil
 ADDED = "tests/test_attention_heads.py::test_a_contribution_is_the_norm_of_what_the_source_adds"
 TURNED = "tests/test_yarn.py::test_dynamic_scaling_keeps_keys_that_can_be_turned"
 NORM = "tests/test_yarn.py::test_dynamic_keeps_the_keys_of_the_norm_at_any_factor"
+QUESTIONS = "tests/test_yarn.py::test_questions_fill_the_length_and_put_the_fact_at_its_depth"
+ONCE = "tests/test_yarn.py::test_a_text_that_is_the_same_at_every_depth_is_read_once"
 
 MUTANTS = [
+    Mutant("labkit/yarn/margins.py", "cache=restore(snap, lab.cache())", "cache=cache", ONCE),
+    Mutant("labkit/yarn/margins.py", "asked.ids[: -asked.asked].tolist()", "asked.ids.tolist()", ONCE),
+    Mutant("labkit/yarn/tasks.py", "len(facts) - 1)) for n in", "len(facts))) for n in", QUESTIONS),
     Mutant(REFERENCE, "error = v - recalled", "error = v + recalled", LOOP),
     Mutant(REFERENCE, 'torch.einsum("hkv,hk->hv", decayed, k)', 'torch.einsum("hkv,hk->hv", state, k)', STEP),
     Mutant(REFERENCE, "k, beta[:, None] * error)", "k, error)", LOOP),
