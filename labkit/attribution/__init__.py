@@ -6,9 +6,13 @@ It stands above the mechanisms, whose equations it uses side by side. In this fo
     frozen    the network with every factor that is no value held where it was: linear in embeddings and cache
     complete  a logit as the sum of what that network carries to it
     direct    what each head adds to a logit from each source, without later layers
+    cells     what a sweep patches: prompts, answers, places
+    forks     cells of one prompt, in batches that share what is before them
+    patching  a sweep over layers, heads, tokens, with intervals
 """
 
 from labkit.attribution.complete import exact
 from labkit.attribution.direct import logit
+from labkit.attribution.patching import patch_sweep
 
-__all__ = ["exact", "logit"]
+__all__ = ["exact", "logit", "patch_sweep"]
