@@ -5,9 +5,14 @@ It stands above the mechanisms, whose equations it uses side by side. In this fo
     frozen    the network with every factor that is no value held where it was: linear in embeddings and cache
     complete  a logit as the sum of what that network carries to it
     direct    what each head adds to a logit from each source, without later layers
+    paths     what comes into one node of that network: a value, a read, what was erased, an MLP
+    graph     the memory circuit: paths from tokens to a logit, as edges that add up
+    knocked   whether the model misses a circuit's heads, and how far it misses others
 """
 
 from labkit.attribution.complete import exact
 from labkit.attribution.direct import logit
+from labkit.attribution.graph import circuit
+from labkit.attribution.knocked import confirm
 
-__all__ = ["exact", "logit"]
+__all__ = ["circuit", "confirm", "exact", "logit"]
