@@ -9,10 +9,17 @@ It stands above the mechanisms, whose equations it uses side by side. In this fo
     cells     what a sweep patches: prompts, answers, places
     forks     cells of one prompt, in batches that share what is before them
     patching  a sweep over layers, heads, tokens, with intervals
+    paths     what comes into one node of that network: a value, a read, what was erased, an MLP
+    graph     the memory circuit: paths from tokens to a logit, as edges that add up
+    gradients slopes of the model itself at its seams, along all paths or with some of them cut
+    knocked   whether the model misses a circuit's heads, and how far it misses others
 """
 
 from labkit.attribution.complete import exact
 from labkit.attribution.direct import logit
+from labkit.attribution.gradients import slopes, stop
+from labkit.attribution.graph import circuit
+from labkit.attribution.knocked import confirm
 from labkit.attribution.patching import patch_sweep
 
-__all__ = ["exact", "logit", "patch_sweep"]
+__all__ = ["circuit", "confirm", "exact", "logit", "patch_sweep", "slopes", "stop"]

@@ -42,6 +42,7 @@ class Frozen:
     Attributes:
         values, mixed: `{layer: [token, head, channel]}`: what heads store or offer, and what they hand to the output
             projection; the numbers of the pass, for gradients. Heads are value heads or query heads.
+        reads: the same of what heads read or mix, before gate and norm.
         cached: `{(layer, name): tensor}` of what came from a cache, "state", "convolution" or "values".
     """
 
@@ -52,7 +53,7 @@ class Frozen:
             got, expected = "; ".join(why.values()), "a family whose layers are all read"
             raise LayerError(f"{name}: {self.spec.name} has layers without readings", got=got, expected=expected)
         self.wide = torch.float64 if lab.dtype == torch.float64 else torch.float32
-        self.values, self.mixed, self.cached = {}, {}, {}
+        self.values, self.reads, self.mixed, self.cached = {}, {}, {}, {}
         self.stack = decoder(lab.model)
 
     def flow(self, at: int, seams: list[str], seen: Seen | None) -> tuple[torch.Tensor, dict]:
@@ -142,6 +143,7 @@ class Frozen:
         self.values[layer] = v
         held = {name: getattr(given, name).to(self.wide) for name in ("q", "k", "g", "beta")}
         reads, _ = deltanet.delta_rule(held.pop("q"), held.pop("k"), v, **held, state=state)
+        self.reads[layer] = reads
         norm = self.stack.layers[layer].get_submodule(spec.seams["deltanet"]["read"].path)
         gate = run.seams[layer, "z"].to(x.device)
         return self._out(layer, reads * factor(norm, reads.detach().to(x.dtype), gate).to(self.wide), x)
@@ -161,6 +163,7 @@ class Frozen:
             seen = torch.arange(len(v), device=x.device) <= run.positions.to(x.device)[:, None]
         parts = q[None], k[None], v.transpose(0, 1)[None]
         mixed = F.scaled_dot_product_attention(*parts, attn_mask=seen, is_causal=seen is None)[0].transpose(0, 1)
+        self.reads[layer] = mixed
         opened = mixed if given.gate is None else mixed * given.gate.to(self.wide)
         return self._out(layer, opened, x)
 
