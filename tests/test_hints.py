@@ -22,6 +22,7 @@ ROOTS = (
     "experts",
     "residual",
     "attribution",
+    "steering",
     "yarn",
     "stream",
     "reuse",

@@ -36,7 +36,7 @@ RANKS = [
     ("lab",),
     ("zoo",),
     ("deltanet", "attention", "experts", "mtp", "residual", "reuse", "yarn", "doctor"),
-    ("attribution",),
+    ("attribution", "steering"),
     ("draw",),
     ("__init__",),
     ("__main__",),
