@@ -65,7 +65,7 @@ def test_a_direction_is_the_difference_of_means(own, layer, seam):
 
 def test_several_layers_are_an_axis_and_heads_are_those_chosen(lab):
     ds = steering.difference(lab, PLUS, MINUS, layer=[3, 0], seam="read", heads=[7, 2], token=2, draws=2)
-    assert ds.direction.dims == ("layer", "head", "value") and ds.head.values.tolist() == [7, 2]
+    assert ds.direction.dims == ("layer", "head", "value") and ds["head"].values.tolist() == [7, 2]
     alone = steering.difference(lab, PLUS, MINUS, layer=0, seam="read", heads=[7, 2], token=2, draws=2)
     assert np.allclose(ds.direction.sel(layer=0), alone.direction)
     held = [lab.trace(ids).seams[0, "read"][2, [7, 2]].flatten().norm() for ids in [*PLUS, *MINUS]]
@@ -193,7 +193,7 @@ def test_a_probe_in_the_basis_of_its_rows_is_that_of_all_numbers(lab):
     linear = pytest.importorskip("sklearn.linear_model")
     ds = steering.probe(lab, PLUS[:6], MINUS, layer=3, seam="state", folds=2, draws=1, strength=3.0)
     rows = torch.stack([there(lab, ids, 3, "state").flatten() for ids in [*PLUS[:6], *MINUS]]).double()
-    rows = (rows - rows.mean(0)) / rows.norm(dim=1).mean() if False else rows - rows.mean(0)
+    rows = rows - rows.mean(0)
     held = torch.stack([there(lab, ids, 3, "state").flatten() for ids in [*PLUS[:6], *MINUS]])
     scale = float(held.norm(dim=1).mean())
     fitted = linear.LogisticRegression(C=3.0, max_iter=5000, tol=1e-10).fit(rows.numpy() / scale, [1] * 6 + [-1] * 6)
@@ -349,12 +349,11 @@ def test_the_slope_is_that_of_the_loss(own):
     at = torch.stack(list(states(own, size=0.1).values()))
     rows = steering.beginning.understood(own, EXAMPLES, "test")
     _, slope = fit._slope(at, rows)
-    generator = torch.Generator().manual_seed(9)
-    for _ in range(3):
-        way = torch.randn(at.shape, generator=generator)
-        step = 2e-3
+    way, off = slope / slope.norm(), []
+    for step in (1e-2, 3e-3, 1e-3, 3e-4):  # rounding or curvature, whichever is less
         ends = [fit._loss(at + sign * step * way, rows) for sign in (1, -1)]
-        assert abs((ends[0] - ends[1]) / (2 * step) - float((slope * way).sum())) < 2e-2 * float(slope.norm())
+        off.append(abs((ends[0] - ends[1]) / (2 * step * float(slope.norm())) - 1))
+    assert min(off) < 2e-2 and float(slope[1].norm()) > 0
 
 
 def test_a_tuning_lowers_the_loss_in_the_places_it_was_given(lab):
@@ -376,7 +375,7 @@ def test_a_tuning_lowers_the_loss_in_the_places_it_was_given(lab):
 def test_held_out_examples_stop_it_and_choose_the_states(lab):
     others = steering.shuffled_answers(EXAMPLES, seed=4)
     ds = steering.tune(lab, EXAMPLES, held_out=others, steps=60, rate=0.5, patience=3)
-    best = int(ds.held_out_loss.argmin())
+    best = int(np.argmin(ds.held_out_loss.values))
     assert ds.attrs["step"] == best and ds.sizes["step"] == best + 4 < 60
     kept = steering.judged(lab, others, starts={"kept": ds}).loss.mean()
     assert abs(float(kept) - float(ds.held_out_loss.min())) < 1e-4

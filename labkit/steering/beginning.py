@@ -87,8 +87,8 @@ def judged(
         starts: `{name: state}` as of `begin`; None is the model's own, empty.
 
     Returns:
-        Dataset over start and sample: `loss`, the mean surprise of the answer's tokens; `right`, whether each of them is
-        the likeliest where it stands.
+        Dataset over start and sample: `loss`, the mean surprise of the answer's tokens; `right`, whether each of them
+        is the likeliest where it stands.
 
     Raises:
         InputError: no examples, or no states of this model. BudgetError.
@@ -118,7 +118,7 @@ def understood(lab: Lab, examples: Sequence[Example], name: str) -> list[tuple[t
     """(ids of prompt and answer, tokens of the answer) of examples.
 
     Raises:
-        InputError: none, one that is no pair, or too long for the model. BudgetError: a batch of them that would not fit.
+        InputError: none, one that is no pair, or too long for the model.
     """
     pairs = examples if isinstance(examples, Sequence) and not isinstance(examples, str) else []
     if not pairs or any(isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2 for pair in pairs):

@@ -76,7 +76,7 @@ def difference(
         columns["gap"].append(gap / norm)
         columns["spread"].append(spread / norm)
         columns["shuffled"].append(others / norm)
-        columns["p"].append((1 + (others >= gap * (1 - 1e-6)).sum()) / (1 + draws))
+        columns["p"].append((1 + (others >= gap * (1 - 1e-6)).sum()).double() / (1 + draws))
     stacked = {key: torch.stack(column) for key, column in columns.items()}
     quantities = dict(norm=NORM, gap=GAP, spread=SPREAD, p=P)
     variables = {
@@ -98,7 +98,7 @@ def gathered(
     heads: int | Sequence[int] | None,
     name: str,
 ) -> tuple[list[Site], list[torch.Tensor], torch.Tensor]:
-    """(sites, what is there [prompt, *shape of the heads] at each, signs [prompt]: 1 and -1). Raises as `difference`."""
+    """(sites, what is there [prompt, *shape of the heads] at each, signs [prompt], 1 or -1). Raises as `difference`."""
     for what, given in (("positive", positive), ("negative", negative)):
         if isinstance(given, str) or not isinstance(given, Sequence) or len(given) < 2 or is_index(given[0]):
             expected, got = "at least two prompts", f"{what}={given!r}"[:80]

@@ -65,11 +65,11 @@ def doses(
         new: tokens that are generated, greedily, for the perplexity; 0 for none.
 
     Returns:
-        Dataset over arrow ("direction", "random 0", ...), dose and sample: `score` after the prompt, `moved` from the
-        unsteered one, `probability`, `divergence`; `perplexity` of the direction and of one random one, else NaN; over
-        sample `unsteered` and `plain_perplexity`, that
-        of the unsteered continuation. `p` (dose): 1 and the random directions whose mean |moved| is as large, over 1 and
-        all. The attribute `reproduced` says whether that is above 0.05 at the largest dose.
+        Dataset over arrow ("direction", "random 0", ...), dose, sample: `score` after the prompt, `moved` from the
+        unsteered one, `probability`, `divergence`; `perplexity` of the direction and of one random one, else NaN. Over
+        sample `unsteered`, the score, and `plain_perplexity`, that of the unsteered continuation. `p` (dose): 1 and the
+        random directions whose mean moves as far, over 1 and all. The attribute `reproduced` says whether that is above
+        0.05 at the largest dose.
 
     Raises:
         InputError: no prompts, no direction of this model, answers of several tokens or not one per prompt, a dose that
@@ -114,7 +114,7 @@ def _labelled(lab, arrow, sizes, controls, found, plain, names, facts):
     grid = lambda key: torch.stack([each[key].view(1 + controls, len(sizes)) for each in found], -1)  # noqa: E731
     measured = {key: grid(key) for key in MEASURED}
     far = measured["moved"].mean(-1).abs()
-    p = (1 + (far[1:] >= far[0]).sum(0)) / (1 + controls)
+    p = (1 + (far[1:] >= far[0]).sum(0)).double() / (1 + controls)
     variables = {key: (("arrow", "dose", "sample"), measured[key], MEASURED[key]) for key in MEASURED}
     variables |= {
         "unsteered": (("sample",), plain[:, 0], SCORE),
@@ -135,9 +135,9 @@ def curves(ds: xarray.Dataset, name: str = "moved", *, seed: int = 0) -> xarray.
         name: of one of its variables over arrow, dose and sample. seed: of the bootstrap.
 
     Returns:
-        Dataset over term ("direction", "random directions") and dose: `name`, means over prompts, with `low` and `high`:
-        of the direction the 95 % bootstrap interval over prompts; of the random ones, whose mean is that of all, the
-        least and the largest of them.
+        Dataset over term ("direction", "random directions") and dose: `name`, means over prompts, with `low` and
+        `high`: of the direction the 95 % bootstrap interval over prompts; of the random ones, whose mean is that of
+        all, the least and the largest of them.
 
     Raises:
         InputError: no such variable, or no random directions.

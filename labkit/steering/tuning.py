@@ -80,8 +80,8 @@ def tune(
         progress: whether to show a bar.
 
     Returns:
-        Dataset: `state` (layer, head, key, value), for `begin`; `loss` and `held_out_loss` (step), before each step; the
-        step that the states are of in the attribute `step`.
+        Dataset: `state` (layer, head, key, value), for `begin`; `loss` and `held_out_loss` (step), before each step;
+        the step that the states are of in the attribute `step`.
 
     Raises:
         InputError: no examples, a folder of another request, options out of range. LayerError: a layer without a state.
@@ -213,7 +213,7 @@ class _Fit:
 
 
 def shuffled_answers(examples: Sequence[Example], *, seed: int = 0) -> list[Example]:
-    """The control of a tuning: the same prompts with each other's answers, by `seed`; what is learned from them is none.
+    """The control of a tuning: the same prompts with each other's answers, by `seed`.
 
     Raises:
         InputError: fewer than two examples.
