@@ -46,6 +46,7 @@ _MODULES = (
     "stats",
     "steering",
     "stream",
+    "sweeps",
     "thinking",
     "trace",
     "yarn",
