@@ -1,7 +1,7 @@
 """Effect by dose: how far a direction moves an answer, what it does to everything else, and what random ones do.
 
-All doses of a direction and of its controls run as rows of one batch, each with a vector of its own: a prompt is read
-once for all. How fluent the steered text is, is what the model without steering makes of it. Controls: random
+All doses of a direction and of its controls run as rows of one batch, each with a vector of its own, and fork from one
+snapshot of what comes before the first steered token: that is read once for all. How fluent the steered text is, is what the model without steering makes of it. Controls: random
 directions of the same norm; a direction that they match moves nothing in particular. Turner et al., arXiv 2308.10248;
 perplexity beside effect: arXiv 2410.17245.
 """
@@ -92,13 +92,14 @@ def doses(
     found, plain = [], []
     for n, ids in enumerate(rows):
         answer = (own[n], None if foils is None else foils[n])
-        base = _read(lab, ids[None], answer)
+        snap, rest = _before(lab, ids, starts[n] - (arrow.site.crossed is None))
+        base = _read(lab, snap, rest[None], answer)
         alone = _perplexity(lab, _grown(lab, ids[None], new), len(ids))[0] if new else torch.nan
         plain.append([float(base["score"]), float(alone)])
         parts = []
         for some in vectors.split(ROWS):
             with lab.edit(arrow.edit(lab, some, starts[n])):
-                parts.append(_read(lab, ids.expand(len(some), -1), answer, base["said"]))
+                parts.append(_read(lab, snap, rest.expand(len(some), -1), answer, base["said"]))
         found.append({key: torch.cat([part[key] for part in parts]) for key in MEASURED if key in parts[0]})
         found[-1]["perplexity"] = torch.full((len(vectors),), torch.nan)
         if new:
@@ -171,10 +172,20 @@ def _vectors(arrow, sizes, controls, seed):
     return (arrow.norm * scales * units[:, None]).flatten(0, 1)
 
 
-def _read(lab, ids, answer, base=None):
-    """What is said after ids [row, T], by row, beside what `base` says."""
+def _before(lab, ids, first):
+    """(snapshot of the first tokens, the rest); no snapshot where there are none."""
+    if first < 1:
+        return None, ids
+    cache = lab.cache()
+    lab.logits(ids[None, :first], cache=cache)
+    return lab.snapshot(cache), ids[first:]
+
+
+def _read(lab, snap, ids, answer, base=None):
+    """What is said after ids [row, T] that follow a snapshot, by row, beside what `base` says."""
     own, foil = answer
-    logits = lab.logits(ids).float().cpu()
+    cache = None if snap is None else lab.restore(snap.stacked(len(ids)))
+    logits = lab.logits(ids, cache=cache).float().cpu()
     said = logits.log_softmax(-1)
     base = said if base is None else base
     score = logits[:, own] - (0 if foil is None else logits[:, foil])
