@@ -44,6 +44,7 @@ _MODULES = (
     "rotary",
     "spec",
     "stats",
+    "steering",
     "stream",
     "sweeps",
     "thinking",

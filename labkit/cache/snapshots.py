@@ -219,7 +219,7 @@ def position_ids_of(cache: DynamicCache) -> torch.Tensor | None:
 
 def start_of(cache: DynamicCache | None, layers: Iterable[int], row: int = 0) -> Start:
     """What a warm cache contributes to a run that starts from it, for the traced layers of one batch row."""
-    if cache is None or cache.get_seq_length() == 0:
+    if cache is None or not (cache.get_seq_length() or any(map(_began, cache.layers))):
         return Start()
     parts = {"conv": {}, "state": {}, "keys": {}, "values": {}}
     for index in layers:
@@ -227,8 +227,13 @@ def start_of(cache: DynamicCache | None, layers: Iterable[int], row: int = 0) ->
         if is_linear(layer):
             parts["conv"][index] = layer.conv_states[0][row].clone()
             parts["state"][index] = layer.recurrent_states[0][row].clone()
-        else:
+        elif cache.get_seq_length():
             parts["keys"][index], parts["values"][index] = layer.keys[row], layer.values[row]
     position_ids, book = position_ids_of(cache), book_of(cache)
     parts["position_ids"] = None if position_ids is None else position_ids[:, row]
     return Start(cache.get_seq_length(), **parts, placed=book.placed or book.shift != 0)
+
+
+def _began(layer):
+    """Whether a layer of a cache holds a state, also one from before the first token."""
+    return is_linear(layer) and layer.has_previous_state[0]
