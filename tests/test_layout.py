@@ -35,7 +35,7 @@ RANKS = [
     ("wrapped",),
     ("lab",),
     ("zoo",),
-    ("deltanet", "attention", "experts", "mtp", "residual", "reuse", "yarn", "doctor"),
+    ("deltanet", "attention", "experts", "mtp", "residual", "features", "reuse", "yarn", "doctor"),
     ("attribution",),
     ("draw",),
     ("__init__",),
