@@ -97,11 +97,8 @@ def _vectors(source, sae, tokens):
         hint = "features.activations(lab.trace(prompt), sae)"
         raise InputError("a dictionary reads a run", got=type(source).__name__, expected="a Run", hint=hint)
     rows = select(tokens, len(source), "token")
-    x = source.seams[sae.layer, sae.seam]
-    if (width := x[0].numel()) != sae.axes[0]:
-        got = f"{width} channels at {sae.seam} of {source.model}"
-        raise InputError("this dictionary is of another model", got=got, expected=f"{sae.axes[0]}")
-    return x[rows].flatten(1).to(sae.device), axis(source, "token", rows)
+    sae.check(source.spec)
+    return source.seams[sae.layer, sae.seam][rows].flatten(1).to(sae.device), axis(source, "token", rows)
 
 
 def _states(source, sae, tokens):

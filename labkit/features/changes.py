@@ -54,7 +54,7 @@ def reconstruct(sae: Dictionary, *, tokens: Tokens = None) -> SeamEdit:
         made = torch.cat([made for _, _, made in sae.parts(x.flatten(2).flatten(0, 1))])
         return made.view(x.shape).to(x)
 
-    return edit.function(change, seam=sae.seam, layer=sae.layer, tokens=tokens, name="reconstruct")
+    return _held(sae, change, tokens, "reconstruct")
 
 
 def _moved(sae: Dictionary, features: Features, new: Callable, tokens: Tokens, name: str) -> SeamEdit:
@@ -68,7 +68,17 @@ def _moved(sae: Dictionary, features: Features, new: Callable, tokens: Tokens, n
         old = sae.strengths(rows, features)
         return (rows + sae.change(new(old) - old, features, rows)).view(x.shape).to(x)
 
-    return edit.function(change, seam=sae.seam, layer=sae.layer, tokens=tokens, name=name)
+    return _held(sae, change, tokens, name)
+
+
+def _held(sae, change, tokens, name):
+    """The edit, which refuses a model of another width once it is held on one."""
+
+    def of_model(spec):
+        sae.check(spec)
+        return change
+
+    return edit.function(edit.OfModel(of_model), seam=sae.seam, layer=sae.layer, tokens=tokens, name=name)
 
 
 def _check(sae, name):

@@ -12,13 +12,16 @@ angles between its directions are the same, and they mean nothing in this stream
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 
 import torch
 
 from labkit.arguments import whole
+from labkit.errors import InputError
 from labkit.features.kinds import Activation
 from labkit.notation import select
+from labkit.spec import Spec
 
 SCRATCH = 1 << 28  # bytes of strengths, or of converted weights, at a time
 TINY = 1e-5  # that SAELens adds to a standard deviation
@@ -114,6 +117,18 @@ class Dictionary(Record):
     def axes(self) -> tuple[int, ...]:
         """Channels of what it reads."""
         return (len(self.weights["b_dec"]),)
+
+    def check(self, spec: Spec) -> None:
+        """Refuse a model whose seam is of another width.
+
+        Raises:
+            InputError.
+        """
+        seam = spec.seams[spec.kind(self.layer)].get(self.seam) if self.layer < spec.layers else None
+        width = 0 if seam is None else math.prod(seam.shape(spec))
+        if width != self.axes[0]:
+            got = f"{spec.name}, {width:,} channels at {self.seam} of layer {self.layer}"
+            raise InputError("this dictionary is of another model", got=got, expected=f"{self.axes[0]:,} channels")
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Strengths [row, feature] of vectors [row, channel]."""

@@ -9,7 +9,8 @@ things otherwise; later ones keep `hook_name` and more in `metadata`. Architectu
     batchtopk    the same while it is trained: one threshold for all, `topk_threshold`
     gated        b_gate, r_mag, b_mag
 
-`apply_b_dec_to_input` is true where it is not told. `attn.hook_z` is what enters the output projection. `expected_average_only_in` needs a factor that is not in the files.
+`apply_b_dec_to_input` is true where it is not told. `attn.hook_z` is what enters the output projection.
+`expected_average_only_in` needs a factor that is not in the files.
 """
 
 import pathlib

@@ -10,8 +10,6 @@ own reads become, and `deltanet.measured` measures it. Tokens are absolute.
 
 import dataclasses
 
-import torch
-
 from labkit.arguments import number, whole
 from labkit.edit import StateEdit
 from labkit.errors import InputError
@@ -28,8 +26,13 @@ def add_atom(sae: Atoms, feature: int, *, strength: float, at: int) -> StateEdit
         InputError: a feature out of range, no atoms, a strength that is no finite number.
     """
     feature, at = _one(sae, feature, "features.add_atom"), whole(at, "at", least=0)
-    more = number(strength, "strength", least=-MOST, most=MOST) * sae.atom(feature)
-    return StateEdit(sae.layer, at, lambda old: old + more.to(old), (sae.head,), None, "add_atom")
+    strength = number(strength, "strength", least=-MOST, most=MOST)
+
+    def change(old):
+        states = _states(sae, old)
+        return (states + strength * sae.atom(feature).to(states)).to(old)[:, None]
+
+    return StateEdit(sae.layer, at, change, (sae.head,), None, "add_atom")
 
 
 def scale_atom(sae: Atoms, feature: int, *, factor: float, at: int) -> StateEdit:
@@ -42,7 +45,7 @@ def scale_atom(sae: Atoms, feature: int, *, factor: float, at: int) -> StateEdit
     step = number(factor, "factor", least=-MOST, most=MOST) - 1
 
     def change(old):
-        states = sae.wide(old[:, 0])
+        states = _states(sae, old)
         moved = step * sae.encode(states)[:, feature, None, None] * sae.atom(feature).to(states)
         return (states + moved).to(old)[:, None]
 
@@ -70,7 +73,7 @@ def replace_write(sae: Atoms, feature: int, write: StateEdit, *, match: str = "c
     takes = write.change
 
     def change(old):
-        left, states = takes(old), sae.wide(old[:, 0])
+        left, states = takes(old), _states(sae, old)
         atom = sae.atom(feature).to(states)
         if match == "norm":
             strength = (states - sae.wide(left[:, 0])).flatten(1).norm(dim=-1) / atom.norm()
@@ -81,10 +84,19 @@ def replace_write(sae: Atoms, feature: int, write: StateEdit, *, match: str = "c
     return dataclasses.replace(write, change=change, name="replace_write")
 
 
-@torch.no_grad()
+def _states(sae, old):
+    """The states [batch, key, value] of the head, as they are computed with.
+
+    Raises:
+        InputError: of another model.
+    """
+    if old.shape[-2:] != sae.axes:
+        raise InputError("these atoms are of another model", got=list(old.shape[-2:]), expected=list(sae.axes))
+    return sae.wide(old[:, 0])
+
+
 def _one(sae, feature, name):
     if not isinstance(sae, Atoms):
         hint = "features.scale(sae, feature, factor=0.0)"
         raise InputError(f"{name} changes a state", got=type(sae).__name__, expected="Atoms", hint=hint)
-    chosen = sae.chosen(whole(feature, "feature"))
-    return chosen[0]
+    return sae.chosen(whole(feature, "feature"))[0]

@@ -96,6 +96,7 @@ def spliced(
         raise InputError("nothing follows that could be lost", got="1 token", expected="at least 2")
     parts = {"logits of two runs": 3 * 4 * len(ids) * lab.spec.vocab, "scratch": 3 * SCRATCH}
     admit("features.spliced", len(ids), parts, lab.device)
+    sae.check(lab.spec)
     options = dict(layers=[sae.layer], seams=[sae.seam], logits="all")
     run = lab.trace(ids, **options)
     own = run.logits.float().log_softmax(-1)
