@@ -34,6 +34,7 @@ _MODULES = (
     "errors",
     "experts",
     "families",
+    "features",
     "mtp",
     "notation",
     "packs",
