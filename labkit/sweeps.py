@@ -54,6 +54,7 @@ def results(
     store: str | os.PathLike | None = None,
     client: "Client | None" = None,
     progress: bool = False,
+    only: Sequence[int] | None = None,
 ) -> Iterator[Arrays]:
     """What every unit gives, in the order of the units.
 
@@ -64,6 +65,7 @@ def results(
         store: a folder; None keeps nothing. With a client it must be one that all workers see.
         client: a `dask.distributed.Client`, of workers with one device each. None computes here.
         progress: show a bar of units.
+        only: numbers of the units that are wanted; None for all.
 
     Raises:
         InputError: a client without a store, or beside open edits or scalings, which other processes do not have; a
@@ -71,7 +73,7 @@ def results(
         CheckpointError: a folder that cannot be read or written. BackendError: workers that die of a unit.
     """
     with _opened(lab, work, units, options, store, client) as request:
-        yield from request.results(range(len(request.units)), progress)
+        yield from request.results(range(len(request.units)) if only is None else only, progress)
 
 
 def total(
@@ -173,7 +175,7 @@ class Request:
 
     # ---------------------------------------------------------------------------------------------------- units
 
-    def results(self, numbers: range, progress: bool, *, keep: bool = True) -> Iterator[Arrays]:
+    def results(self, numbers: Sequence[int], progress: bool, *, keep: bool = True) -> Iterator[Arrays]:
         """What the units of these numbers give, in order; kept in the folder as each finishes."""
         missing = [n for n in numbers if self.found("unit", n) is None]
         bar = counter(total=len(numbers), done=len(numbers) - len(missing), unit="unit", show=progress, title="sweep")

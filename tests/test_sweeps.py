@@ -182,6 +182,27 @@ def test_a_worker_with_another_model_is_refused(client, tmp_path):
         list(sweeps.results(other, spoken, PROMPTS, options=OPTIONS, store=tmp_path, client=client))
 
 
+def test_a_grid_of_questions_is_asked_by_workers(nano, client, tmp_path):
+    cells = dict(lengths=[40, 70], depths=[0.0, 0.5], scalings=[lk.yarn.Scaling(), lk.yarn.stretched(nano.spec, 2.0)])
+    own = lk.yarn.grid(nano, **cells)
+    with pytest.raises(InputError, match="workers write into a folder[\\s\\S]*folder=None"):
+        lk.yarn.grid(nano, **cells, client=client)
+    half = lk.yarn.grid(nano, **cells | {"lengths": [40]}, folder=tmp_path)  # here, and the rest by workers
+    spread = lk.yarn.grid(nano, **cells, folder=tmp_path, client=client)
+    np.testing.assert_allclose(spread.margin, own.margin, atol=1e-4)
+    assert (spread.right == own.right).all() and (spread.margin.sel(length=[40]) == half.margin).all()
+    assert not list(tmp_path.glob("units-*"))
+    assert (lk.yarn.grid(nano, **cells, folder=tmp_path).margin == spread.margin).all()
+
+
+def test_a_lens_is_fitted_by_workers(nano, client, tmp_path):
+    prompts, options = [[3, 5, 8, 13, 21], [2, 7, 1, 8, 2, 8], [9, 4, 1, 6]], dict(layers=[5, 6], skip=1, rows=64)
+    own = lk.residual.fit_lens(nano, prompts, **options)
+    spread = lk.residual.fit_lens(nano, prompts, store=tmp_path, client=client, **options)
+    for layer in own.layers:
+        assert torch.allclose(spread.maps[layer], own.maps[layer], atol=1e-5)
+
+
 def test_a_lab_knows_how_it_was_made(nano, tmp_path, monkeypatch):
     assert nano.source.func is load and nano.source.keywords["model"] == "nano"
     again = nano.source()

@@ -9,13 +9,16 @@ and a call with more lengths or seeds asks what is missing.
 import dataclasses
 import itertools
 import os
-from collections.abc import Sequence
+import pathlib
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import xarray
 
-from labkit import stats
+from labkit import folders, stats, sweeps
 from labkit.arguments import number, whole
 from labkit.cache import restore
 from labkit.errors import InputError
@@ -25,6 +28,9 @@ from labkit.rotary import Scaling, stretched
 from labkit.yarn.answers import RIGHT, Answers, distinct, interruptible
 from labkit.yarn.scope import under
 from labkit.yarn.tasks import Question, question
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 LEAST_SEEDS = 8  # below, an interval says nothing
 
@@ -41,6 +47,7 @@ def grid(
     chunk: int | None = None,
     folder: str | os.PathLike | None = None,
     progress: bool = False,
+    client: "Client | None" = None,
 ) -> xarray.Dataset:
     """Ask, and measure the margin of the right answer over its foil.
 
@@ -53,6 +60,8 @@ def grid(
         chunk: tokens per forward pass; None for one pass.
         folder: where answers are kept; None keeps them in memory alone.
         progress: show a bar.
+        client: a `dask.distributed.Client` whose workers ask, one question of a length under all scalings at a time,
+            and see the folder; see `labkit.sweeps`.
 
     Returns:
         Dataset over (task, scaling, length, depth, sample): `margin` in nats; `right`, 1 where the answer is the most
@@ -82,20 +91,75 @@ def grid(
     total = len(scalings) * len(lengths) * len(axes[0]) * len(depths) * seeds
     options = dict(total=total, unit="answer", show=progress, hint=f"error.dataset holds the answers so far; {hint}")
     with answers, interruptible(lambda: _dataset(answers, axes, lab), **options) as bar:
-        for length, task, seed in itertools.product(lengths, tasks, range(seeds)):
-            keys = {at: answers.key(task, at[0], length, at[1], seed) for at in itertools.product(scalings, depths)}
-            missing = [at for at in keys if keys[at] not in answers.known]
-            bar.update(len(keys) - len(missing))
-            asked = {depth: question(lab, task, length=length, depth=depth, seed=seed) for _, depth in missing}
-            longest = length + max((len(one.answer) + len(one.foil) for one in asked.values()), default=0)
-            for scaling, here in itertools.groupby(missing, key=lambda at: at[0]):
-                here = list(here)
-                with under(lab, scaling, max(longest, window, int(scaling.factor * (scaling.original or window)))):
-                    found = _margins(lab, [asked[depth] for _, depth in here], chunk)
-                    for at, answer in zip(here, found, strict=True):
-                        answers.write(keys[at], *answer)
-                        bar.update(1)
+        units = [Unit(*each, scalings, depths) for each in itertools.product(lengths, tasks, range(seeds))]
+        missing = {n: at for n, unit in enumerate(units) if (at := unit.missing(answers))}
+        bar.update(total - sum(map(len, missing.values())))
+        if client is not None:
+            _spread(lab, units, missing, answers, chunk, folder, client, bar)
+        for n, places in ({} if client is not None else missing).items():
+            for at, *answer in units[n].asked(lab, places, chunk):
+                answers.write(units[n].key(answers, at), *answer)
+                bar.update(1)
     return _dataset(answers, axes, lab)
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """One question of a length, at all depths and under all scalings: what is asked together."""
+
+    length: int
+    task: str
+    seed: int
+    scalings: Sequence[Scaling]
+    depths: Sequence[float]
+
+    def key(self, answers: Answers, at: tuple[Scaling, float]) -> tuple:
+        """What the answer at (scaling, depth) is known by."""
+        return answers.key(self.task, at[0], self.length, at[1], self.seed)
+
+    def missing(self, answers: Answers) -> list[tuple[Scaling, float]]:
+        """The (scaling, depth) that are not answered."""
+        places = itertools.product(self.scalings, self.depths)
+        return [at for at in places if self.key(answers, at) not in answers.known]
+
+    def asked(self, lab: Lab, places: Sequence[tuple], chunk: int | None) -> Iterator[tuple[tuple, float, bool]]:
+        """((scaling, depth), margin, right) of places, as they are answered."""
+        window, about = lab.spec.window, dict(length=self.length, seed=self.seed)
+        asked = {depth: question(lab, self.task, depth=depth, **about) for _, depth in places}
+        longest = self.length + max(len(one.answer) + len(one.foil) for one in asked.values())
+        for scaling, here in itertools.groupby(places, key=lambda at: at[0]):
+            here = list(here)
+            with under(lab, scaling, max(longest, window, int(scaling.factor * (scaling.original or window)))):
+                found = _margins(lab, [asked[depth] for _, depth in here], chunk)
+                for at, answer in zip(here, found, strict=True):
+                    yield at, *answer
+
+
+def answered(lab: Lab, unit: Sequence, *, scalings: list[dict], depths: list[float], chunk: int | None) -> dict:
+    """The work of a worker: `margin` and `right` [scaling, depth] of one unit (length, task, seed)."""
+    made = Unit(*unit, [Scaling(**each) for each in scalings], depths)
+    places = list(itertools.product(made.scalings, made.depths))
+    rows = [(margin, right) for _, margin, right in made.asked(lab, places, chunk)]
+    found = np.array(rows, dtype=np.float64).reshape(len(scalings), len(depths), 2)
+    return {"margin": found[..., 0], "right": found[..., 1]}
+
+
+def _spread(lab, units, missing, answers, chunk, folder, client, bar):
+    """Have workers ask what is missing, and keep what they answered."""
+    if folder is None:
+        raise InputError("workers write into a folder", got="folder=None", expected="a folder that all of them see")
+    first = units[0]
+    options = dict(scalings=list(map(dataclasses.asdict, first.scalings)), depths=list(first.depths), chunk=chunk)
+    asked = [[unit.length, unit.task, unit.seed] for unit in units]
+    store = pathlib.Path(folder) / f"units-{folders.mark([asked, options])[:12]}"
+    results = sweeps.results(lab, answered, asked, options=options, store=store, client=client, only=list(missing))
+    for (n, places), found in zip(missing.items(), results, strict=True):
+        for scaling, depth in places:
+            where = first.scalings.index(scaling), first.depths.index(depth)
+            key = units[n].key(answers, (scaling, depth))
+            answers.write(key, float(found["margin"][where]), bool(found["right"][where]))
+            bar.update(1)
+    shutil.rmtree(store, ignore_errors=True)  # the answers hold them
 
 
 def _margins(lab, questions, chunk):

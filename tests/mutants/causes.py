@@ -18,7 +18,7 @@ MUTANTS = [
     Mutant(SPOKEN, "(said > column[:, None])", "(said >= column[:, None])", LENS),
     Mutant(SPOKEN, "own.exp() * (own - said)", "said.exp() * (said - own)", FAR),
     Mutant(SPOKEN, "range(0, len(rows), step)", "range(0, len(rows), step + 1)", PARTS),
-    Mutant(BRANCHES, "reads - _reads(", "reads + _reads(", FOIL),
+    Mutant(BRANCHES, "reads - way_out(", "reads + way_out(", FOIL),
     Mutant(BRANCHES, '("mixer_out", "mlp_out")', '("mlp_out", "mixer_out")', ADDED),
     Mutant(STREAM, "row.detach().abs().max()", "row.detach().abs().min()", TIES),
     Mutant(BRANCHES, "- own, row)", "- own, whole)", TIES),
