@@ -7,11 +7,14 @@ It stands above the mechanisms, whose equations it uses side by side. In this fo
     direct    what each head adds to a logit from each source, without later layers
     cells     what a sweep patches: prompts, answers, places
     forks     cells of one prompt, in batches that share what is before them
+    evidence  what prompts say together about many cells
     patching  a sweep over layers, heads, tokens, with intervals
+    together  joint knock-outs, by pairs and in a set that grows
 """
 
 from labkit.attribution.complete import exact
 from labkit.attribution.direct import logit
 from labkit.attribution.patching import patch_sweep
+from labkit.attribution.together import knockout_greedy, knockout_pairs
 
-__all__ = ["exact", "logit", "patch_sweep"]
+__all__ = ["exact", "knockout_greedy", "knockout_pairs", "logit", "patch_sweep"]
