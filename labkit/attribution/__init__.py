@@ -8,11 +8,13 @@ It stands above the mechanisms, whose equations it uses side by side. In this fo
     direct    what each head adds to a logit from each source, without later layers
     cells     what a sweep patches: prompts, answers, places
     forks     cells of one prompt, in batches that share what is before them
+    evidence  what prompts say together about many cells
     patching  a sweep over layers, heads, tokens, with intervals
     paths     what comes into one node of that network: a value, a read, what was erased, an MLP
     graph     the memory circuit: paths from tokens to a logit, as edges that add up
     gradients slopes of the model itself at its seams, along all paths or with some of them cut
     knocked   whether the model misses a circuit's heads, and how far it misses others
+    together  joint knock-outs, by pairs and in a set that grows
 """
 
 from labkit.attribution.complete import exact
@@ -21,5 +23,6 @@ from labkit.attribution.gradients import slopes, stop
 from labkit.attribution.graph import circuit
 from labkit.attribution.knocked import confirm
 from labkit.attribution.patching import patch_sweep
+from labkit.attribution.together import knockout_greedy, knockout_pairs
 
-__all__ = ["circuit", "confirm", "exact", "logit", "patch_sweep", "slopes", "stop"]
+__all__ = ["circuit", "confirm", "exact", "knockout_greedy", "knockout_pairs", "logit", "patch_sweep", "slopes", "stop"]

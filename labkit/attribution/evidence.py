@@ -4,6 +4,8 @@ The tests are those of `labkit.stats`. All cells take the same resamples and the
 cost a product of matrices, and p values go deep enough to be left of a correction for thousands.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import xarray
 
@@ -18,8 +20,8 @@ CORRECTIONS = {"holm": stats.holm, "benjamini_hochberg": stats.benjamini_hochber
 
 def with_statistics(ds: xarray.Dataset, correction: str, seed: int) -> xarray.Dataset:
     """A Dataset of `effect` and `change` over samples, with their mean, interval, p and p adjusted for all cells."""
-    low, high = over_cells(interval, ds.effect, seed)
-    (p,) = over_cells(signed, ds.change, seed)
+    low, high = over_cells(interval, ds.effect, 2, seed)
+    (p,) = over_cells(signed, ds.change, 1, seed)
     known = np.isfinite(p.values)
     adjusted, count = p.copy(deep=True), int(known.sum())
     if count:
@@ -33,7 +35,7 @@ def with_statistics(ds: xarray.Dataset, correction: str, seed: int) -> xarray.Da
     return ds.assign(p=p, p_adjusted=adjusted).assign_attrs(facts)
 
 
-def over_cells(function, values: xarray.DataArray, seed: int) -> list[xarray.DataArray]:
+def over_cells(function: Callable, values: xarray.DataArray, results: int, seed: int) -> list[xarray.DataArray]:
     """`function(draws [sample, cell], seed) -> [results, cell]` of all cells; not-a-number for fewer than two draws.
 
     Samples without any number are left out; a cell that lacks one of the others has no result.
@@ -42,13 +44,11 @@ def over_cells(function, values: xarray.DataArray, seed: int) -> list[xarray.Dat
     draws = np.asarray(flat.values, dtype=float).reshape(values.sizes["sample"], -1)
     draws = draws[np.isfinite(draws).any(1)]
     known = np.isfinite(draws).all(0)
-    parts = np.array_split(np.flatnonzero(known), max(1, -(-int(known.sum()) // SLICE)))
+    made = np.full((results, draws.shape[1]), np.nan)
+    if len(draws) > 1:
+        for part in np.array_split(np.flatnonzero(known), -(-int(known.sum()) // SLICE)):
+            made[:, part] = function(draws[:, part], seed)
     shape = [size for dim, size in values.sizes.items() if dim != "sample"]
-    made = None
-    for part in parts:
-        got = function(draws[:, part], seed) if len(draws) > 1 else np.full((2, len(part)), np.nan)
-        made = np.full((len(got), draws.shape[1]), np.nan) if made is None else made
-        made[:, part] = got
     like = values.isel(sample=0, drop=True)
     return [like.copy(data=row.reshape(shape)) for row in made]
 
