@@ -40,7 +40,7 @@ class Widget(go.FigureWidget):
 
     def when_drawn(self, function: Callable) -> None:
         """Call a function without arguments whenever a page has drawn the figure, or drawn it anew."""
-        self.observe(lambda change: function() if change.new else None, names="_js2py_layoutDelta")
+        self.observe(lambda change: function() if change.new else None, names="_js2py_traceDeltas")
 
     def fit(self) -> None:
         """Let every page draw the figure as wide as its place is now."""
