@@ -223,6 +223,9 @@ def test_a_dragged_box_is_computed_anew(page, jupyter):
     assert outside(page, f"{address}/", address.replace("http", "ws") + "/") == []
 
 
+# Before a widget's figure there stands an empty one.
+FULL = "count => [...document.querySelectorAll('.js-plotly-plot')].filter(plot => plot.data?.length).length === count"
+
 # Words of the parts of a live figure that are not whole: cut by their own box or by the output's, or over each other.
 CUT = """() => {
   const found = [], parts = '.widget-label, .widget-readout, .widget-html-content, .widget-dropdown, .widget-button';
@@ -251,9 +254,9 @@ def test_live_figures_are_whole_when_they_are_first_shown(page, jupyter):
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 1400})
         run_all(page, address, token, "both.ipynb")
-        page.wait_for_function(DRAWN, arg=2)
-        for n in range(2):
-            still(page, page.locator(".js-plotly-plot").nth(n))
+        page.wait_for_function(FULL, arg=2)
+        for plot in page.locator(".js-plotly-plot").all():
+            still(page, plot.locator(".main-svg").first)
         assert page.locator(".widget-slider").count() == 2 and page.locator(".widget-dropdown").count() == 1
         assert (width, page.evaluate(CUT), page.evaluate(MEASURE, ".jp-OutputArea")) == (width, [], [])
 

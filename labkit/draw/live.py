@@ -37,14 +37,14 @@ class Widget(go.FigureWidget):
     def __init__(self, **parts):
         super().__init__(**parts)
         self._config = self._config | CONFIG
-        self.waits = False
-        self.observe(self._drawn, names="_js2py_layoutDelta")
 
-    def _drawn(self, change):
-        """Once per display: it is drawn before it has a place, 700 pixels wide, and then looks for its width again."""
-        if self.waits and change.new:
-            self.waits = False
-            self._send_relayout_msg({"autosize": True})
+    def when_drawn(self, function: Callable) -> None:
+        """Call a function without arguments whenever a page has drawn the figure, or drawn it anew."""
+        self.observe(lambda change: function() if change.new else None, names="_js2py_traceDeltas")
+
+    def fit(self) -> None:
+        """Let every page draw the figure as wide as its place is now."""
+        self._send_relayout_msg({"autosize": True})
 
 
 class Live:
@@ -63,14 +63,21 @@ class Live:
         self.function = function
         self.heading, self.message = ipywidgets.HTML(), ipywidgets.HTML()
         self.figure = Widget(layout={"template": {}})
-        self._shown = {}
+        self.figure.when_drawn(self._placed)
+        self._shown, self._new = {}, False
         self._show(self._call())
 
     def _repr_mimebundle_(self, **kwargs):
-        self.figure.waits = True
+        self._new = True
         bundle = self.box._repr_mimebundle_(**kwargs)
         bundle = bundle[0] if isinstance(bundle, tuple) else bundle
         return bundle | {"text/plain": repr(self)}
+
+    def _placed(self):
+        """Once per display: a page draws the figure before it has a place, 700 pixels wide."""
+        if self._new:
+            self._new = False
+            self.figure.fit()
 
     def _arguments(self):
         """Arguments of the function, by name."""

@@ -27,7 +27,7 @@ READABLE = "tests/test_readable.py::test_every_kind_of_figure_can_be_read"
 WHOLE = "tests/test_browser.py::test_live_figures_are_whole_when_they_are_first_shown"
 
 MUTANTS = [
-    Mutant("labkit/draw/live.py", "self.figure.waits = True", "pass", WHOLE),
+    Mutant("labkit/draw/live.py", "self.figure.fit()", "pass", WHOLE),
     Mutant("labkit/draw/live.py", '"calc(100% - 4px)"', '"200%"', WHOLE),
     Mutant(SCALES, "return where * (3e-4 *", "return 0 * where + where[-1] * (3e-4 *", HAIR),
     Mutant(SCALES, "if dim in NUMBERED or", "if", UNEVEN),
