@@ -16,6 +16,8 @@ Symbols follow Yang, Kautz and Hatamizadeh, "Gated Delta Networks" (arXiv 2412.0
 | key_head         | h // r | -                       | `num_k_heads`; r value heads share one         |
 | query_head       | -      | -                       | `num_attention_heads`                          |
 | kv_head          | -      | -                       | `num_key_value_heads`                          |
+
+`run.names` prints the same for every seam of a model: labkit, TransformerLens, module of Hugging Face.
 """
 
 import dataclasses

@@ -1,5 +1,7 @@
 """A logit is the sum of what was found: over sources at every layer, over heads and sources, also after a cache."""
 
+import copy
+
 import measure
 import numpy as np
 import pytest
@@ -7,8 +9,9 @@ import siblings
 import tiny
 import torch
 
-from labkit import attention, attribution, deltanet, edit, plan, residual
-from labkit.errors import BudgetError, InputError, LayerError, ParityError
+import labkit
+from labkit import attention, attribution, deltanet, edit, pictures, plan, residual
+from labkit.errors import BackendError, BudgetError, InputError, LayerError, ParityError
 
 IDS = tiny.ids(23)
 SPLIT = 14
@@ -227,6 +230,110 @@ def test_answers_that_are_as_likely_can_be_compared(dtype):
     assert made.attrs["tolerance"] == {torch.float32: 1e-4, torch.bfloat16: 1e-2}[dtype]
     if dtype == torch.float32:
         assert attribution.exact(lab, IDS, of=of, against=against).attrs["parity"] < 1e-5
+
+
+EIGHTS = dict(hidden_size=48, moe_intermediate_size=24, shared_expert_intermediate_size=32)  # as grouped products ask
+
+
+def test_of_bfloat16_a_copy_in_float32_adds_up():
+    """Where the model's own precision is too rough, and says so; the rounding between the two is told."""
+    lab = tiny.make_lab(tiny.model(dtype=torch.bfloat16))
+    copied = tiny.make_lab(copy.deepcopy(lab.model).float())
+    with pytest.raises(
+        ParityError, match=r"(?s)expected: at most 0.01 for bfloat16.*attribution.exact\(..., wide=True\)"
+    ):
+        attribution.exact(lab, tiny.ids(25), of=9)
+    ds = attribution.exact(lab, tiny.ids(25), of=9, against=150, wide=True)
+    exact = attribution.exact(copied, tiny.ids(25), of=9, against=150)
+    assert np.array_equal(ds.embedding, exact.embedding) and ds.attrs["parity"] < 1e-5
+    own = lab.trace(tiny.ids(25)).logits[0].float()
+    assert ds.attrs["rounding"] == pytest.approx(abs(float(own[9] - own[150]) - float(exact.logit)), abs=1e-5)
+    assert ds.attrs["precision"] == "float32, of weights in bfloat16" and tiny.hooks(lab.model) == []
+    planned = [lab.plan(tokens=300, want="attribution.exact", wide=wide) for wide in (False, True)]
+    copy_of = sum(4 * weight.numel() for weight in lab.model.parameters())
+    alone = copied.plan(tokens=300, want="attribution.exact").peak
+    assert planned[1].peak == pytest.approx(alone + copy_of, rel=0.02) and planned[1].peak > planned[0].peak + copy_of
+
+
+def test_what_is_not_copied_is_told(lab):
+    with pytest.raises(InputError, match="(?s)wide=True copies weights.*got: a model in float32\n"):
+        attribution.exact(lab, IDS, of=3, wide=True)
+    half = tiny.make_lab(tiny.model(dtype=torch.bfloat16))
+    with (
+        half.edit(edit.scale("gate", layer=2, factor=0.5)),
+        pytest.raises(InputError, match="got: an open edit or scal"),
+    ):
+        attribution.exact(half, IDS, of=3, wide=True)
+    with pytest.raises(InputError, match="got: a snapshot"):
+        attribution.exact(half, IDS, of=3, wide=True, snap=snapshot(half))
+
+
+@pytest.mark.parametrize("family", ["qwen3_5_moe", "qwen3_next"])
+def test_experts_are_those_of_the_run(family):
+    """In bfloat16 the frozen stream is rounded otherwise, and would choose other experts where two are close."""
+    lab, differing = tiny.make_lab(tiny.model(family=family, dtype=torch.bfloat16, **EIGHTS)), 0
+    handles, seen = [], {}
+    for layer, block in enumerate(lab.model.model.layers):
+        keep = lambda module, args, layer=layer: seen.__setitem__(layer, (args[1].clone(), args[0].clone()))  # noqa: E731
+        handles.append(block.mlp.experts.register_forward_pre_hook(keep))
+    run = lab.trace(tiny.ids(90))
+    ds = attribution.exact(lab, tiny.ids(90), of=3, against=150)
+    for handle in handles:
+        handle.remove()
+    for layer, (chosen, entered) in seen.items():
+        assert torch.equal(chosen, run.seams[layer, "chosen"])
+        gate = lab.model.model.layers[layer].mlp.gate
+        differing += int((gate(entered.detach())[2] != chosen).sum())
+    assert differing > 0 and ds.attrs["parity"] < 0.01
+
+
+def test_a_checkpoint_whose_unembedding_is_packed(tmp_path):
+    """On a processor it is unpacked as it is loaded."""
+    import checkpoints
+    import packers
+
+    checkpoints.text_only(tmp_path / "packed", tiny.model(**checkpoints.BLOCKS))
+    packers.nf4(tmp_path / "packed", kept=("embed_tokens", "conv1d"))
+    lab = labkit.load(tmp_path / "packed", dtype="float32", device="cpu")
+    run = lab.trace(IDS)
+    ds, direct = attribution.exact(lab, IDS, of=3, against=9), attribution.logit(lab, IDS, of=3, against=9)
+    assert abs(float(ds.embedding.sum()) - float(run.logits[0, 3] - run.logits[0, 9])) < 1e-4
+    assert abs(float(direct.logit) - float(ds.logit)) < 1e-5
+
+
+def test_an_unembedding_without_slopes_is_told():
+    class Opaque(torch.nn.Linear):
+        def forward(self, x):
+            return super().forward(x).detach()
+
+    model = tiny.model()
+    opaque = Opaque(44, 211, bias=False).eval()
+    opaque.weight = model.lm_head.weight
+    model.lm_head = opaque
+    with pytest.raises(BackendError, match="(?s)no slope passes the unembedding.*got: Opaque"):
+        attribution.exact(tiny.make_lab(model), IDS, of=3)
+
+
+def test_pictures_are_sources_like_words(tmp_path):
+    pytest.importorskip("PIL", reason="pictures are read by Pillow, which is not installed")
+    from PIL import Image
+
+    lab = labkit.load(pictures.graft(labkit.load("nano"), tmp_path / "eyes", seed=3), images=True, device="cpu")
+    drawn = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype="uint8"))
+    asked = [{"role": "user", "content": [{"type": "image", "image": drawn}, {"type": "text", "text": " fox red."}]}]
+    seen = pictures.see(lab, asked)
+    run = lab.trace(seen)
+    span, said = run.pictures.spans[0], float(run.logits[0, lab.encode(" red")[0]])
+    ds, direct = attribution.exact(lab, seen, of=" red"), attribution.logit(lab, seen, of=" red")
+    for made in (ds, direct):
+        assert abs(float(made.logit) - said) < 1e-5 and made.attrs["parity"] < 1e-5
+    assert abs(float(ds.embedding.sum()) - said) < 1e-4
+    assert np.abs(ds.embedding[span.first : span.last]).max() > 0
+    assert abs(ds.stream.sum("source").values - said).max() < 1e-4
+    plain = attribution.exact(lab, " fox red.", of=" red")
+    assert float(plain.logit) == pytest.approx(
+        float(attribution.exact(labkit.load("nano"), " fox red.", of=" red").logit)
+    )
 
 
 def test_an_edit_of_a_gate_is_followed_and_one_of_the_stream_is_told(lab):

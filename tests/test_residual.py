@@ -147,13 +147,15 @@ def test_what_a_branch_adds_is_what_removing_it_takes_with_the_norm_frozen(wide)
     assert abs(float(lost[0] - lost[1]) / small - added) < 1e-5
 
 
-def test_packed_rows_of_the_unembedding_are_those_of_its_forward(lab):
+@pytest.mark.parametrize("stored", [torch.uint8, torch.float8_e4m3fn])
+def test_packed_rows_of_the_unembedding_are_those_of_its_forward(lab, stored):
+    """Bytes say nothing, and fp8 numbers miss their scales."""
     from labkit.residual import branches
 
     class Packed(torch.nn.Module):
         def __init__(self, weight):
             super().__init__()
-            self.weight, self.real = torch.zeros(3, dtype=torch.uint8), weight
+            self.weight, self.real = torch.zeros(weight.shape).to(stored), weight
 
         def forward(self, x):
             return x @ self.real.T

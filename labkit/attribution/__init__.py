@@ -2,6 +2,7 @@
 
 It stands above the mechanisms, whose equations it uses side by side. In this folder:
 
+    wide      the same question of a copy in float32, for models in a half precision
     costs     what attribution needs before it runs, for `lab.plan`
     frozen    the network with every factor that is no value held where it was: linear in embeddings and cache
     complete  a logit as the sum of what that network carries to it

@@ -13,7 +13,9 @@ import torch
 
 from labkit.attribution import costs
 from labkit.attribution.frozen import HELD, Frozen, asked, by_reader, proof
+from labkit.attribution.wide import in_float32
 from labkit.cache import Snapshot
+from labkit.errors import BackendError
 from labkit.lab import Lab
 from labkit.notation import Quantity, label
 from labkit.pictures import Seen
@@ -38,6 +40,7 @@ def exact(
     against: Answers | None = None,
     token: int = -1,
     snap: Snapshot | None = None,
+    wide: bool = False,
 ) -> "xarray.Dataset":
     """What of a logit came from which token, layer, branch, head and part of the cache.
 
@@ -46,6 +49,8 @@ def exact(
         of: the answer, a token id or a text of one token. against: another: then the difference of their logits.
         token: that answers, relative to the prompt's first.
         snap: a snapshot to continue from; what it holds becomes a source of its own.
+        wide: of a model in a half precision: by a copy of its weights in float32, which takes as much again and more,
+            and adds up to its own logit; `rounding` is how far that is from the model's, in nat.
 
     Returns:
         Dataset: `embedding` (source), by token of the prompt, and `cached` (layer, held), what states, convolution
@@ -60,12 +65,19 @@ def exact(
         InputError: an answer of several tokens, a token out of range. LayerError: a family with layers that are not
             read. ParityError: a sum that is not the model's logit. BudgetError.
     """
+    if wide:
+        return in_float32(exact, lab, prompt, NAME, of=of, against=against, token=token, snap=snap)
     run, at, ids, name = asked(lab, prompt, of, against, token, snap, NAME)
     frozen = Frozen(lab, run, NAME)
     # What the mixers make of an empty cache is replaced.
     said, crossed = frozen.flow(at, ["resid_pre", *BRANCHES.values()], prompt if isinstance(prompt, Seen) else None)
     signs = torch.tensor([1.0, -1.0])[: len(ids)].to(said)
     logit, own = ((each[ids] * signs).sum() for each in (said, run.logits[0]))
+    if not logit.requires_grad:
+        what, expected = f"{NAME}: no slope passes the unembedding of this model", "weights that PyTorch derives"
+        raise BackendError(
+            what, got=type(lab.unembedding).__name__, expected=expected, hint="load it unpacked, in bfloat16"
+        )
     return _labelled(run, frozen, _brought(logit, crossed, frozen), logit.detach(), own, name)
 
 

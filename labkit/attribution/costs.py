@@ -19,9 +19,20 @@ from labkit.plan import Pass, Plan, make, mixer_bytes, mlp_bytes
 from labkit.spec.memory import dtype_bytes
 
 
-def exact(lab: Lab, tokens: int, layers: int | Sequence[int] | None = None, *, cached: int | None = None) -> Plan:
-    """Of `attribution.exact`, of so many tokens after `cached` ones of a snapshot."""
-    return _plan(lab, "attribution.exact", tokens, layers, cached, _exact(lab, tokens, cached or 0))
+def exact(
+    lab: Lab, tokens: int, layers: int | Sequence[int] | None = None, *, cached: int | None = None, wide: bool = False
+) -> Plan:
+    """Of `attribution.exact`, of so many tokens after `cached` ones of a snapshot; `wide` by a copy in float32."""
+    width = 4 if wide else dtype_bytes(lab.dtype)
+    parts = _exact(lab, tokens, cached or 0, width)
+    if wide:
+        parts["a copy of the weights in float32"] = copied(lab)
+    return _plan(lab, "attribution.exact", tokens, layers, cached, parts, width)
+
+
+def copied(lab: Lab) -> int:
+    """Bytes of all weights in float32."""
+    return sum(4 * weight.numel() for weight in lab.model.parameters())
 
 
 def logit(lab: Lab, tokens: int, layers: int | Sequence[int] | None = None, *, cached: int | None = None) -> Plan:
@@ -31,7 +42,7 @@ def logit(lab: Lab, tokens: int, layers: int | Sequence[int] | None = None, *, c
     graph, scratch = max(moments, key=sum)
     result = 2 * _wide(lab) * spec.layers * max(spec.value_heads, spec.query_heads) * tokens
     parts = {"graph of one layer": graph, "scratch of one layer": scratch, "result": result}
-    return _plan(lab, "attribution.logit", tokens, layers, cached, parts)
+    return _plan(lab, "attribution.logit", tokens, layers, cached, parts, dtype_bytes(lab.dtype))
 
 
 def admit(lab: Lab, plans, prompt, snap: Snapshot | None) -> None:
@@ -40,11 +51,11 @@ def admit(lab: Lab, plans, prompt, snap: Snapshot | None) -> None:
     plans(lab, tokens, cached=None if snap is None else snap.length).refuse()
 
 
-def _plan(lab, want, tokens, layers, cached, parts):
+def _plan(lab, want, tokens, layers, cached, parts, width):
     if layers is not None:
         raise InputError(f"{want} goes through all layers", got=f"layers={layers!r}", expected="no layers=")
     run = make(lab, tokens=tokens, cached=cached)
-    parts = {"seams": run.kept, **parts}
+    parts = {"seams": run.kept * width // dtype_bytes(lab.dtype), **parts}
     cheaper = [("residual.contributions", run.peak)]
     if want == "attribution.exact":
         cheaper.append(("attribution.logit", logit(lab, tokens, cached=cached).peak))
@@ -54,9 +65,9 @@ def _plan(lab, want, tokens, layers, cached, parts):
     return dataclasses.replace(run, want=want, parts=parts, kept=0, flops=3 * run.flops, cheaper=cheaper)
 
 
-def _exact(lab, tokens, cached):
+def _exact(lab, tokens, cached, width):
     """Bytes at the highest moment of the frozen pass: before a layer's own mixer is done, or on the way back."""
-    spec, width, wide = lab.spec, dtype_bytes(lab.dtype), _wide(lab)
+    spec, wide = lab.spec, _wide(lab)
     step, graph, moments = Pass(tokens, tokens), 0, []
     stream = 5 * tokens * spec.hidden * width
     # Of an MLP its gate after the nonlinearity: a third of what it makes.

@@ -64,13 +64,12 @@ class Frozen:
         """
         lab, wanted = self.lab, wanted_seams(self.spec, None, seams)
         prompts.start(False, True, cache=None, position_ids=None, chunk=None, cuts=lab.scopes.cuts)
-        placed = passes.places(None, len(self.run), seen)
         with (
             self.scope(),
             lab.scopes.call() as call,
             Recorder(call, lab.model, self.spec, wanted, grad=True) as recorder,
         ):
-            given = passes.feed(lab, self.run.ids[None], columns=[at], position_ids=placed, grad=True, seen=seen)
+            given = passes.feed(lab, self.run.ids[None], columns=[at], grad=True, seen=seen)
             recorder.joined(len(self.run))
             return given[0, 0], recorder.crossed
 
@@ -106,11 +105,16 @@ class Frozen:
             yield from (Place(mixer, "before", cut, kwargs=True), Place(mixer, "after", put))
 
     def _gates(self):
-        found = {}
-        for block in self.stack.layers:
-            named = block.mlp.named_modules()
-            found |= {id(part): part for name, part in named if name.rpartition(".")[2] in GATES}
-        return [Place(part, "after", _held) for part in found.values()]
+        """What multiplies values inside MLPs; a router chooses the experts that it chose in the run."""
+        for layer, block in enumerate(self.stack.layers):
+            seams = self.spec.seams[self.spec.kind(layer)]
+            router = block.get_submodule(seams["router"].path) if "router" in seams else None
+            for part in {id(part): part for part in _named(block.mlp, GATES)}.values():
+                yield Place(part, "after", _held if part is not router else self._routed(layer))
+
+    def _routed(self, layer):
+        parts = [self.run.seams[layer, name] for name in ("router", "routed", "chosen")]
+        return lambda module, args, out: tuple(part.to(self.lab.device) for part in parts)
 
     def _seam(self, layer, name, x):
         """A seam [token, *dims] of what its module makes of a new input."""
@@ -216,9 +220,15 @@ def proof(run: Run, name: str, off: torch.Tensor) -> dict:
         facts = check_sum(run, name, off, run.logits[0])
     except ParityError as error:
         hint = "close edits that are open; kernels of another precision are told by lab.backend"
+        if run.logits.dtype in (torch.bfloat16, torch.float16) and name == "attribution.exact":
+            hint = f"attribution.exact(..., wide=True), which a copy of the weights in float32 answers; {hint}"
         what = f"{name}: what was found does not add up to the logit"
         raise ParityError(what, got=error.got, expected=error.expected, hint=hint) from error
     return facts | {"proven": "the sum of all that was found"}
+
+
+def _named(module, names):
+    return [part for path, part in module.named_modules() if path.rpartition(".")[2] in names]
 
 
 def _is_norm(module):

@@ -21,7 +21,7 @@ from labkit.reading import axis, check_run
 from labkit.residual import costs
 from labkit.residual.stream import Answers, answers, check_lab, check_sum, logits
 from labkit.spec.memory import dtype_bytes
-from labkit.trace import Run
+from labkit.trace import TOLERANCE, Run
 
 if TYPE_CHECKING:
     import xarray
@@ -111,9 +111,9 @@ def way_out(lab: Lab, stream: torch.Tensor, ids: list[int], wide: torch.dtype) -
 
 
 def unembedded(lab: Lab, ids: list[int]) -> torch.Tensor:
-    """Rows of the unembedding, [answer, channel], also of a packed one."""
+    """Rows of the unembedding, [answer, channel], also of a packed one; fp8 are numbers, but without their scales."""
     weight = lab.unembedding.weight
-    if weight.is_floating_point():
+    if weight.dtype in TOLERANCE and weight.shape == (lab.spec.vocab, lab.spec.hidden):
         return weight.detach()[ids]
     eye = torch.eye(lab.spec.hidden, device=lab.device, dtype=lab.dtype)
     return torch.cat([lab.unembedding.forward(part)[:, ids] for part in eye.split(256)]).T

@@ -12,6 +12,22 @@ FOIL = "tests/test_residual.py::test_in_float64_branches_add_up_to_the_last_digi
 SUM = "tests/test_attribution.py::test_the_sum_is_the_logit_and_nothing_is_lost_at_any_layer"
 HEADS = "tests/test_attribution.py::test_a_head_adds_its_map_times_its_projected_values"
 TIES = "tests/test_attribution.py::test_answers_that_are_as_likely_can_be_compared"
+NAMES, OTHERS, SAID = (f"labkit/trace/{name}.py" for name in ("names", "others", "said"))
+COSTS, WIDE, SPENT = "labkit/attribution/costs.py", "labkit/attribution/wide.py", "labkit/residual/costs.py"
+HOOK = "tests/test_names.py::test_a_hook_is_the_tensor_that_transformerlens_hands_to_it"
+NORMED = "tests/test_names.py::test_a_norm_behind_a_branch_is_no_part_of_what_the_branch_gives"
+MODULE = "tests/test_names.py::test_a_module_path_is_what_a_hook_of_torch_sees"
+NEAREST = "tests/test_names.py::test_wrong_names_are_told_what_is_right"
+CALLS = "tests/test_names.py::test_what_is_no_seam_names_a_call_that_runs"
+TOP = "tests/test_trace.py::test_the_likeliest_tokens_are_those_of_the_softmax_of_the_models_logits"
+TEXT = "tests/test_trace.py::test_the_generated_text_is_that_of_the_new_tokens_special_ones_as_they_are"
+PLANNED = "tests/test_attribution.py::test_it_takes_what_is_planned"
+REFUSED = "tests/test_attribution.py::test_it_is_refused_before_the_model_runs_and_runs_where_it_just_fits"
+HALF = "tests/test_attribution.py::test_of_bfloat16_a_copy_in_float32_adds_up"
+CHOSEN = "tests/test_attribution.py::test_experts_are_those_of_the_run"
+SEEN = "tests/test_attribution.py::test_pictures_are_sources_like_words"
+TAKES = "tests/test_residual.py::test_it_takes_what_it_says"
+PACKED = "tests/test_residual.py::test_packed_rows_of_the_unembedding_are_those_of_its_forward"
 WHOLE = "tests/test_attribution.py::test_heads_mlps_embedding_and_cache_add_up_to_the_logit"
 
 MUTANTS = [
@@ -31,4 +47,31 @@ MUTANTS = [
     Mutant(COMPLETE, "tensor([1.0, -1.0])", "tensor([1.0, 1.0])", SUM),
     Mutant(DIRECT, "rows[0] - (rows[1]", "rows[0] + (rows[1]", WHOLE),
     Mutant(DIRECT, "factor(lab.final_norm, last)", "factor(lab.final_norm, 2 * last)", HEADS),
+    Mutant(
+        OTHERS,
+        '"linear_attn.hook_k_pre_conv": Hook(("k", "qkv"), part=1)',
+        '"linear_attn.hook_k_pre_conv": Hook(("k", "qkv"), part=0)',
+        HOOK,
+    ),
+    Mutant(OTHERS, '"attn.hook_z": Hook(("gated",))', '"attn.hook_z": Hook(("v",))', HOOK),
+    Mutant(
+        OTHERS, '"linear_attn.hook_gate_input": Hook(("z",))', '"linear_attn.hook_gate_input": Hook(("read",))', HOOK
+    ),
+    Mutant(OTHERS, '"hook_attn_out": Hook(("branch", "mixer_out")),', '"hook_attn_out": Hook(("mixer_out",)),', NORMED),
+    Mutant(OTHERS, '"mlp.hook_out": Hook(("mlp_out",), path="mlp")', '"mlp.hook_out": Hook(("mlp_out",))', NORMED),
+    Mutant(NAMES, "if not _share(spec.seams[kind][each])", "if each", MODULE),
+    Mutant(NAMES, 'if layer is None or f".{layer}." in f"{each}."', "", NEAREST),
+    Mutant(NAMES, 'and not (unread and call.startswith(f"{kind}."))', "", CALLS),
+    Mutant(SAID, "logits.softmax(-1).gather", "logits.sigmoid().gather", TOP),
+    Mutant(SAID, "run.positions[chosen]", "torch.tensor(chosen)", TOP),
+    Mutant(SAID, "skip_special_tokens=False", "skip_special_tokens=True", TEXT),
+    Mutant(COSTS, "3 * padded * (spec.dk + CHUNK)", "padded * (spec.dk + CHUNK)", PLANNED),
+    Mutant(FROZEN, '"hidden_states": entered[layer].detach()', '"hidden_states": entered[layer]', PLANNED),
+    Mutant(DIRECT, "del frozen.mixed[layer]", "frozen.mixed[layer]", PLANNED),
+    Mutant(COSTS, "None if snap is None else snap.length).refuse()", "None if snap is None else snap.length)", REFUSED),
+    Mutant(WIDE, "abs(_asked(own, twin, options) - float(made.logit))", "0.0", HALF),
+    Mutant(FROZEN, "_held if part is not router else self._routed(layer)", "_held", CHOSEN),
+    Mutant(COMPLETE, "prompt if isinstance(prompt, Seen) else None", "None", SEEN),
+    Mutant(SPENT, "LENS_ROWS = 7", "LENS_ROWS = 4", TAKES),
+    Mutant(BRANCHES, "weight.dtype in TOLERANCE and", "weight.is_floating_point() and", PACKED),
 ]
