@@ -39,7 +39,7 @@ MUTANTS = [
     ),
     Mutant(PUBLISHED, "weights_only=True", "weights_only=False", DAMAGED),
     Mutant(PUBLISHED, "{*map(repr, named)} != {*map(repr, maps)}", "False", DAMAGED),
-    Mutant(PUBLISHED, "if counted > size:", "if counted > size**2:", DAMAGED),
+    Mutant(PUBLISHED, "if counted > size:", "if not counted:", DAMAGED),
     Mutant(PUBLISHED, 'stream="resid_pre", depth', 'stream="resid_post", depth', TUNED),
     Mutant(SPOKEN, "by.carry(stream.to(lab.device), layer)", "by.carry(stream.to(lab.device), chosen[0])", JACOBIAN),
     Mutant(CONTROLS, "if token != answer)", "if token)", MEANS),
