@@ -1,4 +1,4 @@
-"""By which path does what the lens reads come: through states, attention, MLPs, or from the embedding?
+"""By which path does a lens's reading come: states, attention, MLPs or the embedding?
 
 Prompts state six facts and end in the key of one. After every layer the logit lens is asked how much more it says the
 answer than the value of another key. The stream is the embedding and what every branch wrote into it, so with the scale
