@@ -184,7 +184,7 @@ class Runs:
 
 
 STOPPED = dict(J=None, n_prompts=None, jacobian_sum=maps(), n_done=80, next_idx=81)
-NAN = maps() | {2: torch.full((WIDTH, WIDTH), torch.nan)}
+NAN = maps() | {2: drawn(WIDTH, WIDTH).index_fill(0, torch.tensor(7), torch.nan)}
 DAMAGED = {
     "code": (dict(more=Runs()), "lens.pt: holds something else"),
     "a fit that was stopped": (STOPPED, "a fit that was stopped, after 80 prompts"),
