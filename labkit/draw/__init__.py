@@ -4,11 +4,13 @@ draw.heatmap(ds)                        maps, small multiples, or a slider over 
 draw.maps((ds, "weight", "left"), ...)  different maps side by side
 draw.frames(ds, along="head")           a slider that lives in the figure and needs no kernel
 draw.lines / bars / tokens              series, bars, the prompt itself
+draw.graph(ds)                          nodes in rows and columns, edges by what they bring
 draw.panel(function, layer=[...])       a live panel over the model
 draw.zoom(function, x=..., y=...)       a live map, computed anew for what one zooms into
 draw.page(path, figures, title=...)     several figures as one page that works offline
 """
 
+from labkit.draw.graphs import graph
 from labkit.draw.heatmaps import frames, heatmap, maps
 from labkit.draw.live import Panel, Zoom, panel, zoom
 from labkit.draw.pages import page
@@ -23,6 +25,7 @@ __all__ = [
     "Zoom",
     "bars",
     "frames",
+    "graph",
     "heatmap",
     "lines",
     "maps",
