@@ -39,6 +39,7 @@ PROBES = {  # in the order of the notebooks
     "attention": "Where attention looks, and how the two kinds share the work",
     "thinking": "What thinking does to the cache",
     "yarn": "Beyond the window",
+    "causes": "From a picture to a cause",
 }
 FACTS = ("model", "vocabulary", "sample", "interval")
 PARTS = ("data", "claim", "controls", "draw")

@@ -29,6 +29,8 @@ SENTENCES = {
     "prompts part, and what that costs in tokens and bytes.",
     "yarn": "Past the length of training, rotary positions take phases that no weight has seen. What YaRN changes in "
     "them, and what fails at which distance.",
+    "causes": "A picture is a suspicion. What each layer, head and token brings to an answer, what is lost without it, "
+    "and what a push in its place does, each beside what would show as much without being the cause.",
 }
 RULE = (
     "A control puts in place of these numbers others that ought to break the sentence. A sentence that survived all "

@@ -45,6 +45,7 @@ _MODULES = (
     "spec",
     "stats",
     "stream",
+    "sweeps",
     "thinking",
     "trace",
     "yarn",

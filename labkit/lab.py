@@ -32,6 +32,8 @@ class Lab(Wrapped):
         spec: anatomy and cost card, `labkit.spec.Spec`.
         backend: what computed when it was made: kernels, dtype, device, versions; `identity()` says what does now.
         scopes: edits and scalings that are open now; shared by all labs around one model.
+        source: a function without arguments that makes this lab in another process, as sweeps on a cluster need; of a
+            lab that `labkit.load` made from a name, else None, to be set.
     """
 
     # ---------------------------------------------------------------------------------------------- reading

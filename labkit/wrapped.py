@@ -18,6 +18,7 @@ class Wrapped:
     def __init__(self, model, tokenizer, spec, backend=None, name="", processor=None):
         self.model, self.tokenizer, self.spec, self.backend = model, tokenizer, spec, backend
         self.processor = processor
+        self.source = None  # a function without arguments that makes this lab in another process; set by `load`
         self.name = name or spec.name
         self.scopes = scopes_of(model, decoder(model), FAMILIES[spec.family], constants(spec))
 

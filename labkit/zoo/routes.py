@@ -1,6 +1,7 @@
 """From a name to a Lab: find the files, refuse what cannot work before a weight is read, load, record."""
 
 import dataclasses
+import functools
 import os
 import pathlib
 import warnings
@@ -111,6 +112,9 @@ def load(
         hint = "labkit.load(adapter, base=...) with the folder of adapter_config.json"
         raise InputError("base and merge are of an adapter's folder", got=str(name), hint=hint)
     kind, where = finding.find(name)
+    again = dict(device=device, dtype=dtype, quantize=quantize, backend=backend, attention=attention, merge=merge)
+    again |= dict(model=anywhere(name if model is None else model), tokenizer=anywhere(tokenizer), base=anywhere(base))
+    again |= dict(images=images) | ({"model": "nano"} if kind == "nano" else {})
     choice = dict(place=place, dtype=dtype, quantize=quantize, small=kind == "nano")
     if kind == "gguf":
         if images:
@@ -140,7 +144,15 @@ def load(
     from labkit.lab import Lab
 
     record = kernels.record(made, ready.spec, quantize=ready.how(made), notes=[*notes, *ready.notes])
-    return Lab(made, vocabulary, ready.spec, record, name, reader)
+    lab = Lab(made, vocabulary, ready.spec, record, name, reader)
+    lab.source = functools.partial(load, **again)
+    return lab
+
+
+def anywhere(name):
+    """A name as a process of another folder needs it: that of a file or folder which is here in full."""
+    here = isinstance(name, str | os.PathLike) and pathlib.Path(name).expanduser()
+    return str(here.resolve()) if here and here.exists() else name
 
 
 def admitted(
