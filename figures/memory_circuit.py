@@ -22,7 +22,7 @@ from labkit import attribution
 from labkit import draw as plot
 from labkit.claims import Claim, Part
 
-PLACE = ("yarn", 90)
+PLACE = ("causes", 50)
 PROMPT = " fox red. whale blue. {} white. crow green. lion gold. fox"
 ORDER, LEAST, COUNTED = (0, 1, 0, 2, 3), 0.15, range(8)
 OLD, NEW = behind(0), behind(2)  # the tokens behind the two facts
@@ -79,7 +79,8 @@ def claim(ds):
     return Claim(
         f"Head {ds.attrs['head']} of layer {ds.attrs['layer']} erases {erased:.0%} of what it stored of the old value. "
         f"Without the heads drawn ({heads:.0f} on average) other prompts lose {without:.1f} of {whole:.1f} nats, "
-        f"without as many others {float(ds.others.mean()):.1f}. Stubs bring {ds.attrs['undrawn']:.0%} of all inflow",
+        f"without as many others {float(ds.others.mean()):.1f}. "
+        f"Stubs bring {ds.attrs['rest']:.0%} of the difference, {ds.attrs['undrawn']:.0%} by size",
         [
             Part("nats more that the drawn heads are missed than as many others", more, ">", 0, "", ends),
             Part("share of the old value in this head that later tokens erase", erased, ">", 0.5),
