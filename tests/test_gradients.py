@@ -1,5 +1,6 @@
 """Slopes at seams are finite differences of the model; with cuts, of the model in which the cut seams stay."""
 
+import measure
 import numpy as np
 import pytest
 import siblings
@@ -187,6 +188,19 @@ def test_seeing_leaves_the_model_as_it_was(labs):
 @torch.no_grad()
 def test_slopes_are_taken_where_none_are_kept(lab):
     assert float(attribution.slopes(lab, IDS, of=3, at=[(1, "b")]).steep.max()) > 0
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_autograd_keeps_is_planned_in_every_family(labs, name, tokens=200):
+    """Of a trace with all seams, and of slopes of the stream and both branches."""
+    lab, ids = labs[name], tiny.ids(tokens)
+    lab.trace(IDS, grad=True)
+    plan = lab.plan(tokens=tokens, grad=True)
+    peak, kept, _ = measure.peak(lambda: lab.trace(ids, grad=True))
+    assert 0.8 < peak / plan.peak < 1.15 and 0.8 < kept / plan.kept < 1.15
+    few = lab.plan(tokens=tokens, grad=True, seams=["resid_pre", "mixer_out", "mlp_out"])
+    peak, _, _ = measure.peak(lambda: attribution.slopes(lab, ids, of=OF))
+    assert 0.8 < peak / few.peak < 1.15, f"planned {few.peak:,}, counted {peak:,}"
 
 
 # what is refused ----------------------------------------

@@ -54,15 +54,15 @@ def circuit(
         least: share of the logit (or difference) below which an edge is no edge of its own.
 
     Returns:
-        Dataset over (edge), by falling size: `value`, with the coordinates `sender`, `receiver` (numbers of nodes) and
-        `kind`: "stream" along the residual stream, "write" what a token stored, as decay alone would leave it, "erase"
-        what later tokens took of it, "attend" by softmax, "state", "values" or "window" from the cache, "rest". Over
-        (node), the logit first: `flow`, what it brings to the logit, with the coordinates `part`, `at_layer`,
-        `at_head`, `at_token`, `reader` (-1 where it has none). `written` and `erased` (read, source), what each token
-        stored and what was taken of it again, of every read of a Gated DeltaNet head. `logit`. Attributes: `rest`, the
-        share of the logit that comes along rests; `undrawn`, their absolute sum beside that of all sources; `residual`,
-        how far the sources are from the frozen network's logit; `imbalance`, the largest difference of what comes into
-        a node and what goes out.
+        Dataset over (edge), by falling size and rests last: `value`, with the coordinates `sender`, `receiver` (numbers
+        of nodes) and `kind`: "stream" along the residual stream, "write" what a token stored, as decay alone would
+        leave it, "erase" what later tokens took of it, "attend" by softmax, "state" or "window" from the cache, "rest".
+        Over (node), the logit first: `flow`, what it brings to the logit, with the coordinates `part`, `at_layer`,
+        `at_head`, `at_token`, `reader` (-1 where it has none), and `level`, how far up the stack it is. `written` and
+        `erased` (read, source), what each token stored and what was taken of it again, of every read of a Gated
+        DeltaNet head. `logit`. Attributes: `rest`, the share of the logit that comes along rests; `undrawn`, their
+        absolute sum beside that of all sources; `residual`, how far the sources are from the frozen network's logit;
+        `imbalance`, the largest difference of what comes into a node and what goes out.
 
     Raises:
         InputError: a share that is none, or one so small that too many nodes would be drawn. Else as
@@ -118,7 +118,8 @@ def _height(node):
 
 def _labelled(run, edges, flows, splits, own, facts):
     nodes = sorted(flows, key=lambda node: (node.part in SOURCES, -node.layer, -abs(flows[node])))
-    edges, place = sorted(edges, key=lambda edge: -abs(edge[-1])), {node: n for n, node in enumerate(nodes)}
+    place = {node: n for n, node in enumerate(nodes)}
+    edges = sorted(edges, key=lambda edge: (1, place[edge[1]]) if edge[2] == "rest" else (0, -abs(edge[3])))
     reads = [node for node in nodes if node in splits]
     none = (torch.zeros(len(run)),) * 2
     stored, taken = (
@@ -144,10 +145,35 @@ def _labelled(run, edges, flows, splits, own, facts):
         "at_token": ("node", absolute("token")),
         "reader": ("node", absolute("reader")),
         "node_text": ("node", [_text(node, run, facts["answer"]) for node in nodes]),
+        "node_short": ("node", [_short(node, run) for node in nodes]),
+        "at_token_text": ("node", [run.tokens[node.token] if node.token >= 0 else "" for node in nodes]),
+        "level": ("node", [_level(node) for node in nodes]),
+        "level_text": ("node", [_row(node, run.spec) for node in nodes]),
         "read": [place[node] for node in reads],
         **axis(run, "source"),
     }
     return label(variables, coords=coords, attrs=facts)
+
+
+def _level(node):
+    """Places in the stack, from 0: tokens, then the parts of each layer, then the logit."""
+    return 0 if node.part in SOURCES else 1 + len(WITHIN) * node.layer + _height(node)[1] % len(WITHIN)
+
+
+def _row(node, spec):
+    """What a level is called: "layer 4, reads"."""
+    if node.part in ("logit", *SOURCES):
+        return "logit" if node.part == "logit" else "tokens"
+    stored = {"deltanet": "writes", "attention": "values"}[spec.kind(node.layer)]
+    called = {"write": stored, "erase": "erased", "read": "reads", "mlp": "MLP"}
+    return f"layer {node.layer}, {called[node.part]}"
+
+
+def _short(node, run):
+    """A name for a node whose place says the rest: "h3"."""
+    if node.part in ("write", "erase", "read"):
+        return f"h{node.head}"
+    return {"logit": "logit", "mlp": "MLP"}.get(node.part) or (node.part if node.token < 0 else run.tokens[node.token])
 
 
 def _text(node, run, answer):

@@ -4,6 +4,7 @@ draw.heatmap(ds)                        maps, small multiples, or a slider over 
 draw.maps((ds, "weight", "left"), ...)  different maps side by side
 draw.frames(ds, along="head")           a slider that lives in the figure and needs no kernel
 draw.lines / bars / tokens              series, bars, the prompt itself
+draw.graph(ds)                          nodes in rows and columns, edges by what they bring
 draw.panel(function, layer=[...])       a live panel over the model
 draw.zoom(function, x=..., y=...)       a live map, computed anew for what one zooms into
 draw.page(path, figures, title=...)     several figures as one page that works offline
@@ -13,6 +14,7 @@ Live figures are imported when they are first used: their widgets take as long t
 
 import importlib
 
+from labkit.draw.graphs import graph
 from labkit.draw.heatmaps import frames, heatmap, maps
 from labkit.draw.pages import page
 from labkit.draw.plots import bars, lines, tokens
@@ -20,7 +22,7 @@ from labkit.draw.theme import CONFIG, KIND, Figure
 
 _LIVE = ("Panel", "Zoom", "panel", "zoom")
 
-__all__ = ["CONFIG", "KIND", "Figure", "bars", "frames", "heatmap", "lines", "maps", "page", "tokens", *_LIVE]
+__all__ = ["CONFIG", "KIND", "Figure", "bars", "frames", "graph", "heatmap", "lines", "maps", "page", "tokens", *_LIVE]
 
 
 def __getattr__(name):

@@ -48,7 +48,7 @@ def trace(
     start = {"states at the start": _started(spec, wanted, prompts, each)} if before else {}
     if grad:
         loose = model.kept_bytes(spec, wanted, many, each, model.GRAPHED)
-        graph = model.graph_bytes(spec, many, each)
+        graph = model.graph_bytes(spec, many, each, host=lab.device.type == "cpu")
         moments.append({"seams": loose, "graph": graph, "rotary and logits": rotary + 2 * answers})
         kept = loose + graph
     away = {"seams on their way": min(IN_FLIGHT, model.kept_bytes(spec, wanted, many, each))} if offload else {}
