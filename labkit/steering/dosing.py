@@ -1,9 +1,9 @@
 """Effect by dose: how far a direction moves an answer, what it does to everything else, and what random ones do.
 
 All doses of a direction and of its controls run as rows of one batch, each with a vector of its own, and fork from one
-snapshot of what comes before the first steered token: that is read once for all. How fluent the steered text is, is what the model without steering makes of it. Controls: random
-directions of the same norm; a direction that they match moves nothing in particular. Turner et al., arXiv 2308.10248;
-perplexity beside effect: arXiv 2410.17245.
+snapshot of what comes before the first steered token: that is read once for all. How fluent the steered text is, the
+model without steering says. Controls: random directions of the same norm; a direction that they match moves nothing in
+particular. Turner et al., arXiv 2308.10248.
 """
 
 from collections.abc import Sequence

@@ -55,8 +55,8 @@ def probe(
     Returns:
         Dataset over (layer, head where `by_head`): `accuracy` on held-out prompts with `low` and `high`, its 95 %
         Wilson interval; `shuffled` (draw) with exchanged labels, `p` of them, and `reproduced`, whether they do as
-        well (p above 0.05); `random` (draw) of one random direction each, and `widespread`, whether one of them does as well;
-        `direction` of norm 1, fitted on all prompts, and `norm` for its dose.
+        well (p above 0.05); `random` (draw) of one random direction each, and `widespread`, whether one of them does as
+        well; `direction` of norm 1, fitted on all prompts, and `norm` for its dose.
 
     Raises:
         BackendError: no scikit-learn. InputError, LayerError and BudgetError as `steering.difference`.
