@@ -294,6 +294,7 @@ SCOPES = {
     "a bias too short": lambda path: broken(path, "b_enc", torch.ones(1023)),
     "whole numbers": lambda path: broken(path, "b_dec", torch.ones(D, dtype=torch.long)),
     "sparse": lambda path: broken(path, "b_dec", torch.ones(D).to_sparse()),
+    "without numbers": lambda path: broken(path, "b_dec", torch.ones(D, device="meta")),
     "no tensor": lambda path: broken(path, "b_dec", 3.0),
     "NaN": lambda path: broken(path, "W_enc", torch.full((1024, D), float("nan"))),
     "infinity": lambda path: broken(path, "b_dec", torch.full((D,), float("inf"))),
@@ -688,6 +689,37 @@ def test_edits_hold_in_decode_and_in_chunks(own, tmp_path):
     for name in ("resid_pre", "resid_post"):
         torch.testing.assert_close(whole.seams[3, name], parts.seams[3, name], atol=1e-3, rtol=1e-3)
         torch.testing.assert_close(again.seams[3, name], grown.seams[3, name], atol=1e-3, rtol=1e-3)
+
+
+def test_edits_hold_in_a_batch_and_read_their_own_tokens_alone(own, tmp_path, monkeypatch):
+    lab, _ = own
+    sae = features.open(scope(tmp_path)[0], lab)
+    prompts = [IDS.tolist(), IDS[3:11].tolist()]
+    for change in (features.clamp(sae, [5, 6], value=4.0, tokens=[2, 6]), features.reconstruct(sae, tokens=[2, 6])):
+        with lab.edit(change):
+            alone, together = [lab.trace(prompt) for prompt in prompts], lab.trace(prompts)
+        for one, other in zip(alone, together, strict=True):
+            torch.testing.assert_close(one.logits, other.logits, atol=1e-4, rtol=1e-4)
+    seen, encode = [], type(sae).encode
+    monkeypatch.setattr(type(sae), "encode", lambda self, x: seen.append(len(x)) or encode(self, x))
+    with lab.edit(features.scale(sae, 5, factor=2.0, tokens=[2, 6])):
+        lab.trace(IDS)
+    assert sum(seen) == 2
+
+
+def test_what_depends_on_a_changed_feature_can_be_differentiated(own, tmp_path):
+    lab, _ = own
+    sae = features.open(saelens(tmp_path, "jumprelu")[0], lab)
+    with lab.edit(features.reconstruct(sae, tokens=[6])):
+        run = lab.trace(IDS, grad=True)
+        slope = run.gradient(run.logits[-1, 7], layer=3, seam="resid_pre")
+    step = torch.zeros(D).index_fill(0, torch.tensor([5]), 1e-2)
+    said = []
+    for sign in (1, -1):
+        nudge = edit.add("resid_pre", layer=3, vector=sign * step, tokens=[6])
+        with lab.edit(nudge, features.reconstruct(sae, tokens=[6])):
+            said.append(lab.trace(IDS).logits[-1, 7])
+    assert float(slope[6, 5]) == pytest.approx(float(said[0] - said[1]) / 2e-2, rel=0.05, abs=1e-4)
 
 
 def test_edits_of_the_wrong_kind_are_told(own, tmp_path):

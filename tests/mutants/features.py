@@ -82,8 +82,8 @@ MUTANTS = [
     Mutant(CHANGES, "rows + sae.change(new(old) - old,", "rows + sae.change(new(old),", MOVED),
     Mutant(
         CHANGES,
-        "(rows + sae.change",
-        "(sae.decode(sae.encode(rows), rows) + sae.change",
+        "return rows + sae.change",
+        "return sae.decode(sae.encode(rows), rows) + sae.change",
         SAME,
     ),
     Mutant(SLOTS, '"factor", least=-MOST, most=MOST) - 1', '"factor", least=-MOST, most=MOST)', RULE),
