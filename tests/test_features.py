@@ -115,6 +115,14 @@ def test_qwen_scope_is_read_as_its_cards_say(own, tmp_path):
     assert features.open(path.parent, lab, layer=3).digest == sae.digest
 
 
+def test_what_is_below_zero_among_the_largest_is_zero(own, tmp_path):
+    lab, run = own
+    sae = features.open(scope(tmp_path, b_enc=torch.full((1024,), -1e6))[0], lab)
+    x = run.seams[3, "resid_post"]
+    assert not sae.encode(x).any()
+    torch.testing.assert_close(sae.decode(sae.encode(x), x), rand(D, seed=3).expand_as(x))
+
+
 def test_the_number_of_active_features_stands_in_the_name_of_the_repository(own, tmp_path):
     lab, _ = own
     snapshot = tmp_path / f"models--Qwen--{REPOSITORY}" / "snapshots" / "0123abcd"

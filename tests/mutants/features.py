@@ -27,7 +27,7 @@ TOLD = TEST + "a_control_that_explains_as_much_is_told"
 FITS = TEST + "what_would_not_fit_is_refused_before_it_is_loaded"
 
 MUTANTS = [
-    Mutant(KINDS, "kept.values.relu()", "kept.values", SAELENS),
+    Mutant(KINDS, "kept.values.relu()", "kept.values", TEST + "what_is_below_zero_among_the_largest_is_zero"),
     Mutant(KINDS, "z > self.threshold", "z >= 0 * self.threshold", SAELENS),
     Mutant(KINDS, "(z + gate > 0)", "(z - gate > 0)", SAELENS),
     Mutant(KINDS, "z * rate.exp()", "z * rate", SAELENS),
