@@ -2,6 +2,7 @@
 
 import json
 import math
+import pathlib
 import zipfile
 
 import numpy as np
@@ -319,6 +320,25 @@ def test_a_damaged_file_of_qwen_scope_is_told(own, tmp_path, damage):
     with pytest.raises(CheckpointError) as error:
         features.open(path, lab)
     assert "layer3.sae.pt" in str(error.value)
+
+
+class Program:
+    """What runs when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (self.path,)
+
+
+def test_a_program_in_a_file_is_not_run(own, tmp_path):
+    lab, _ = own
+    path, raw = scope(tmp_path)
+    torch.save(raw | {"b_dec": Program(tmp_path / "ran")}, path)
+    with pytest.raises(CheckpointError, match="more than tensors and plain values"):
+        features.open(path, lab)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_compressed_file_would_hold_more_than_its_size(own, tmp_path):
@@ -786,6 +806,17 @@ def test_atoms_read_the_states_of_their_head(own, tmp_path):
     )
     assert float(control.atom(3).norm()) == pytest.approx(float(sae.atom(3).norm()), rel=1e-5)
     assert not torch.allclose(control.atom(3), sae.atom(3))
+
+
+def test_a_control_of_atoms_reads_what_it_adds(own, tmp_path):
+    lab, _ = own
+    folder, raw = writesae(tmp_path, "bilinear_tied")
+    sae = features.open(folder, lab)
+    control, S = sae.control(2), rand(6, DK, DV, seed=9)
+    atoms = torch.stack([control.atom(feature) for feature in range(N)])
+    torch.testing.assert_close(control.encode(S), top(torch.tensordot(S, atoms, ([1, 2], [1, 2])) + raw["b_enc"]))
+    torch.testing.assert_close(atoms.flatten(1).norm(dim=-1), torch.stack([sae.atom(f).norm() for f in range(N)]))
+    assert not torch.allclose(atoms[5], sae.atom(5)) and not torch.equal(atoms[5].abs(), sae.atom(5).abs())
 
 
 def changed_reads(lab, run, change):
