@@ -2,6 +2,7 @@
 
 import json
 import math
+import pathlib
 import zipfile
 
 import numpy as np
@@ -113,6 +114,14 @@ def test_qwen_scope_is_read_as_its_cards_say(own, tmp_path):
     made = strengths @ raw["W_dec"].T + raw["b_dec"]
     torch.testing.assert_close(sae.decode(sae.encode(x), x), made, atol=1e-4, rtol=1e-4)
     assert features.open(path.parent, lab, layer=3).digest == sae.digest
+
+
+def test_what_is_below_zero_among_the_largest_is_zero(own, tmp_path):
+    lab, run = own
+    sae = features.open(scope(tmp_path, b_enc=torch.full((1024,), -1e6))[0], lab)
+    x = run.seams[3, "resid_post"]
+    assert not sae.encode(x).any()
+    torch.testing.assert_close(sae.decode(sae.encode(x), x), rand(D, seed=3).expand_as(x))
 
 
 def test_the_number_of_active_features_stands_in_the_name_of_the_repository(own, tmp_path):
@@ -294,6 +303,7 @@ SCOPES = {
     "a bias too short": lambda path: broken(path, "b_enc", torch.ones(1023)),
     "whole numbers": lambda path: broken(path, "b_dec", torch.ones(D, dtype=torch.long)),
     "sparse": lambda path: broken(path, "b_dec", torch.ones(D).to_sparse()),
+    "without numbers": lambda path: broken(path, "b_dec", torch.ones(D, device="meta")),
     "no tensor": lambda path: broken(path, "b_dec", 3.0),
     "NaN": lambda path: broken(path, "W_enc", torch.full((1024, D), float("nan"))),
     "infinity": lambda path: broken(path, "b_dec", torch.full((D,), float("inf"))),
@@ -310,6 +320,25 @@ def test_a_damaged_file_of_qwen_scope_is_told(own, tmp_path, damage):
     with pytest.raises(CheckpointError) as error:
         features.open(path, lab)
     assert "layer3.sae.pt" in str(error.value)
+
+
+class Program:
+    """What runs when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (self.path,)
+
+
+def test_a_program_in_a_file_is_not_run(own, tmp_path):
+    lab, _ = own
+    path, raw = scope(tmp_path)
+    torch.save(raw | {"b_dec": Program(tmp_path / "ran")}, path)
+    with pytest.raises(CheckpointError, match="more than tensors and plain values"):
+        features.open(path, lab)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_compressed_file_would_hold_more_than_its_size(own, tmp_path):
@@ -690,6 +719,37 @@ def test_edits_hold_in_decode_and_in_chunks(own, tmp_path):
         torch.testing.assert_close(again.seams[3, name], grown.seams[3, name], atol=1e-3, rtol=1e-3)
 
 
+def test_edits_hold_in_a_batch_and_read_their_own_tokens_alone(own, tmp_path, monkeypatch):
+    lab, _ = own
+    sae = features.open(scope(tmp_path)[0], lab)
+    prompts = [IDS.tolist(), IDS[3:11].tolist()]
+    for change in (features.clamp(sae, [5, 6], value=4.0, tokens=[2, 6]), features.reconstruct(sae, tokens=[2, 6])):
+        with lab.edit(change):
+            alone, together = [lab.trace(prompt) for prompt in prompts], lab.trace(prompts)
+        for one, other in zip(alone, together, strict=True):
+            torch.testing.assert_close(one.logits, other.logits, atol=1e-4, rtol=1e-4)
+    seen, encode = [], type(sae).encode
+    monkeypatch.setattr(type(sae), "encode", lambda self, x: seen.append(len(x)) or encode(self, x))
+    with lab.edit(features.scale(sae, 5, factor=2.0, tokens=[2, 6])):
+        lab.trace(IDS)
+    assert sum(seen) == 2
+
+
+def test_what_depends_on_a_changed_feature_can_be_differentiated(own, tmp_path):
+    lab, _ = own
+    sae = features.open(saelens(tmp_path, "jumprelu")[0], lab)
+    with lab.edit(features.reconstruct(sae, tokens=[6])):
+        run = lab.trace(IDS, grad=True)
+        slope = run.gradient(run.logits[-1, 7], layer=3, seam="resid_pre")
+    step = torch.zeros(D).index_fill(0, torch.tensor([5]), 1e-2)
+    said = []
+    for sign in (1, -1):
+        nudge = edit.add("resid_pre", layer=3, vector=sign * step, tokens=[6])
+        with lab.edit(nudge, features.reconstruct(sae, tokens=[6])):
+            said.append(lab.trace(IDS).logits[-1, 7])
+    assert float(slope[6, 5]) == pytest.approx(float(said[0] - said[1]) / 2e-2, rel=0.05, abs=1e-4)
+
+
 def test_edits_of_the_wrong_kind_are_told(own, tmp_path):
     lab, run = own
     vectors = features.of_matrix(torch.eye(D), lab, layer=3, k=3)
@@ -746,6 +806,17 @@ def test_atoms_read_the_states_of_their_head(own, tmp_path):
     )
     assert float(control.atom(3).norm()) == pytest.approx(float(sae.atom(3).norm()), rel=1e-5)
     assert not torch.allclose(control.atom(3), sae.atom(3))
+
+
+def test_a_control_of_atoms_reads_what_it_adds(own, tmp_path):
+    lab, _ = own
+    folder, raw = writesae(tmp_path, "bilinear_tied")
+    sae = features.open(folder, lab)
+    control, S = sae.control(2), rand(6, DK, DV, seed=9)
+    atoms = torch.stack([control.atom(feature) for feature in range(N)])
+    torch.testing.assert_close(control.encode(S), top(torch.tensordot(S, atoms, ([1, 2], [1, 2])) + raw["b_enc"]))
+    torch.testing.assert_close(atoms.flatten(1).norm(dim=-1), torch.stack([sae.atom(f).norm() for f in range(N)]))
+    assert not torch.allclose(atoms[5], sae.atom(5)) and not torch.equal(atoms[5].abs(), sae.atom(5).abs())
 
 
 def changed_reads(lab, run, change):

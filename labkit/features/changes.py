@@ -49,12 +49,7 @@ def ablate(sae: Dictionary, features: Features, *, tokens: Tokens = None) -> Sea
 def reconstruct(sae: Dictionary, *, tokens: Tokens = None) -> SeamEdit:
     """An edit that puts the reconstruction in place of the stream: what the dictionary leaves out is gone."""
     _check(sae, "features.reconstruct")
-
-    def change(x, positions):
-        made = torch.cat([made for _, _, made in sae.parts(x.flatten(2).flatten(0, 1))])
-        return made.view(x.shape).to(x)
-
-    return _held(sae, change, tokens, "reconstruct")
+    return _held(sae, lambda rows: torch.cat([made for _, _, made in sae.parts(rows)]), tokens, "reconstruct")
 
 
 def _moved(sae: Dictionary, features: Features, new: Callable, tokens: Tokens, name: str) -> SeamEdit:
@@ -63,16 +58,24 @@ def _moved(sae: Dictionary, features: Features, new: Callable, tokens: Tokens, n
     if len(set(features)) < len(features):
         raise InputError("a feature is changed once", got=features[:8], expected="each of them once")
 
-    def change(x, positions):
-        rows = sae.wide(x.flatten(2).flatten(0, 1))
+    def moved(rows):
+        rows = sae.wide(rows)
         old = sae.strengths(rows, features)
-        return (rows + sae.change(new(old) - old, features, rows)).view(x.shape).to(x)
+        return rows + sae.change(new(old) - old, features, rows)
 
-    return _held(sae, change, tokens, name)
+    return _held(sae, moved, tokens, name)
 
 
-def _held(sae, change, tokens, name):
-    """The edit, which refuses a model of another width once it is held on one."""
+def _held(sae, moved, tokens, name):
+    """The edit of a function of rows; no other tokens are read. Once held it refuses a model of another width."""
+    tokens = edit.indices(tokens, "tokens")
+
+    def change(x, positions):
+        rows, places = x.flatten(2).flatten(0, 1).clone(), positions.flatten()
+        at = places >= 0 if tokens is None else torch.isin(places, torch.tensor(tokens))
+        at = at.nonzero()[:, 0].to(x.device)
+        rows[at] = moved(rows[at]).to(x)
+        return rows.view(x.shape)
 
     def of_model(spec):
         sae.check(spec)

@@ -115,7 +115,8 @@ def tensor(content: Mapping, name: str, shape: Sequence[int | None], place: str)
         CheckpointError: missing, no such tensor, of another shape, or larger than what holds it.
     """
     value, expected = content.get(name), [length or "?" for length in shape]
-    if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.dtype not in FLOATS:
+    plain = isinstance(value, torch.Tensor) and value.is_cpu and value.layout == torch.strided
+    if not plain or value.dtype not in FLOATS:
         got = "nothing" if value is None else getattr(value, "dtype", type(value).__name__)
         raise CheckpointError(f"{place}: {name}", got=got, expected=f"real numbers {expected}")
     wanted = [own if length is None else length for own, length in zip(value.shape, shape, strict=False)]

@@ -23,16 +23,16 @@ RULE, STATES = TEST + "an_edit_of_an_atom_moves_reads_as_the_rule_says", TEST + 
 LOST = TEST + "a_complete_basis_loses_nothing_and_the_mean_everything"
 SAYS = TEST + "a_feature_says_its_direction_through_norm_and_unembedding"
 ATOMIC, SAME = TEST + "atoms_that_do_not_fit_are_told", TEST + "a_factor_of_one_changes_no_bit"
+TURNED = TEST + "a_control_of_atoms_reads_what_it_adds"
 TOLD = TEST + "a_control_that_explains_as_much_is_told"
 FITS = TEST + "what_would_not_fit_is_refused_before_it_is_loaded"
 
 MUTANTS = [
-    Mutant(KINDS, "kept.values.relu()", "kept.values", SAELENS),
+    Mutant(KINDS, "kept.values.relu()", "kept.values", TEST + "what_is_below_zero_among_the_largest_is_zero"),
     Mutant(KINDS, "z > self.threshold", "z >= 0 * self.threshold", SAELENS),
     Mutant(KINDS, "(z + gate > 0)", "(z - gate > 0)", SAELENS),
     Mutant(KINDS, "z * rate.exp()", "z * rate", SAELENS),
     Mutant(DICTIONARY, "        if self.centred:\n", "        if not self.centred:\n", QWEN),
-    Mutant(DICTIONARY, "size + TINY", "size", SAELENS),
     Mutant(DICTIONARY, "std(-1, keepdim=True)", "std(-1, keepdim=True, correction=0)", SAELENS),
     Mutant(DICTIONARY, "* size + shift", "* size", SAELENS),
     Mutant(DICTIONARY, "strengths / self.weights", "strengths * self.weights", RANKED),
@@ -41,15 +41,14 @@ MUTANTS = [
     Mutant(DICTIONARY, ") * self._entered(x)[1]", ")", MOVED),
     Mutant(ATOMS, 'left", "V"), ("right", "W")', 'V", "V"), ("W", "W")', WRITESAE),
     Mutant(ATOMS, ' + self.weights["bias"].to(made)', "", WRITESAE),
-    Mutant(ATOMS, "if axis == 1 else signs", "if axis == 2 else signs.mean()", STATES),
+    Mutant(ATOMS, "index_copy_(axis, order, x * signs)", "index_copy_(axis, order, x)", TURNED),
     Mutant(FILES, "not bool(piece.isfinite().all())", "bool(piece.isnan().all())", DAMAGED),
     Mutant(FILES, "(held := value.untyped_storage().nbytes()) < size(value)", "(held := 0) > size(value)", DAMAGED),
-    Mutant(FILES, "if packed or ", "if ", TEST + "a_compressed_file_would_hold_more_than_its_size"),
-    Mutant(FILES, 'cpu", weights_only=True', 'cpu", weights_only=False', DAMAGED),
+    Mutant(FILES, 'cpu", weights_only=True', 'cpu", weights_only=False', TEST + "a_program_in_a_file_is_not_run"),
     Mutant(FILES, "digest = fingerprint(dict(weights))", "digest = fingerprint(sorted(weights))", KNOWN),
     Mutant(SCOPE, '["W_dec"].T\n', '["W_dec"].reshape(features, channels)\n', QWEN),
     Mutant(SCOPE, "* 1024 != features", "* 1000 != features", QWEN),
-    Mutant(SCOPE, "    admitted(", "    dict(", FITS),
+    Mutant(SCOPE, "part: size(value) for", "part: 0 for", FITS),
     Mutant(LENS, 'weights["W_enc"].T', 'weights["W_enc"].reshape(features, channels)', SAELENS),
     Mutant(LENS, '"apply_b_dec_to_input", bool, True', '"apply_b_dec_to_input", bool, False', OLD),
     Mutant(LENS, 'rescale_acts_by_decoder_norm", bool, kind == "batchtopk"', 'rescale", bool, False', SAELENS),
@@ -82,8 +81,8 @@ MUTANTS = [
     Mutant(CHANGES, "rows + sae.change(new(old) - old,", "rows + sae.change(new(old),", MOVED),
     Mutant(
         CHANGES,
-        "(rows + sae.change",
-        "(sae.decode(sae.encode(rows), rows) + sae.change",
+        "return rows + sae.change",
+        "return sae.decode(sae.encode(rows), rows) + sae.change",
         SAME,
     ),
     Mutant(SLOTS, '"factor", least=-MOST, most=MOST) - 1', '"factor", least=-MOST, most=MOST)', RULE),
