@@ -38,6 +38,7 @@ RANKS = [
     ("deltanet", "attention", "experts", "mtp", "residual", "reuse", "yarn", "doctor"),
     ("attribution",),
     ("draw",),
+    ("replicate",),
     ("__init__",),
     ("__main__",),
 ]
