@@ -6,16 +6,16 @@
 In this folder:
 
     record    what a paper claims, its numbers and where they stand
-    verdict   the one rule by which agree, disagree or cannot tell is said
+    rule      the one rule by which agree, disagree or cannot tell is said
     asking    texts and questions for any tokenizer, heads that are taken away
     page      both as text and as a page
-    papers    one file for each paper; the folder is the registry
+    published one file for each paper; the folder is the registry
 """
 
 from labkit.replicate.page import as_text, drawn, write
-from labkit.replicate.papers import find, papers
+from labkit.replicate.published import find, papers
 from labkit.replicate.record import Number, Paper, measure
-from labkit.replicate.verdict import AGREE, CANNOT, DISAGREE, Verdict, verdict
+from labkit.replicate.rule import AGREE, CANNOT, DISAGREE, Verdict, verdict
 
 __all__ = [
     "AGREE",

@@ -10,9 +10,9 @@ import numpy as np
 from labkit import draw
 from labkit.claims import number
 from labkit.notation import Quantity, label
-from labkit.replicate.papers import find
+from labkit.replicate.published import find
 from labkit.replicate.record import READ
-from labkit.replicate.verdict import between, verdict
+from labkit.replicate.rule import between, verdict
 from labkit.tables import WIDTH, columns
 
 if TYPE_CHECKING:

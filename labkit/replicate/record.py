@@ -152,7 +152,7 @@ def measure(
         InputError: an unknown paper, texts for one that asks questions, too few samples, a lab without a tokenizer.
         BudgetError: a length that would not fit.
     """
-    from labkit.replicate.papers import find
+    from labkit.replicate.published import find
 
     found = find(paper)
     if texts is not None and found.reads != "text":
