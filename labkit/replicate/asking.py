@@ -124,5 +124,5 @@ def median(values: Sequence[float]) -> Reading:
 
 
 def span(values: Sequence[float]) -> Reading:
-    """Mean and range of draws of a control."""
-    return Reading(float(np.mean(values)), float(min(values)), float(max(values)))
+    """Median and range of draws of a control."""
+    return Reading(float(np.median(values)), float(min(values)), float(max(values)))

@@ -65,7 +65,8 @@ def drawn(ds: "xarray.Dataset", *, title: str | None = None):
     variables = {f"size{end}": (("of", "number"), turned(part), size) for end, part in values.items()}
     made = label(variables, coords={"of": list(parts), "number": ds.number.values}, attrs={"model": ds.attrs["model"]})
     title = title or f"arXiv {ds.attrs['paper']}: {verdict(ds).word}"
-    return draw.bars(made, "size", x="number", color="of", interval=("size_low", "size_high"), title=title)
+    fig = draw.bars(made, "size", x="number", color="of", interval=("size_low", "size_high"), title=title)
+    return fig.update_yaxes(title={"text": axis})
 
 
 def write(path: str | pathlib.Path, ds: "xarray.Dataset") -> pathlib.Path:
