@@ -78,6 +78,7 @@ def _parser():
     replicate = commands.add_parser("replicate", help=text, description=text)
     replicate.add_argument("paper", metavar="PAPER", nargs="?", help="an arXiv id, 2603.22473; without one, a list")
     replicate.add_argument("--model", metavar="MODEL", help="as labkit.load takes it; default: $LABKIT_MODEL or nano")
+    replicate.add_argument("--dtype", help="of weights and activations; default: the checkpoint's")
     replicate.add_argument("--text", action="append", metavar="FILE", help="UTF-8, again for more; default: sentences")
     replicate.add_argument("--samples", type=int, metavar="N", help="texts or questions; default: the paper's")
     replicate.add_argument("--length", type=int, metavar="N", help="tokens of each; default: the paper's")
@@ -236,7 +237,7 @@ def _replicate(options):
     if options.out and pathlib.Path(options.out).is_dir():
         raise InputError("a page is a file", got=f"the folder {options.out}", expected="page.html, say")
     texts = options.text and [_text(file) for file in options.text]
-    lab = zoo.load(options.model) if options.model else zoo.load()
+    lab = zoo.load(options.model, dtype=options.dtype)
     ds = replicate.measure(lab, paper.arxiv, texts=texts, samples=options.samples, length=options.length)
     print(replicate.as_text(ds))
     if options.out:

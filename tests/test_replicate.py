@@ -318,6 +318,13 @@ def test_other_families_are_measured_as_well(family, nano):
     assert told.word == CANNOT
 
 
+def test_changes_below_the_rounding_of_logits_are_not_judged(nano):
+    logits = torch.tensor([[1.0, -9.0], [4.0, 3.0], [2.0, 0.0]])  # the largest of each: 1, 4, 2
+    said = write_edit.rounded(torch.bfloat16, 0.05, logits)
+    assert said == "logits change by 0.05 and are rounded to 0.016 in bfloat16"
+    assert write_edit.rounded(torch.bfloat16, 0.08, logits) == "" == write_edit.rounded(torch.float32, 0.05, logits)
+
+
 def test_the_whole_rule_says_what_the_head_reads(found):
     assert float(found["2605.12770"].beside[0]) == pytest.approx(1, abs=1e-4)
 

@@ -1,7 +1,7 @@
 """Layers of either kind left out, and what the perplexity grows by: arXiv 2603.22473.
 
-The paper replaces the output of a whole decoder layer by its input, so that the layer's MLP is gone as well; so is it
-here. What the mixers alone cost is given beside.
+Its authors replace the output of a whole decoder layer by its input ("sequential skip", README of their repository), so
+that the layer's MLP is gone as well; so is it here. What the mixers alone cost is given beside.
 """
 
 import numpy as np

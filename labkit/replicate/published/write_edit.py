@@ -19,6 +19,7 @@ from labkit.residual.branches import unembedded
 NAME = "R² of the logit's change, median over edits"
 DEPTH = 9 / 24  # of the layer in the paper
 SOURCES = 3  # edits of each head
+STEPS = 5  # of a logit's rounding that its changes must reach to be seen
 SEAMS = ("qkv", "q", "k", "v", "a", "b", "read")
 FIGURE = "figure 7 (b), appendix A, of the paper in the authors' repository: 200 fits, quartiles 0.977 and 0.990"
 
@@ -31,7 +32,7 @@ def _measure(lab, texts, samples, length):
     at = len(rows[0]) // 2
     first = lab.trace(asking.rows(lab, None, 1, 2 * len(rows[0]))[0], **options)
     runs = [lab.trace(ids, logits="all", **options) for ids in rows]
-    explained, chance, exact = [], [], []
+    explained, chance, exact, sizes = [], [], [], []
     for head, key, value in _writes(lab, first, layer):
         change = torch.einsum("k,v->kv", key, value)
         act = lambda state, change=change: state + change.to(state)  # noqa: E731
@@ -42,12 +43,24 @@ def _measure(lab, texts, samples, length):
         )
         explained.append(explains(found[:, 0].ravel(), found[:, 1].ravel()))
         chance.append(explains(np.roll(found[:, 0], 1, axis=0).ravel(), found[:, 1].ravel()))
+        sizes.append(found[:, 1].std())
         exact.append(_read(runs[0], changed[0], change, layer, at, head))
     ours, controls = {NAME: asking.median(explained)}, {NAME: asking.median(chance)}
     beside = {f"R² of the head's own read by the whole rule, layer {layer}": asking.median(exact)}
     how = f"{len(explained)} writes into layer {layer}, {len(rows)} texts of {len(rows[0])} tokens, "
     how += asking.source(texts)
-    return measured(PAPER, lab, ours, controls, beside, how=how, interval="95 %, bootstrap of the median over writes")
+    options = dict(how=how, interval="95 %, bootstrap of the median over writes")
+    if unable := rounded(lab.dtype, float(np.median(sizes)), torch.cat([run.logits for run in runs])):
+        return measured(PAPER, lab, {}, {}, beside, unable=unable, **options)
+    return measured(PAPER, lab, ours, controls, beside, **options)
+
+
+def rounded(dtype: torch.dtype, size: float, logits: torch.Tensor) -> str:
+    """Why changes of this size cannot be told in logits of this precision, or ""."""
+    step = torch.finfo(dtype).eps * float(logits.float().amax(-1).abs().median())
+    if size >= STEPS * step:
+        return ""
+    return f"logits change by {size:.2g} and are rounded to {step:.2g} in {str(dtype).removeprefix('torch.')}"
 
 
 def _writes(lab, run, layer):
