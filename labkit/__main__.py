@@ -73,6 +73,17 @@ def _parser():
     reuse.add_argument("--gpu", default="H200", help="for the times; default: %(default)s")
     reuse.add_argument("--page", metavar="FILE", help="write an interactive page as well, which works offline")
     reuse.set_defaults(run=_reuse)
+
+    text = "a published claim, measured on a model: its number, ours with an interval, and a verdict"
+    replicate = commands.add_parser("replicate", help=text, description=text)
+    replicate.add_argument("paper", metavar="PAPER", nargs="?", help="an arXiv id, 2603.22473; without one, a list")
+    replicate.add_argument("--model", metavar="MODEL", help="as labkit.load takes it; default: $LABKIT_MODEL or nano")
+    replicate.add_argument("--dtype", help="of weights and activations; default: the checkpoint's")
+    replicate.add_argument("--text", action="append", metavar="FILE", help="UTF-8, again for more; default: sentences")
+    replicate.add_argument("--samples", type=int, metavar="N", help="texts or questions; default: the paper's")
+    replicate.add_argument("--length", type=int, metavar="N", help="tokens of each; default: the paper's")
+    replicate.add_argument("--out", metavar="FILE", help="write a page as well, which works offline")
+    replicate.set_defaults(run=_replicate)
     return parser
 
 
@@ -213,6 +224,35 @@ def _page(options, session, tokenizer, costs, data, billed, text):
     return draw.page(
         options.page, figures, title=f"{pathlib.Path(options.session).name}: what can be reused", text=text
     )
+
+
+def _replicate(options):
+    from labkit import replicate, zoo
+    from labkit.errors import InputError
+
+    if options.paper is None:
+        print(*(f"{paper.arxiv}  {paper.claim}" for paper in replicate.papers().values()), sep="\n")
+        return 0
+    paper = replicate.find(options.paper)
+    if options.out and pathlib.Path(options.out).is_dir():
+        raise InputError("a page is a file", got=f"the folder {options.out}", expected="page.html, say")
+    texts = options.text and [_text(file) for file in options.text]
+    lab = zoo.load(options.model, dtype=options.dtype)
+    ds = replicate.measure(lab, paper.arxiv, texts=texts, samples=options.samples, length=options.length)
+    print(replicate.as_text(ds))
+    if options.out:
+        print(f"\nwritten to {replicate.write(options.out, ds)}")
+    return 0
+
+
+def _text(file):
+    from labkit.errors import InputError
+
+    try:
+        return pathlib.Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        got = f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8'}"
+        raise InputError("a text that cannot be read", got=got, expected="a file of text in UTF-8") from None
 
 
 if __name__ == "__main__":

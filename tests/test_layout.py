@@ -40,6 +40,7 @@ RANKS = [
     ("attribution", "steering"),
     ("replicate",),
     ("draw",),
+    ("replicate",),
     ("__init__",),
     ("__main__",),
 ]
