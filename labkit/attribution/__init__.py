@@ -9,12 +9,16 @@ It stands above the mechanisms, whose equations it uses side by side. In this fo
     forks     cells of one prompt, in batches that share what is before them
     evidence  what prompts say together about many cells
     patching  a sweep over layers, heads, tokens, with intervals
+    slopes    the same estimated by gradients
+    agree     whether readings of the same places rank them alike
     together  joint knock-outs, by pairs and in a set that grows
 """
 
+from labkit.attribution.agree import agreement
 from labkit.attribution.complete import exact
 from labkit.attribution.direct import logit
 from labkit.attribution.patching import patch_sweep
+from labkit.attribution.slopes import patch_slopes
 from labkit.attribution.together import knockout_greedy, knockout_pairs
 
-__all__ = ["exact", "knockout_greedy", "knockout_pairs", "logit", "patch_sweep"]
+__all__ = ["agreement", "exact", "knockout_greedy", "knockout_pairs", "logit", "patch_slopes", "patch_sweep"]
