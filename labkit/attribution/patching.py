@@ -1,7 +1,7 @@
 """Patching: what of an answer depends on what a place held, one place after another, over prompts.
 
 The corrupt prompt of a pair is read with one thing of the clean one in it; `effect` is the share of the way that its
-answer goes. Or a place is knocked out of a prompt, and `effect` is the share of its answer that goes. Every cell is run,
+answer goes. Or a place is knocked out of a prompt, and `effect` is the share of its lead that goes. Every cell is run,
 in suffixes that share the reading of what is before them; `attribution.patch_slopes` estimates the same by gradients.
 
 Activation patching: arXiv 2202.05262; its conventions: arXiv 2404.15255. Corrections: see `labkit.stats`.

@@ -1,4 +1,4 @@
-"""Attribution patching: what `patch_sweep` runs, estimated by slopes, two forward passes and one backward for all cells.
+"""Attribution patching: what `patch_sweep` runs, estimated by slopes, two forward passes and one backward in all.
 
     change ≈ ⟨∂s/∂x at the prompt that is read, new value - old value⟩
 
