@@ -57,7 +57,9 @@ def test_a_fork_is_a_rerun_of_heads_and_streams(own, layer):
     for token in (5, 8, 12):
         patch = edit.patch("resid_post", layer=layer, run=clean, tokens=[token])
         assert float(streams[token]) == pytest.approx(said(own, CORRUPT, patch), abs=1e-4)
-    assert np.ptp(streams[4:]) > 0.01 and np.ptp(streams[:4]) == 0  # before the pair differs there is nothing to patch
+    assert (
+        np.ptp(streams[4:].values) > 0.01 and np.ptp(streams[:4].values) == 0
+    )  # before the pair differs there is nothing to patch
 
 
 @pytest.mark.parametrize("seam", ["state", "window"])

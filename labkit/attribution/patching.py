@@ -1,14 +1,14 @@
 """Patching: what of an answer depends on what a place held, one place after another, over prompts.
 
 The corrupt prompt of a pair is read with one thing of the clean one in it; `effect` is the share of the way that its
-answer goes. Or a place is knocked out of a prompt, and `effect` is the share of its answer that goes. Every cell is run
-(`attribution.estimate` is the approximation by gradients), in suffixes that share the reading of what is before them.
+answer goes. Or a place is knocked out of a prompt, and `effect` is the share of its lead that goes. Every cell is run,
+in suffixes that share the reading of what is before them; `attribution.patch_slopes` estimates the same by gradients.
 
 Activation patching: arXiv 2202.05262; its conventions: arXiv 2404.15255. Corrections: see `labkit.stats`.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -104,12 +104,16 @@ def measured(
     cells: Sequence[Sequence[Place]],
     *,
     put: str,
+    work: Callable = scores,
     batch: int | None = None,
     store: str | os.PathLike | None = None,
     client: "Client | None" = None,
     progress: bool = False,
 ) -> dict[str, np.ndarray | float]:
     """Run cells on every prompt.
+
+    Args:
+        work: what a unit of them gives, as `forks.scores`.
 
     Returns:
         score, right [sample, cell]; base, base_right, reference [sample]; parity, the largest; tolerance.
@@ -123,7 +127,7 @@ def measured(
     found = {name: np.full((len(asked), len(cells)), np.nan, np.float32) for name in ("score", "right")}
     found |= {name: np.full(len(asked), np.nan, np.float32) for name in ("base", "base_right", "reference")}
     per, parity = len(made) // len(asked), 0.0
-    for n, (result, held) in enumerate(zip(sweeps.results(lab, scores, made, **options), numbers, strict=True)):
+    for n, (result, held) in enumerate(zip(sweeps.results(lab, work, made, **options), numbers, strict=True)):
         sample = n // per
         found["score"][sample, held], found["right"][sample, held] = result["score"], result["right"]
         found["base"][sample], found["base_right"][sample] = result["base"]

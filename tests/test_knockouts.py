@@ -1,0 +1,194 @@
+"""Joint knock-outs, slopes for patches, and whether readings agree: by hand, and on what nano is known to do."""
+
+import random
+
+import numpy as np
+import pytest
+import tiny
+import torch
+import xarray
+
+import labkit as lk
+from labkit import attribution, edit
+from labkit.errors import InputError
+from labkit.nano import questions
+
+IDS, OTHER = tiny.ids(9), tiny.ids(9, seed=4)
+OF, AGAINST = 3, 150
+BACKUP = {"layer 3": [(3, None)], "heads": [(4, 0), (4, 1), (4, 2)], "layer 7": [(7, None)]}
+
+
+@pytest.fixture(scope="module")
+def nano():
+    return lk.load("nano")
+
+
+def recall(count):
+    """(clean prompts, right answers, wrong answers)."""
+    drawn = [questions.contrast(random.Random(seed)) for seed in range(count)]
+    return [clean + question for clean, _, question, *_ in drawn], *([each[n] for each in drawn] for n in (3, 4))
+
+
+def said(lab, ids, *edits):
+    with lab.edit(*edits):
+        row = lab.logits(ids[None])[0]
+    return float(row[OF] - row[AGAINST])
+
+
+def test_pairs_are_knocked_out_as_edits_would(lab):
+    parts = {"a": [(1, 2), (1, 7)], "b": [(2, None)], "c": [(4, 5)]}
+    off = {
+        "a": [edit.scale("gated", layer=1, heads=[2, 7], factor=0)],
+        "b": [edit.scale("mixer_out", layer=2, factor=0)],
+        "c": [edit.scale("gated", layer=4, heads=[5], factor=0)],
+    }
+    ds = attribution.knockout_pairs(lab, [IDS, OTHER], of=OF, against=AGAINST, parts=parts)
+    for n, ids in enumerate((IDS, OTHER)):
+        base = said(lab, ids)
+        lost = lambda *names, ids=ids, base=base: 1 - said(lab, ids, *(i for name in names for i in off[name])) / base
+        for one, other in (("a", "b"), ("c", "a"), ("b", "c")):
+            both = float(ds.lost.sel(part=one, other_part=other)[n])
+            assert both == pytest.approx(lost(one, other), rel=1e-3, abs=1e-3)
+            beyond = float(ds.interaction.sel(part=one, other_part=other)[n])
+            assert beyond == pytest.approx(both - lost(one) - lost(other), rel=1e-3, abs=1e-3)
+            assert float(ds.lost.sel(part=one, other_part=one)[n]) == pytest.approx(lost(one), rel=1e-3, abs=1e-3)
+    assert ds.correction == "holm, 3 cells" and np.isnan(ds.interaction.values.diagonal(axis1=1, axis2=2)).all()
+    assert ds.p.equals(
+        ds.p.transpose("other_part", "part").rename(part="other_part", other_part="part").transpose(*ds.p.dims)
+    )
+
+
+def test_parts_that_share_a_head_lose_it_once(lab):
+    ds = attribution.knockout_pairs(lab, [IDS], of=OF, against=AGAINST, parts={"a": [(1, 2)], "b": [(1, 2), (1, 3)]})
+    assert float(ds.lost.sel(part="a", other_part="b")) == pytest.approx(float(ds.lost.sel(part="b", other_part="b")))
+
+
+def test_layer_3_and_heads_of_layer_4_stand_in_for_each_other(nano):
+    prompts, of, against = recall(8)
+    ds = attribution.knockout_pairs(nano, prompts, of=of, against=against, parts=BACKUP)
+    right = lambda *parts: float(ds.right.sel(part=parts[0], other_part=parts[-1]).mean())
+    assert right("layer 3") == right("heads") == 1 and right("layer 3", "heads") <= 0.5
+    both, control = (ds.sel(part="heads", other_part=other) for other in ("layer 3", "layer 7"))
+    assert float(both["low"]) > 0.1 and float(both.p_adjusted) < 0.05 and float(control["mean"]) < 0.1
+
+
+def test_a_set_grows_by_what_hurts_most_beside_it(lab, tmp_path):
+    parts = [(1, 2), (2, 1), (3, 0), (4, 5)]
+    given = dict(of=OF, against=AGAINST, parts=parts, most=3, stop=1e6, controls=4, store=tmp_path)
+    ds = attribution.knockout_greedy(lab, [IDS, OTHER], **given)
+    names = [f"layer {layer}, head {head}" for layer, head in parts]
+    pairs = attribution.knockout_pairs(
+        lab, [IDS, OTHER], of=OF, against=AGAINST, parts={n: [p] for n, p in zip(names, parts, strict=True)}
+    )
+    lost = pairs.lost.mean("sample")
+    alone = {name: float(lost.sel(part=name, other_part=name)) for name in names}
+    first = max(alone, key=alone.get)
+    second = max((n for n in names if n != first), key=lambda n: float(lost.sel(part=first, other_part=n)))
+    assert ds.part.values.tolist()[:2] == [first, second] and ds.sizes == {"sample": 2, "step": 3, "draw": 4}
+    assert float(ds["mean"][0]) == pytest.approx(alone[first], abs=1e-4)
+    assert float(ds["mean"][1]) == pytest.approx(float(lost.sel(part=first, other_part=second)), abs=1e-4)
+    assert set(np.round(ds.chance[0, 0].values, 3)) <= {
+        round(float(pairs.lost.sel(part=n, other_part=n)[0]), 3) for n in names
+    }
+    assert ds.identical(attribution.knockout_greedy(lab, [IDS, OTHER], **given))
+    stopped = attribution.knockout_greedy(lab, [IDS, OTHER], **given | dict(stop=float(ds["mean"][0]), store=None))
+    assert stopped.sizes["step"] == 1
+
+
+@pytest.mark.parametrize(
+    "parts, told",
+    [
+        ([(1, 2)], "two parts make a pair\n  got: 1 parts"),
+        ([(1, 2), (2, 6)], "no such part\n  got: \\(2, 6\\)"),
+        ({"a": [(9, None)], "b": [(1, 1)]}, "no such part\n  got: \\(9, None\\)"),
+        ({"a": [], "b": [(1, 1)]}, "a part holds something\n  got: an empty one"),
+    ],
+)
+def test_parts_without_sense(lab, parts, told):
+    with pytest.raises(InputError, match=told):
+        attribution.knockout_pairs(lab, [IDS], of=OF, against=AGAINST, parts=parts)
+    with pytest.raises(InputError, match="unknown values\n  got: put='other'"):
+        attribution.knockout_greedy(lab, [IDS], of=OF, against=AGAINST, put="other")
+
+
+# --------------------------------------------------------------------------------------------------------- slopes
+
+
+def test_slopes_are_those_of_small_patches(lab):
+    """Of a value that is moved a little, the change is slope times step; patch_sweep has the true change."""
+    near = dict(of=OF, against=AGAINST, layers=[1, 2], tokens=[3, -1])
+    seams, slopes = lab.trace(IDS, seams=["gated"]).seams, attribution.patch_slopes(lab, [(OTHER, IDS)], **near)
+    other, step = lab.trace(OTHER, seams=["gated"]).seams, 1e-2
+    base = said(lab, IDS)
+    for n, layer in enumerate((1, 2)):
+        for m, token in enumerate((3, 8)):
+            value = seams[layer, "gated"][token, 4]
+            moved = value + step * (other[layer, "gated"][token, 4] - value)
+            exact = said(lab, IDS, edit.set("gated", layer=layer, heads=[4], tokens=[token], value=moved)) - base
+            assert float(slopes.change[0, n, 4, m]) * step == pytest.approx(exact, rel=0.1, abs=2e-5)
+    assert abs(slopes.change).max() > 0.01 and "parity" not in slopes.attrs and "right" not in slopes
+
+
+def test_slopes_are_exact_where_nothing_bends(lab):
+    """At the last layer's output only the norm is curved: with a value that is nearly the same, both agree."""
+    both = dict(of=OF, against=AGAINST, seam="mlp_out", layers=[4], tokens=[-1])
+    run = lab.trace(IDS)
+    with lab.edit(edit.add("mlp_out", layer=4, vector=1e-3 * torch.ones(44), tokens=[8])):
+        ran, slope = (ask(lab, [(IDS, OTHER)], **both) for ask in (attribution.patch_sweep, attribution.patch_slopes))
+    assert float(slope.base[0]) == pytest.approx(float(ran.base[0]), abs=1e-4)
+    assert float(slope.reference[0]) == pytest.approx(float(ran.reference[0]), abs=1e-4) and len(run) == 9
+    gone = dict(of=OF, against=AGAINST, seam="gated", put="zero", whole=True)
+    found = attribution.patch_slopes(lab, [IDS], **gone).change[0]
+    run = lab.trace(IDS, grad=True)
+    slopes = run.gradient(run.logits[-1, OF] - run.logits[-1, AGAINST], layer=3, seam="gated")
+    assert float(found[3]) == pytest.approx(-float((slopes * run.seams[3, "gated"]).sum()), rel=1e-4)
+
+
+def test_slopes_of_states_are_refused(lab):
+    with pytest.raises(InputError, match="a state is no seam"):
+        attribution.patch_slopes(lab, [(IDS, OTHER)], of=OF, against=AGAINST, seam="state", tokens=[3])
+
+
+# ------------------------------------------------------------------------------------------------------ agreement
+
+
+def readings(noise, samples=12, cells=(4, 5), seed=0):
+    rng = np.random.default_rng(seed)
+    true = rng.normal(size=cells)
+    made = [true + noise * rng.normal(size=(samples, *cells)) for _ in range(2)]
+    return {
+        name: xarray.DataArray(each, dims=("sample", "layer", "reader")) for name, each in zip("ab", made, strict=True)
+    }
+
+
+def test_agreement_is_spearman_with_its_interval_and_control():
+    from scipy.stats import spearmanr
+
+    both = readings(0.8)
+    both["a"][:, 1, 2] = np.nan
+    ds = attribution.agreement(both, top=3)
+    a, b = (np.delete(each.mean("sample").values.ravel(), 7) for each in both.values())
+    assert float(ds["rank"][0, 1]) == pytest.approx(spearmanr(a, b).statistic) and ds.attrs["cells"] == 19
+    assert ds.low[0, 1] < ds["rank"][0, 1] < ds.high[0, 1] and ds.beyond_chance[0, 1]
+    tops = [set(np.argsort(-abs(each))[:3]) for each in (a, b)]
+    assert int(ds.shared[0, 1]) == len(tops[0] & tops[1])
+    assert 0.3 < float(ds.chance[0, 1]) < 0.7  # 1.96 / sqrt(18) is 0.46
+    swapped = {"a": both["a"], "b": both["b"].copy(data=both["b"].values[:, ::-1, ::-1])}
+    assert not attribution.agreement(swapped).beyond_chance[0, 1]
+
+
+def test_the_cells_that_differ_most_are_named():
+    both = readings(0.0)
+    both["b"][:, 2, 3] = -5 * np.sign(both["b"][0, 2, 3])
+    ds = attribution.agreement(both)
+    assert ds.worst[0, 1, 0].item() == "layer 2, reader 3"
+
+
+def test_readings_that_cannot_be_compared():
+    both = readings(1.0)
+    with pytest.raises(InputError, match="two readings are compared\n  got: 1 of them"):
+        attribution.agreement({"a": both["a"]})
+    with pytest.raises(InputError, match="readings of the same cells and samples"):
+        attribution.agreement({"a": both["a"], "b": both["b"][:, :3]})
+    with pytest.raises(InputError, match="cells that all readings have\n  got: 0"):
+        attribution.agreement({"a": both["a"], "b": both["b"] * np.nan})
