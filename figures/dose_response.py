@@ -23,7 +23,7 @@ from labkit import stats, steering
 from labkit.claims import Claim, Part
 from labkit.nano.tokens import KEYS, VALUES
 
-PLACE = ("yarn", 95)
+PLACE = ("causes", 80)
 MADE, TRIED = range(16), range(1000, 1008)
 DOSES = [0.125, 0.25, 0.5]
 ANSWER, FOIL = "red", "blue"

@@ -21,7 +21,7 @@ from labkit import draw as plot
 from labkit import residual
 from labkit.claims import Claim, Part
 
-PLACE = ("yarn", 91)
+PLACE = ("causes", 10)
 SEEDS = range(24)
 READ = "the answer"
 TOLERANCE = {

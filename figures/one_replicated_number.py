@@ -16,7 +16,7 @@ import figures
 from labkit import replicate
 from labkit.claims import Claim, Part, number
 
-PLACE = ("yarn", 190)
+PLACE = ("causes", 90)
 PAPER = "2603.22473"
 LINEAR, ATTENTION = 0, 1
 FEWER = {

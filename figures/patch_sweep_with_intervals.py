@@ -23,7 +23,7 @@ from labkit import draw as plot
 from labkit.claims import Claim, Part
 from labkit.nano import questions
 
-PLACE = ("attention", 60)
+PLACE = ("causes", 60)
 PAIRS, FACT = 12, 1  # pairs that differ in fact number 1, three tokens each: key, value, full stop
 PLACES = {"the value that differs": 4, "the token behind it": 5, "the last token": -1}
 VALUE, BEHIND, LAST = PLACES

@@ -23,7 +23,7 @@ from labkit import draw as plot
 from labkit.claims import Claim, Part
 from labkit.nano import questions
 
-PLACE = ("attention", 70)
+PLACE = ("causes", 70)
 PAIRS, TOP = 8, 5
 KINDS = ["attribution", "patching", "knock-out"]
 MOVED = {"rtol": 0.0, "atol": 0.05, "reason": "ranks of heads that do nothing move with the order of sums"}
