@@ -40,6 +40,7 @@ _MODULES = (
     "packs",
     "pictures",
     "plan",
+    "replicate",
     "residual",
     "reuse",
     "rotary",

@@ -38,7 +38,6 @@ RANKS = [
     ("zoo",),
     ("deltanet", "attention", "experts", "mtp", "residual", "reuse", "yarn", "doctor", "features"),
     ("attribution", "steering"),
-    ("replicate",),
     ("draw",),
     ("replicate",),
     ("__init__",),
