@@ -22,7 +22,7 @@ import plotly.graph_objects as go
 from labkit.arguments import is_whole, whole
 from labkit.draw.pages import escape
 from labkit.draw.theme import CONFIG, MIME
-from labkit.draw.titles import apart
+from labkit.draw.titles import apart, sparse
 from labkit.errors import InputError
 from labkit.notation import spoken, whole_numbers
 from labkit.signs import inert
@@ -107,7 +107,7 @@ class Live:
     def _show(self, figure):
         """Send what differs from the figure shown before, so that a zoom or a hidden line survives a step."""
         traces = [_sendable(trace.to_plotly_json()) for trace in figure.data]
-        title, subtitle, layout = apart(figure.layout.to_plotly_json())
+        title, subtitle, layout = apart(sparse(figure.layout.to_plotly_json()))
         self.heading.value = HEADING.format(escape(title), escape(subtitle))
         with self.figure.batch_update():
             if [trace["type"] for trace in traces] == [trace.type for trace in self.figure.data]:
