@@ -55,7 +55,7 @@ def claim(ds):
     """The value's place first, the question's later; and the layer between."""
     at = lambda layer, term: average(ds.effect.sel(layer=layer, term=term))
     mean = ds["mean"]
-    first = int((mean.sel(term=LAST) > mean.sel(term=VALUE)).argmax())
+    first = int((mean.sel(term=LAST) > mean.sel(term=VALUE)).argmax("layer"))
     before, after = max(first - 1, 0), first + 1
     (value, ends), (last, last_ends) = at(before, VALUE), at(after, LAST)
     carried, _ = at(after, VALUE)
