@@ -7,7 +7,7 @@ the token behind it, and the last token, where the question ends.
 
 Look where one line falls and the other rises: there a layer carries the fact from its place to the question. Whiskers
 are 95 % intervals over prompts; p values, corrected for all cells by Holm's method, lie in the data. The controls
-exchange the places, and take the token behind the value in place of both.
+take the token behind the value in place of both, and reverse the order of the layers.
 
 Source: activation patching, arXiv 2404.15255; `attribution.patch_sweep`.
 """
@@ -55,13 +55,13 @@ def claim(ds):
     """The value's place first, the question's later; and the layer between."""
     at = lambda layer, term: average(ds.effect.sel(layer=layer, term=term))
     mean = ds["mean"]
-    first = int((mean.sel(term=LAST) > mean.sel(term=VALUE)).argmax())
+    first = int((mean.sel(term=LAST) > mean.sel(term=VALUE)).argmax("layer"))
     before, after = max(first - 1, 0), first + 1
     (value, ends), (last, last_ends) = at(before, VALUE), at(after, LAST)
     carried, _ = at(after, VALUE)
     return Claim(
-        f"After layer {before} the stream at the value moves the answer by {value:.0%}, after layer {after} by "
-        f"{carried:.0%}, and that at the last token by {last:.0%}",
+        f"After layer {before} the stream at the value takes the answer {value:.0%} of the way, after layer {after} "
+        f"{carried:.0%}, and the stream at the last token {last:.0%}",
         [
             Part(f"way by the stream at the value, layer {before}", value, ">", 0.5, "half of the way", ends),
             Part(f"way by the stream at the last token, layer {after}", last, ">", 0.5, "half of the way", last_ends),
@@ -75,7 +75,7 @@ def controls(ds):
     of_behind = xarray.concat([behind] * len(PLACES), "term").assign_coords(term=ds.term).transpose(*ds.effect.dims)
     return {
         "the token behind the value in place of all": ds.assign(effect=of_behind),
-        "layers shuffled": ds.assign(effect=ds.effect.copy(data=ds.effect.values[:, ::-1])),
+        "layers in reverse order": ds.assign(effect=ds.effect.copy(data=ds.effect.values[:, ::-1])),
     }
 
 

@@ -77,17 +77,17 @@ def _ranked(each):
 
 
 def claim(ds):
-    """Ranks beyond shuffled heads; how near knock-outs are is a number of the title."""
+    """Ranks alike beyond shuffled heads; how many of the top heads are shared is a number of the title."""
     both = lambda name, a, b: float(ds[name].sel(kind=a, other_kind=b))
     parts, said = [], {}
     for other in ("patching", "knock-out"):
         rank = both("rank", "attribution", other)
         ends = tuple(both(name, "attribution", other) for name in ("rank_low", "rank_high"))
         chance = both("chance", "attribution", other)
-        said[other] = f"ρ {rank:.2f}, {int(both('shared', 'attribution', other))} of {TOP} top heads"
+        said[other] = f"{int(both('shared', 'attribution', other))} of {TOP} top heads (ρ {rank:.2f})"
         parts.append(Part(f"ρ of attribution and {other}", rank, ">", chance, "95 % of shuffled heads", ends))
     return Claim(
-        f"Attribution agrees with patching ({said['patching']} shared); less with knock-outs ({said['knock-out']})",
+        f"Attribution shares {said['patching']} with patching, {said['knock-out']} with knock-out",
         parts,
     )
 

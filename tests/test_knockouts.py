@@ -60,7 +60,8 @@ def test_pairs_are_knocked_out_as_edits_would(lab):
 
 def test_parts_that_share_a_head_lose_it_once(lab):
     ds = attribution.knockout_pairs(lab, [IDS], of=OF, against=AGAINST, parts={"a": [(1, 2)], "b": [(1, 2), (1, 3)]})
-    assert float(ds.lost.sel(part="a", other_part="b")) == pytest.approx(float(ds.lost.sel(part="b", other_part="b")))
+    both, wider = (float(ds.lost.sel(part=part, other_part="b")[0]) for part in "ab")
+    assert both == pytest.approx(wider, abs=1e-4) and wider != 0
 
 
 def test_layer_3_and_heads_of_layer_4_stand_in_for_each_other(nano):
@@ -87,9 +88,8 @@ def test_a_set_grows_by_what_hurts_most_beside_it(lab, tmp_path):
     assert ds.part.values.tolist()[:2] == [first, second] and ds.sizes == {"sample": 2, "step": 3, "draw": 4}
     assert float(ds["mean"][0]) == pytest.approx(alone[first], abs=1e-4)
     assert float(ds["mean"][1]) == pytest.approx(float(lost.sel(part=first, other_part=second)), abs=1e-4)
-    assert set(np.round(ds.chance[0, 0].values, 3)) <= {
-        round(float(pairs.lost.sel(part=n, other_part=n)[0]), 3) for n in names
-    }
+    singles = [float(pairs.lost.sel(part=name, other_part=name)[0]) for name in names]
+    assert all(np.isclose(each, singles, atol=1e-4).any() for each in ds.chance[0, 0].values)
     assert ds.identical(attribution.knockout_greedy(lab, [IDS, OTHER], **given))
     stopped = attribution.knockout_greedy(lab, [IDS, OTHER], **given | dict(stop=float(ds["mean"][0]), store=None))
     assert stopped.sizes["step"] == 1
@@ -139,9 +139,10 @@ def test_slopes_are_exact_where_nothing_bends(lab):
     assert float(slope.reference[0]) == pytest.approx(float(ran.reference[0]), abs=1e-4) and len(run) == 9
     gone = dict(of=OF, against=AGAINST, seam="gated", put="zero", whole=True)
     found = attribution.patch_slopes(lab, [IDS], **gone).change[0]
-    run = lab.trace(IDS, grad=True)
+    with torch.enable_grad():
+        run = lab.trace(IDS, grad=True)
     slopes = run.gradient(run.logits[-1, OF] - run.logits[-1, AGAINST], layer=3, seam="gated")
-    assert float(found[3]) == pytest.approx(-float((slopes * run.seams[3, "gated"]).sum()), rel=1e-4)
+    assert float(found[3]) == pytest.approx(-float((slopes * run.seams[3, "gated"].detach()).sum()), rel=1e-4)
 
 
 def test_slopes_of_states_are_refused(lab):

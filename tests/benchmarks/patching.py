@@ -27,7 +27,7 @@ def patch_suffixes():
             with lab.edit(edit.patch("gated", layer=2 * head, run=run, heads=[head], tokens=[496 + head])):
                 lab.logits(ids[None])
 
-    found = paired(ours, theirs, rounds=5)
+    found = paired(ours, theirs, rounds=3)
     share = RERUN / cells
     return dict(
         ratio=found["ratio"] * share,
