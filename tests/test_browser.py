@@ -249,16 +249,16 @@ CUT = """() => {
 }"""
 
 
-def test_live_figures_are_whole_when_they_are_first_shown(page, jupyter):
+@pytest.mark.parametrize("width", WIDTHS)
+def test_live_figures_are_whole_when_they_are_first_shown(page, jupyter, width):
     address, token, _ = jupyter
-    for width in WIDTHS:
-        page.set_viewport_size({"width": width, "height": 1400})
-        run_all(page, address, token, "both.ipynb")
-        page.wait_for_function(FULL, arg=2)
-        for plot in page.locator(".js-plotly-plot").all():
-            still(page, plot.locator(".main-svg").first)
-        assert page.locator(".widget-slider").count() == 2 and page.locator(".widget-dropdown").count() == 1
-        assert (width, page.evaluate(CUT), page.evaluate(MEASURE, ".jp-OutputArea")) == (width, [], [])
+    page.set_viewport_size({"width": width, "height": 1400})
+    run_all(page, address, token, "both.ipynb")
+    page.wait_for_function(FULL, arg=2)
+    for plot in page.locator(".js-plotly-plot").all():
+        still(page, plot.locator(".main-svg").first)
+    assert page.locator(".widget-slider").count() == 2 and page.locator(".widget-dropdown").count() == 1
+    assert (page.evaluate(CUT), page.evaluate(MEASURE, ".jp-OutputArea")) == ([], [])
 
 
 # the gallery from disk ----------------------------------------
