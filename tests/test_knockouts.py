@@ -173,6 +173,7 @@ def test_agreement_is_spearman_with_its_interval_and_control():
     assert ds.low[0, 1] < ds["rank"][0, 1] < ds.high[0, 1] and ds.beyond_chance[0, 1]
     tops = [set(np.argsort(-abs(each))[:3]) for each in (a, b)]
     assert int(ds.shared[0, 1]) == len(tops[0] & tops[1])
+    assert (attribution.agreement(readings(0.0), top=3).shared == 3).all()
     assert 0.3 < float(ds.chance[0, 1]) < 0.7  # 1.96 / sqrt(18) is 0.46
     swapped = {"a": both["a"], "b": both["b"].copy(data=both["b"].values[:, ::-1, ::-1])}
     assert not attribution.agreement(swapped).beyond_chance[0, 1]
