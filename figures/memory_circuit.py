@@ -8,7 +8,7 @@ held. In nano a fact is stored at the token behind it.
 
 Look at the head where a dashed edge from the old value and a green one meet: what was stored there, and what the token
 behind the new fact erased of it. Whether the heads matter is told by taking them away, in other prompts of the same
-form. The controls take away as many other heads, and read the same head where no key comes back.
+form; h0 is head 0. The controls take away as many other heads, and read the same head where no key comes back.
 
 Source: Gated DeltaNet, arXiv 2412.06464, equation 10; gates held as in arXiv 2202.07304.
 """
@@ -77,10 +77,10 @@ def claim(ds):
     heads, without = float(ds.heads.mean()), float(ds.together.mean())
     whole = float(ds.difference.mean())
     return Claim(
-        f"Head {ds.attrs['head']} of layer {ds.attrs['layer']} erases {erased:.0%} of what it stored of the old value. "
-        f"Without the heads drawn ({heads:.0f} on average) other prompts lose {without:.1f} of {whole:.1f} nats, "
-        f"without as many others {float(ds.others.mean()):.1f}. "
-        f"Stubs bring {ds.attrs['rest']:.0%} of the difference, {ds.attrs['undrawn']:.0%} by size",
+        f"In this prompt head {ds.attrs['head']} of layer {ds.attrs['layer']} erases {erased:.0%} of what it stored of "
+        f"the old value. {ds.sizes['sample']} other prompts lose {without:.1f} of {whole:.1f} nats without the heads "
+        f"drawn ({heads:.0f} on average), {float(ds.others.mean()):.1f} without as many others. "
+        f"Not drawn: {ds.attrs['rest']:.0%} of the difference, {ds.attrs['undrawn']:.0%} of all edges by size",
         [
             Part("nats more that the drawn heads are missed than as many others", more, ">", 0, "", ends),
             Part("share of the old value in this head that later tokens erase", erased, ">", 0.5),

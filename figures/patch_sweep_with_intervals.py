@@ -58,13 +58,14 @@ def claim(ds):
     first = int((mean.sel(term=LAST) > mean.sel(term=VALUE)).argmax("layer"))
     before, after = max(first - 1, 0), first + 1
     (value, ends), (last, last_ends) = at(before, VALUE), at(after, LAST)
-    carried, _ = at(after, VALUE)
+    carried, carried_ends = at(after, VALUE)
     return Claim(
-        f"After layer {before} the stream at the value takes the answer {value:.0%} of the way, after layer {after} "
-        f"{carried:.0%}, and the stream at the last token {last:.0%}",
+        f"Patched behind layer {before}, the stream at the value takes the answer {value:.0%} of the way; behind layer "
+        f"{after} it takes {carried:.0%}, the stream at the last token {last:.0%}",
         [
             Part(f"way by the stream at the value, layer {before}", value, ">", 0.5, "half of the way", ends),
             Part(f"way by the stream at the last token, layer {after}", last, ">", 0.5, "half of the way", last_ends),
+            Part(f"way by the stream at the value, layer {after}", carried, "<", 0.5, "half of the way", carried_ends),
         ],
     )
 
@@ -81,7 +82,6 @@ def controls(ds):
 
 def draw(ds):
     """A line for each place, over layers."""
-    levels = {"the other answer": 1.0}
-    return plot.lines(
-        ds, "mean", x="layer", color="term", interval=("low", "high"), levels=levels, title=claim(ds).title
-    )
+    shown = ds.assign(mean=ds["mean"].assign_attrs(symbol="share of the way"))
+    options = dict(x="layer", color="term", interval=("low", "high"), levels={"the other answer": 1.0})
+    return plot.lines(shown, "mean", **options, title=claim(ds).title)
