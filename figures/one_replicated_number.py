@@ -7,8 +7,8 @@ interval over texts. Left out is a whole layer, its MLP as well, as it was done 
 Look at the third bar before anything is concluded from the first group: as many layers, drawn by chance whatever their
 kind; its whisker is the range of four draws. Six of eight layers are mostly linear ones however they are drawn, so nano
 can hardly tell kind from number. The scale is logarithmic. The controls put the mixers alone in place of the layers, so
-that the MLPs stay, exchange the two kinds, and keep of the draws only the one that costs least. The command `labkit
-replicate 2603.22473 --model ...` does the same on other weights.
+that the MLPs stay, exchange the two kinds, put the draw that costs most in their place, and keep of the draws only the
+one that costs least. The command `labkit replicate 2603.22473 --model ...` does the same on other weights.
 
 Source: arXiv 2603.22473, result files of the authors' repository; measured by `labkit.replicate`.
 """
@@ -70,6 +70,7 @@ def controls(ds):
     return {
         "mixers alone in place of layers, MLPs left": ds.assign(alone),
         "the two kinds exchanged": ds.assign(turned),
+        "the draw that costs most in place of the linear layers": ds.assign(dict.fromkeys(alone, ds.control_high)),
         "of the draws only the one that costs least": ds.assign(control_high=ds.control_low),
     }
 

@@ -7,7 +7,8 @@ the token behind it, and the last token, where the question ends.
 
 Look where one line falls and the other rises: there a layer carries the fact from its place to the question. Whiskers
 are 95 % intervals over prompts; p values, corrected for all cells by Holm's method, lie in the data. The controls
-take the token behind the value in place of both, and reverse the order of the layers.
+take the token behind the value in place of both, reverse the order of the layers, and exchange the value and the
+last token.
 
 Source: activation patching, arXiv 2404.15255; `attribution.patch_sweep`.
 """
@@ -74,9 +75,11 @@ def controls(ds):
     """Other places."""
     behind = ds.effect.sel(term=BEHIND, drop=True)
     of_behind = xarray.concat([behind] * len(PLACES), "term").assign_coords(term=ds.term).transpose(*ds.effect.dims)
+    exchanged = ds.effect.copy(data=ds.effect.sel(term=[LAST, BEHIND, VALUE]).values)
     return {
         "the token behind the value in place of all": ds.assign(effect=of_behind),
         "layers in reverse order": ds.assign(effect=ds.effect.copy(data=ds.effect.values[:, ::-1])),
+        "the value and the last token exchanged": ds.assign(effect=exchanged),
     }
 
 
