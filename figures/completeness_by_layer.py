@@ -87,8 +87,8 @@ def claim(ds):
     held, lacking = (ds.lost.sel(way=list(ways)) for ways in (HELD, LACKING))
     worst, least = float(held.max()), float(lacking.max("sample").min("layer").min())
     return Claim(
-        f"With gates held the answer's logit is whole at every layer, to {worst:.0e} nat; with nothing held up to "
-        f"{float(lacking.sel(way=LACKING[0]).max()):.0f} nat are off",
+        f"With gates, norms and weights held the answer's logit is whole at every layer, to {worst:.0e} nat; with "
+        f"nothing held up to {float(lacking.sel(way=LACKING[0]).max()):.0f} nat are off",
         [
             Part("nat lost at any layer of any prompt, with and without a cache", worst, "<", 1e-4),
             Part(

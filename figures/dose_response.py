@@ -64,11 +64,11 @@ def claim(ds):
     last, first = own.isel(dose=-1), own.isel(dose=0)
     low, high = stats.t_interval(last)
     most = float(abs(others.isel(dose=-1)).max())
-    dose = float(ds.dose[-1])
+    dose, mixed = float(ds.dose[-1]), float(ds.moved.sel(arrow=EXCHANGED).isel(dose=-1).mean())
     what = f"what a dose of {dose:g} adds to red less blue, nat"
     return Claim(
         f"A dose of {dose:g} moves red against blue by {float(last.mean()):.1f} nat, none of {others.sizes['arrow']} "
-        f"random directions by more than {most:.1f} (layer {int(ds.layer)})",
+        f"random directions by more than {most:.1f}, exchanged labels by {mixed:+.1f} (layer {int(ds.layer)})",
         [
             Part(what, last.mean(), ">", most, "most of any random direction", (float(low), float(high))),
             Part(f"the same at {float(ds.dose[0]):g}", first.mean(), "<", float(low), "the low end above"),

@@ -8,7 +8,8 @@ tokens shown are those of the first.
 
 Look at the two columns of the fact that is asked for, its value and the token behind it, and at which layers add there.
 The controls are the same heads at the same tokens for the logit of a value that was not asked for, and the two kinds of
-layer in each other's place. These are direct paths: what a head does through later layers is not in it.
+layer in each other's place. D is a DeltaNet layer, A an attention layer. These are direct paths: what a head does
+through later layers is not in it.
 
 Source: direct logit attribution, Elhage et al. 2021; weights of the delta rule, arXiv 2412.06464 section 3.
 """
@@ -46,7 +47,7 @@ def data(lab):
     added = xarray.DataArray([mean[place] for place in rows], dims=("place", "source"), attrs=facts)
     ds = xarray.Dataset({"added": added, "by_kind": _by_kind(lab, asked), "other": _by_kind(lab, other)})
     ds["logit"] = "sample", [float(one.logit) for one in asked]
-    coords = {"place": ("place", names, {"long_name": "layer, its kind and head"}), "kind": list(KINDS)}
+    coords = {"place": ("place", names, {"long_name": "layer, its kind · head"}), "kind": list(KINDS)}
     coords |= {"source": first.source.values, "source_text": ("source", first.source_text.values)}
     sample = f"{len(SEEDS)} prompts of {len(first.source)} tokens, seeds 0 to {SEEDS[-1]}"
     interval = f"95 %, Student's t over {len(SEEDS)} prompts"
@@ -83,8 +84,8 @@ def claim(ds):
     adds = lambda kind, at: float(ds.by_kind.sel(kind=kind, source=at).mean())  # noqa: E731
     own, word = map(adds, KINDS, (VALUE, BEHIND))
     return Claim(
-        f"Of {leads:.1f} nat by which the answer leads, attention adds {own:.1f} from the answer's own token, "
-        f"DeltaNet {word:.1f} from the word behind its fact",
+        f"Of {leads:.1f} nat by which the answer leads another value, attention adds {own:.1f} from the answer's own "
+        f"token, DeltaNet {word:.1f} from the word behind its fact",
         [
             Part("nat that attention adds from the value, beyond any other token", here, ">", 0, "", ends),
             Part("nat that DeltaNet adds from the word behind the fact, beyond any other", behind, ">", 0, "", more),

@@ -5,8 +5,9 @@ answer than the value of another key. The stream is the embedding and what every
 of the final norm held this difference is the sum of four lines. Means over prompts, 95 % intervals.
 
 Look at which layer which line rises; D is a Gated DeltaNet layer, A an attention layer. A line falls where the stream
-grows and all of it counts for less. The right panel is the control, the values of two other keys, neither of them the
-answer. A path says what wrote, not what that layer had read to write it.
+grows, so that all of it counts for less, or where a layer writes against the answer. The right panel is the control,
+the values of two other keys, neither of them the answer. A path says what wrote, not what that layer had read to write
+it.
 
 Source: direct paths, Elhage et al. 2021; `residual.lens_by_path`.
 """
@@ -23,7 +24,7 @@ from labkit.claims import Claim, Part
 
 PLACE = ("causes", 20)
 SEEDS = range(24)
-RIGHT, WRONG = "answer - another value", "two other values"
+RIGHT, WRONG = "answer less another value", "two other values"
 MOVED = {"rtol": 1e-3, "atol": 1e-3, "reason": "sums of many branches in float32"}
 TOLERANCE = dict.fromkeys(("came", "mean", "low", "high"), MOVED)
 
@@ -37,6 +38,8 @@ def data(lab):
     came = xarray.concat([ds.came.drop_vars(("answer", "token", "token_text")) for ds in parts], "sample")
     kinds = zip(came.layer.values, came.kind.values, strict=True)
     names = [f"{kind[0].upper()} {layer}" for layer, kind in kinds]
+    paths = ["MLPs" if path == "mlp" else path for path in came.path.values.tolist()]
+    came = came.assign_coords(path=("path", paths, came.path.attrs))
     came = came.drop_vars("kind").rename(answer="pair").transpose("pair", "path", "layer", "sample")
     layer = ("layer", names, {"long_name": "the stream after layer"})
     came = came.assign_coords(pair=[RIGHT, WRONG], layer=layer, sample=list(SEEDS))

@@ -3,12 +3,13 @@
 A key has two values, and the key is asked for. The difference of the two answers' logits is followed back: from the
 logit to heads that read, to what tokens stored in them, and to the tokens. Rows are places in the stack, columns are
 tokens; an edge is as wide as what it brings, dashed where it speaks for the old value. An edge is drawn if it brings
-15% of the difference; all others into a node are one grey stub, so that what comes in goes out. Gates and routing are
-held. In nano a fact is stored at the token behind it.
+15% of the difference; all others into a node are one grey stub, so that what comes in goes out; undrawn is the share of
+the difference that stubs bring, and of all edges by size. Gates and routing are held. In nano a fact is stored at the
+token behind it.
 
 Look at the head where a dashed edge from the old value and a green one meet: what was stored there, and what the token
 behind the new fact erased of it. Whether the heads matter is told by taking them away, in other prompts of the same
-form. The controls take away as many other heads, and read the same head where no key comes back.
+form; h0 is head 0. The controls take away as many other heads, and read the same head where no key comes back.
 
 Source: Gated DeltaNet, arXiv 2412.06464, equation 10; gates held as in arXiv 2202.07304.
 """
@@ -74,13 +75,13 @@ def claim(ds):
     """Heads of the circuit are missed more than others; the old value is erased where its key comes back."""
     more, ends = average(ds.together - ds.others)
     erased, alone = (-ds.taken / ds.stored).values
-    heads, without = float(ds.heads.mean()), float(ds.together.mean())
+    without = float(ds.together.mean())
     whole = float(ds.difference.mean())
     return Claim(
-        f"Head {ds.attrs['head']} of layer {ds.attrs['layer']} erases {erased:.0%} of what it stored of the old value. "
-        f"Without the heads drawn ({heads:.0f} on average) other prompts lose {without:.1f} of {whole:.1f} nats, "
-        f"without as many others {float(ds.others.mean()):.1f}. "
-        f"Stubs bring {ds.attrs['rest']:.0%} of the difference, {ds.attrs['undrawn']:.0%} by size",
+        f"Here head {ds.attrs['head']} of layer {ds.attrs['layer']} erases {erased:.0%} of the old value; "
+        f"{ds.sizes['sample']} prompts lose {without:.1f} of {whole:.1f} nats without heads drawn, "
+        f"{float(ds.others.mean()):.1f} without others; "
+        f"undrawn {ds.attrs['rest']:.0%}, {ds.attrs['undrawn']:.0%} by size",
         [
             Part("nats more that the drawn heads are missed than as many others", more, ">", 0, "", ends),
             Part("share of the old value in this head that later tokens erase", erased, ">", 0.5),

@@ -5,9 +5,9 @@ thing grows alone: the distance of the question (gap), the number of keys in the
 have absorbed (states), or all at once by real filler. Drawn is how much of the margin is lost since the window was full
 (log-probability of the right answer minus that of its foil); 95 % intervals from differences within a question.
 
-Look which lines leave zero together with their intervals. The null control shifts all positions alike, which leaves all
-distances as they are; under neither scaling may it move. Whether a cause costs more than another is told by the same
-questions under both, not by the overlap of intervals.
+Look which lines leave zero together with their intervals; the title speaks of three windows on. The null control shifts
+all positions alike, which leaves all distances as they are; under neither scaling may it move. Whether a cause costs
+more than another is told by the same questions under both, not by the overlap of intervals.
 
 Source: YaRN, arXiv 2309.00071; counterfactuals of real keys, values and states, `yarn.counterfactuals`.
 """
@@ -65,7 +65,8 @@ def claim(ds):
     for cause, what in ALONE.items():
         parts.append(_part(f"nats that {what} take without scaling", native.sel(cause=cause), "∋", 0))
     return Claim(
-        f"Three windows on far positions take {means['gap']:.1f} nats under YaRN 4, {told}; without it none surely",
+        f"Three windows on, far positions take {means['gap']:.1f} nats under YaRN 4, {told}; without it, as far on, "
+        "none does surely",
         parts,
     )
 
@@ -90,5 +91,9 @@ def draw(ds):
     """One line per cause, one panel per scaling."""
     full = {"the window is full": int(ds.gap[0])}
     shown = ds.sel(cause=[*ALONE, "all", NULL])
+    names = [*ALONE.values(), "all by filler", "all shifted alike"]
+    shown = shown.assign_coords(
+        cause=names, scaling=["no scaling" if s == "none" else "YaRN 4" for s in ds.scaling.values]
+    )
     options = dict(x="gap", color="cause", facet="scaling", interval=("low", "high"), at=full)
     return plot.lines(shown, "lost", **options, title=claim(ds).title)

@@ -7,7 +7,8 @@ the token behind it, and the last token, where the question ends.
 
 Look where one line falls and the other rises: there a layer carries the fact from its place to the question. Whiskers
 are 95 % intervals over prompts; p values, corrected for all cells by Holm's method, lie in the data. The controls
-take the token behind the value in place of both, and reverse the order of the layers.
+take the token behind the value in place of both, reverse the order of the layers, and exchange the value and the
+last token.
 
 Source: activation patching, arXiv 2404.15255; `attribution.patch_sweep`.
 """
@@ -58,13 +59,14 @@ def claim(ds):
     first = int((mean.sel(term=LAST) > mean.sel(term=VALUE)).argmax("layer"))
     before, after = max(first - 1, 0), first + 1
     (value, ends), (last, last_ends) = at(before, VALUE), at(after, LAST)
-    carried, _ = at(after, VALUE)
+    carried, carried_ends = at(after, VALUE)
     return Claim(
-        f"After layer {before} the stream at the value takes the answer {value:.0%} of the way, after layer {after} "
-        f"{carried:.0%}, and the stream at the last token {last:.0%}",
+        f"Patched behind layer {before}, the stream at the value takes the answer {value:.0%} of the way; behind layer "
+        f"{after} it takes {carried:.0%}, the stream at the last token {last:.0%}",
         [
             Part(f"way by the stream at the value, layer {before}", value, ">", 0.5, "half of the way", ends),
             Part(f"way by the stream at the last token, layer {after}", last, ">", 0.5, "half of the way", last_ends),
+            Part(f"way by the stream at the value, layer {after}", carried, "<", 0.5, "half of the way", carried_ends),
         ],
     )
 
@@ -73,15 +75,16 @@ def controls(ds):
     """Other places."""
     behind = ds.effect.sel(term=BEHIND, drop=True)
     of_behind = xarray.concat([behind] * len(PLACES), "term").assign_coords(term=ds.term).transpose(*ds.effect.dims)
+    exchanged = ds.effect.copy(data=ds.effect.sel(term=[LAST, BEHIND, VALUE]).values)
     return {
         "the token behind the value in place of all": ds.assign(effect=of_behind),
         "layers in reverse order": ds.assign(effect=ds.effect.copy(data=ds.effect.values[:, ::-1])),
+        "the value and the last token exchanged": ds.assign(effect=exchanged),
     }
 
 
 def draw(ds):
     """A line for each place, over layers."""
-    levels = {"the other answer": 1.0}
-    return plot.lines(
-        ds, "mean", x="layer", color="term", interval=("low", "high"), levels=levels, title=claim(ds).title
-    )
+    shown = ds.assign(mean=ds["mean"].assign_attrs(symbol="share of the way"))
+    options = dict(x="layer", color="term", interval=("low", "high"), levels={"the other answer": 1.0})
+    return plot.lines(shown, "mean", **options, title=claim(ds).title)

@@ -20,7 +20,7 @@ from labkit.claims import Claim, Part
 from labkit.notation import Quantity, label
 
 PLACE = ("yarn", 80)
-CELLS = {"frequencies alone": (1, 0), "attention factor alone": (0, 1), "both": (1, 1)}
+CELLS = {"frequencies alone": (1, 0), "factor m alone": (0, 1), "both": (1, 1)}
 OTHER, SAMPLES = {"no rotary part": 1e-3, "attention factor 4": 4.0}, 32
 ADDED = Quantity("Δ loss", "loss added", "mnat", "signed", "this run")
 TOLERANCE = {

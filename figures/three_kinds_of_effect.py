@@ -1,13 +1,14 @@
 """Do attribution, patching and knock-out name the same heads?
 
 Three numbers for each head of either kind, on prompts that ask for one of four facts. Attribution: what the head adds
-to the answer's logit directly. Patching: which share of the answer comes back if the head alone is taken from the
-prompt with the right fact, into one with another. Knock-out: which share of the answer's lead goes if the head is
-silenced. Each is drawn as a share of its own largest, and the heads shown are the first five of any of the three.
+to the lead of the answer's logit directly. Patching: which share of the answer comes back if the head alone is taken
+from the prompt with the right fact, into one with another. Knock-out: which share of the answer's lead goes if the head
+is silenced. Each is drawn as a share of its own largest, and the heads shown are the first five of any of the three.
 
-Look where one bar stands alone. A head that adds much and is not missed has another that stands in for it; a head that
-is missed and brings nothing back does something that both prompts need. Rank correlations are over all heads, with
-intervals over prompts. The control shuffles the heads of attribution.
+Look where one bar stands alone. A head that adds much and is not missed may have another that stands in for it; a head
+that is missed and brings nothing back may do what both prompts need; one that brings much back and adds nothing acts
+through later layers. A knock-out below zero: the lead grows without the head. Rank correlations are over all heads,
+with intervals over prompts. The control shuffles the heads of attribution.
 
 Source: arXiv 2404.15255 (patching), 2211.00593 (backup); `attribution.agreement`.
 """

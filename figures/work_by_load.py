@@ -7,9 +7,8 @@ level line is what guessing a colour gives.
 
 Look at the distance between the first two lines, from few facts to many, and where it opens. The controls put the third
 line, the other kind of mixer taken away, or the first in place of the second: neither should part from it with the
-load. nano was trained with attention silenced
-in a part of the rows about facts (`labkit/nano/lessons.py`): its states hold what those of another model may not, so
-the load at which it begins to need attention is its own.
+load. nano was trained with attention silenced in a part of the rows about facts (`labkit/nano/lessons.py`): its states
+hold what those of another model may not, so the load at which it begins to need attention is its own.
 
 Source: ablations of hybrids, arXiv 2510.19861 and 2603.22473; questions, `labkit.nano.questions.recall`.
 """
