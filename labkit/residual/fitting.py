@@ -152,7 +152,7 @@ def _asked(lab, prompts, layers, skip, longest, rows, name):
 def _several(prompts, what, name):
     """Prompts as a list; one text is not read as its letters, nor one prompt as its ids."""
     several = list(prompts) if isinstance(prompts, Iterable) and not isinstance(prompts, str) else None
-    if several is None or any(is_index(prompt) for prompt in several):
+    if several is None or any(is_index(prompt) or getattr(prompt, "ndim", 1) == 0 for prompt in several):
         got = f"{what}={prompts!r}"[:80]
         raise InputError(f"{name}: several prompts", got=got, expected="a list of texts or of ids")
     return several
