@@ -331,3 +331,17 @@ def test_a_window_keeps_its_shape(lab):
     narrow = lab.edit(edit.state(layer=0, at=3, window=lambda old: old[:, :1]))
     with pytest.raises(InputError, match="changed the shape"), narrow:
         lab.trace(tiny.ids(8))
+
+
+def test_tokens_in_a_row_are_known_without_a_search_and_act_as_listed_ones(lab):
+    for tokens in ((4, 2, 3, 3), (2, 3, 6), (5,), None):
+        one = edit.scale("gated", layer=0, factor=0.5, tokens=tokens)
+        assert one.span == {4: range(2, 5), 2: None, 5: range(5, 6)}.get((tokens or (None,))[0])
+        listed = None if tokens is None else tuple(token for token in sorted(set(tokens)) if 3 <= token < 5)
+        assert one.acts_on(3, 5) == listed
+    ids = tiny.ids(8)
+    for tokens in ([4, 2, 3], [2, 3, 6]):
+        with lab.edit(edit.scale("mixer_out", layer=0, factor=0, tokens=tokens)):
+            run = lab.trace(ids, layers=[0], seams=["mixer_out"])
+        gone = (run.seams[0, "mixer_out"] == 0).all(-1).nonzero()[:, 0].tolist()
+        assert gone == sorted(tokens)

@@ -110,6 +110,9 @@ def test_what_cannot_be_fitted_is_told(lab64):
         residual.fit_lens(lab64, IDS, layers=[1, 4], skip=2)
     with pytest.raises(InputError, match="a prompt is too short[\\s\\S]*prompt 0: 9 tokens[\\s\\S]*at least 10"):
         residual.fit_lens(lab64, IDS, skip=8)
+    for wrong in (None, "one text", IDS[0], torch.tensor(IDS[0])):
+        with pytest.raises(InputError, match="several prompts"):
+            residual.fit_lens(lab64, wrong, skip=0)
     with pytest.raises(InputError, match="no prompts"):
         residual.fit_lens(lab64, [])
     with pytest.raises(InputError, match="prompts of their own[\\s\\S]*sizes of 1 to 2"):

@@ -314,8 +314,11 @@ def test_other_families_are_measured_as_well(family, nano):
     if family == "olmo":
         ds = replicate.measure(lab, "2505.06708", samples=2, length=17)
         assert ds.ours.notnull().values.tolist() == [False, True, False]
+        assert replicate.verdict(ds).word == CANNOT
     told = replicate.verdict(replicate.measure(lab, "2602.02195", samples=3, length=64))
     assert told.word == CANNOT
+    for ds in (edits, cut):
+        assert replicate.verdict(ds).word == CANNOT and "it has not learned such texts" in ds.attrs["unable"]
 
 
 def test_changes_below_the_rounding_of_logits_are_not_judged(nano):

@@ -387,7 +387,17 @@ def test_answers_are_exchanged_and_nothing_else(lab):
     mixed = steering.shuffled_answers(EXAMPLES, seed=1)
     assert [prompt.tolist() for prompt, _ in mixed] == [prompt.tolist() for prompt, _ in EXAMPLES]
     key = lambda examples: sorted(answer.tolist() for _, answer in examples)  # noqa: E731
-    assert key(mixed) == key(EXAMPLES) and any(a is not b for (_, a), (_, b) in zip(mixed, EXAMPLES, strict=True))
+    assert key(mixed) == key(EXAMPLES) and all(a is not b for (_, a), (_, b) in zip(mixed, EXAMPLES, strict=True))
+
+
+def test_no_example_keeps_its_own_answer(lab):
+    for count in (2, 3, 4, 7):
+        pairs = [([n], [100 + n]) for n in range(count)]
+        for seed in range(9):
+            assert all(answer != [100 + prompt[0]] for prompt, answer in steering.shuffled_answers(pairs, seed=seed))
+    for wrong, match in (([(IDS, [3]), (IDS, [3])], "one answer"), ([1, 2], "pairs"), ([("a", "b", "c")] * 2, "pairs")):
+        with pytest.raises(InputError, match=match):
+            steering.shuffled_answers(wrong)
 
 
 class Killed(BaseException):
@@ -440,3 +450,45 @@ def test_nothing_of_a_tuning_is_left_on_the_model(lab):
 def test_examples_are_pairs(lab, examples):
     with pytest.raises(InputError, match="pairs of prompt and answer"):
         steering.tune(lab, examples)
+
+
+# ------------------------------------------------------------------------------------------------ what is named twice
+
+
+def test_a_layer_that_is_named_twice_is_read_once(lab):
+    one = steering.difference(lab, PLUS, MINUS, layer=1, draws=3)
+    two = steering.difference(lab, PLUS, MINUS, layer=[1, 1], draws=3)
+    assert two.sizes["layer"] == 2 and all(np.array_equal(two.direction[n], one.direction) for n in (0, 1))
+
+
+def test_a_state_of_a_layer_that_is_named_twice_is_the_tuned_one(lab):
+    once, twice = (steering.tune(lab, EXAMPLES, layers=layers, steps=3) for layers in ([3, 1], [3, 1, 3]))
+    assert once.layer.values.tolist() == twice.layer.values.tolist() == [1, 3]
+    assert np.array_equal(once.state, twice.state) and bool((twice.state != 0).any(("head", "key", "value")).all())
+
+
+def test_a_tuning_needs_no_mode_of_the_caller(lab):
+    with torch.no_grad():
+        within = steering.tune(lab, EXAMPLES, steps=2)
+    assert np.array_equal(within.state, steering.tune(lab, EXAMPLES, steps=2).state)
+
+
+def test_one_place_one_head_and_named_beginnings_are_asked_for(lab):
+    ds = steering.difference(lab, PLUS, MINUS, layer=1, draws=3)
+    told = steering.doses(lab, [IDS], ds, doses=[1], of=3, controls=1, new=0)
+    by_head = steering.probe(lab, PLUS, MINUS, layer=1, seam="v", by_head=True, folds=2, draws=1)
+    tuned = steering.tune(lab, EXAMPLES, steps=1)
+    for wrong, match in (
+        (lambda: steering.difference(lab, PLUS, MINUS, layer=1, token=[1, 2]), "token is a whole number"),
+        (lambda: steering.difference(lab, PLUS, MINUS, layer=1, token=None), "token is a whole number"),
+        (lambda: steering.doses(lab, [IDS], ds, doses=[1], of=3, start=[1, 2]), "start is a whole number"),
+        (lambda: steering.curves(told.isel(arrow=0)), "no curve over doses"),
+        (lambda: steering.probe(lab, (each for each in PLUS), MINUS, layer=1), "two sets of prompts"),
+        (lambda: steering.add(lab, by_head, dose=1), r"one of them: direction.sel\(head=...\)"),
+        (lambda: steering.random_start({1: torch.zeros(9, 10, 14)}), "no tuned states"),
+        (lambda: steering.judged(lab, EXAMPLES, starts=[None]), "beginnings have names"),
+        (lambda: steering.judged(lab, EXAMPLES, starts={}), "beginnings have names"),
+        (lambda: steering.judged(lab, EXAMPLES, starts=tuned), "beginnings have names"),
+    ):
+        with pytest.raises(InputError, match=match):
+            wrong()

@@ -96,7 +96,9 @@ class Interventions:
 
     def _rows(self, item):
         """[batch, token] where a seam edit acts in the running pass."""
-        rows = self.positions >= 0
+        rows, span = self.positions >= 0, item.span
+        if span is not None:
+            return rows & (self.positions >= span.start) & (self.positions < span.stop)
         return rows if item.tokens is None else rows & torch.isin(self.positions, torch.tensor(item.tokens))
 
     def _seam(self, item):

@@ -46,7 +46,7 @@ class Edit:
         """The tokens from `first` to before `last` that it acts on, absolute; None for all of them."""
         raise NotImplementedError
 
-    @property
+    @functools.cached_property
     def text(self) -> str:
         """Its `repr` and its key, for `Identity`."""
         return f"{self!r} {self.key}" + ("" if self.tokens is None else f" {fingerprint(self.tokens)}")
@@ -87,8 +87,20 @@ class SeamEdit(Edit):
     tokens: tuple[int, ...] | None = None
     name: str = "edit"
 
+    @functools.cached_property
+    def span(self) -> range | None:
+        """Its tokens as a range, if there are none between them that are not its: then no pass searches a long list."""
+        if not self.tokens:
+            return None
+        whole = range(min(self.tokens), max(self.tokens) + 1)
+        return whole if len(whole) == len(frozenset(self.tokens)) else None
+
     def acts_on(self, first: int, last: int) -> tuple[int, ...] | None:
-        return None if self.tokens is None else tuple(t for t in sorted(frozenset(self.tokens)) if first <= t < last)
+        if self.tokens is None:
+            return None
+        if self.span is not None:
+            return tuple(range(max(first, self.span.start), min(last, self.span.stop)))
+        return tuple(t for t in sorted(frozenset(self.tokens)) if first <= t < last)
 
     def __repr__(self):
         where = _places("heads", self.heads) + _places("tokens", self.tokens)

@@ -88,6 +88,12 @@ def able(lab: Lab, asked: Sequence[yarn.Question]) -> tuple[list[yarn.Question],
     return known, f"the whole model answers {len(known)} of {len(asked)} questions: what could it lose?" if few else ""
 
 
+def untrained(lab: Lab, texts: Sequence[torch.Tensor]) -> str:
+    """Why a model that finds texts no likelier than even chances would cannot be asked about them, or ""."""
+    loss, even = np.mean([yarn.likelihood(lab, ids) for ids in texts[:2]]), np.log(lab.spec.vocab)
+    return "" if loss < even else f"{loss:.1f} nats a token, by even chances {even:.1f}: it has not learned such texts"
+
+
 def every(lab: Lab, kind: str) -> list[Place]:
     """All heads, (layer, head), of one kind of layer: value heads or query heads."""
     spec = lab.spec

@@ -93,6 +93,7 @@ def lens_controls(
         raise InputError(
             f"{NAME}: an answer for each of several prompts", got=got, expected="at least two different ones"
         )
+    token = whole(token, "token")
     at = [select(token, len(run), "token")[0] for run in runs]
     near = [_nearest(run.ids.tolist(), answer, place) for run, answer, place in zip(runs, ids, at, strict=True)]
     if none := [n for n, found in enumerate(near) if not found]:

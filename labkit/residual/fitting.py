@@ -9,7 +9,7 @@ Source: `jlens/fitting.py` of anthropics/jacobian-lens, whose default reduction 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +20,7 @@ from labkit import sweeps
 from labkit.arguments import whole
 from labkit.errors import InputError
 from labkit.lab import Lab
-from labkit.notation import Quantity, label, select, whole_numbers
+from labkit.notation import Quantity, is_index, label, select, whole_numbers
 from labkit.plan import admit
 from labkit.residual.lenses import Lens
 from labkit.residual.stream import logits
@@ -106,7 +106,7 @@ def lens_convergence(
         got, expected = f"sizes {sizes}, {len(units)} prompts", f"sizes of 1 to {len(units) // 2}"
         raise InputError(f"{name}: both lenses have prompts of their own", got=got, expected=expected)
     units = units[: 2 * max(sizes)]
-    runs = [lab.trace(prompt, seams=["resid_post"]) for prompt in held_out]
+    runs = [lab.trace(prompt, seams=["resid_post"]) for prompt in _several(held_out, "held_out", name)]
     if not runs:
         raise InputError(f"{name}: no held-out prompts", expected="prompts that no lens is fitted on")
     own = [logits(lab, run.seams[lab.spec.layers - 1, "resid_post"]).argmax(-1) for run in runs]
@@ -136,7 +136,7 @@ def _asked(lab, prompts, layers, skip, longest, rows, name):
         raise InputError(f"{name}: the last layer needs no map", got=got, expected=expected)
     skip, rows = whole(skip, "skip", least=0), whole(rows, "rows", least=1, most=lab.spec.hidden)
     longest = whole(longest, "longest", least=skip + 2)
-    units = [lab.encode(prompt)[:longest].tolist() for prompt in prompts]
+    units = [lab.encode(prompt)[:longest].tolist() for prompt in _several(prompts, "prompts", name)]
     if not units:
         raise InputError(f"{name}: no prompts", got="none", expected="texts or ids")
     if short := [n for n, unit in enumerate(units) if len(unit) < skip + 2]:
@@ -147,6 +147,15 @@ def _asked(lab, prompts, layers, skip, longest, rows, name):
     ways = [("rows=1", sizes["sums"] + sizes["rows"] // rows), ("layers=[0]", sum(sizes.values()) // len(chosen))]
     admit(name, tokens, sizes, torch.device("cpu"), ways)
     return units, dict(layers=chosen, skip=skip, rows=rows), chosen
+
+
+def _several(prompts, what, name):
+    """Prompts as a list; one text is not read as its letters, nor one prompt as its ids."""
+    several = list(prompts) if isinstance(prompts, Iterable) and not isinstance(prompts, str) else None
+    if several is None or any(is_index(prompt) or getattr(prompt, "ndim", 1) == 0 for prompt in several):
+        got = f"{what}={prompts!r}"[:80]
+        raise InputError(f"{name}: several prompts", got=got, expected="a list of texts or of ids")
+    return several
 
 
 @torch.enable_grad()

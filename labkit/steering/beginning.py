@@ -66,7 +66,10 @@ def random_start(tuned: xarray.Dataset, *, seed: int = 0) -> xarray.Dataset:
     Args:
         tuned: what `steering.tune` gives. seed: of the generator.
     """
-    _states(tuned, "steering.random_start")
+    name = "steering.random_start"
+    _states(tuned, name)
+    if not isinstance(tuned, xarray.Dataset):
+        raise InputError(f"{name}: no tuned states", got="a mapping", expected="what steering.tune gives")
     drawn = np.random.default_rng(whole(seed, "seed", least=0)).standard_normal(tuned.state.shape)
     norms = [np.sqrt((part**2).sum((-1, -2), keepdims=True)) for part in (tuned.state.values, drawn)]
     fresh = tuned.state.copy(data=(drawn * norms[0] / norms[1]).astype("float32"))
@@ -95,6 +98,9 @@ def judged(
     """
     name = "steering.judged"
     rows = understood(lab, examples, name)
+    if not isinstance(starts, Mapping) or not starts or isinstance(starts, xarray.Dataset):
+        expected = '{"own": None, "tuned": what steering.tune gives}'
+        raise InputError(f"{name}: beginnings have names", got=type(starts).__name__, expected=expected)
     columns = {"loss": [], "right": []}
     for state in starts.values():
         snap = begin(lab, state if state is not None else {lab.spec.deltanet_layers[0]: _empty(lab)})
@@ -120,16 +126,21 @@ def understood(lab: Lab, examples: Sequence[Example], name: str) -> list[tuple[t
     Raises:
         InputError: none, one that is no pair, or too long for the model.
     """
-    pairs = examples if isinstance(examples, Sequence) and not isinstance(examples, str) else []
-    if not pairs or any(isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2 for pair in pairs):
-        got, expected = repr(examples)[:80], '[(" fox red. fox", " red"), ...]'
-        raise InputError(f"{name}: examples are pairs of prompt and answer", got=got, expected=expected)
     rows = []
-    for prompt, answer in pairs:
+    for prompt, answer in paired(examples, name):
         ids, more = lab.encode(prompt), lab.encode(answer)
         lab.check_room(len(ids) + len(more))
         rows.append((torch.cat([ids, more]), len(more)))
     return rows
+
+
+def paired(examples: Sequence[Example], name: str) -> Sequence[Example]:
+    """The examples, if they are pairs. Raises InputError."""
+    pairs = examples if isinstance(examples, Sequence) and not isinstance(examples, str) else []
+    if not pairs or any(isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2 for pair in pairs):
+        got, expected = repr(examples)[:80], '[(" fox red. fox", " red"), ...]'
+        raise InputError(f"{name}: examples are pairs of prompt and answer", got=got, expected=expected)
+    return pairs
 
 
 def surprise(lab: Lab, rows: list[tuple[torch.Tensor, int]], cache, *, grad: bool = False) -> tuple:

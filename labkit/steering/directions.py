@@ -99,10 +99,8 @@ def gathered(
     name: str,
 ) -> tuple[list[Site], list[torch.Tensor], torch.Tensor]:
     """(sites, what is there [prompt, *shape of the heads] at each, signs [prompt], 1 or -1). Raises as `difference`."""
-    for what, given in (("positive", positive), ("negative", negative)):
-        if isinstance(given, str) or not isinstance(given, Sequence) or len(given) < 2 or is_index(given[0]):
-            expected, got = "at least two prompts", f"{what}={given!r}"[:80]
-            raise InputError(f"{name}: two sets of prompts", got=got, expected=expected)
+    two_sets(positive, negative, name)
+    token = whole(token, "token")
     sites = sites_of(lab, layer, seam, name)
     chosen = [site.heads(heads) for site in sites]
     if len({(site.dims, site.shape) for site in sites}) > 1:
@@ -117,6 +115,14 @@ def gathered(
     held = [there[site] if some is None else there[site][:, some] for site, some in zip(sites, chosen, strict=True)]
     signs = torch.tensor([1.0] * len(positive) + [-1.0] * len(negative))
     return sites, held, signs
+
+
+def two_sets(positive: Sequence[Prompt], negative: Sequence[Prompt], name: str) -> None:
+    """Refuse what is not a list of two prompts or more on either side. Raises InputError."""
+    for what, given in (("positive", positive), ("negative", negative)):
+        if isinstance(given, str) or not isinstance(given, Sequence) or len(given) < 2 or is_index(given[0]):
+            expected, got = "at least two prompts, as a list", f"{what}={given!r}"[:80]
+            raise InputError(f"{name}: two sets of prompts", got=got, expected=expected)
 
 
 def shuffled(signs: torch.Tensor, draws: int, seed: int) -> torch.Tensor:

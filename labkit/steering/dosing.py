@@ -82,6 +82,7 @@ def doses(
     )
     if not sizes:
         raise InputError(f"{NAME}: no dose", got="none", expected="doses=[0.25, 0.5, 1]")
+    start = whole(start, "start")
     starts = [select(start, len(ids), "start")[0] for ids in rows]
     own, names = _answers(lab, of, len(rows))
     foils = None if against is None else _answers(lab, against, len(rows))[0]
@@ -144,7 +145,7 @@ def curves(ds: xarray.Dataset, name: str = "moved", *, seed: int = 0) -> xarray.
         InputError: no such variable, or no random directions.
     """
     known = [key for key in MEASURED if key in getattr(ds, "data_vars", ())]
-    if name not in known or ds.sizes["arrow"] < 2:
+    if name not in known or ds[name].dims != ("arrow", "dose", "sample") or ds.sizes["arrow"] < 2:
         got = repr(name) if known else type(ds).__name__
         expected = f"what steering.doses gives with controls: {', '.join(known or MEASURED)}"
         raise InputError("no curve over doses", got=got, expected=expected)

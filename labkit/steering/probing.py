@@ -17,7 +17,7 @@ from labkit.errors import BackendError, InputError, install_hint
 from labkit.lab import Lab
 from labkit.notation import Quantity
 from labkit.stats import wilson
-from labkit.steering.directions import LEVEL, gathered, labelled, shuffled
+from labkit.steering.directions import LEVEL, gathered, labelled, shuffled, two_sets
 from labkit.steering.sites import DIRECTION, NORM, Prompt
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def probe(
     name = "steering.probe"
     regression = _regression(number(strength, "strength", above=0))
     folds, draws, seed = whole(folds, "folds", least=2), whole(draws, "draws", least=1), whole(seed, "seed", least=0)
+    two_sets(positive, negative, name)
     if short := [len(part) for part in (positive, negative) if len(part) < 2 * folds]:
         got, hint = f"{short[0]} prompts in {folds} folds", f"folds={max(2, short[0] // 2)}"
         raise InputError(f"{name}: two prompts of each set for every fold", got=got, hint=hint)

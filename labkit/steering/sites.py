@@ -96,9 +96,9 @@ def values(lab: Lab, prompts: Sequence[Prompt], sites: Sequence[Site], token: in
     for prompt in prompts:
         ids = lab.encode(prompt)
         at = select(token, len(ids), "token")[0]
-        cache = lab.cache() if len(layers) < len(sites) else None
+        cache = lab.cache() if any(site.crossed is None for site in found) else None
         run = lab.trace(ids[: at + 1], layers=layers, seams=seams or None, cache=cache)
-        for site in sites:
+        for site in found:  # each once, however often it was named
             if site.crossed is None:
                 there = cache.layers[site.layer].recurrent_states[0][0]
             else:
@@ -139,6 +139,9 @@ class Arrow:
             raise InputError(f"{name}: a direction is of one layer", got=got, hint=hint)
         site = Site.of(lab.spec, int(ds.layer), ds.attrs["seam"], name)
         axis = site.dims[0]
+        if ds.norm.ndim:
+            got, hint = f"{len(ds.norm)} of them, one for each {axis}", f"one of them: direction.sel({axis}=...)"
+            raise InputError(f"{name}: a direction has one norm", got=got, hint=hint)
         heads = None if axis == "channel" else [int(head) for head in np.atleast_1d(ds[axis].values)]
         length = site.shape[0] if heads is None else len(select(heads, site.shape[0], axis))
         unit = torch.from_numpy(np.array(ds.direction.values, dtype="float32"))

@@ -23,7 +23,7 @@ from labkit.lab import Lab
 from labkit.notation import label, select
 from labkit.plan import admit
 from labkit.progress import counter
-from labkit.steering.beginning import BEGINS, LOSS, ROWS, Example, surprise, understood
+from labkit.steering.beginning import BEGINS, LOSS, ROWS, Example, paired, surprise, understood
 from labkit.steering.kept import Kept
 from labkit.trace import layers_of
 
@@ -89,7 +89,7 @@ def tune(
     """
     spec = lab.spec
     layers = layers_of(spec, layers, "deltanet", NAME, 'edit.scale("v", layer={layer}, factor=0.0)')
-    heads = select(heads, spec.value_heads, "head")
+    layers, heads = sorted(set(layers)), sorted(set(select(heads, spec.value_heads, "head")))
     steps, patience, every = (
         whole(value, what, least=1) for value, what in ((steps, "steps"), (patience, "patience"), (every, "every"))
     )
@@ -172,6 +172,7 @@ class _Fit:
         best = kept.clone() if leads else self.tensors["best"]
         self.tensors, self.losses, self.done = dict(state=moved, first=first, second=second, best=best), losses, n
 
+    @torch.enable_grad()
     def _slope(self, state, rows):
         """(mean loss, its slope) at some states."""
         variable, total = state.detach().clone().requires_grad_(), 0.0
@@ -213,16 +214,20 @@ class _Fit:
 
 
 def shuffled_answers(examples: Sequence[Example], *, seed: int = 0) -> list[Example]:
-    """The control of a tuning: the same prompts with each other's answers, by `seed`.
+    """The control of a tuning: the same prompts, each with the answer of another example, by `seed`.
 
     Raises:
-        InputError: fewer than two examples.
+        InputError: fewer than two examples, or examples whose answers are all the same.
     """
-    if isinstance(examples, str) or not isinstance(examples, Sequence) or len(examples) < 2:
-        raise InputError("answers are exchanged among examples", got=repr(examples)[:80], expected="two or more")
-    answers = [answer for _, answer in examples]
-    random.Random(whole(seed, "seed", least=0)).shuffle(answers)
-    return [(prompt, answer) for (prompt, _), answer in zip(examples, answers, strict=True)]
+    pairs = paired(examples, "steering.shuffled_answers")
+    answers = [answer for _, answer in pairs]
+    if len({str(answer.tolist() if hasattr(answer, "tolist") else answer) for answer in answers}) < 2:
+        got, expected = f"{len(pairs)} examples of one answer", "two answers or more"
+        raise InputError("answers are exchanged among examples", got=got, expected=expected)
+    draw, order = random.Random(whole(seed, "seed", least=0)), list(range(len(pairs)))
+    while any(n == other for n, other in enumerate(order)):  # one that keeps its own answer is no control
+        draw.shuffle(order)
+    return [(prompt, answers[other]) for (prompt, _), other in zip(pairs, order, strict=True)]
 
 
 def _mark(rows):

@@ -7,6 +7,8 @@ SITES, DIRECTIONS, PROBING, DOSING, BEGINNING, KEPT, TUNING = (
 )
 SNAPSHOTS = "labkit/cache/snapshots.py"
 TEST = "tests/test_steering.py::"
+EXCHANGED = TEST + "test_no_example_keeps_its_own_answer"
+TWICE = TEST + "test_a_state_of_a_layer_that_is_named_twice_is_the_tuned_one"
 MEANS = TEST + "test_a_direction_is_the_difference_of_means"
 CHANCE = TEST + "test_sets_that_chance_would_have_made_are_said_to_be"
 ADDED = TEST + "test_from_a_token_on_the_dose_is_added_also_in_decode"
@@ -55,4 +57,6 @@ MUTANTS = [
     Mutant(TUNING, "kept = state if others else moved", "kept = moved", STOPS),
     Mutant(TUNING, "if fit.done > rested:", "if False:", KILLED),
     Mutant(KEPT, 'if facts.get("request") != self.request:', "if False:", OTHER),
+    Mutant(TUNING, "any(n == other for n, other in enumerate(order))", "order == sorted(order)", EXCHANGED),
+    Mutant(TUNING, "layers, heads = sorted(set(layers)),", "layers, heads = list(layers),", TWICE),
 ]

@@ -29,7 +29,8 @@ def _measure(lab, texts, samples, length):
         beside[f"the same without {kind} mixers alone, MLPs left"] = _factor(cut(edit.ablate(layers)))
     how = f"{len(rows)} pieces of {len(rows[0])} tokens, {asking.source(texts)}; {DRAWS} draws of layers, seed 0"
     interval = "95 %, Student's t over the texts' mean loss; of the control the range of its draws"
-    return measured(PAPER, lab, ours, controls, beside, how=how, interval=interval)
+    facts = dict(how=how, interval=interval, unable=asking.untrained(lab, rows))
+    return measured(PAPER, lab, ours, controls, beside, **facts)
 
 
 def skipped(layers) -> list[edit.SeamEdit]:

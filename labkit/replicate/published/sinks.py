@@ -27,7 +27,8 @@ def _measure(lab, texts, samples, length):
     ours = {name: asking.mean(first)} | ({OPEN: asking.mean(gate)} if gated else {})
     controls = {name: asking.span([even])} | ({OPEN: asking.span([0.5])} if gated else {})
     how = f"{len(rows)} pieces of {len(rows[0])} tokens, {asking.source(texts)}; mean over heads, layers, tokens"
-    return measured(PAPER, lab, ours, controls, how=how, interval="95 %, Student's t over the texts")
+    facts = dict(how=how, interval="95 %, Student's t over the texts", unable=asking.untrained(lab, rows))
+    return measured(PAPER, lab, ours, controls, **facts)
 
 
 PAPER = Paper(

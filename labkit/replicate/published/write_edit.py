@@ -52,7 +52,7 @@ def _measure(lab, texts, samples, length):
     options = dict(how=how, interval="95 %, bootstrap of the median over writes")
     if unable := rounded(lab.dtype, float(np.median(sizes)), torch.cat([run.logits for run in runs])):
         return measured(PAPER, lab, {}, {}, beside, unable=unable, **options)
-    return measured(PAPER, lab, ours, controls, beside, **options)
+    return measured(PAPER, lab, ours, controls, beside, unable=asking.untrained(lab, rows), **options)
 
 
 def rounded(dtype: torch.dtype, size: float, logits: torch.Tensor) -> str:
