@@ -5,6 +5,7 @@ import sys
 
 import measure
 import pytest
+import siblings
 import tiny
 import torch
 
@@ -117,6 +118,18 @@ def test_a_request_takes_what_was_planned(sized, name, tokens):
     true(planned(lab, tokens).peak, peak)
     if name in ("trace", "chunks", "few seams", "gradients", "all logits", "a batch", "generate", "a warm cache"):
         true(planned(lab, tokens).kept, kept)
+
+
+@pytest.mark.parametrize("tokens", SIZES)
+@pytest.mark.parametrize("seams", [None, LIGHT], ids=["all seams", "few seams"])
+@pytest.mark.parametrize("sizes", [{}, dict(linear_head_dim=32, linear_num_heads=5)], ids=["small", "wide"])
+def test_decay_by_channel_takes_what_was_planned(sizes, seams, tokens):
+    lab = tiny.make_lab(siblings.kimi(model_max_length=4096, **sizes))
+    lab.trace(tiny.ids(3))
+    peak, kept, _ = measure.peak(lambda: lab.trace(tiny.ids(tokens), seams=seams))
+    planned = lab.plan(tokens=tokens, seams=seams)
+    true(planned.peak, peak)
+    true(planned.kept, kept)
 
 
 @pytest.mark.parametrize("tokens", SIZES)

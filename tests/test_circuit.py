@@ -186,6 +186,8 @@ def test_what_is_no_question_is_refused(lab):
         attribution.circuit(lab, IDS, of=3, least=2)
     with pytest.raises(InputError, match="attribution.circuit: one answer at a time"):
         attribution.circuit(lab, IDS, of=[3, 4])
+    with pytest.raises(InputError, match="the two answers are the same token\n  got: twice 3"):
+        attribution.circuit(lab, IDS, of=3, against=3)
     with pytest.raises(LayerError, match="attribution.circuit: .*has layers without readings"):
         attribution.circuit(tiny.make_lab(siblings.kimi()), IDS, of=3)
 
@@ -242,5 +244,6 @@ def test_one_answer_for_each_prompt(lab):
     for given in (dict(of=[3]), dict(of=[3, 4], against=[7])):
         with pytest.raises(InputError, match="(?s)one answer for each prompt.*got: 2 prompts"):
             attribution.confirm(lab, [IDS, IDS], **given)
-    with pytest.raises(InputError, match="one answer for each prompt"):
-        attribution.confirm(lab, [], of=[])
+    for prompts, of in (([], []), ([IDS], 3), (3, [3]), ("text", [3])):
+        with pytest.raises(InputError, match="one answer for each prompt"):
+            attribution.confirm(lab, prompts, of=of)

@@ -101,6 +101,9 @@ def test_a_set_grows_by_what_hurts_most_beside_it(lab, tmp_path):
         ([(1, 2)], "two parts make a pair\n  got: 1 parts"),
         ([(1, 2), (2, 6)], "no such part\n  got: \\(2, 6\\)"),
         ({"a": [(9, None)], "b": [(1, 1)]}, "no such part\n  got: \\(9, None\\)"),
+        ([1, 2], "no such part\n  got: 1"),
+        (2, "no list of parts\n  got: 2"),
+        ({"a": (1, 2), "b": [(1, 1)]}, "no such part\n  got: 1"),
         ({"a": [], "b": [(1, 1)]}, "a part holds something\n  got: an empty one"),
     ],
 )
@@ -143,6 +146,11 @@ def test_slopes_are_exact_where_nothing_bends(lab):
         run = lab.trace(IDS, grad=True)
     slopes = run.gradient(run.logits[-1, OF] - run.logits[-1, AGAINST], layer=3, seam="gated")
     assert float(found[3]) == pytest.approx(-float((slopes * run.seams[3, "gated"].detach()).sum()), rel=1e-4)
+
+
+def test_slopes_of_prompts_that_differ_nowhere_change_nothing(lab):
+    ds = attribution.patch_slopes(lab, [(IDS, IDS)], of=OF, against=AGAINST, layers=[1])
+    assert not ds.change.any() and ds.base == ds.reference
 
 
 def test_slopes_of_states_are_refused(lab):

@@ -100,6 +100,8 @@ def test_no_name_hides_a_module():
             files = {inner.name for inner in pkgutil.iter_modules(package.__path__)}
             hidden = {name for name in files if not isinstance(getattr(package, name, package), types.ModuleType)}
             assert not hidden, f"{module.name}: {hidden}"
+            promised = {name for name in getattr(package, "__all__", ()) if name in files}  # the file would win
+            assert not promised, f"{module.name}: {promised}"
 
 
 def test_nobody_reaches_into_anothers_private_names():

@@ -280,7 +280,12 @@ def test_many_cells_are_several_units(lab, monkeypatch):
         (dict(pairs=[]), "no list of prompts"),
         (dict(source=[3]), "`source` names tokens of the other prompt\n  got: tokens=None"),
         (dict(tokens=[3], source=[3, 4]), "one source per patched token\n  got: 2 sources"),
-        (dict(correction="bonferroni"), "unknown correction\n  got: bonferroni"),
+        (dict(heads=[8], whole=True), "no such head\n  got: \\[8\\]\n  expected: 0 to 5"),  # of attention layers
+        (dict(heads=[]), "no such head\n  got: \\[\\]"),
+        (dict(tokens=[]), "no token chosen"),
+        (dict(correction="bonferroni"), "unknown correction\n  got: 'bonferroni'"),
+        (dict(correction=["holm"]), "unknown correction"),
+        (dict(seed=-1), "seed out of range"),
     ],
 )
 def test_questions_without_sense(lab, given, told):

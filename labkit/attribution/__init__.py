@@ -15,7 +15,7 @@ It stands above the mechanisms, whose equations it uses side by side. In this fo
     graph     the memory circuit: paths from tokens to a logit, as edges that add up
     gradients slopes of the model itself at its seams, along all paths or with some of them cut
     knocked   whether the model misses a circuit's heads, and how far it misses others
-    slopes    the same estimated by gradients
+    estimated the same sweep, estimated by gradients
     agree     whether readings of the same places rank them alike
     together  joint knock-outs, by pairs and in a set that grows
 """
@@ -23,11 +23,11 @@ It stands above the mechanisms, whose equations it uses side by side. In this fo
 from labkit.attribution.agree import agreement
 from labkit.attribution.complete import exact
 from labkit.attribution.direct import logit
+from labkit.attribution.estimated import patch_slopes
 from labkit.attribution.gradients import slopes, stop
 from labkit.attribution.graph import circuit
 from labkit.attribution.knocked import confirm
 from labkit.attribution.patching import patch_sweep
-from labkit.attribution.slopes import patch_slopes
 from labkit.attribution.together import knockout_greedy, knockout_pairs
 
 __all__ = [

@@ -130,8 +130,9 @@ def grid(
             raise InputError(f"{name}: all heads share a window", got=f"heads={heads!r}", expected="heads=None")
         _check(lab, seam, layers[0], heads) if None in counts.values() else None
         heads = whole_numbers(heads, "heads")
-        if outside := [n for n in heads if not 0 <= n < max(counts.values())]:
-            raise InputError(f"{name}: no such head", got=outside, expected=f"0 to {max(counts.values()) - 1}")
+        most = (min if whole else max)(counts.values())  # at once, all of them in every layer
+        if outside := [n for n in heads if not 0 <= n < most] or not heads:
+            raise InputError(f"{name}: no such head", got=outside if heads else [], expected=f"0 to {most - 1}")
     if tokens is None and seam in STATES:
         hint = f"tokens=range({min(len(each.ids) for each in asked) - 1})"
         raise InputError(f"{name}: a {seam} is patched after a token", got="tokens=None", hint=hint)
@@ -141,6 +142,8 @@ def grid(
         axes["reader"] = list(range(max(counts.values()))) if heads is None else heads
     if tokens is not None:
         axes["token"] = whole_numbers(tokens, "tokens")
+        if not axes["token"]:
+            raise InputError(f"{name}: no token chosen", got="tokens=[]", expected="one or more, or None for all")
     where, cells = [], []
     for index in itertools.product(*(range(len(values)) for values in axes.values())):
         at = {axis: axes[axis][n] for axis, n in zip(axes, index, strict=True)}

@@ -10,12 +10,25 @@ import numpy as np
 import xarray
 
 from labkit import stats
+from labkit.arguments import whole
+from labkit.errors import InputError
 from labkit.notation import Quantity
 
 RESAMPLES, SIGNS = 10_000, 2**17
 SLICE = 512  # cells, or signs, at a time
 P = Quantity("p", "permutation p of the mean change", "fraction", "fraction", "Fisher 1935")
 CORRECTIONS = {"holm": stats.holm, "benjamini_hochberg": stats.benjamini_hochberg}
+
+
+def checked(correction: str, seed: int, name: str) -> int:
+    """The seed, as numpy takes it.
+
+    Raises:
+        InputError: an unknown correction, or no seed.
+    """
+    if not isinstance(correction, str) or correction not in CORRECTIONS:
+        raise InputError(f"{name}: unknown correction", got=repr(correction), expected=", ".join(CORRECTIONS))
+    return whole(seed, "seed", least=0)
 
 
 def with_statistics(ds: xarray.Dataset, correction: str, seed: int) -> xarray.Dataset:

@@ -192,6 +192,8 @@ def asked(lab: Lab, prompt, of, against, token: int, snap: Snapshot | None, name
     foils, others = ([], []) if against is None else answers(lab, against, name)
     if len(ids) > 1 or len(foils) > 1:
         raise InputError(f"{name}: one answer at a time", got=f"{len(ids)} and {len(foils)}", expected="one token")
+    if ids == foils:
+        raise InputError(f"{name}: the two answers are the same token", got=f"twice {ids[0]}")
     several = isinstance(prompt, list | tuple) and prompt and not is_index(prompt[0])
     if several:
         raise InputError(f"{name}: one prompt at a time", got=f"{len(prompt)} prompts", expected="one text, or its ids")

@@ -9,7 +9,7 @@ leaves out.
 Models back each other up: a head may bring much and not be missed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +34,7 @@ FEWEST = 3  # heads that have a rank correlation
 
 def confirm(
     lab: Lab,
-    prompts: Sequence,
+    prompts: Iterable,
     *,
     of: Sequence[int | str],
     against: Sequence[int | str] | None = None,
@@ -60,8 +60,9 @@ def confirm(
         InputError: no prompt, not as many answers. Else as `attribution.circuit`.
     """
     draws, seed = whole(draws, "draws", least=1), whole(seed, "seed", least=0)
-    foils = [None] * len(prompts) if against is None else list(against)
-    if not len(prompts) or len(prompts) != len(of) or len(prompts) != len(foils):
+    prompts, of = _listed(prompts, "prompts"), _listed(of, "of")
+    foils = [None] * len(prompts) if against is None else _listed(against, "against")
+    if not prompts or len(prompts) != len(of) or len(prompts) != len(foils):
         got = f"{len(prompts)} prompts, {len(of)} answers, {len(foils)} foils"
         raise InputError(f"{NAME}: one answer for each prompt", got=got, expected="as many of each, at least one")
     spec, rng = lab.spec, np.random.default_rng(seed)
@@ -85,6 +86,13 @@ def confirm(
         ranks = [_rank(list(named.values()), each) for each in (falls, swapped)]
         rows.append([float(ds.logit), without(list(named)), [without(some) for some in sets], *ranks, len(named)])
     return _labelled(lab, (brought, fall, fall_other), rows, least)
+
+
+def _listed(given, called):
+    if isinstance(given, str) or not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0:
+        what = f"{NAME}: one answer for each prompt"
+        raise InputError(what, got=f"{called}={given!r}"[:80], expected="a list of each, as long as the other")
+    return given.tolist() if hasattr(given, "tolist") else list(given)
 
 
 def _heads(lab) -> Iterator[tuple[int, int]]:

@@ -16,9 +16,9 @@ import numpy as np
 from labkit import sweeps
 from labkit.arguments import whole as whole_number
 from labkit.attribution.cells import Place, Question, grid, questions, units
-from labkit.attribution.evidence import CORRECTIONS, with_statistics
+from labkit.attribution.evidence import checked, with_statistics
 from labkit.attribution.forks import scores
-from labkit.errors import InputError, ParityError
+from labkit.errors import ParityError
 from labkit.lab import Lab
 from labkit.notation import Quantity, label
 from labkit.residual.stream import Answers
@@ -88,8 +88,7 @@ def patch_sweep(
         InputError: pairs of unequal lengths, answers of several tokens, tokens or heads out of range. LayerError: a
             seam of the other layer kind. ParityError: a fork that does not say what the whole prompt says. BudgetError.
     """
-    if correction not in CORRECTIONS:
-        raise InputError(f"{NAME}: unknown correction", got=correction, expected=", ".join(CORRECTIONS))
+    seed = checked(correction, seed, NAME)
     asked = questions(lab, prompts, of, against, put, NAME)
     given = dict(seam=seam, layers=layers, heads=heads, tokens=tokens, source=source, whole=whole)
     axes, where, cells = grid(lab, asked, put=put, **given, name=NAME)

@@ -18,7 +18,7 @@ import numpy as np
 
 from labkit.arguments import number, whole
 from labkit.attribution.cells import Place, head_count, questions
-from labkit.attribution.evidence import CORRECTIONS, with_statistics
+from labkit.attribution.evidence import checked, with_statistics
 from labkit.attribution.patching import LOST, RIGHT, labelled, measured
 from labkit.errors import InputError
 from labkit.lab import Lab
@@ -67,7 +67,8 @@ def knockout_pairs(
     named = _parts(lab, parts, PAIRS)
     if len(named) < 2:
         raise InputError(f"{PAIRS}: two parts make a pair", got=f"{len(named)} parts")
-    _check(put, correction, PAIRS)
+    _check(put, PAIRS)
+    seed = checked(correction, seed, PAIRS)
     asked, names = questions(lab, prompts, of, against, put, PAIRS), list(named)
     pairs = list(itertools.combinations_with_replacement(range(len(names)), 2))
     cells = [_cell(named[names[i]], named[names[j]]) for i, j in pairs]
@@ -129,7 +130,7 @@ def knockout_greedy(
         InputError: as `knockout_pairs`.
     """
     named = _parts(lab, parts, GREEDY)
-    _check(put, "holm", GREEDY)
+    _check(put, GREEDY)
     most, controls = whole(most, "most", least=1), whole(controls, "controls", least=1)
     stop, seed = number(stop, "stop"), whole(seed, "seed", least=0)
     asked, names = questions(lab, prompts, of, against, put, GREEDY), list(named)
@@ -185,11 +186,9 @@ def _cell(*parts):
     ]
 
 
-def _check(put, correction, name):
+def _check(put, name):
     if put not in ("zero", "mean"):
         raise InputError(f"{name}: unknown values", got=f"put={put!r}", expected="zero, mean")
-    if correction not in CORRECTIONS:
-        raise InputError(f"{name}: unknown correction", got=correction, expected=", ".join(CORRECTIONS))
 
 
 def _parts(lab, parts, name):
@@ -197,18 +196,31 @@ def _parts(lab, parts, name):
     counts = {layer: head_count(lab, "gated", layer) for layer in range(lab.spec.layers)}
     if parts is None:
         parts = [(layer, head) for layer, count in counts.items() for head in range(count)]
-    if not isinstance(parts, Mapping):
-        parts = {told(tuple(place)): [place] for place in parts}
-    made = {str(key): [tuple(place) for place in places] for key, places in parts.items()}
-    for places in made.values():
-        for place in places:
-            good = len(place) == 2 and is_index(place[0]) and place[0] in counts
-            if not good or not (place[1] is None or (is_index(place[1]) and 0 <= place[1] < counts[place[0]])):
-                expected = f"(layer, head) or (layer, None), layers 0 to {lab.spec.layers - 1}"
-                raise InputError(f"{name}: no such part", got=place, expected=expected)
+    named = parts.items() if isinstance(parts, Mapping) else ((None, [place]) for place in _several(parts, name))
+    made = {}
+    for key, places in named:
+        places = [_place(place, counts, name) for place in _several(places, name)]
+        made[told(places[0]) if key is None else str(key)] = places
     if not made or not all(made.values()):
         raise InputError(f"{name}: a part holds something", got="no parts" if not made else "an empty one")
     return made
+
+
+def _several(given, name):
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        expected = '[(layer, head), ...] or {"name": [(layer, head), ...]}'
+        raise InputError(f"{name}: no list of parts", got=repr(given)[:80], expected=expected)
+    return given
+
+
+def _place(given, counts, name):
+    """(layer, head or None), checked."""
+    place = tuple(given) if isinstance(given, tuple | list) else ()
+    good = len(place) == 2 and is_index(place[0]) and place[0] in counts
+    if not good or not (place[1] is None or (is_index(place[1]) and 0 <= place[1] < counts[place[0]])):
+        expected = f"(layer, head) or (layer, None), layers 0 to {len(counts) - 1}"
+        raise InputError(f"{name}: no such part", got=repr(given)[:80], expected=expected)
+    return place
 
 
 def told(place: tuple[int, int | None]) -> str:

@@ -184,6 +184,8 @@ def _mixer(spec, kind, step, width):
         # Of every token and head: where chunks are multiplied, where keys and queries are decayed, where reads return.
         pairs, decayed = 3 * spec.dk + 2 * spec.dv + 4 * BLOCK, 6 * spec.dk + 4 * spec.dv + 3 * BLOCK
         numbers = max(pairs, decayed, 5 * (spec.dk + spec.dv) + 3 * BLOCK) + 8
+        if "key" in spec.seams["deltanet"]["a"].dims:  # decay by channel: three numbers of every pair
+            numbers = 3 * BLOCK * spec.dk + 4 * spec.dk + 2 * spec.dv
         padded = step.rows * -(-step.tokens // BLOCK) * BLOCK
         conv = tokens * spec.conv_channels * width
         states = 4 * 4 * step.rows * spec.value_heads * spec.dk * spec.dv

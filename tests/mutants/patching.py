@@ -4,7 +4,7 @@ from tests.mutants import Mutant
 
 CELLS, FORKS, PATCHING, EVIDENCE, TOGETHER, SLOPES, AGREE = (
     f"labkit/attribution/{name}.py"
-    for name in ("cells", "forks", "patching", "evidence", "together", "slopes", "agree")
+    for name in ("cells", "forks", "patching", "evidence", "together", "estimated", "agree")
 )
 TEST, JOINT = "tests/test_patch_sweep.py::test_", "tests/test_knockouts.py::test_"
 HEADS = f"{TEST}a_fork_is_a_rerun_of_heads_and_streams"

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from labkit.attribution.cells import STATES, grid, questions
-from labkit.attribution.evidence import CORRECTIONS, with_statistics
+from labkit.attribution.evidence import checked, with_statistics
 from labkit.attribution.patching import gridded, measured
 from labkit.errors import InputError
 from labkit.lab import Lab
@@ -62,8 +62,7 @@ def patch_slopes(
     if seam in STATES:
         hint = "attribution.patch_sweep"
         raise InputError(f"{NAME}: a {seam} is no seam", got=f"seam={seam!r}", expected="a seam", hint=hint)
-    if correction not in CORRECTIONS:
-        raise InputError(f"{NAME}: unknown correction", got=correction, expected=", ".join(CORRECTIONS))
+    seed = checked(correction, seed, NAME)
     asked = questions(lab, prompts, of, against, put, NAME)
     given = dict(seam=seam, layers=layers, heads=heads, tokens=tokens, source=source, whole=whole)
     axes, where, cells = grid(lab, asked, put=put, **given, name=NAME)
@@ -79,12 +78,13 @@ def estimates(lab: Lab, unit: dict, *, put: str, batch: int | None) -> dict[str,
     """A unit of a sweep, as `forks.scores`; `right` is not known."""
     places = sorted({(place[1], place[0]) for cell in unit["cells"] for place in cell})
     layers, seams = (sorted({pair[n] for pair in places}) for n in (0, 1))
-    traced = dict(layers=layers or None, seams=seams or None)
+    traced = dict(layers=layers or [0], seams=seams or ["resid_pre"])  # equal prompts differ nowhere
     away = lambda logits: logits[-1, unit["of"]].float() - logits[-1, unit["against"]].float()
     other = None if unit["other"] is None else lab.trace(torch.tensor(unit["other"]), **traced)
     with torch.enable_grad():
         run = lab.trace(torch.tensor(unit["ids"]), grad=True, **traced)
-        slopes = torch.autograd.grad(away(run.logits), [run.graph[pair] for pair in places], materialize_grads=True)
+        leaves = [run.graph[pair] for pair in places]
+        slopes = torch.autograd.grad(away(run.logits), leaves, materialize_grads=True) if leaves else ()
     known = {}
     for (layer, seam), slope in zip(places, slopes, strict=True):
         read = lab.spec.seams[lab.spec.kind(layer)][seam].read
