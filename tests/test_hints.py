@@ -35,7 +35,8 @@ ROOTS = (
 )
 CALL = re.compile(rf"\b(?:{'|'.join(ROOTS)})\.[a-z_][\w.]*\(")
 # What an f-string would put in, by the last name of the expression.
-FILLED = {"layer": 0, "heads": [0], "name": "'keep'", "dim": "token", "prompt": "'red fox'", "STRIP": 4, "edge": "token", "MOST": 4}
+FILLED = {"layer": 0, "heads": [0], "name": "'keep'", "dim": "token", "prompt": "'red fox'", "STRIP": 4}
+FILLED |= {"edge": "token", "MOST": 4}
 
 
 def hints():
