@@ -87,7 +87,7 @@ def _heads(frozen, layer, at, way):
         # What a convolution window holds is part of the first tokens' values.
         cached = [frozen.cached[layer, what] for what in ("state", "values") if (layer, what) in frozen.cached]
         leaves = [frozen.values.pop(layer), *cached]
-        del frozen.mixed[layer]  # else the graphs of all layers stay
+        del frozen.mixed[layer], frozen.reads[layer]  # else the graphs of all layers stay
         slopes = torch.autograd.grad((branch * scale).to(frozen.wide) @ way, leaves, materialize_grads=True)
     values, *rest = (leaf.detach() * slope for leaf, slope in zip(leaves, slopes, strict=True))
     return values.sum(-1), torch.stack([part.sum() for part in rest]).sum() if rest else way.new_zeros(())

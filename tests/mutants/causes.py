@@ -67,7 +67,7 @@ MUTANTS = [
     Mutant(SAID, "skip_special_tokens=False", "skip_special_tokens=True", TEXT),
     Mutant(COSTS, "3 * padded * (spec.dk + CHUNK)", "padded * (spec.dk + CHUNK)", PLANNED),
     Mutant(FROZEN, '"hidden_states": entered[layer].detach()', '"hidden_states": entered[layer]', PLANNED),
-    Mutant(DIRECT, "del frozen.mixed[layer]", "frozen.mixed[layer]", PLANNED),
+    Mutant(DIRECT, "del frozen.mixed[layer], frozen", "frozen", PLANNED),
     Mutant(COSTS, "None if snap is None else snap.length).refuse()", "None if snap is None else snap.length)", REFUSED),
     Mutant(WIDE, "abs(_asked(own, twin, options) - float(made.logit))", "0.0", HALF),
     Mutant(FROZEN, "_held if part is not router else self._routed(layer)", "_held", CHOSEN),
