@@ -36,6 +36,7 @@ def data(lab):
     runs = lab.trace([each.prompt for each in asked], seams=["resid_post"])
     ds = residual.lens_controls(runs, lab, of=[each.answer for each in asked])
     bits = xarray.concat([ds.found.expand_dims(term=[READ]), ds.null.rename(control="term")], "term")
+    bits = bits.assign_coords(term=bits.term.values.astype(str))
     bits = bits.drop_vars("answer").transpose("term", "layer", "sample").assign_attrs(ds.found.attrs)
     names = [f"{kind[0].upper()} {layer}" for layer, kind in zip(ds.layer.values, ds.kind.values, strict=True)]
     bits = bits.assign_coords(layer=("layer", names, {"long_name": "the stream after layer"})).drop_vars("kind")

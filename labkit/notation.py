@@ -69,6 +69,7 @@ AXES = {
 }
 SPOKEN = {  # what figures call an axis, where its name alone does not say it
     "head": "head",
+    "at_token": "token",
     "key_head": "key head",
     "kv_head": "key/value head",
     "key": "channel of the key",

@@ -13,6 +13,7 @@ from labkit.draw.grid import arranged
 from labkit.draw.theme import INK, SERIES, Figure, finish
 from labkit.draw.words import escape, named, short, variable
 from labkit.errors import InputError
+from labkit.notation import spoken
 
 WIDEST, THINNEST = 9.0, 0.8  # pixels
 STUB = (-0.16, -0.34)  # columns and rows from where one comes
@@ -77,10 +78,11 @@ def graph(
         line = _line(start, place[b], value, max(WIDEST * abs(value) / top, THINNEST), looks[kind])
         sender = texts[a] if kind != stub else escape(stub)
         fig.add_trace(line.update(hovertemplate=f"{sender} → {texts[b]}<br>{told} {value:.3g}<extra></extra>"))
+    behind = place[int(used[0])]  # where keys of the legend are drawn, without length
     for kind in (*kinds, *((stub,) if stub in colours else ())):
-        fig.add_trace(_key(kind, color=looks[kind], dash="solid"))
+        fig.add_trace(_key(kind, behind, color=looks[kind], dash="solid"))
     if float(array.min()) < 0:
-        fig.add_trace(_key("below 0", color=INK, dash=BELOW))
+        fig.add_trace(_key("below 0", behind, color=INK, dash=BELOW))
     fig.add_trace(_nodes(ds, used, place, node, texts))
     _axes(fig, ds, used, (columns, rows), centres, (x, y))
     tall = 150 + 62 * (int(rows.max()) + 1)
@@ -123,11 +125,9 @@ def _line(start, end, value, width, colour):
     return line.update(showlegend=False)
 
 
-def _key(name, **look):
-    line = go.Scatter(
-        x=np.array([np.nan]), y=np.array([np.nan]), mode="lines", line={"width": 3} | look, name=escape(name)
-    )
-    return line.update(hoverinfo="skip")
+def _key(name, behind, **look):
+    x, y = ([at, at] for at in behind)
+    return go.Scatter(x=x, y=y, mode="lines", line={"width": 3} | look, name=escape(name)).update(hoverinfo="skip")
 
 
 def _nodes(ds, used, place, node, texts):
@@ -151,5 +151,10 @@ def _axes(fig, ds, used, places, centres, names):
             texts[int(place[i])] = escape(short(word, 16))
         ticks = sorted(texts)
         properties = {"tickvals": [at[t] if at else t for t in ticks], "ticktext": [texts[t] for t in ticks]}
-        fig.update_layout({axis: properties | {"showgrid": axis == "yaxis", "automargin": True}})
+        properties |= {
+            "showgrid": axis == "yaxis",
+            "automargin": True,
+            "title": {"text": escape(spoken(name)), "standoff": 12},
+        }
+        fig.update_layout({axis: properties})
     fig.update_layout(yaxis={"range": [-0.5, max(places[1]) + 0.5]}, legend={"orientation": "h", "y": -0.1})
