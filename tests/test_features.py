@@ -273,7 +273,7 @@ def test_writesae_is_read_as_its_code_reads_it(own, tmp_path, kind, rank, flat):
 
 
 def test_a_folder_of_saelens_written_by_saelens(own, tmp_path):
-    pytest.importorskip("sae_lens")
+    pytest.importorskip("sae_lens", reason="SAELens, which writes the files, is not installed")
     from sae_lens import StandardSAE, StandardSAEConfig
 
     lab, run = own

@@ -177,7 +177,7 @@ def test_two_sets_of_prompts_are_needed(lab):
 
 
 def test_a_probe_finds_what_is_there_and_says_where_nothing_is(lab):
-    pytest.importorskip("sklearn")
+    pytest.importorskip("sklearn", reason="the extra `probes` is not installed")
     told = [torch.cat([ids, torch.tensor([end])]) for end in (17, 90) for ids in (PLUS + MINUS)[:12]]
     ds = steering.probe(lab, told[:12], told[12:], layer=0, seam="resid_pre", folds=4)
     assert float(ds.accuracy) == 1 and float(ds.p) == 0.05 and not bool(ds.reproduced)
@@ -192,7 +192,7 @@ def test_a_probe_finds_what_is_there_and_says_where_nothing_is(lab):
 
 
 def test_a_probe_in_the_basis_of_its_rows_is_that_of_all_numbers(lab):
-    linear = pytest.importorskip("sklearn.linear_model")
+    linear = pytest.importorskip("sklearn.linear_model", reason="the extra `probes` is not installed")
     ds = steering.probe(lab, PLUS[:6], MINUS, layer=3, seam="state", folds=2, draws=1, strength=3.0)
     rows = torch.stack([there(lab, ids, 3, "state").flatten() for ids in [*PLUS[:6], *MINUS]]).double()
     rows = rows - rows.mean(0)
@@ -204,7 +204,7 @@ def test_a_probe_in_the_basis_of_its_rows_is_that_of_all_numbers(lab):
 
 
 def test_heads_have_probes_of_their_own(lab):
-    pytest.importorskip("sklearn")
+    pytest.importorskip("sklearn", reason="the extra `probes` is not installed")
     ds = steering.probe(lab, PLUS, MINUS, layer=[0, 3], seam="state", heads=[4, 1], by_head=True, folds=3, draws=2)
     alone = steering.probe(lab, PLUS, MINUS, layer=3, seam="state", heads=[1], folds=3, draws=2)
     assert ds.accuracy.dims == ("layer", "head") and ds.direction.dims == ("layer", "head", "key", "value")
@@ -220,7 +220,7 @@ def test_without_scikit_learn_the_extra_is_named(lab, monkeypatch):
 
 
 def test_a_fold_needs_prompts(lab):
-    pytest.importorskip("sklearn")
+    pytest.importorskip("sklearn", reason="the extra `probes` is not installed")
     with pytest.raises(InputError, match="for every fold") as told:
         steering.probe(lab, PLUS, MINUS, layer=0, folds=4)
     assert "folds=3" in str(told.value)

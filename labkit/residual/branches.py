@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from labkit.errors import InputError, ParityError
+from labkit.errors import ParityError
 from labkit.lab import Lab
 from labkit.notation import Quantity, is_index, label, select
 from labkit.plan import admit
 from labkit.reading import axis, check_run
 from labkit.residual import costs
-from labkit.residual.stream import Answers, answers, check_lab, check_sum, logits
+from labkit.residual.stream import Answers, check_lab, check_sum, compared, logits
 from labkit.spec.memory import dtype_bytes
 from labkit.trace import TOLERANCE, Run
 
@@ -56,21 +56,15 @@ def contributions(
     check_run(run, "residual.contributions", lab, takes=("run", "lab"), of=of)
     check_lab(run, lab, "residual.contributions")
     spec, rows = run.spec, select(tokens, len(run), "token")
-    ids, names = answers(lab, of, "residual.contributions")
+    ids, foils, names = compared(lab, of, against, "residual.contributions")
     wide = torch.float64 if lab.dtype == torch.float64 else torch.float32
     parts, one = (costs.contribution_parts(spec, n, len(ids), dtype_bytes(lab.dtype)) for n in (len(rows), 1))
     admit("residual.contributions", len(run), parts, lab.device, [("tokens=-1", sum(one.values()))])
     take = lambda layer, seam: run.seams[layer, seam][rows].to(lab.device, wide)  # noqa: E731
     stream = take(spec.layers - 1, "resid_post")
     reads = way_out(lab, stream, ids, wide)  # [row, answer, channel]
-    if against is not None:
-        foils, others = answers(lab, against, "residual.contributions")
-        if len(foils) not in (1, len(ids)):
-            what = "residual.contributions: as many answers as foils, or one foil"
-            raise InputError(what, got=f"{len(ids)} and {len(foils)}", expected=f"against= {len(ids)} tokens, or one")
-        foils, others = (each * (len(ids) // len(foils)) for each in (foils, others))
+    if foils is not None:
         reads = reads - way_out(lab, stream, foils, wide)
-        names = [f"{name} - {other}" for name, other in zip(names, others, strict=True)]
     read = lambda branch: torch.einsum("tc,tac->ta", branch, reads)  # noqa: E731
     embedding, added, size = read(take(0, "resid_pre")), [], []
     for layer in range(spec.layers):
@@ -80,7 +74,7 @@ def contributions(
     added, size = torch.stack(added), torch.stack(size)
     row = logits(lab, stream)
     whole = row.to(wide)
-    own = whole[:, ids] - (0 if against is None else whole[:, foils])
+    own = whole[:, ids] - (0 if foils is None else whole[:, foils])
     facts = _proof(run, embedding + added.sum((0, 1)) - own, row)
     place = ("layer", "term", "token")
     variables = {

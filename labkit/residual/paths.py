@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from labkit.errors import InputError, ParityError
+from labkit.errors import ParityError
 from labkit.lab import Lab
 from labkit.notation import Quantity, is_index, label, select
 from labkit.plan import admit
 from labkit.reading import axis, check_run
 from labkit.residual.branches import way_out
 from labkit.residual.lenses import Lens, taken
-from labkit.residual.stream import Answers, answers, check_lab, check_sum, logits, proof
+from labkit.residual.stream import Answers, check_lab, check_sum, compared, logits, proof
 from labkit.trace import Run
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def lens_by_path(
     check_lab(run, lab, NAME)
     spec, rows = run.spec, select(tokens, len(run), "token")
     chosen, seam, read = taken(by, lab, layers, None, NAME)
-    ids, foils, names = _compared(lab, of, against)
+    ids, foils, names = compared(lab, of, against, NAME)
     parts = {
         "result": 8 * len(chosen) * len(rows) * len(ids) * (len(PATHS) + 1 + (2 * spec.layers if each else 0)),
         "branches": 8 * (2 * spec.layers + 3) * len(rows) * spec.hidden,
@@ -122,19 +122,6 @@ def lens_by_path(
     made = label(variables, coords=coords, attrs={"model": run.model, "reading": NAME, "seam": seam} | read | facts)
     kept = {"layer": layers, "token": tokens}
     return made.isel({name: 0 for name, given in kept.items() if given is not None and is_index(given)})
-
-
-def _compared(lab, of, against):
-    """(ids, foils or None, names) of answers and of what they are compared with, as many."""
-    ids, names = answers(lab, of, NAME)
-    if against is None:
-        return ids, None, names
-    foils, others = answers(lab, against, NAME)
-    if len(foils) not in (1, len(ids)):
-        got, expected = f"{len(ids)} and {len(foils)}", f"against= {len(ids)} tokens, or one"
-        raise InputError(f"{NAME}: as many answers as foils, or one foil", got=got, expected=expected)
-    foils, others = (several * (len(ids) // len(foils)) for several in (foils, others))
-    return ids, foils, [f"{name} - {other}" for name, other in zip(names, others, strict=True)]
 
 
 def _summed(spec, added):

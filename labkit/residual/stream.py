@@ -50,6 +50,25 @@ def answers(lab: Lab, given: Answers, name: str) -> tuple[list[int], list[str]]:
     return ids, list(texts(lab.tokenizer, torch.tensor(ids)))
 
 
+def compared(
+    lab: Lab, of: Answers, against: Answers | None, name: str
+) -> tuple[list[int], list[int] | None, list[str]]:
+    """(ids, foils or None, names) of answers and of what they are compared with, as many.
+
+    Raises:
+        InputError: as `answers`; neither one foil nor as many as answers.
+    """
+    ids, names = answers(lab, of, name)
+    if against is None:
+        return ids, None, names
+    foils, others = answers(lab, against, name)
+    if len(foils) not in (1, len(ids)):
+        got, expected = f"{len(ids)} and {len(foils)}", f"against= {len(ids)} tokens, or one"
+        raise InputError(f"{name}: as many answers as foils, or one foil", got=got, expected=expected)
+    foils, others = (several * (len(ids) // len(foils)) for several in (foils, others))
+    return ids, foils, [f"{one} - {other}" for one, other in zip(names, others, strict=True)]
+
+
 def logits(lab: Lab, stream: torch.Tensor) -> torch.Tensor:
     """What a stream [..., channel] would say, [..., vocab]; modules by `forward`, so that no hook of an edit acts."""
     stream = stream.to(lab.device, lab.dtype)
