@@ -50,8 +50,12 @@ MUTANTS = [
     Mutant(SNAPSHOTS, "or any(map(_began, cache.layers))", "", BEFORE),
     Mutant(BEGINNING, "where[len(ids) - more - 1 + at]", "where[len(ids) - 2]", ALONE),
     Mutant(
-        TUNING, "return torch.cat([self.conv_states[state_idx], conv_states], -1)", "return conv_states.flip(-1)", SLOPE
+        TUNING,
+        "return torch.cat([self.conv_states[state_idx], conv_states], -1)",
+        "return conv_states.flip(-1)",
+        PLACES,
     ),
+    Mutant(TUNING, "(share := losses.sum() / len(rows)).backward()", "(share := losses.sum()).backward()", SLOPE),
     Mutant(TUNING, "only[:, self.heads] = slope[:, self.heads]", "only = slope", PLACES),
     Mutant(TUNING, "slope + 2 * decay * state", "slope", PLACES),
     Mutant(TUNING, "kept = state if others else moved", "kept = moved", STOPS),
