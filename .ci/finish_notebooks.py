@@ -1,11 +1,13 @@
 """Run the notebooks in order and store them in the one form that is committed.
 
-    python .ci/finish_notebooks.py [--check] [NOTEBOOK ...]
+    python .ci/finish_notebooks.py [--check] [--graded FOLDER] [NOTEBOOK ...]
 
 Each notebook runs from top to bottom in a fresh kernel. Stored are sources, outputs and execution counts;
 widget state, times and the kernel's details are left out and cell ids are counted, so that running this
 again changes no byte when nothing changed. A notebook that raised or wrote to stderr is not stored.
-`--check` runs nothing and names the notebooks that are not in that form.
+The source of a notebook is the solved one, in notebooks/solutions; the reader's, in notebooks, is made from it.
+`--check` runs nothing and names the notebooks that are not in that form. `--graded FOLDER` runs nothing and writes the
+versions for nbgrader into FOLDER (source/NAME/NAME.ipynb, as `nbgrader generate_assignment NAME` reads them).
 """
 
 import argparse
@@ -17,7 +19,10 @@ import time
 
 import nbformat
 
-FOLDER = pathlib.Path(__file__).parent.parent / "notebooks"
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import versions  # noqa: E402
+
+FOLDER = pathlib.Path(__file__).parent.parent / "notebooks" / "solutions"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 UID = re.compile(r"(?<='uid': ')[0-9a-f-]+")
@@ -29,11 +34,15 @@ def main(arguments=None):
     """Run the command; returns the exit status: 1 if a notebook failed or is not finished."""
     parser = argparse.ArgumentParser(description="Execute and clean the notebooks.")
     parser.add_argument("--check", action="store_true", help="run nothing; name unfinished notebooks")
-    parser.add_argument("notebooks", nargs="*", type=pathlib.Path, help="default: notebooks/, in order")
+    parser.add_argument("--graded", metavar="FOLDER", type=pathlib.Path, help="write the versions for nbgrader")
+    parser.add_argument("notebooks", nargs="*", type=pathlib.Path, help="default: notebooks/solutions, in order")
     options = parser.parse_args(arguments)
     status = 0
     for path in options.notebooks or sorted(FOLDER.glob("*.ipynb")):
-        good, verdict = check(path) if options.check else finish(path)
+        if options.graded:
+            good, verdict = grade(path, options.graded)
+        else:
+            good, verdict = check(path) if options.check else finish(path)
         status |= not good
         print(f"{path.name:<32} {verdict}", flush=True)
     return int(status)
@@ -47,6 +56,8 @@ def finish(path):
     if reasons := troubles(notebook):
         return False, f"{seconds}   NOT STORED\n    " + "\n    ".join(reasons)
     after = text(clean(notebook))
+    for place, words in readers(path, notebook).items():
+        place.write_text(words, encoding="utf-8")
     if after == before:
         return True, f"{seconds}   unchanged"
     path.write_text(after, encoding="utf-8")
@@ -63,7 +74,25 @@ def check(path):
         reasons.append(f"execution counts are {counts}")
     if text(clean(notebook)) != stored:
         reasons.append("not in the stored form")
+    for place, words in readers(path, notebook).items():
+        if not place.exists() or place.read_text(encoding="utf-8") != words:
+            reasons.append("the reader's version is another")
     return not reasons, "; ".join(["NOT FINISHED", *reasons]) if reasons else "finished"
+
+
+def readers(path, notebook):
+    """{place: text} of the reader's version of a notebook in a folder `solutions`; of any other there is none."""
+    return {path.parent.parent / path.name: text(versions.student(notebook))} if path.parent.name == "solutions" else {}
+
+
+def grade(path, folder):
+    """(True, one line): writes the version for nbgrader."""
+    place = folder / "source" / path.stem / path.name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    notebook = versions.graded(clean(nbformat.read(path, 4)))
+    place.write_text(text(notebook), encoding="utf-8")
+    count = sum("points" in cell.metadata.get("nbgrader", {}) for cell in notebook.cells)
+    return True, f"{count} graded exercises in {place}"
 
 
 def execute(notebook, folder):

@@ -26,6 +26,7 @@ _MODULES = (
     "attention",
     "attribution",
     "cache",
+    "check",
     "claims",
     "deltanet",
     "doctor",

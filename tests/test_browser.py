@@ -25,7 +25,7 @@ from figures.__main__ import main
 pytestmark = pytest.mark.browser
 
 ROOT = pathlib.Path(__file__).parent.parent
-NOTEBOOK = ROOT / "notebooks" / "00_read_the_model.ipynb"
+NOTEBOOK = ROOT / "notebooks" / "solutions" / "00_read_the_model.ipynb"
 
 DATA = """() => JSON.stringify([...document.querySelectorAll('.js-plotly-plot')].map(
   plot => plot.data.map(trace => [trace.x, trace.y, trace.z])))"""

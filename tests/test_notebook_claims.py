@@ -17,7 +17,7 @@ import pytest
 
 from labkit.claims import HOLDING, SIGNS, Part, proven
 
-NOTEBOOKS = sorted((pathlib.Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((pathlib.Path(__file__).parent.parent / "notebooks" / "solutions").glob("*.ipynb"))
 LITERATURE = "## Beside the literature"
 NUMBER = r"-?\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?|no number|infinite"
 COMPARED = re.compile(

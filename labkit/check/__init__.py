@@ -1,0 +1,15 @@
+"""Exercises: guess first, then build, and learn which law broke.
+
+    from labkit import check
+    guess = check.predict("does a second value under a key add to the first?", among=("yes", "no"))
+    check.delta_rule(write)          # your function, held against the laws of the rule
+
+Checkers name the first law that is broken, with what was got and expected. `verdict.working` is your work if it obeys
+every law, else the solution, so that a notebook runs on; `verdict.must()` raises, for a course that grades.
+"""
+
+from labkit.check.guesses import Prediction, Seen, predict
+from labkit.check.laws import Law, Verdict, exercise
+from labkit.check.remember import delta_rule
+
+__all__ = ["Law", "Prediction", "Seen", "Verdict", "delta_rule", "exercise", "predict"]
