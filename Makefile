@@ -2,7 +2,7 @@
 # ARGS go to the command: `make figures ARGS="--only decay_and_write"`, `make test ARGS="-m gpu -n 0"`.
 
 .DEFAULT_GOAL := help
-.PHONY: help env figures notebooks test lint lab bench mutants attack doctor clean
+.PHONY: help env figures notebooks docs test lint lab bench mutants attack doctor clean
 
 # The first Python that is new enough and can make environments; `make PYTHON=... env` names another.
 ABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
@@ -23,6 +23,9 @@ figures: $(READY) ## draw every interactive figure and the gallery figures/index
 
 notebooks: $(READY) ## execute all notebooks in order and store them clean
 	$(PY) .ci/finish_notebooks.py $(ARGS)
+
+docs: $(READY) ## build the documentation, build/docs/html, which opens offline
+	$(PY) notebooks/docs/build.py $(ARGS)
 
 test: lint ## lint, unit and parity tests, and all notebooks under nbval
 	$(PY) -m pytest $(BOTH) --nbval --nbval-cell-timeout=300 tests notebooks $(ARGS)
