@@ -1,0 +1,74 @@
+"""A JupyterLab for the tests: on a folder, with settings, data and workspaces of its own, and quiet."""
+
+import contextlib
+import json
+import os
+import pathlib
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+STARTED = 60  # seconds that the server may take
+QUIET = {
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
+}
+OWN = {"CONFIG_DIR": "config", "DATA_DIR": "data", "RUNTIME_DIR": "runtime"}
+
+IDLE = "() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+RUN = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
+CELLS = "() => [...window.jupyterapp.shell.currentWidget.content.model.cells].map(cell => cell.toJSON())"
+
+
+@contextlib.contextmanager
+def jupyterlab(files, home):
+    """(address, token) of a JupyterLab on a folder of files, as long as the block lasts; `home` holds all it writes."""
+    (home / "settings").mkdir()
+    (home / "settings" / "overrides.json").write_text(json.dumps(QUIET))
+    token, port = secrets.token_hex(8), _free_port()
+    address = f"http://127.0.0.1:{port}"
+    words = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0"]
+    words += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={files}"]
+    words += [f"--LabApp.app_settings_dir={home / 'settings'}", "--LabApp.expose_app_in_browser=True"]
+    words += ["--LabApp.extension_manager=readonly"]
+    env = os.environ | {f"JUPYTER_{key}": str(home / name) for key, name in OWN.items()}
+    env |= {f"JUPYTERLAB_{key}_DIR": str(home / key.lower()) for key in ("WORKSPACES", "SETTINGS")}
+    env["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [env.get("PYTHONPATH")])])
+    with open(home / "log", "w") as log:
+        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *words], stdout=log, stderr=log, env=env)
+    try:
+        _wait(f"{address}/api/status?token={token}", server, home / "log")
+        yield address, token
+    finally:
+        server.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(20)
+        server.kill()
+
+
+def run_all(page, address, token, name):
+    """Open a notebook and run all of its cells, to the end."""
+    page.goto(f"{address}/doc/tree/{name}?token={token}&reset")
+    page.wait_for_function(IDLE)
+    page.evaluate(RUN)
+
+
+def _free_port():
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        return place.getsockname()[1]
+
+
+def _wait(address, server, log):
+    end = time.monotonic() + STARTED
+    while time.monotonic() < end and server.poll() is None:
+        with contextlib.suppress(OSError):
+            return urllib.request.urlopen(address, timeout=2)
+        time.sleep(0.2)
+    return pytest.fail(f"JupyterLab did not start: {log.read_text()[-2000:]}")
