@@ -13,6 +13,38 @@ from labkit.errors import InputError
 WIDEST = 2**63 - 1  # what a tensor of whole numbers can hold
 LONGEST = 2**24  # positions that float32 tells apart; no selection names more
 
+# Arguments that mean the same wherever they stand; a docstring says more where there is more to say.
+WORDS = {
+    "lab": "the lab, of `labkit.load` or `labkit.wrap`",
+    "run": "a run, of `lab.trace` or `lab.generate`, or one opened from a pack",
+    "ds": "a dataset that a reading made",
+    "data": "a dataset that a reading made, or one of its variables",
+    "spec": "the shape of a model, `lab.spec` or `labkit.spec.read(name)`",
+    "layer": "index in the model's stack, from 0 and negative from its end; several give an axis `layer`",
+    "layers": "indices of layers; None is all of the kind",
+    "heads": "None for all, an index or several: value heads of a DeltaNet layer, query heads of an attention layer",
+    "tokens": "positions relative to the run's first token, negative from its end; or, of a model alone, how many",
+    "token": "one position, as in `tokens`",
+    "source": "the position of a token that is read",
+    "rows": "positions of reading tokens, as in `tokens`, never a number of them",
+    "seed": "of a random generator of the call's own; the same seed gives the same numbers",
+    "dtype": "of stored numbers, by the name that torch gives it",
+    "quantize": "how weights are stored, as in `labkit.load`; None is as `dtype` says",
+    "kv_dtype": "of keys and values in the cache; None is `dtype`",
+    "gpu": "name of a card in `spec.GPUS`, or a `spec.Gpu`",
+    "client": "of `dask.distributed`, whose workers share the work; None computes here",
+    "store": "a folder in which finished parts are kept, and from which a later call goes on",
+    "progress": "whether a bar is shown",
+    "chunk": "tokens that are computed at once; numbers do not depend on it",
+    "name": "what it is called: a variable of the dataset, a seam, a part of the model",
+    "path": "of a file or folder",
+    "seam": "a boundary between modules, by labkit's name; `run.names` lists them",
+    "title": "of the figure, over its whole width",
+    "ids": "token ids, (token,)",
+    "tokenizer": "of transformers; None is that of nano",
+    "sae": "a `features.Dictionary` or `features.Atoms`, of `features.open`",
+}
+
 
 def is_whole(value: object) -> bool:
     """Whether this is one whole number; a truth value, a fraction and an array of one entry are not."""

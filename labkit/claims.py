@@ -148,6 +148,9 @@ def proven(sentence: str, *parts: Part, controls: Mapping[str, Sequence[Part]] |
 def check(claim: Claim, controls: Mapping[str, Claim]) -> None:
     """Refuse a claim that does not hold, and one that holds on a control.
 
+    Args:
+        claim: what is said. controls: `{what was done: the same claim on the numbers of the opposite case}`.
+
     Raises:
         ClaimError: with every comparison that failed.
     """
@@ -165,7 +168,7 @@ def check(claim: Claim, controls: Mapping[str, Claim]) -> None:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A number to some digits, at least its whole part: 0.998, 1,234, 3.2e-07."""
+    """A value as text, to so many digits and at least its whole part: 0.998, 1,234, 3.2e-07."""
     if not math.isfinite(value):
         return "no number" if math.isnan(value) else "infinite" if value > 0 else "minus infinite"
     if value and not 1e-4 <= abs(value) < 1e9:

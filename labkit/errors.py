@@ -67,7 +67,7 @@ def first_line(error: BaseException, most: int = 200) -> str:
 
 
 def one_line(error: BaseException, most: int = 200) -> str:
-    """Its type and all that it says, as one line of at most so many characters."""
+    """The type of an error and all that it says, as one line of at most so many characters."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:most]
 
 

@@ -109,12 +109,14 @@ def visible(text: str) -> str:
 
 
 def is_index(value: object) -> bool:
-    """Whether a selection is one index instead of several; numpy integers and tensors of one integer count."""
+    """Whether a selection, `value`, is one index instead of several; numpy integers and tensors of one integer
+    count.
+    """
     return is_whole(value)
 
 
 def whole_numbers(values: int | Sequence[int], axis: str, *, least: int | None = None) -> list[int]:
-    """An index, or several, as a list of ints, none of them below `least`.
+    """An index along `axis`, or several, as a list of ints, none of them below `least`.
 
     Raises:
         InputError: truth values (a mask), fractions, texts, something that holds no numbers, or a number below `least`.
@@ -136,7 +138,8 @@ def whole_numbers(values: int | Sequence[int], axis: str, *, least: int | None =
 
 
 def select(values: int | Sequence[int] | slice | None, count: int, axis: str) -> list[int]:
-    """Indices along an axis as a list; None is all, an int is one, negative counts from the end.
+    """Indices `values` along an `axis` of `count` entries as a list; None is all, an int is one, negative counts
+    from the end.
 
     Raises:
         InputError: out of range, none chosen, or no whole numbers.

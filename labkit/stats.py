@@ -41,7 +41,9 @@ def wilson(right: int, samples: int) -> tuple[float, float]:
 
 
 def t_interval(values: xarray.DataArray, dim: str = "sample") -> tuple[xarray.DataArray, xarray.DataArray]:
-    """(low, high) of the mean along a dim: 95 % interval by Student's t; NaN where there are fewer than two draws."""
+    """(low, high) of the mean of `values` along a dim: 95 % interval by Student's t; NaN where there are fewer than
+    two draws.
+    """
     from scipy.stats import t
 
     count = values.notnull().sum(dim)
@@ -58,7 +60,7 @@ def bootstrap(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> tuple[xarray.DataArray, xarray.DataArray]:
-    """(low, high) of a statistic of the draws along a dim: 95 % percentile interval; NaN for fewer than two draws.
+    """(low, high) of a statistic of `values` along a dim: 95 % percentile interval; NaN for fewer than two draws.
 
     Args:
         statistic: `(array, axis) -> array`, for example `numpy.median`.
@@ -81,7 +83,7 @@ def bootstrap(
 def permutation(
     differences: xarray.DataArray, dim: str = "sample", *, resamples: int = 10_000, seed: int = 0
 ) -> xarray.DataArray:
-    """Two-sided p of the mean of paired differences, if each might as well have had the other sign.
+    """Two-sided p of the mean of paired differences along `dim`, if each might as well have had the other sign.
 
     Exact, over all 2^n signs, where these are at most `resamples`; else over so many drawn by `seed`. NaN for fewer
     than two pairs.
@@ -146,5 +148,7 @@ def _adjusted(adjust, p):
 
 
 def share_text(count: int, length: int, how: str) -> str:
-    """What a dataset says of the tokens that were taken: "64 of 512, evenly spaced", or "all 512" that were chosen."""
+    """What a dataset says of `count` tokens of `length` that were taken, and `how`: "64 of 512, evenly spaced", or
+    "all 512" that were chosen.
+    """
     return f"all {length:,}" if count == length and how == "chosen" else f"{count:,} of {length:,}, {how}"

@@ -88,7 +88,8 @@ def total(
     upto: int | None = None,
     every: int = 1,
 ) -> Arrays:
-    """The sum of what the units give, in float64 and in their order; a store holds the sum so far. As `results`.
+    """The sum of what `work` gives for the units, in float64 and in their order; a store holds the sum so far. As
+    `results`.
 
     Args:
         upto: the sum over the first so many alone; a later call with more goes on from there.
@@ -139,7 +140,7 @@ def _check_client(lab, store, client):
 
 
 class Request:
-    """Units, what to do with each, and the folder of those that are finished."""
+    """`units`, the `work` to do with each and its `options`, and the `store`, a folder of those that are finished."""
 
     def __init__(self, lab, work, units, options, store, client):
         self.lab, self.work, self.units, self.options, self.client = lab, work, units, options, client

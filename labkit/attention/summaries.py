@@ -106,6 +106,8 @@ def summary(
 
     Raises:
         LayerError, SeamError, ParityError, InputError, BackendError. Parity is taken on up to 64 of the rows.
+
+    Source: softmax attention, arXiv 1706.03762 section 3.2.1; its output gate, arXiv 2505.06708.
     """
     heads, first = select(heads, run.spec.query_heads, "query_head"), run.start.length
     rows, text = chosen(rows, samples, len(run))

@@ -58,6 +58,8 @@ def window(
 
     Raises:
         LayerError, SeamError, ParityError; InputError: stretches outside the run or with gaps, no cells.
+
+    Source: softmax attention, arXiv 1706.03762 section 3.2.1.
     """
     heads, known = select(heads, run.spec.query_heads, "query_head"), run.start.length
     rows = _consecutive("rows", select(rows, len(run), "token"))

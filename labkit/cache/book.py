@@ -58,7 +58,12 @@ class Book:
 
 
 class HybridCache(DynamicCache):
-    """transformers' cache of a hybrid with a `Book`, which copies of it carry along; made by `lab.cache()`."""
+    """transformers' cache of a hybrid with a `Book`, which copies of it carry along; made by `lab.cache()`.
+
+    Args:
+        config: of the text model. lab: whose layers and window it is for.
+        offloading: keys and values rest on the host and come back layer by layer.
+    """
 
     def __init__(self, config, lab, *, offloading: bool = False):
         made, lift = lab.scopes.unrotated, Lift()
@@ -214,7 +219,8 @@ def _check_made(book, length, edits, lab):
 
 
 def with_book(lab, module: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-    """Before a pass of the bare model inside a scope: settle its cache, or give it one that knows how it is filled.
+    """Before a pass of the bare model, a `module`, inside a scope: settle its cache, or give it one that knows how
+    it is filled.
 
     Returns:
         new (args, kwargs) of a hook, or None.

@@ -185,7 +185,7 @@ def check_begins(snap: Snapshot, ids: torch.Tensor, pictures: Iterable[tuple[int
     """Refuse a prompt that a snapshot is not a true beginning of.
 
     Args:
-        pictures: of the prompt, as in `Book`.
+        snap: the beginning. ids: (token,) of the whole prompt. pictures: of the prompt, as in `Book`.
 
     Raises:
         InputError: unknown tokens, other tokens or pictures, or none left to compute.

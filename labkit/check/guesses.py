@@ -21,7 +21,7 @@ class Prediction:
     """A question and the guess that was made; from `predict`.
 
     Attributes:
-        question: its text. choices: texts to choose from, none if a number is asked for.
+        question: its text. choices: texts to choose from, none if a number is asked for. unit: of the number.
         guess: a text of `choices`, a number, or None as long as there is none; may be set by hand as well.
     """
 
@@ -90,7 +90,7 @@ class Prediction:
 
 
 class Seen:
-    """An answer beside a guess; from `Prediction.see`.
+    """The answer to a prediction, the choice that it makes right, and the guess; from `Prediction.see`.
 
     Attributes:
         answer: what was computed. right: whether the guess was; None without one.

@@ -95,6 +95,9 @@ def exercise(*, solution) -> Callable:
 
     Args:
         solution: what solves it: a function, a number, or a function of the checker's options if it is marked `made`.
+
+    Raises (when the checker is called):
+        InputError: something else than a function where one is asked for.
     """
 
     def decorate(laws):

@@ -213,7 +213,7 @@ def half_life(run: Run, *, layer: int | Sequence[int], heads: int | Sequence[int
         layer: a DeltaNet layer, or several. heads: value heads; None for all.
 
     Returns:
-        Dataset over head: `decay_only`, ln 2 over the mean of -ln α, or, where channels decay each by itself, which
+        Dataset over (head): `decay_only`, ln 2 over the mean of -ln α, or, where channels decay each by itself, which
         makes a mixture of exponentials without a half-life of its own, the age as for `with_erasure`; `with_erasure`,
         the age at which the survival of the run's keys at its last token falls below one half (the median of five
         neighbouring ages; infinite if it never does within the run). Both in tokens.

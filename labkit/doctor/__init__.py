@@ -46,7 +46,7 @@ def _tried(check, sample):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command `labkit doctor`: writes the report, returns the exit status, 1 if any verdict is "fail"."""
+    """The command `labkit doctor` with the words `argv`: writes the report, returns the exit status, 1 if any fails."""
     description = "Check the installed packages for known traps, live, on a small random model; or a checkpoint."
     parser = argparse.ArgumentParser(prog="labkit doctor", description=description)
     parser.add_argument(

@@ -11,7 +11,7 @@ COLOURS = {"ok": "#009E73", "warn": "#E69F00", "fail": "#D55E00"}
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """One line: what was looked at, "ok" | "warn" | "fail", and what was measured."""
+    """One line: `name`, what was looked at; `status`, "ok" | "warn" | "fail"; `detail`, what was measured."""
 
     name: str
     status: str

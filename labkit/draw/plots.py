@@ -81,7 +81,7 @@ def bars(
     levels: Mapping[str, float] | None = None,
     title: str | None = None,
 ) -> Figure:
-    """A variable as bars along `x`, by default its last dim, grouped by `color`, beside or on top of each other.
+    """A variable as bars along `x`, by default its last dim, grouped by `color`, beside each other or `stacked`.
 
     `interval` names two variables with the same dims, the ends of an interval that is drawn on each bar; `levels` are
     level lines `{name: value}` that the picture must hold: what chance gives, a bound.

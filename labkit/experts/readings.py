@@ -1,4 +1,4 @@
-"""The readings of routers: the choices of every token, and the load of every expert."""
+"""The readings of routers (arXiv 1701.06538): the choices of every token, and the load of every expert."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING

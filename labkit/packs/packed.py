@@ -67,6 +67,7 @@ class Packed(Stored):
     were chosen. Logits, rotary angles, weights and the start of the run are not in it.
 
     Attributes:
+        facts: what was written of the run. held: the numbers by name, read by `array` when they are asked for.
         size: bytes of the file. bits: of stored numbers. written: version of labkit that wrote it.
         datasets: `{name: Dataset}` of what else was measured.
         seam_errors: `{(layer, seam): largest error}` of seams that were rounded.

@@ -87,7 +87,8 @@ def estimate(
     bits: int = 32,
     texts: bool = True,
 ) -> Size:
-    """What a pack of so many tokens will take, from the shape of a model alone; arguments as of `lk.pack`.
+    """What a pack of so many tokens will take, from the shape of a model alone; `readings`, `seams`, `datasets`,
+    `bits` and `texts` as of `lk.pack`.
 
     Numbers are counted as they are before they are compressed, so that a file is smaller.
 

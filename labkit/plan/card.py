@@ -91,7 +91,7 @@ def budget(device) -> tuple[int, str]:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What one reading of one layer needs beyond the run: bytes of the result and of scratch, and operations."""
+    """What one reading of one layer needs beyond the run: bytes of `result` and `scratch`, and `flops`, operations."""
 
     result: int
     scratch: int

@@ -80,6 +80,7 @@ class Fit(Table):
     """What fits where; made by `fit`.
 
     Attributes:
+        chunk: tokens read at once. most: tokens of the longest context that was asked for.
         rows: a `Fitted` of every card and way of storing.
     """
 

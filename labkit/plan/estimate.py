@@ -106,6 +106,7 @@ def admit_trace(
     """Refuse a trace that would not fit, before the model runs; see `Lab.trace`.
 
     Args:
+        wanted: seams by layer. logits: rows of them.
         device: where the seams go; None where they arise. facts: `grad`, `prompts`, `padded` and `cached` of
             `requests.trace`.
     """
@@ -123,6 +124,7 @@ def admit_generate(lab, *, tokens: int, new: int, wanted: dict[int, list[str]], 
     """Refuse a generation that would not fit, before the model runs; see `Lab.generate`.
 
     Args:
+        tokens: of the prompt. new: tokens to come. wanted: seams by layer.
         facts: `prompts`, `padded` and `states` of `requests.generate`.
     """
     plan = requests.generate(lab, tokens, new, wanted, cuts=lab.scopes.cuts, **facts)
@@ -131,7 +133,9 @@ def admit_generate(lab, *, tokens: int, new: int, wanted: dict[int, list[str]], 
 
 
 def admit_logits(lab, *, tokens: int, prompts: int, cached: int | None) -> None:
-    """Refuse rows that would not fit, before the model runs; see `Lab.logits`."""
+    """Refuse rows of so many `prompts` behind `cached` tokens that would not fit, before the model runs; see
+    `Lab.logits`.
+    """
     plan = requests.logits(lab, tokens, prompts=prompts, cached=cached)
     if not plan.fits:
         peak = lambda rows: requests.logits(lab, tokens, prompts=rows, cached=cached).peak  # noqa: E731
@@ -139,13 +143,16 @@ def admit_logits(lab, *, tokens: int, prompts: int, cached: int | None) -> None:
 
 
 def admit_copies(lab, *, want: str, length: int, each: int, n: int) -> None:
-    """Refuse so many copies of a snapshot's own tensors, of `each` bytes, before the first is made; see `Lab.fork`."""
+    """Refuse `n` copies of a snapshot's own tensors, of `each` bytes, behind `length` tokens, which `want` asks for;
+    see
+    `Lab.fork`."""
     half = n // 2
     card.admit(want, length, {f"{n} branches": n * each}, lab.device, [(f"n={half}", half * each)] if half else [])
 
 
 def admit_room(lab, *, tokens: int, offloading: bool) -> None:
-    """Refuse keys and values of so many tokens that would not fit, where they rest; see `Lab.cache`.
+    """Refuse keys and values of so many tokens that would not fit where they rest, with `offloading` on the host; see
+    `Lab.cache`.
 
     Raises:
         InputError: more tokens than the window. BudgetError.
@@ -165,6 +172,9 @@ def admit_stream(
     kv_device: str | None = None,
 ) -> None:
     """Refuse a stream that would not fit, on the model's device or in host memory, before the model runs.
+
+    Args:
+        wanted: seams by layer. costs: of its probes. kv_device: where keys and values rest; None is the model's device.
 
     Raises:
         InputError: keys and values that should rest somewhere else than in host memory. BudgetError.

@@ -125,12 +125,16 @@ def state_bytes(spec: Spec, width: int) -> int:
 
 
 def mixer(spec: Spec, kind: str, step: Pass, width: int) -> int:
-    """Bytes of a mixer's highest moment beside its inputs."""
+    """Bytes of the highest moment of a mixer of a `kind` beside its inputs; `step` is the pass, `width` bytes a
+    number.
+    """
     return max(scratch + floats for scratch, floats in _mixer(spec, kind, step, width))
 
 
 def mlp(spec: Spec, tokens: int, width: int) -> int:
-    """Gate, up and their product; with experts also every chosen expert's input and output."""
+    """Bytes of gate, up and their product, `width` for each number; with experts also every chosen expert's input
+    and output.
+    """
     widths = 3 * spec.intermediate
     if spec.experts:
         widths = spec.active_experts * (2 * spec.hidden + 3 * spec.intermediate) + 3 * spec.shared_intermediate

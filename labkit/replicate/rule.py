@@ -31,7 +31,7 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Verdict:
-    """What is said of a paper: a word, and a `Finding` for each of its numbers."""
+    """What is said of a paper: a `word`, and in `findings` a `Finding` for each of its numbers."""
 
     word: str
     findings: tuple[Finding, ...]

@@ -217,7 +217,7 @@ def add(ledgers: Sequence[Ledger], call: Call) -> tuple[int, np.ndarray]:
 
 
 def shared_by(*ledgers: Ledger) -> tuple[Ledger, ...]:
-    """Ledgers that keep their sequences in one tree; all with the same number of slots.
+    """The same `ledgers`, which now keep their sequences in one tree; all with the same number of slots.
 
     Raises:
         InputError: different numbers of slots, or a ledger with calls in it.

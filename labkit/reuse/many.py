@@ -65,6 +65,9 @@ def across(
     Returns:
         Dataset over (session, policy): `prompt` tokens, `recomputed` with these snapshots, `ideal`, what attention
         alone would compute; over session: `calls`, `problems`, `billed`, `billed_cached` (NaN where nothing is said).
+
+    Raises:
+        InputError: no session, or an option that `compare` refuses.
     """
     encode, policies = Encoder(small_tokenizer() if tokenizer is None else tokenizer), list(dict.fromkeys(policies))
     if not policies:
@@ -97,7 +100,9 @@ def across(
 
 
 def across_text(ds: xarray.Dataset, failed: dict[str, str] | None = None) -> str:
-    """The dataset of `across` for the terminal, the largest session first, and the files that cannot be read."""
+    """The dataset of `across` for the terminal, the largest session first, and the `failed` files with their
+    reasons.
+    """
     policies = ds.policy.values.tolist()
     head = ["session", "format", "calls", "prompts", *(f"computed, {policy}" for policy in policies), "ideal", "billed"]
     rows = []

@@ -187,7 +187,8 @@ PRESETS = {
 
 
 def preset(name: str, spec: Spec) -> dict:
-    """The arguments of `replay` that stand for an engine: `replay(messages, spec=spec, **preset("mlx-lm", spec))`.
+    """The arguments of `replay` that stand for an engine, by its `name`: `replay(messages, spec=spec,
+    **preset("mlx-lm", spec))`.
 
     Raises:
         InputError: no such preset.

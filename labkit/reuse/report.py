@@ -46,6 +46,9 @@ def compare(
     Returns:
         Dataset over (policy, scheme): sums over the calls of `TOTALS`, peaks of `PEAKS`; and `parted` (policy, cause),
         how many calls of those that are not the first of their thread part from what was cached, by `thinking.CAUSES`.
+
+    Raises:
+        InputError: a policy or scheme twice, or unknown; what `replay` refuses.
     """
     policies, schemes = list(dict.fromkeys(policies)), list(dict.fromkeys(schemes))
     if not policies:
@@ -121,6 +124,7 @@ def divergences(
     """Where and why prompts part from what was cached: from the sequence that shares most with them.
 
     One for each call that is not the first of its thread; of sequences that share as much, the one in use last counts.
+    `messages`, `policy`, `variant`, `tools` and `enable_thinking` as for `replay`.
     """
     more = dict(policy=policy, variant=variant, tools=tools, enable_thinking=enable_thinking)
     found = _parting(calls(messages, tokenizer, **more), (Ledger(snapshots="none"),), tokenizer)

@@ -79,7 +79,7 @@ def linear_flops(spec: "Spec") -> int:
 
 
 def core_flops(spec: "Spec", chunk: int = 64) -> int:
-    """FLOPs per token of the chunked delta rule, all DeltaNet layers."""
+    """FLOPs per token of the delta rule in chunks of `chunk` tokens, all DeltaNet layers."""
     per_head = 2 * chunk * (3 * spec.dk + 2 * spec.dv) + 6 * spec.dk * spec.dv
     return len(spec.deltanet_layers) * spec.value_heads * per_head
 
@@ -127,7 +127,7 @@ def prefill_seconds(
     dtype="bfloat16",
     quantize: str | None = None,
 ) -> float:
-    """Seconds of prefill at the card's peak: a lower bound.
+    """Seconds of prefill at the card's peak, behind `cached` tokens that are there already: a lower bound.
 
     With `quantize="fp8"` weight products run at the fp8 rate, delta rule and attention at the 16-bit rate;
     the other quantisations compute in `dtype`. Raises as `rates` and `prefill_flops` do.

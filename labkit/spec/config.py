@@ -83,7 +83,7 @@ def read(source, *, name: str | None = None) -> Spec:
 
 
 def text_part(config: dict, family: Family) -> dict:
-    """The text model's part of a configuration, with the rope settings that stand beside `text_config`.
+    """The text model's part of a `config` of a `family`, with the rope settings that stand beside `text_config`.
 
     Nothing of transformers reads those, but people write them there; they count where the text part has none.
 

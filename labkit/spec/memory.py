@@ -125,6 +125,9 @@ def checkpoint_bytes(spec: "Spec", release: str = "3.6") -> int:
     Args:
         release: "3.5" stores A_log and the DeltaNet norm weight in float32; "3.6" and "3.8" store all in
             bfloat16. The configuration does not tell which.
+
+    Raises:
+        InputError: an unknown release.
     """
     if release not in RELEASES:
         raise InputError("unknown release", got=release, expected=", ".join(RELEASES))
@@ -208,14 +211,22 @@ def conv_bytes(spec: "Spec", dtype="bfloat16", columns: int | None = None) -> in
 
 
 def snapshot_bytes(spec: "Spec", dtype="bfloat16", *, state_dtype="float32", columns: int | None = None) -> int:
-    """Bytes that one snapshot copies: states and convolution windows. Keys and values are shared."""
+    """Bytes that one snapshot copies: states and convolution windows. Keys and values are shared.
+
+    Args:
+        dtype: of the windows. state_dtype: of the states. columns: of a window that are kept; None is all of them.
+    """
     return state_bytes(spec, state_dtype) + conv_bytes(spec, dtype, columns)
 
 
 def snapshot_tokens(
     spec: "Spec", dtype="bfloat16", *, kv_dtype=None, state_dtype="float32", columns: int | None = None
 ) -> float:
-    """Tokens whose keys and values take as many bytes as one snapshot; infinite without attention layers."""
+    """Tokens whose keys and values take as many bytes as one snapshot; infinite without attention layers.
+
+    Args:
+        kv_dtype: of keys and values, None is `dtype`. state_dtype, columns: as for `snapshot_bytes`.
+    """
     each = kv_bytes_per_token(spec, kv_dtype or dtype)
     return snapshot_bytes(spec, dtype, state_dtype=state_dtype, columns=columns) / each if each else math.inf
 

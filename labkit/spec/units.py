@@ -2,7 +2,7 @@
 
 
 def size(number: float) -> str:
-    """Bytes in binary units: 512 B, 64.00 KiB, 147.75 MiB, 16.00 GiB."""
+    """A `number` of bytes in binary units: 512 B, 64.00 KiB, 147.75 MiB, 16.00 GiB."""
     if number < 1024:
         return f"{number:,.0f} B"
     units = ["KiB", "MiB", "GiB", "TiB"]
@@ -13,7 +13,9 @@ def size(number: float) -> str:
 
 
 def big_number(number: float, units: tuple[str, ...] = ("", " k", " M", " G", " T", " P")) -> str:
-    """A count with four significant digits and a decimal prefix: 48.70 G; other names of units in `units`."""
+    """A `number` of things with four significant digits and a decimal prefix: 48.70 G; other names of units in
+    `units`.
+    """
     exponent = 0
     while abs(number) >= 999.95 and exponent < len(units) - 1:
         number, exponent = number / 1000, exponent + 1

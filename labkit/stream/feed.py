@@ -23,7 +23,7 @@ from labkit.trace import Recorder, Run, Start, parameters_of
 
 
 class Interrupted(LabError, KeyboardInterrupt):
-    """A stream that was stopped; `dataset` holds what the finished chunks gave."""
+    """A stream that was stopped; `dataset` holds what the finished chunks gave, `facts` are those of every error."""
 
     def __init__(self, *args, dataset=None, **facts):
         super().__init__(*args, **facts)
@@ -31,7 +31,7 @@ class Interrupted(LabError, KeyboardInterrupt):
 
 
 class Unwritten(CheckpointError):
-    """A checkpoint that could not be written; `dataset` holds what the finished chunks gave."""
+    """A checkpoint that could not be written; `dataset` and `facts` as of `Interrupted`."""
 
     def __init__(self, *args, dataset=None, **facts):
         super().__init__(*args, **facts)

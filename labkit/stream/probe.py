@@ -126,7 +126,8 @@ def _twice(probe):
 
 
 def of_kind(layers: int | Sequence[int] | None, spec: Spec, kind: str, instead: str) -> tuple[int, ...]:
-    """The layers of a kind among these, for a probe; None is all of them. Raises as `trace.layers_of`."""
+    """The layers of a kind among these, for a probe; None is all of them. `instead` names the probe for the other kind.
+    Raises as `trace.layers_of`."""
     return tuple(dict.fromkeys(layers_of(spec, layers, kind, "this probe", instead)))
 
 

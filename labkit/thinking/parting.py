@@ -72,7 +72,7 @@ class Divergence:
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens two sequences have in common at their beginning (LCP)."""
+    """How many tokens two sequences `a` and `b` have in common at their beginning (LCP)."""
     count, at, step = min(len(a), len(b)), 0, 64
     while at < count:
         stop = min(count, at + step)

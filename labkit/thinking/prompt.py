@@ -101,7 +101,9 @@ def rendered(
     continue_final_message: bool = False,
     **options,
 ) -> str:
-    """The prompt by the tokenizer's own template; options as for `rules.pieces`.
+    """The prompt by the tokenizer's own template; `preserve`, `add_generation_prompt`, `continue_final_message` and
+    other
+    options as for `rules.pieces`.
 
     Raises:
         InputError: the template refuses the messages, or takes too much time, memory or text.

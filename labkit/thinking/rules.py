@@ -76,6 +76,9 @@ def pieces(
         continue_final_message: the assistant's last message is the beginning of its answer: it stays open, and no turn
             is opened behind it (transformers, `apply_chat_template`).
         reasoning_effort: "xhigh", "medium" or "low", of variant 3.8 alone.
+
+    Raises:
+        InputError: messages, a variant or an option that the template refuses.
     """
     messages, tools = conversation(messages), checked_tools(tools)
     if not messages:
@@ -165,7 +168,8 @@ def opening(variant: str, enable_thinking: bool | None) -> list[Piece]:
 
 
 def last_query(messages: Sequence[dict]) -> int:
-    """Index of the last message that a person wrote: role user, and not just an observation in `<tool_response>` tags.
+    """Index of the last of the `messages` that a person wrote: role user, and not just an observation in
+    `<tool_response>` tags.
 
     Raises:
         InputError: there is none.

@@ -95,7 +95,8 @@ class Begin(Hook):
 
 
 class Recorder:
-    """Hooks for as long as a block inside a `scopes.Call` lasts: run the model any number of times, then `joined`; what
+    """Hooks on the `wanted` seams for as long as a block inside a `scopes.Call`, `call`, lasts: run the model any
+    number of times, then `joined`; what
     was not asked for in the block is gone after it.
 
     Tensors are kept by reference (nothing in the forward pass changes them afterwards, or `joined` tells); `device`

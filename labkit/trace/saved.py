@@ -56,7 +56,7 @@ def _tensors(run):
 
 
 def open_run(folder: str | pathlib.Path) -> Run:
-    """Read back what `Run.save` wrote; no model is needed.
+    """Read back what `Run.save` wrote into a `folder`; no model is needed.
 
     Raises:
         InputError: no run lies there, it was written in another format, or it contradicts itself.

@@ -46,7 +46,7 @@ def cache_parameter(module: torch.nn.Module) -> str:
 
 
 def arguments(module: torch.nn.Module, args: tuple, kwargs: dict) -> dict:
-    """A call's arguments by their names, as a hook sees it, however they were handed over."""
+    """The arguments of a call of a `module` by their names, as a hook sees it, however they were handed over."""
     given = inspect.signature(type(module).forward).bind(None, *args, **kwargs).arguments
     given = dict(list(given.items())[1:])  # without self
     return given | given.pop("kwargs", {})
@@ -97,7 +97,7 @@ class Pass:
 def wanted_seams(
     spec: Spec, layers: int | Sequence[int] | None = None, seams: Sequence[str] | None = None
 ) -> dict[int, list[str]]:
-    """`{layer: names}` from the arguments of `Lab.trace`; None means all.
+    """`{layer: names}` from `layers` and `seams`, the arguments of `Lab.trace`; None means all.
 
     Raises:
         InputError: a layer out of range, or a seam that exists in none of the chosen layers.
@@ -146,13 +146,13 @@ def layers_of(
 
 
 def stateful(spec: Spec, states: int | Sequence[int] | None, name: str) -> tuple[int, ...]:
-    """DeltaNet layers whose states a call keeps; None is none. Raises as `layers_of`."""
+    """DeltaNet layers, `states`, whose states a call of that `name` keeps; None is none. Raises as `layers_of`."""
     instead = "lab.snapshot(cache).keys[{layer}]"
     return () if states is None else tuple(layers_of(spec, states, DELTANET, f"{name}(states=...)", instead))
 
 
 def parameters_of(watched: Watched, spec: Spec, layers: Iterable[int]) -> dict[tuple[int, str], torch.Tensor]:
-    """Copies of the small weights that the readings of these layers need, by (layer, name).
+    """Copies of the small weights of a `watched` model that the readings of these layers need, by (layer, name).
 
     Weights of one name are copied by one operation, however many layers there are.
     """

@@ -39,6 +39,7 @@ def implied(
     chunk by chunk: with y = (K ⊙ e^{c_C - c}) x and w = M⁻ᵀ y, A_j = β_j w_j and x ← e^{c_C} ⊙ x - K⁺ᵀ (β ⊙ w).
 
     Args:
+        q, k, g, beta: as of `delta_rule`.
         rows: query tokens, in any order; None for all, none for no row.
         heads: value heads; None for all.
         form: "value" for A, which acts on the values v; "write" for Σ_κ q̃_tκ k_jκ exp(c_tκ - c_jκ), which acts on the

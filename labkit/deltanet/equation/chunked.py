@@ -143,6 +143,9 @@ def chunks(
 ) -> Chunks:
     """The chunk form for one tile of tokens; long sequences go tile by tile (`tiled`). Memory O(T·C) per head.
 
+    Args:
+        q, k, v, g, beta, state: as of `delta_rule`. outputs: False spares the reads.
+
     Raises:
         InputError: see `reference.check`; a chunk that is no power of two with decay per channel.
     """

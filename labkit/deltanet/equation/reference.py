@@ -35,7 +35,7 @@ def step(
     g: Float[Tensor, " head"] | Float[Tensor, "head key"],
     beta: Float[Tensor, " head"],
 ) -> tuple[State, Float[Tensor, "head value"], Float[Tensor, "head value"], Float[Tensor, "head value"]]:
-    """One token; keys and queries already `grouped`.
+    """One token: state, q, k and v of it, g its log α and beta its β; keys and queries already `grouped`.
 
     Returns:
         (state, out, recalled, error).
@@ -50,7 +50,7 @@ def step(
 def scan(
     q: Keys, k: Keys, v: Values, *, g: Decay, beta: Write, state: State | None = None
 ) -> tuple[Values, Values, Values, State]:
-    """The reference: `step` in a loop over tokens.
+    """The reference: `step` in a loop over tokens of q, k, v, g and beta, from a state or from zeros.
 
     Returns:
         (out, recalled, error, final state).

@@ -21,6 +21,7 @@ def delta_rule(
     """Reads and final state of any number of tokens; decay per head or per channel, as the shape of `g` says.
 
     Args:
+        q, k: queries, scaled, and keys of length one. v: values. g: log α, per head or channel. beta: β.
         state: before the first token; None for zeros.
         form: "loop", the reference; "chunks", matrix products within chunks, tile by tile.
         outputs: False spares the reads where only the state is wanted.

@@ -14,7 +14,7 @@ def papers() -> dict[str, Paper]:
 
 
 def find(arxiv: str) -> Paper:
-    """The paper of an id: 2603.22473, arXiv:2603.22473v1 or the address of its page.
+    """The paper of an `arxiv` id: 2603.22473, arXiv:2603.22473v1 or the address of its page.
 
     Raises:
         InputError: one that is not here.
