@@ -143,7 +143,7 @@ def difference(got, expected, tolerance: float = TOLERANCE) -> str:
         turned = isinstance(mine, tuple) and sorted(map(str, mine)) == sorted(map(str, theirs))
         order = "; in another order" if turned else ""
         return "" if mine == theirs else f"got: {_short(mine)}{order}\nexpected: {_short(theirs)}"
-    if isinstance(expected, list | tuple):
+    if isinstance(expected, list | tuple) and not all(isinstance(each, int | float) for each in expected):
         if not isinstance(got, list | tuple) or len(got) != len(expected):
             return f"got: {_short(got)}\nexpected: {len(expected)} things, {_short(expected)}"
         pairs = enumerate(zip(got, expected, strict=True), 1)

@@ -1,0 +1,49 @@
+"""What readers do wrong in 12_see_pictures: (their function, words of the law that must break)."""
+
+import numpy as np
+
+from labkit import check
+
+POSITIONS = check.rope_positions.solution
+
+
+def _changed(axis, values):
+    def wrong(before, rows, columns, after):
+        made = POSITIONS(before, rows, columns, after).copy()
+        made[axis, before : before + rows * columns] = values(before, rows, columns)
+        return made
+
+    return wrong
+
+
+def _after(step):
+    def wrong(before, rows, columns, after):
+        made = POSITIONS(before, rows, columns, after).copy()
+        made[:, before + rows * columns :] = step(before, rows, columns) + np.arange(after)
+        return made
+
+    return wrong
+
+
+MISTAKES = {
+    "picture_tokens": {
+        "exchanges rows and columns": (lambda h, w, patch, merge: (w // patch // merge, h // patch // merge), "rows"),
+        "forgets that patches are joined": (lambda h, w, patch, merge: (h // patch, w // patch), "rows"),
+        "joins in one direction": (lambda h, w, patch, merge: (h // patch // merge, w // patch), "rows"),
+        "joins two by two, always": (lambda h, w, patch, merge: (h // patch // 2, w // patch // 2), "without joining"),
+    },
+    "rope_positions": {
+        "time goes on in the picture": (_changed(0, lambda b, r, c: b + np.arange(r * c)), "time stands still"),
+        "exchanges height and width": (_changed(1, lambda b, r, c: b + np.tile(np.arange(c), r)), "height"),
+        "counts rows from 0": (_changed(1, lambda b, r, c: np.repeat(np.arange(r), c)), "height"),
+        "goes on as if every token took a position": (_after(lambda b, r, c: b + r * c), "behind the longer side"),
+        "goes on behind the columns": (_after(lambda b, r, c: b + c), "a tall picture"),
+        "gives tokens first": (lambda *sizes: POSITIONS(*sizes).T, "three axes"),
+    },
+    "mass_over_even": {
+        "leaves the mass as it is": (lambda w, part: np.asarray(w)[:, part].sum(1), "an even head"),
+        "takes the natural logarithm": (lambda w, part: np.log(w[:, part].sum(1) / part.mean()), "a quarter"),
+        "takes the mean over heads": (lambda w, part: np.log2(w[:, part].sum(1).mean() / part.mean()), "each head"),
+        "divides the wrong way round": (lambda w, part: np.log2(part.mean() / w[:, part].sum(1)), "a quarter"),
+    },
+}
