@@ -8,12 +8,14 @@ Checkers name the first law that is broken, with what was got and expected. `ver
 every law, else the solution, so that a notebook runs on; `verdict.must()` raises, for a course that grades.
 """
 
+from labkit.check.find_the_cause import sign_flips, stand_ins, way_gone
 from labkit.check.guess_ahead import right_in_a_row, tokens_a_round, verified_round
 from labkit.check.guesses import Prediction, Seen, predict
 from labkit.check.laws import Law, Verdict, exercise
 from labkit.check.one_gpu import cache_grows_by, least_seconds
 from labkit.check.remember import delta_rule
 from labkit.check.see_pictures import mass_over_even, picture_tokens, rope_positions
+from labkit.check.steer import left_out, taken_out, unit_direction
 
 __all__ = [
     "Law",
@@ -23,6 +25,12 @@ __all__ = [
     "exercise",
     "predict",
     "delta_rule",
+    "way_gone",
+    "sign_flips",
+    "stand_ins",
+    "unit_direction",
+    "taken_out",
+    "left_out",
     "least_seconds",
     "cache_grows_by",
     "right_in_a_row",

@@ -1,0 +1,121 @@
+"""Exercises of 08_find_the_cause: patching, signs by chance, stand-ins. Conventions: arXiv 2404.15255."""
+
+import itertools
+
+import numpy as np
+
+from labkit.check.laws import Law, exercise
+
+PARTS = ("mixer 3", "head 0", "head 1", "mixer 7")
+ALONE = np.array([[0.1, 0.25, 0.05, 0.4], [0.2, 0.15, 0, 0.5], [0.3, 0.2, 0.1, 0.3]])  # lost (prompt, part)
+
+
+def _way(own, other, patched):
+    return (patched - other) / (own - other)
+
+
+def _flips(differences):
+    values = np.asarray(differences, dtype=np.float64)
+    signs = np.array(list(itertools.product((1, -1), repeat=len(values))))
+    return float((abs(signs @ values) >= abs(values.sum()) * (1 - 1e-9)).mean())
+
+
+def _beyond(lost, parts):
+    alone = [lost([part]) for part in parts]
+    made = np.zeros((len(parts), len(parts)))
+    for i, j in itertools.combinations(range(len(parts)), 2):
+        made[i, j] = made[j, i] = np.mean(lost([parts[i], parts[j]]) - alone[i] - alone[j])
+    return made
+
+
+class _Model:
+    """A model that loses what its parts lose alone, and more without both of a pair; it keeps the questions."""
+
+    def __init__(self, more=None):
+        self.more, self.asked = more or {}, []
+
+    def __call__(self, names):
+        held = sorted({PARTS.index(name) for name in names})
+        self.asked.append(tuple(held))
+        joint = sum(self.more.get(pair, 0) for pair in itertools.combinations(held, 2))
+        return ALONE[:, held].sum(1) + np.array([0.5, 1, 1.5]) * joint
+
+
+@exercise(solution=_way)
+def way_gone(yours):
+    """How far a patch brings the other prompt to this one's answer: `yours(own, other, patched)` gives a number.
+
+    Args:
+        yours: all are leads, the logit of the right word less that of the foil: own of the prompt that values are taken
+            from, other of the prompt that is read, patched of the other with the values in it; numbers or arrays.
+
+    Source: arXiv 2404.15255, section 4, on metrics.
+    """
+    yield Law("a patch that changes nothing goes none of the way", lambda: yours(6.0, -2.0, -2.0), 0.0)
+    hint = "the whole way is from the lead of the other prompt to the own one"
+    yield Law("a patch that gives the own lead goes all of it", lambda: yours(6.0, -2.0, 6.0), 1.0, hint)
+    yield Law(
+        "a lead of 0 after a patch is a quarter of the way from -2 to 6", lambda: yours(6.0, -2.0, 0.0), 0.25, hint
+    )
+    yield Law("a patch may go too far", lambda: yours(3.0, -1.0, 5.0), 1.5, "nothing is cut off at 1")
+    yield Law("a patch may go back", lambda: yours(3.0, -1.0, -2.0), -0.25, "nothing is cut off at 0")
+    own, other, patched = np.array([6.0, 3.0, 4.0]), np.array([-2.0, -1.0, 0.0]), np.array([0.0, 5.0, 1.0])
+    yield Law("each prompt has its own way", lambda: yours(own, other, patched), np.array([0.25, 1.5, 0.25]))
+
+
+@exercise(solution=_flips)
+def sign_flips(yours):
+    """Two-sided p of a mean of paired differences by exchanging signs: `yours(differences)` gives a number.
+
+    Args:
+        yours: differences, a float array (pair,); all 2^pair signs are tried.
+
+    Source: Fisher 1935, The Design of Experiments, section 21.
+    """
+    hint = "without any effect -1, -2, -3 would have come as easily as 1, 2, 3"
+    yield Law("of three differences of one sign p is 2 of 8", lambda: yours(np.array([1.0, 2, 3])), 0.25, hint)
+    yield Law("a mean of nothing is reached by all signs", lambda: yours(np.array([2.0, -2])), 1.0)
+    yield Law("more pairs of one sign halve p, each", lambda: yours(np.array([1.0, 2, 3, 1, 2])), 0.0625)
+    hint = "count the signs whose mean is at least as far from 0 as the mean that was found"
+    yield Law(
+        "a small difference of the other sign counts little", lambda: yours(np.array([4.0, 5, -1, 3])), 0.25, hint
+    )
+    yield Law("the sign of all together does not matter", lambda: yours(np.array([-4.0, -5, 1, -3])), 0.25, hint)
+    hint = "0.1 + 0.2 and 0.3 are two numbers to a computer: let sums that differ by rounding count as equal"
+    yield Law("another unit leaves p", lambda: yours(np.array([0.1, 0.2, -0.3, 0.6])), 0.625, hint)
+
+
+@exercise(solution=_beyond)
+def stand_ins(yours):
+    """What is lost without two parts beyond both single losses: `yours(lost, parts)` gives an array (part, part).
+
+    Args:
+        yours: lost is a function of a list of names that gives the share of the lead that is lost without all of
+            them, a float array (prompt,); parts are the names. The mean over the prompts; 0 on the diagonal.
+
+    Source: Wang et al., arXiv 2211.00593, on backup heads.
+    """
+    hint = "take both single losses from the joint one"
+    yield Law(
+        "parts whose losses add up do not stand in for each other", lambda: yours(_Model(), PARTS), _zeros(), hint
+    )
+    more, less = _zeros((0, 2, 0.6)), _zeros((1, 3, -0.15))
+    hint = "the loss of a pair is that of its second and its first part as well: fill both places"
+    yield Law("a part and its stand-in lose more jointly", lambda: yours(_Model({(0, 2): 0.6}), PARTS), more, hint)
+    hint = "of two parts in a row the second has nothing to lose without the first: below 0, and nothing is cut off"
+    yield Law("what two parts do in a row is lost once", lambda: yours(_Model({(1, 3): -0.15}), PARTS), less, hint)
+    hint = "keep the single losses: each question is a pass of the model"
+    yield Law("no question is asked twice", lambda: _repeated(yours), 0, hint)
+
+
+def _zeros(place=None):
+    made = np.zeros((len(PARTS), len(PARTS)))
+    if place:
+        made[place[0], place[1]] = made[place[1], place[0]] = place[2]
+    return made
+
+
+def _repeated(yours):
+    model = _Model()
+    yours(model, PARTS)
+    return len(model.asked) - len(set(model.asked))

@@ -1,0 +1,52 @@
+"""What readers do wrong in 09_steer: (their function, words of the law that must break)."""
+
+import numpy as np
+
+
+def _nearest(rows, labels, *, aside=True, sides=(0, 1), far=np.linalg.norm):
+    """A reader's leave-one-out; `aside` says whether the row is out of the means."""
+    hits = []
+    for n in range(len(rows)):
+        rest = np.arange(len(rows)) != (n if aside else -1)
+        zero, one = (far(rows[n] - rows[rest & (labels == side)].mean(0)) for side in sides)
+        hits.append(int(one < zero) == labels[n])
+    return hits
+
+
+MISTAKES = {
+    "unit_direction": {
+        "leaves its length": (lambda some, others: some.mean(0) - others.mean(0), "lie apart"),
+        "turns it around": (
+            lambda some, others: (d := others.mean(0) - some.mean(0)) / np.linalg.norm(d),
+            "lie apart",
+        ),
+        "sums over prompts": (
+            lambda some, others: (d := some.sum(0) - others.sum(0)) / np.linalg.norm(d),
+            "same say",
+        ),
+        "makes each mean a unit": (
+            lambda some, others: (
+                some.mean(0) / np.linalg.norm(some.mean(0)) - others.mean(0) / np.linalg.norm(others.mean(0))
+            ),
+            "lie apart",
+        ),
+        "divides by the sum of channels": (lambda some, others: (d := some.mean(0) - others.mean(0)) / d.sum(), "turn"),
+    },
+    "taken_out": {
+        "subtracts the direction": (lambda rows, d: rows - d, "(1, 0)"),
+        "keeps it in place of the rest": (lambda rows, d: np.outer(rows @ d, d) / (d @ d), "(1, 0)"),
+        "takes it for a unit": (lambda rows, d: rows - np.outer(rows @ d, d), "length"),
+        "divides once by its length": (lambda rows, d: rows - np.outer(rows @ d, d) / np.linalg.norm(d), "length"),
+        "takes the mean row's share": (lambda rows, d: rows - (rows @ d).mean() * d / (d @ d), "(1, 0)"),
+        "sets channels to 0": (lambda rows, d: np.where(d != 0, 0.0, rows), "(5, 5)"),
+    },
+    "left_out": {
+        "leaves nothing out": (lambda rows, labels: np.mean(_nearest(rows, labels, aside=False)), "other"),
+        "turns the labels": (lambda rows, labels: np.mean(_nearest(rows, labels, sides=(1, 0))), "far apart"),
+        "counts, no share": (lambda rows, labels: float(np.sum(_nearest(rows, labels))), "far apart"),
+        "takes the better side": (
+            lambda rows, labels: max(share := np.mean(_nearest(rows, labels)), 1 - share),
+            "twin",
+        ),
+    },
+}
