@@ -20,7 +20,15 @@ from labkit.errors import LabError
 from labkit.terminal import command
 
 # Of two processes neither should begin one of these when the other is done.
-LONGEST = ("one_cause_at_a_time", "margin_by_depth", "division_of_labour", "short_context_cost", "work_by_load")
+LONGEST = (
+    "one_cause_at_a_time",
+    "margin_by_depth",
+    "division_of_labour",
+    "short_context_cost",
+    "work_by_load",
+    "three_kinds_of_effect",
+    "states_beyond_the_window",
+)
 INTERRUPTED = 130  # what a shell says of a tool that was interrupted: 128 and the number of SIGINT
 MOST = 8  # processes; each loads PyTorch and a model
 
