@@ -488,6 +488,15 @@ def test_results_are_there_while_this_process_draws(plant):
     assert seen == ["one", "two", "three"] and list(finished(wait=False)) == []
 
 
+@pytest.mark.skipif(not _workers.FORKED, reason="no process is forked here")
+def test_what_is_imported_ahead_has_no_threads_that_a_fork_would_lose():
+    count = "import os, sys, figures._ahead; print(len(os.listdir('/proc/self/task')), 'scipy.stats' in sys.modules)"
+    root = str(pathlib.Path(figures.__file__).parent.parent)
+    env = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", count], env=env, cwd=root, capture_output=True, text=True)
+    assert done.stdout.split() == ["1", "True"], done.stderr
+
+
 def test_kept_data_of_all_is_told_from_some(plant):
     plant_five(plant)
     assert not _data.all_there(plant.folder)
