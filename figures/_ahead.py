@@ -4,19 +4,21 @@ Nothing is computed here, so that no library has threads yet, which a fork would
 """
 
 import contextlib
-
-import plotly.graph_objects
-import scipy.stats
-import transformers.models.qwen3_5.modeling_qwen3_5
-import xarray
+import importlib
 
 import labkit
-from figures import _build
 
-with contextlib.suppress(ImportError):
-    import dask.array  # xarray asks for it where it is installed
+NEEDED = (
+    "figures._build",
+    "plotly.graph_objects",
+    "scipy.stats",
+    "transformers.models.qwen3_5.modeling_qwen3_5",
+    "xarray",
+)
 
-__all__ = ["_build", "dask", "plotly", "scipy", "transformers", "xarray"]
-
+for name in NEEDED:
+    importlib.import_module(name)
 for name in labkit.__all__:
     getattr(labkit, name)
+with contextlib.suppress(ImportError):
+    importlib.import_module("dask.array")  # xarray asks for it where it is installed
