@@ -20,7 +20,15 @@ from labkit.errors import LabError
 from labkit.terminal import command
 
 # Of two processes neither should begin one of these when the other is done.
-LONGEST = ("one_cause_at_a_time", "margin_by_depth", "division_of_labour", "short_context_cost", "work_by_load")
+LONGEST = (
+    "one_cause_at_a_time",
+    "margin_by_depth",
+    "division_of_labour",
+    "short_context_cost",
+    "work_by_load",
+    "three_kinds_of_effect",
+    "states_beyond_the_window",
+)
 INTERRUPTED = 130  # what a shell says of a tool that was interrupted: 128 and the number of SIGINT
 MOST = 8  # processes; each loads PyTorch and a model
 
@@ -53,6 +61,8 @@ def main(arguments=None, folder=figures.HERE, load=None, kept=None, workers=1):
 
 def _run(options, folder, load, kept, workers, done):
     begin = time.perf_counter()
+    if workers > 1 and options.only is None and (options.fresh or not _data.all_there(folder)):
+        _workers.prepare()
     entries = {entry.name: entry for entry in figures.entries(folder, options.only)}
     job = _build.Job(
         folder=folder,
@@ -79,24 +89,26 @@ def _run(options, folder, load, kept, workers, done):
 
 
 def _shared_out(job, names, workers):
-    """(figures for this process, figures for the others): here the first, to be seen soon, and all that is kept."""
-    long = [name for name in names[1:] if not job.unchanged(name)]
-    if workers < 2 or len(long) < 2:
+    """(figures for this process, figures for the others): what is kept here; the first there first, to be seen soon."""
+    new = [name for name in names if not job.unchanged(name)]
+    if workers < 2 or len(new) < 2:
         return names, []
-    long.sort(key=lambda name: LONGEST.index(name) if name in LONGEST else len(LONGEST))
-    return [name for name in names if name not in long], long
+    rank = {name: n for n, name in enumerate([names[0], *LONGEST])}
+    new.sort(key=lambda name: rank.get(name, len(rank)))
+    return [name for name in names if name not in new], new
 
 
 def _results(job, entries, here, elsewhere, workers):
     """Results as figures finish; the other processes compute while this one draws what it has."""
-    with _workers.started(job, elsewhere, workers) as others:
+    with _workers.started(job, elsewhere, workers) as finished:
         build = _build.Builder(job, entries)
         for name in here:
             if build.needs_lab(name):
                 begin = time.perf_counter()
                 print(f"model {build.lab.name}   {time.perf_counter() - begin:.1f} s", flush=True)
             yield build(name)
-        yield from others
+            yield from finished(wait=False)
+        yield from finished(wait=True)
 
 
 def _neighbours(entries):

@@ -68,7 +68,8 @@ def make(
     Raises:
         InputError: an unknown request or option, no tokens. LayerError: a reading on layers of the other kind.
     """
-    known, others = readings(), planned()
+    plain = isinstance(want, str) and want in OPTIONS  # no reading is looked up then, as sweeps ask often
+    known, others = ({}, {}) if plain else (readings(), planned())
     needs = getattr(want, "needs", None) or known.get(want)
     itself = getattr(want, "plans", None) or others.get(want)
     if needs is None and itself is None and want not in OPTIONS:
