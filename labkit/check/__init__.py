@@ -14,6 +14,7 @@ from labkit.check.laws import Law, Verdict, exercise
 from labkit.check.one_gpu import cache_grows_by, least_seconds
 from labkit.check.remember import delta_rule
 from labkit.check.see_pictures import mass_over_even, picture_tokens, rope_positions
+from labkit.check.stretch_the_context import pair_speeds, rotated, yarn_speeds
 
 __all__ = [
     "Law",
@@ -23,6 +24,9 @@ __all__ = [
     "exercise",
     "predict",
     "delta_rule",
+    "pair_speeds",
+    "rotated",
+    "yarn_speeds",
     "least_seconds",
     "cache_grows_by",
     "right_in_a_row",
