@@ -10,6 +10,18 @@ every law, else the solution, so that a notebook runs on; `verdict.must()` raise
 
 from labkit.check.guesses import Prediction, Seen, predict
 from labkit.check.laws import Law, Verdict, exercise
-from labkit.check.remember import delta_rule
+from labkit.check.remember import delta_rule, effective_rank, gated_step, whose_values
 
-__all__ = ["Law", "Prediction", "Seen", "Verdict", "delta_rule", "exercise", "predict"]
+__all__ = [
+    "Law",
+    "Prediction",
+    "Seen",
+    "Verdict",
+    "exercise",
+    "predict",
+    # 01_remember
+    "delta_rule",
+    "gated_step",
+    "effective_rank",
+    "whose_values",
+]
