@@ -80,7 +80,9 @@ def test_the_readers_version_shows_neither_solutions_nor_outputs(path, versions)
     reader = nbformat.read(path.parent.parent / path.name, 4)
     assert reader == versions.student(nbformat.read(path, 4))
     text = "\n".join(cell.source for cell in reader.cells)
-    assert "SOLUTION" not in text and "](../" not in text
+    assert "SOLUTION" not in text
+    above = re.findall(r"\]\((\.\./[^)#]*)", text)
+    assert [link for link in above if not (ROOT / "notebooks" / link).exists()] == [], "a link leads beside"
     assert [cell for cell in reader.cells if cell.get("outputs") or cell.get("execution_count")] == []
 
 
