@@ -10,6 +10,7 @@ every law, else the solution, so that a notebook runs on; `verdict.must()` raise
 
 from labkit.check.guesses import Prediction, Seen, predict
 from labkit.check.laws import Law, Verdict, exercise
+from labkit.check.read_the_model import implied_map, joint_loss, stream_lens
 from labkit.check.remember import delta_rule, effective_rank, gated_step, whose_values
 
 __all__ = [
@@ -19,6 +20,10 @@ __all__ = [
     "Verdict",
     "exercise",
     "predict",
+    # 00_read_the_model
+    "implied_map",
+    "stream_lens",
+    "joint_loss",
     # 01_remember
     "delta_rule",
     "gated_step",
