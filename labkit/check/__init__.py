@@ -8,6 +8,7 @@ Checkers name the first law that is broken, with what was got and expected. `ver
 every law, else the solution, so that a notebook runs on; `verdict.must()` raises, for a course that grades.
 """
 
+from labkit.check.forget import half_life, key_survival, update_terms
 from labkit.check.guesses import Prediction, Seen, predict
 from labkit.check.laws import Law, Verdict, exercise
 from labkit.check.read_the_model import implied_map, joint_loss, stream_lens
@@ -29,4 +30,8 @@ __all__ = [
     "gated_step",
     "effective_rank",
     "whose_values",
+    # 02_forget
+    "half_life",
+    "key_survival",
+    "update_terms",
 ]
