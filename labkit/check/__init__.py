@@ -8,11 +8,13 @@ Checkers name the first law that is broken, with what was got and expected. `ver
 every law, else the solution, so that a notebook runs on; `verdict.must()` raises, for a course that grades.
 """
 
+from labkit.check.forget import half_life, key_survival, update_terms
 from labkit.check.guess_ahead import right_in_a_row, tokens_a_round, verified_round
 from labkit.check.guesses import Prediction, Seen, predict
 from labkit.check.laws import Law, Verdict, exercise
 from labkit.check.one_gpu import cache_grows_by, least_seconds
-from labkit.check.remember import delta_rule
+from labkit.check.read_the_model import implied_map, joint_loss, stream_lens
+from labkit.check.remember import delta_rule, effective_rank, gated_step, whose_values
 from labkit.check.see_pictures import mass_over_even, picture_tokens, rope_positions
 from labkit.check.stretch_the_context import pair_speeds, rotated, yarn_speeds
 
@@ -23,15 +25,31 @@ __all__ = [
     "Verdict",
     "exercise",
     "predict",
+    # 00_read_the_model
+    "implied_map",
+    "stream_lens",
+    "joint_loss",
+    # 01_remember
     "delta_rule",
+    "gated_step",
+    "effective_rank",
+    "whose_values",
+    # 02_forget
+    "half_life",
+    "key_survival",
+    "update_terms",
+    # 07_stretch_the_context
     "pair_speeds",
     "rotated",
     "yarn_speeds",
+    # 10_one_gpu
     "least_seconds",
     "cache_grows_by",
+    # 11_guess_ahead
     "right_in_a_row",
     "verified_round",
     "tokens_a_round",
+    # 12_see_pictures
     "picture_tokens",
     "rope_positions",
     "mass_over_even",

@@ -5,6 +5,7 @@ draw.maps((ds, "weight", "left"), ...)  different maps side by side
 draw.frames(ds, along="head")           a slider that lives in the figure and needs no kernel
 draw.lines / bars / tokens              series, bars, the prompt itself
 draw.graph(ds)                          nodes in rows and columns, edges by what they bring
+draw.stack(spec.stack(lab.spec))        the architecture, with the layer strip as its legend
 draw.panel(function, layer=[...])       a live panel over the model
 draw.zoom(function, x=..., y=...)       a live map, computed anew for what one zooms into
 draw.page(path, figures, title=...)     several figures as one page that works offline
@@ -14,6 +15,7 @@ Live figures are imported when they are first used: their widgets take as long t
 
 import importlib
 
+from labkit.draw.architecture import stack
 from labkit.draw.graphs import graph
 from labkit.draw.heatmaps import frames, heatmap, maps
 from labkit.draw.pages import page
@@ -22,7 +24,8 @@ from labkit.draw.theme import CONFIG, KIND, Figure
 
 _LIVE = ("Panel", "Zoom", "panel", "zoom")
 
-__all__ = ["CONFIG", "KIND", "Figure", "bars", "frames", "graph", "heatmap", "lines", "maps", "page", "tokens", *_LIVE]
+__all__ = ["CONFIG", "KIND", "Figure", "bars", "frames", "graph", "heatmap", "lines", "maps", "page", "stack", "tokens"]
+__all__ += _LIVE
 
 
 def __getattr__(name):

@@ -7,7 +7,7 @@
     spec.prefill_flops(big, 262_144)["total"]
 
 In this folder: `anatomy` (the sizes and their rules), `config` (reading), `memory` (parameters and bytes),
-`compute` (FLOPs and rooflines), `card` (all in one table), `units` (numbers as text).
+`compute` (FLOPs and rooflines), `card` (all in one table), `layers` (the stack as data), `units` (numbers as text).
 """
 
 from labkit.spec.anatomy import ATTENTION, DELTANET, Spec
@@ -27,6 +27,7 @@ from labkit.spec.compute import (
     prefill_seconds,
 )
 from labkit.spec.config import read, text_part
+from labkit.spec.layers import stack
 from labkit.spec.memory import (
     PACKED,
     QUANTIZED,
@@ -85,6 +86,7 @@ __all__ = [
     "size",
     "snapshot_bytes",
     "snapshot_tokens",
+    "stack",
     "state_bytes",
     "text_part",
     "trajectory_bytes",
