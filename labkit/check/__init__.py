@@ -10,6 +10,15 @@ every law, else the solution, so that a notebook runs on; `verdict.must()` raise
 
 from labkit.check.guesses import Prediction, Seen, predict
 from labkit.check.laws import Law, Verdict, exercise
+from labkit.check.look_back import gated_head, induction_score, read_in_chunks
+from labkit.check.operate_on_memory import later_reads, patch_effect, rewrite
 from labkit.check.remember import delta_rule
+from labkit.check.share_the_work import added_share, facts_recalled, paired_loss
+from labkit.check.think_aloud import shared_tokens, snapshot_size, tokens_computed
 
-__all__ = ["Law", "Prediction", "Seen", "Verdict", "delta_rule", "exercise", "predict"]
+__all__ = ["Law", "Prediction", "Seen", "Verdict", "exercise", "predict"]
+__all__ += ["delta_rule"]
+__all__ += ["patch_effect", "rewrite", "later_reads"]
+__all__ += ["gated_head", "induction_score", "read_in_chunks"]
+__all__ += ["added_share", "facts_recalled", "paired_loss"]
+__all__ += ["shared_tokens", "snapshot_size", "tokens_computed"]
