@@ -12,11 +12,15 @@ from labkit.check.forget import half_life, key_survival, update_terms
 from labkit.check.guess_ahead import right_in_a_row, tokens_a_round, verified_round
 from labkit.check.guesses import Prediction, Seen, predict
 from labkit.check.laws import Law, Verdict, exercise
+from labkit.check.look_back import gated_head, induction_score, read_in_chunks
 from labkit.check.one_gpu import cache_grows_by, least_seconds
+from labkit.check.operate_on_memory import later_reads, patch_effect, rewrite
 from labkit.check.read_the_model import implied_map, joint_loss, stream_lens
 from labkit.check.remember import delta_rule, effective_rank, gated_step, whose_values
 from labkit.check.see_pictures import mass_over_even, picture_tokens, rope_positions
+from labkit.check.share_the_work import added_share, facts_recalled, paired_loss
 from labkit.check.stretch_the_context import pair_speeds, rotated, yarn_speeds
+from labkit.check.think_aloud import shared_tokens, snapshot_size, tokens_computed
 
 __all__ = [
     "Law",
@@ -38,6 +42,22 @@ __all__ = [
     "half_life",
     "key_survival",
     "update_terms",
+    # 03_operate_on_memory
+    "patch_effect",
+    "rewrite",
+    "later_reads",
+    # 04_look_back
+    "gated_head",
+    "induction_score",
+    "read_in_chunks",
+    # 05_share_the_work
+    "added_share",
+    "facts_recalled",
+    "paired_loss",
+    # 06_think_aloud
+    "shared_tokens",
+    "snapshot_size",
+    "tokens_computed",
     # 07_stretch_the_context
     "pair_speeds",
     "rotated",
