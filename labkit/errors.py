@@ -32,6 +32,10 @@ class InputError(LabError, ValueError):
     """A prompt, index, option or combination of options that makes no sense."""
 
 
+class CallError(InputError, TypeError):
+    """An argument that a call does not have, needs, or takes by name only; the hint is the call as it must be."""
+
+
 class LayerError(LabError, ValueError):
     """A question that does not fit the kind of the layer; the hint names the call that does."""
 

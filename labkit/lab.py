@@ -4,7 +4,7 @@ Reading is a call that returns a value; changing is a `with` block that cleans u
 toggles: the only state between calls is which scopes are open (`labkit.scopes`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -182,13 +182,13 @@ class Lab(Wrapped):
 
     # --------------------------------------------------------------------------------------------- changing
 
-    def edit(self, *edits: _edit.SeamEdit | _edit.StateEdit) -> Scope:
+    def edit(self, *edits: _edit.SeamEdit | _edit.StateEdit | Iterable) -> Scope:
         """Hold interventions for as long as a `with` block lasts; always undone, also after an exception.
 
         They act for the thread or task that opened the block, whichever lab of this model it uses.
 
         Args:
-            edits: from `labkit.edit` or ready ones such as `deltanet.never_forget(layer=2, heads=1)`.
+            edits: from `labkit.edit` or ready ones such as `deltanet.never_forget(layer=2, heads=1)`; or lists of them.
 
         Returns:
             `Scope`, which hands this lab to the block.

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "labkit"
 # A module may import modules of lower rank only; those of one rank are siblings, unless they lie in one folder.
 RANKS = [
     ("errors",),
-    ("arguments", "bounded", "claims", "quantities", "signs"),
+    ("arguments", "bounded", "calling", "claims", "quantities", "signs"),
     ("notation",),
     ("decoding", "folders", "progress", "prompts", "rotary", "stats", "tables", "terminal"),
     ("turning", "families"),

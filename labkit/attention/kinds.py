@@ -23,6 +23,7 @@ import torch
 
 from labkit.arguments import whole
 from labkit.attention.softmax import SEAMS, TILE, Softmax, chosen, map_cost, parts_cost
+from labkit.calling import public
 from labkit.errors import InputError, LayerError
 from labkit.lab import Lab
 from labkit.notation import QUANTITIES, Quantity, label, select, whole_numbers
@@ -50,6 +51,7 @@ SCORES = {
 NAMES = tuple(SCORES)
 
 
+@public
 def scores(
     lab: Lab,
     *,
@@ -161,6 +163,7 @@ def scored(p: torch.Tensor, length: int) -> dict[str, torch.Tensor]:
     }
 
 
+@public
 def classes(data: "xarray.Dataset") -> "xarray.Dataset":
     """The class of every head, as texts: `kind` (layer, query_head), from `scores`."""
     present = [name for name in NAMES if name in data and name != "diffuse"]

@@ -17,10 +17,12 @@ It stands above the mechanisms, whose equations it uses side by side. In this fo
     knocked   whether the model misses a circuit's heads, and how far it misses others
     estimated the same sweep, estimated by gradients
     agree     whether readings of the same places rank them alike
+    alone     knock-outs of every head in turn
     together  joint knock-outs, by pairs and in a set that grows
 """
 
 from labkit.attribution.agree import agreement
+from labkit.attribution.alone import knockout
 from labkit.attribution.complete import exact
 from labkit.attribution.direct import logit
 from labkit.attribution.estimated import patch_slopes
@@ -35,6 +37,7 @@ __all__ = [
     "circuit",
     "confirm",
     "exact",
+    "knockout",
     "knockout_greedy",
     "knockout_pairs",
     "logit",

@@ -6,6 +6,7 @@ import torch
 
 from labkit.arguments import number, whole
 from labkit.cache import Snapshot
+from labkit.calling import public
 from labkit.edit.kinds import SeamEdit, StateEdit
 from labkit.edit.values import LARGEST, of_tokens, tensor
 from labkit.errors import InputError, LayerError
@@ -31,6 +32,7 @@ def indices(values: int | Sequence[int] | slice | None, axis: str) -> tuple[int,
     return chosen
 
 
+@public
 def function(
     change: Callable,
     *,
@@ -44,6 +46,7 @@ def function(
     return SeamEdit(seam, layer, change, indices(heads, "heads"), indices(tokens, "tokens"), name)
 
 
+@public
 def set(
     seam: str,
     *,
@@ -58,6 +61,7 @@ def set(
     return function(write, seam=seam, layer=layer, heads=heads, tokens=tokens, name="set")
 
 
+@public
 def scale(
     seam: str,
     *,
@@ -71,6 +75,7 @@ def scale(
     return function(lambda x, at: x * factor, seam=seam, layer=layer, heads=heads, tokens=tokens, name="scale")
 
 
+@public
 def add(
     seam: str,
     *,
@@ -85,6 +90,7 @@ def add(
     return function(plus, seam=seam, layer=layer, heads=heads, tokens=tokens, name="add")
 
 
+@public
 def patch(
     seam: str,
     *,
@@ -108,6 +114,7 @@ def patch(
     if not isinstance(run, Run):
         hint = f'edit.patch({seam!r}, layer={layer!r}, run=lab.trace("red fox"))'
         raise InputError("values are taken from a run", got=type(run).__name__, expected="a Run", hint=hint)
+    layer = select(whole(layer, "layer"), run.spec.layers, "layer")[0]
     values, first = run.seams[layer, seam], run.start.length
     tokens = tuple(range(first, first + len(run))) if tokens is None else indices(tokens, "tokens")
     if source is None:
@@ -129,6 +136,7 @@ def patch(
     return SeamEdit(seam, layer, change, chosen, tokens, "patch")
 
 
+@public
 def state(
     change: Callable | None = None,
     *,
@@ -146,6 +154,7 @@ def ablate(layers: int | Sequence[int]) -> list[SeamEdit]:
     return [scale("mixer_out", layer=layer, factor=0) for layer in whole_numbers(layers, "layers")]
 
 
+@public
 def patch_state(
     snap: Snapshot, *, layer: int, at: int, heads: int | Sequence[int] | None = None, window: bool = True
 ) -> StateEdit:
@@ -156,6 +165,7 @@ def patch_state(
         window: also replace the convolution window; the window is shared by all heads.
     """
     chosen, at = indices(heads, "heads"), whole(at, "at", least=0)
+    layer = select(whole(layer, "layer"), len(snap.state) + len(snap.keys), "layer")[0]
     if layer not in snap.state:
         raise LayerError("the snapshot holds no state of this layer", got=layer, expected=sorted(snap.state))
     chosen = None if chosen is None else tuple(select(chosen, snap.state[layer].shape[1], "head"))

@@ -21,6 +21,7 @@ import xarray
 from labkit import folders, stats, sweeps
 from labkit.arguments import number, whole
 from labkit.cache import restore
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import is_index, label, whole_numbers
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 LEAST_SEEDS = 8  # below, an interval says nothing
 
 
+@public
 @torch.no_grad()
 def grid(
     lab: Lab,
@@ -218,6 +220,7 @@ def margin(
     return sums[0] - sums[1], right
 
 
+@public
 def cell_means(ds: xarray.Dataset) -> xarray.Dataset:
     """Means over the questions of each cell, with 95 % intervals.
 

@@ -20,6 +20,7 @@ import random
 import torch
 
 from labkit.arguments import number, whole
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.nano.text import sentence
@@ -46,6 +47,7 @@ class Question:
     at: int
 
 
+@public
 def question(lab: Lab, task: str, *, length: int, depth: float, seed: int) -> Question:
     """One question.
 
@@ -101,6 +103,7 @@ def _size(tokenizer, text):
     return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
+@public
 def filler_ids(lab: Lab, length: int, *, seed: int) -> torch.Tensor:
     """Token ids [length] of sentences that state no fact."""
     length, seed = whole(length, "length", least=0), whole(seed, "seed")
