@@ -7,7 +7,8 @@
     grid(lab, head=2)    another spelling of `heads`     CallError, which says the right one
     grid(lab, [64])      a value without its name        CallError, which gives it one
 
-What a subject must be is read from its annotation: `Run`, `Lab`, `Spec` or a dataset.
+What a subject must be is read from its annotation: `Run`, `Lab` or `Spec`. Calls that take a dataset say themselves of
+which reading it must be.
 """
 
 import difflib
@@ -18,15 +19,15 @@ from collections.abc import Callable, Mapping, Sequence
 from labkit.errors import CallError, InputError
 
 PLAIN = bool | int | float | str | list | tuple | range  # values that a hint can repeat
-LONGEST = 60  # letters of one value in a hint
+LONGEST = 600  # letters of one value in a hint
 # What a subject is called, what gives one, and what stands for it in a hint.
 SUBJECTS = {
     "Run": ("a run", "what lab.trace or lab.generate returns", "run"),
     "Lab": ("a lab", "what labkit.load or labkit.wrap returns", "lab"),
     "Spec": ("a spec", "lab.spec, or what labkit.spec.read returns", "lab.spec"),
-    "Dataset": ("a dataset", "what a reading returns", "ds"),
+    "Snapshot": ("a snapshot", "what lab.snapshot returns", "snap"),
 }
-UNNAMED = {"run": "Run", "lab": "Lab", "spec": "Spec", "ds": "Dataset"}  # subjects without an annotation
+UNNAMED = {"run": "Run", "lab": "Lab", "spec": "Spec"}  # subjects without an annotation
 # Other spellings of an argument: each is tried where the one that was given is unknown.
 TWINS = {
     "head": ("heads",),
@@ -53,7 +54,7 @@ def public(function: Callable, name: str | None = None) -> Callable:
     """A function of a module that checks, before it is called, its subjects and how its arguments are spelled.
 
     Raises (when it is called):
-        InputError: something else where a run, a lab, a spec or a dataset belongs.
+        InputError: something else where a run, a lab or a spec belongs.
         CallError: an unknown or missing argument, or one without its name.
     """
     name = name or called(function)
@@ -75,19 +76,19 @@ def called(function: Callable) -> str:
     return f"{function.__module__.removeprefix('labkit.').split('.')[0]}.{function.__name__}"
 
 
-def subjects_of(parameters: Mapping) -> dict[str, str]:
-    """`{parameter: kind}` of the parameters that may be given without their names, kind "" of what is no subject."""
+def subjects_of(parameters: Mapping) -> dict[str, tuple[str, ...]]:
+    """`{parameter: kinds}` of the parameters that may be given without their names, none of what is no subject."""
     found = {}
     for name, parameter in parameters.items():
         if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
             hint = parameter.annotation
-            word = UNNAMED.get(name, "") if hint is parameter.empty else getattr(hint, "__name__", str(hint))
-            word = word.rpartition(".")[2]
-            found[name] = word if word in SUBJECTS else ""
+            told = UNNAMED.get(name, "") if hint is parameter.empty else getattr(hint, "__name__", str(hint))
+            words = [word.rpartition(".")[2] for word in told.split(" | ")]
+            found[name] = tuple(words) if set(words) <= SUBJECTS.keys() else ()
     return found
 
 
-def check_subjects(name: str, kinds: Mapping[str, str], given: Sequence, chosen: Mapping) -> None:
+def check_subjects(name: str, kinds: Mapping[str, tuple[str, ...]], given: Sequence, chosen: Mapping) -> None:
     """Refuse a text, a lab, a model, an array, ... where something else belongs, and name the call that is right.
 
     Args:
@@ -104,7 +105,7 @@ def check_subjects(name: str, kinds: Mapping[str, str], given: Sequence, chosen:
         told = [made(value, kind) if kind else repeated(value) for value, kind in pairs]
         options = [f"{key}={repeated(value)}" for key, value in chosen.items() if key not in kinds]
         options = [option for option in options if not option.endswith("=...")]
-        what, expected, _ = SUBJECTS[kind]
+        what, expected, _ = SUBJECTS[kind[0]]
         hint = f"{name}({', '.join(told + options)})"
         raise InputError(f"{name} reads {what}", got=described(value), expected=expected, hint=hint)
 
@@ -112,12 +113,12 @@ def check_subjects(name: str, kinds: Mapping[str, str], given: Sequence, chosen:
 FITS = object()  # an argument that was not given
 
 
-def fits(value: object, kind: str) -> bool:
-    """Whether a value can be a subject of this kind; labs and specs of the user's own are taken as they are."""
+def fits(value: object, kinds: Sequence[str]) -> bool:
+    """Whether a value can be a subject of these kinds; labs and specs of the user's own are taken as they are."""
     names = {each.__name__ for each in type(value).__mro__}
-    if value is FITS or kind in names:
+    if value is FITS or names & set(kinds):
         return True
-    if kind in ("Run", "Dataset"):
+    if not {"Lab", "Spec"} & set(kinds):
         return False
     if isinstance(value, PLAIN | bytes | Mapping) or value is None or hasattr(value, "shape"):
         return False
@@ -132,9 +133,10 @@ def described(value: object) -> str:
     return next((told[word] for word in told if word in names), type(value).__name__)
 
 
-def made(value: object, kind: str) -> str:
-    """How a subject of a kind is made of what was given in its place, as code."""
-    if fits(value, kind):
+def made(value: object, kinds: Sequence[str]) -> str:
+    """How a subject of these kinds is made of what was given in its place, as code."""
+    kind = kinds[0]
+    if fits(value, kinds):
         return SUBJECTS[kind][2]
     names = {each.__name__ for each in type(value).__mro__}
     if kind == "Run":
@@ -213,6 +215,22 @@ def _arguments(parameters):
     return places, [word for word, each in parameters.items() if each.kind is each.KEYWORD_ONLY]
 
 
+def check_data(data: object, name: str, made_by: str, variables: Sequence[str] = ()) -> None:
+    """Refuse what is not the dataset of a certain call.
+
+    Args:
+        name: of the call that reads it. made_by: the call that makes one, as code. variables: that it has.
+
+    Raises:
+        InputError: something else, or a dataset without these variables.
+    """
+    known = getattr(data, "data_vars", None)
+    if known is None or not set(variables) <= set(known):
+        got = described(data) if known is None else f"a dataset of {', '.join(map(str, known)) or 'nothing'}"
+        what, hint = f"{name} reads a dataset of {made_by.partition('(')[0]}", f"{name}({made_by})"
+        raise InputError(what, got=got, expected=", ".join(variables) or None, hint=hint)
+
+
 def check_ends(pair: Sequence[tuple[int, str]], ends: str, name: str, hint: str) -> None:
     """Refuse to compare prompts at different tokens, unless that was asked for.
 
@@ -241,7 +259,7 @@ def _call(name, parameters, values):
     for word in parameters:
         if word in values:
             value = values[word]
-            kind = kinds.get(word, "")
-            text = "..." if value is ... else SUBJECTS[kind][2] if kind else repeated(value)
+            kind = kinds.get(word, ())
+            text = "..." if value is ... else SUBJECTS[kind[0]][2] if kind else repeated(value)
             told.append(text if word in kinds else f"{word}={text}")
     return f"{name}({', '.join(told)})"

@@ -149,7 +149,8 @@ def reading(
 
         @functools.wraps(function)
         def read(*given, **chosen):
-            check_subjects(name, kinds, given, chosen)
+            if not (given and isinstance(given[0], Stored)):  # which needs no lab
+                check_subjects(name, kinds, given, chosen)
             check_names(name, parameters, given, chosen)
             run, layers = given[0] if given else chosen.get(options[0]), [...]
             if run is not None:

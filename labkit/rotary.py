@@ -17,9 +17,11 @@ The attention factor m = 0.1 ln s + 1 multiplies cos and sin, hence the rotary p
 """
 
 import dataclasses
+import functools
 import math
 
 from labkit.arguments import number, whole
+from labkit.calling import public
 from labkit.errors import InputError
 
 KINDS = ("none", "linear", "ntk", "dynamic", "yarn", "dynamic-yarn")
@@ -122,6 +124,7 @@ def constants(spec) -> dict:
     return dict(theta=spec.rope_theta, width=spec.rotary_dim, window=spec.window)
 
 
+@functools.partial(public, name="yarn.stretched")
 def stretched(
     spec,
     factor: float = RELEASED,

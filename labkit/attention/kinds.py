@@ -23,7 +23,7 @@ import torch
 
 from labkit.arguments import whole
 from labkit.attention.softmax import SEAMS, TILE, Softmax, chosen, map_cost, parts_cost
-from labkit.calling import public
+from labkit.calling import check_data, public
 from labkit.errors import InputError, LayerError
 from labkit.lab import Lab
 from labkit.notation import QUANTITIES, Quantity, label, select, whole_numbers
@@ -165,7 +165,12 @@ def scored(p: torch.Tensor, length: int) -> dict[str, torch.Tensor]:
 
 @public
 def classes(data: "xarray.Dataset") -> "xarray.Dataset":
-    """The class of every head, as texts: `kind` (layer, query_head), from `scores`."""
+    """The class of every head, as texts: `kind` (layer, query_head), from `scores`.
+
+    Raises:
+        InputError: another dataset.
+    """
+    check_data(data, "attention.classes", "attention.scores(lab)", ["sink", "diffuse"])
     present = [name for name in NAMES if name in data and name != "diffuse"]
     top, which = torch.stack([torch.tensor(data[name].values) for name in present]).max(0)
     kinds = torch.where(top >= BAR, which, torch.where(torch.tensor(data.diffuse.values) >= SPREAD, -2, -1))

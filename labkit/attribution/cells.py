@@ -69,7 +69,8 @@ def questions(
         of, against: one answer for all prompts, or one for each. ends: as of `calling.check_ends`, of every pair.
 
     Raises:
-        InputError: none, no pairs, pairs that end in different tokens, answers that are no tokens, as many as prompts or equal.
+        InputError: none, no pairs, pairs that end in different tokens, answers that are no tokens, as many as prompts
+            or equal.
     """
     if put not in PUTS:
         raise InputError(f"{name}: unknown values", got=f"put={put!r}", expected=", ".join(PUTS))

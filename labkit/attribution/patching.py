@@ -90,8 +90,9 @@ def patch_sweep(
         samples never below 2^(1-n)) and `p_adjusted`. Parity is that of a cell of every unit, read anew as a whole.
 
     Raises:
-        InputError: pairs of unequal lengths or that end in different tokens, answers of several tokens, tokens or heads out of range. LayerError: a
-            seam of the other layer kind. ParityError: a fork that does not say what the whole prompt says. BudgetError.
+        InputError: pairs of unequal lengths or that end in different tokens, answers of several tokens, tokens or heads
+            out of range. LayerError: a seam of the other layer kind. ParityError: a fork that does not say what the
+            whole prompt says. BudgetError.
     """
     seed = checked(correction, seed, NAME)
     asked = questions(lab, prompts, of, against, put, NAME, ends)

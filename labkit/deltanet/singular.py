@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import torch
 
 from labkit import stats
-from labkit.deltanet import costs
 from labkit.calling import check_ends
+from labkit.deltanet import costs
 from labkit.deltanet.bisection import singular_values
 from labkit.deltanet.equation import grouped
 from labkit.deltanet.recompute import SEAMS, one_token, walk

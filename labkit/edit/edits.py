@@ -42,7 +42,17 @@ def function(
     tokens: int | Sequence[int] | None = None,
     name: str = "function",
 ) -> SeamEdit:
-    """Any function `(values, positions) -> values` at a seam; see `SeamEdit`."""
+    """Any function `(values, positions) -> values` at a seam; see `SeamEdit`.
+
+    Raises:
+        InputError: no function, no name of a seam.
+    """
+    if not callable(change):
+        hint = 'edit.function(lambda x, at: 0 * x, seam="gated", layer=0)'
+        raise InputError("an edit calls a function", got=type(change).__name__, expected="(x, at) -> x", hint=hint)
+    if not isinstance(seam, str):
+        hint = 'edit.scale("gated", layer=0, factor=0.0)'
+        raise InputError("an edit acts at a seam", got=type(seam).__name__, expected="its name, of lab.spec", hint=hint)
     return SeamEdit(seam, layer, change, indices(heads, "heads"), indices(tokens, "tokens"), name)
 
 
@@ -145,7 +155,14 @@ def state(
     heads: int | Sequence[int] | None = None,
     window: Callable | None = None,
 ) -> StateEdit:
-    """Change the recurrent state (and, by `window`, the convolution window) of a DeltaNet layer after token `at`."""
+    """Change the recurrent state (and, by `window`, the convolution window) of a DeltaNet layer after token `at`.
+
+    Raises:
+        InputError: something that is no function, a token below 0.
+    """
+    if wrong := [type(each).__name__ for each in (change, window) if each is not None and not callable(each)]:
+        hint = "edit.state(lambda state: 0 * state, layer=0, at=0)"
+        raise InputError("an edit calls a function", got=wrong[0], expected="state -> state", hint=hint)
     return StateEdit(layer, whole(at, "at", least=0), change, indices(heads, "heads"), window)
 
 

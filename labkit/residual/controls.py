@@ -84,7 +84,7 @@ def lens_controls(
     """
     runs = list(runs) if isinstance(runs, list | tuple) else [runs]
     for run in runs:
-        check_subjects(NAME, {"run": "Run", "lab": "Lab"}, (run, lab), {})
+        check_subjects(NAME, {"run": ("Run",), "lab": ("Lab",)}, (run, lab), {})
         check_lab(run, lab, NAME)
     chosen, seam, read = taken(by, lab, layers, None, NAME)
     ids, names = answers(lab, of, NAME)

@@ -21,7 +21,7 @@ import xarray
 from labkit import folders, stats, sweeps
 from labkit.arguments import number, whole
 from labkit.cache import restore
-from labkit.calling import public
+from labkit.calling import check_data, public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import is_index, label, whole_numbers
@@ -230,7 +230,11 @@ def cell_means(ds: xarray.Dataset) -> xarray.Dataset:
     Returns:
         Dataset over (task, scaling, length, depth): `margin`, `margin_low`, `margin_high` (Student's t over the
         questions); `right`, `right_low`, `right_high` (Wilson); `answers`, how many there are.
+
+    Raises:
+        InputError: another dataset.
     """
+    check_data(ds, "yarn.cell_means", "yarn.grid(lab)", ["margin", "right"])
     answers = ds.margin.notnull().sum("sample")
     right, options = ds.right.sum("sample").astype(int), dict(output_core_dims=[[], []], vectorize=True)
     right_ends = xarray.apply_ufunc(stats.wilson, right, answers, **options)
