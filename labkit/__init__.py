@@ -51,6 +51,7 @@ _MODULES = (
     "sweeps",
     "thinking",
     "trace",
+    "words",
     "yarn",
     "zoo",
 )

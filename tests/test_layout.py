@@ -16,7 +16,7 @@ RANKS = [
     ("errors",),
     ("arguments", "bounded", "calling", "claims", "quantities", "signs"),
     ("notation",),
-    ("decoding", "folders", "progress", "prompts", "rotary", "stats", "tables", "terminal"),
+    ("decoding", "folders", "progress", "prompts", "rotary", "stats", "tables", "terminal", "words"),
     ("turning", "families"),
     ("kernels",),
     ("nano",),
