@@ -19,6 +19,18 @@ from collections.abc import Mapping, Sequence
 
 from labkit.errors import ClaimError, InputError
 
+__all__ = [
+    "DIGITS",
+    "HOLDING",
+    "SIGNS",
+    "Claim",
+    "Part",
+    "Proven",
+    "check",
+    "number",
+    "proven",
+]
+
 SIGNS = {">": operator.gt, "≥": operator.ge, "<": operator.lt, "≤": operator.le, "=": operator.eq}
 HOLDING = "∋"  # the interval holds the number: no difference could be told
 DIGITS = range(3, 13)  # as many as it takes to see in print what was compared
@@ -185,3 +197,7 @@ def _reads(sign, *texts):
     if sign == HOLDING:
         return ends[0] <= than <= ends[1]
     return all(SIGNS[sign](end, than) for end in (got, *ends))
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,6 +1,10 @@
 """One exception family. Every message says what is wrong, what was got, what was expected and what to try.
 
->>> raise InputError("the prompt is empty", got="0 tokens", expected="at least 1", hint='lab.trace("red fox")')
+try:
+    lab.trace("")
+except labkit.LabError as error:
+    error.what, error.got, error.expected, error.hint     # the same as text: str(error)
+
 labkit.errors.InputError: the prompt is empty
   got: 0 tokens
   expected: at least 1
@@ -8,6 +12,22 @@ labkit.errors.InputError: the prompt is empty
 """
 
 import pathlib
+
+__all__ = [
+    "BackendError",
+    "BudgetError",
+    "CallError",
+    "CheckpointError",
+    "ClaimError",
+    "InputError",
+    "LabError",
+    "LayerError",
+    "ParityError",
+    "SeamError",
+    "first_line",
+    "install_hint",
+    "one_line",
+]
 
 DISTRIBUTION = "labkit-hybrid"  # what pip calls this package; `labkit` on the public index is another one
 
@@ -86,3 +106,7 @@ def install_hint(extra: str) -> str:
     if project.is_file() and f'name = "{DISTRIBUTION}"' in project.read_text("utf-8"):
         return f'pip install -e "{"." if root.samefile(".") else root}[{extra}]"'
     return f'pip install "{DISTRIBUTION}[{extra}]"'
+
+
+def __dir__():
+    return sorted(__all__)

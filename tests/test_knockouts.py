@@ -119,7 +119,7 @@ def test_parts_without_sense(lab, parts, told):
 
 def test_slopes_are_those_of_small_patches(lab):
     """Of a value that is moved a little, the change is slope times step; patch_sweep has the true change."""
-    near = dict(of=OF, against=AGAINST, layers=[1, 2], tokens=[3, -1])
+    near = dict(of=OF, against=AGAINST, layers=[1, 2], tokens=[3, -1], ends="any")
     seams, slopes = lab.trace(IDS, seams=["gated"]).seams, attribution.patch_slopes(lab, [(OTHER, IDS)], **near)
     other, step = lab.trace(OTHER, seams=["gated"]).seams, 1e-2
     base = said(lab, IDS)
@@ -134,7 +134,7 @@ def test_slopes_are_those_of_small_patches(lab):
 
 def test_slopes_are_exact_where_nothing_bends(lab):
     """At the last layer's output only the norm is curved: with a value that is nearly the same, both agree."""
-    both = dict(of=OF, against=AGAINST, seam="mlp_out", layers=[4], tokens=[-1])
+    both = dict(of=OF, against=AGAINST, seam="mlp_out", layers=[4], tokens=[-1], ends="any")
     run = lab.trace(IDS)
     with lab.edit(edit.add("mlp_out", layer=4, vector=1e-3 * torch.ones(44), tokens=[8])):
         ran, slope = (ask(lab, [(IDS, OTHER)], **both) for ask in (attribution.patch_sweep, attribution.patch_slopes))

@@ -1,5 +1,10 @@
 """Attribution through both kinds of layer: what of a logit came from which token, head, branch and cached thing.
 
+    prompt = " fox red. whale blue. fox"
+    attribution.logit(lab, prompt, of=" red")              # what each head adds to a logit, by source token
+    attribution.exact(lab, prompt, of=" red")              # all of it, through all layers, nothing lost
+    attribution.knockout(lab, prompt, of=" red", against=" blue")     # what is lost without each head, in turn
+
 It stands above the mechanisms, whose equations it uses side by side. In this folder:
 
     wide      the same question of a copy in float32, for models in a half precision
@@ -46,3 +51,7 @@ __all__ = [
     "slopes",
     "stop",
 ]
+
+
+def __dir__():
+    return sorted(__all__)

@@ -57,3 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     report = checkup() if options.folder is None else examine(options.folder, device=options.device)
     sys.stdout.write(f"{report}\n")
     return 0 if report.healthy else 1
+
+
+def __dir__():
+    return sorted(__all__)

@@ -91,3 +91,7 @@ __all__ = [
     "vision_parameters",
     "weight_bytes",
 ]
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,8 +1,8 @@
 """Where words begin.
 
-A word begins after white space, one space before it included, and at a sign; apostrophes inside stay ("don't"), digits stay together. In scripts
-without spaces every token is a word. Parts of one character, as byte-level vocabularies have them, are never apart, and
-special tokens stand alone.
+A word begins after white space, its one space before it included, and at a sign; apostrophes inside stay ("don't"),
+digits stay together. In scripts without spaces every token is a word. Parts of one character, as byte-level
+vocabularies have them, are never apart, and special tokens stand alone.
 """
 
 import re
@@ -35,7 +35,7 @@ def of_run(run):
         hint = "lab.trace of a lab with a tokenizer"
         raise InputError("this run has no tokenizer, which alone knows its words", got="None", hint=hint)
     ids, units, at = run.ids.tolist(), [], 0
-    special = set(getattr(tokenizer, "all_special_ids", ()))
+    special = {*getattr(tokenizer, "all_special_ids", ()), *getattr(tokenizer, "added_tokens_decoder", ())}
     while at < len(ids):
         end = at + 1
         while end - at < PIECES and end < len(ids) and decoded(tokenizer, ids[at:end]).endswith(LOST):
