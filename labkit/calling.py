@@ -28,6 +28,8 @@ SUBJECTS = {
     "Snapshot": ("a snapshot", "what lab.snapshot returns", "snap"),
 }
 UNNAMED = {"run": "Run", "lab": "Lab", "spec": "Spec"}  # subjects without an annotation
+# What may stand in a hint for an argument that is missing.
+EXAMPLES = {"prompt": "red fox", "prompts": ["red fox"], "name": "keep"}
 # Other spellings of an argument: each is tried where the one that was given is unknown.
 TWINS = {
     "head": ("heads",),
@@ -50,8 +52,12 @@ TWINS = {
 }
 
 
-def public(function: Callable, name: str | None = None) -> Callable:
+def public(function: Callable, name: str | None = None, first: Callable | None = None) -> Callable:
     """A function of a module that checks, before it is called, its subjects and how its arguments are spelled.
+
+    Args:
+        name: of the call, if it is not that of its package and its own.
+        first: called with the first argument, whatever else was given, and raises where that is wrong.
 
     Raises (when it is called):
         InputError: something else where a run, a lab or a spec belongs.
@@ -63,6 +69,8 @@ def public(function: Callable, name: str | None = None) -> Callable:
 
     @functools.wraps(function)
     def call(*given, **chosen):
+        if first is not None and (given or next(iter(kinds), None) in chosen):
+            first(given[0] if given else chosen[next(iter(kinds))])
         check_subjects(name, kinds, given, chosen)
         check_names(name, parameters, given, chosen)
         check_whole(name, parameters, given, chosen)
@@ -105,6 +113,8 @@ def check_subjects(name: str, kinds: Mapping[str, tuple[str, ...]], given: Seque
         told = [made(value, kind) if kind else repeated(value) for value, kind in pairs]
         options = [f"{key}={repeated(value)}" for key, value in chosen.items() if key not in kinds]
         options = [option for option in options if not option.endswith("=...")]
+        if isinstance(value, str) and kind[0] == "Lab" and len(given) < len(kinds):  # the prompt, in the lab's place
+            told.append(repeated(value))
         what, expected, _ = SUBJECTS[kind[0]]
         hint = f"{name}({', '.join(told + options)})"
         raise InputError(f"{name} reads {what}", got=described(value), expected=expected, hint=hint)
@@ -204,8 +214,9 @@ def check_whole(
     right = {**dict(zip(places, given, strict=False)), **chosen}
     required = [word for word in (*places, *named) if parameters[word].default is parameters[word].empty]
     if lost := [word for word in required if word not in right]:
-        hint = _call(name, parameters, right | {word: (examples or {}).get(word, ...) for word in lost})
-        expected = ", ".join(named or places)
+        given = EXAMPLES | dict(examples or {})
+        hint = _call(name, parameters, right | {word: given.get(word, ...) for word in lost})
+        expected = ", ".join((*places, *named))
         raise CallError(f"{name} needs {' and '.join(lost)}", got=f"no {lost[0]}", expected=expected, hint=hint)
 
 
@@ -260,6 +271,6 @@ def _call(name, parameters, values):
         if word in values:
             value = values[word]
             kind = kinds.get(word, ())
-            text = "..." if value is ... else SUBJECTS[kind[0]][2] if kind else repeated(value)
+            text = SUBJECTS[kind[0]][2] if kind else "..." if value is ... else repeated(value)
             told.append(text if word in kinds else f"{word}={text}")
     return f"{name}({', '.join(told)})"

@@ -1,14 +1,18 @@
 """One exception family. Every message says what is wrong, what was got, what was expected and what to try.
 
-try:
-    lab.trace("")
-except labkit.LabError as error:
-    error.what, error.got, error.expected, error.hint     # the same as text: str(error)
+    try:
+        lab.trace("")
+    except labkit.LabError as error:
+        error.what, error.got, error.expected, error.hint
 
-labkit.errors.InputError: the prompt is empty
-  got: 0 tokens
-  expected: at least 1
-  try: lab.trace("red fox")
+As text, `str(error)`, or as Python shows it:
+
+    labkit.errors.InputError: the prompt is empty
+      got: 0 tokens
+      expected: at least 1
+      try: lab.trace("red fox")
+
+An `InputError` is a `ValueError` too, a `SeamError` a `RuntimeError`, and so on.
 """
 
 import pathlib

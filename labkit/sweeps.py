@@ -5,7 +5,7 @@
 
     list(sweeps.results(lab, work, ["red fox", "blue whale"], progress=True))
 
-A unit is what a kill can cost, say one pair of prompts. `results` gives them one by one, `total` their sum. In a folder,
+A unit is what a kill can cost, say a pair of prompts. `results` gives them one by one, `total` their sum. In a folder,
 `store`, lies one file for each that is finished, named by its own digest, and one book that says whose they are:
 
     sweep.json                            function, options, units, model, edits, kernels; signed

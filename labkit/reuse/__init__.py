@@ -1,6 +1,6 @@
 """What of a conversation's cache can be used again, call by call, and what the rest costs.
 
-    session = thinking.read_session(thinking.examples()["pi"])
+    session = thinking.read_session(thinking.examples()["garden"])
     ds = reuse.compare(session, reuse.small_tokenizer())   # policies and schemes side by side
     print(reuse.as_text(ds))
 

@@ -3,7 +3,7 @@
     yarn.wavelengths(lab.spec)                            # how fast each rotary pair turns, and under YaRN
     with yarn.scaled(lab, 4.0):
         run = lab.trace("red fox, blue whale")
-    yarn.grid(lab, lengths=[64], depths=2, seeds=2)       # margins of answers over lengths and depths
+    yarn.grid(lab, lengths=[64], depths=2, seeds=8)       # margins of answers over lengths and depths
 
 In this folder:
 
