@@ -80,7 +80,9 @@ def public(function: Callable, name: str | None = None, first: Callable | None =
 
 
 def called(function: Callable) -> str:
-    """ "deltanet.memory": the package below labkit and the function."""
+    """ "deltanet.memory": the package below labkit and the function; "lab.trace" of a method of `Lab`."""
+    if function.__qualname__.startswith("Lab."):
+        return f"lab.{function.__name__}"
     return f"{function.__module__.removeprefix('labkit.').split('.')[0]}.{function.__name__}"
 
 
@@ -185,7 +187,7 @@ def check_names(name: str, parameters: Mapping, given: Sequence, chosen: Mapping
         free.sort(key=lambda word: parameters[word].default is not parameters[word].empty)
         right |= dict(zip(free, given[len(places) :], strict=False))
         got = ", ".join(map(repeated, given[len(places) :]))
-        first = ", ".join(places) or "nothing"
+        first = ", ".join(word for word in places if word != "self") or "nothing"
         raise CallError(f"{name}: all but {first} is given by name", got=got, expected=expected, hint=hint())
     for word in chosen:
         twin = next((each for each in TWINS.get(word, ()) if each in parameters and each not in chosen), None)
@@ -216,7 +218,7 @@ def check_whole(
     if lost := [word for word in required if word not in right]:
         given = EXAMPLES | dict(examples or {})
         hint = _call(name, parameters, right | {word: given.get(word, ...) for word in lost})
-        expected = ", ".join((*places, *named))
+        expected = ", ".join(word for word in (*places, *named) if word != "self")
         raise CallError(f"{name} needs {' and '.join(lost)}", got=f"no {lost[0]}", expected=expected, hint=hint)
 
 
@@ -268,7 +270,7 @@ def _call(name, parameters, values):
     """A call as code, its subjects first, each by the name that stands for it."""
     kinds, told = subjects_of(parameters), []
     for word in parameters:
-        if word in values:
+        if word in values and word != "self":
             value = values[word]
             kind = kinds.get(word, ())
             text = SUBJECTS[kind[0]][2] if kind else "..." if value is ... else repeated(value)

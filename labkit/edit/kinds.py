@@ -146,7 +146,7 @@ class StateEdit(Edit):
 def flat(edits: Iterable) -> Iterator:
     """Edits out of lists, tuples and generators of them, however deep; what is no edit as it stands."""
     for item in edits:
-        if isinstance(item, str | bytes | Mapping) or not isinstance(item, Iterable):
+        if isinstance(item, str | bytes | Mapping) or hasattr(item, "ndim") or not isinstance(item, Iterable):
             yield item
         else:
             yield from flat(item)

@@ -78,6 +78,8 @@ def _begins(texts: Sequence[str], alone: Sequence[bool]) -> list[bool]:
 
 def _joined(before, first, text, after, made):
     last = before[-1]
+    if before.isspace() and text.isspace():  # blanks in a row
+        return True
     if before == " " and not first.isspace():  # a space by itself belongs to the number or sign after it
         return True
     if last.isspace() or first.isspace() or UNSPACED.match(first) or UNSPACED.match(last):

@@ -150,7 +150,7 @@ def _groups(ds, run, axis):
         text = lambda some: [ids[n] for n in inside[some].tolist() if n >= 0]  # noqa: E731
         words = [_shown(decoded(run.tokenizer, text(some))) if text(some) else CACHED for some in made]
     else:
-        words = [_shown("".join(texts[n] for n in some)) for some in made]
+        words = [_shown("".join(texts[n] for n in some).replace("␣", " ")) for some in made]
     return made, words
 
 

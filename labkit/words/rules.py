@@ -50,6 +50,7 @@ RULES = {QUANTITIES[name].long_name: rule for name, rule in _NAMED.items()} | {
     "what a branch adds to the logit, the norm frozen": _AFTER,
     "what came to the lens's logit by this path, the norm held": _AFTER,
     "norm of what a branch adds to the stream": _MEAN,
+    "norm of the slope": _MEAN,
     "router probability of the chosen experts together": _MEAN,
     "entropy of the router's probabilities": _MEAN,
 }
