@@ -87,7 +87,7 @@ def _ways(array, asked, axes):
             way = rule.get(axis) if way is None else way
             if way not in WAYS:
                 got = f"{array.name}, {array.attrs.get('long_name', 'which has no quantity')}, over {axis}"
-                expected, hint = ", ".join(WAYS), f'words.merge(ds, run, how={{"{array.name}": "mean"}})'
+                expected, hint = ", ".join(WAYS), f'words.merge(ds, run, how={{{array.name!r}: "mean"}})'
                 what = "no rule says how this is merged" if way is None else f"no such way to merge: {way!r}"
                 raise InputError(what, got=got, expected=expected, hint=hint)
             made[axis] = way
