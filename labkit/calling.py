@@ -141,7 +141,7 @@ def described(value: object) -> str:
     """ "a text", "a run", "a model of transformers", or the name of its type."""
     names = {each.__name__ for each in type(value).__mro__}
     told = {"str": "a text", "Run": "a run", "Lab": "a lab", "Spec": "a spec", "Module": "a model of transformers"}
-    told |= {"DataArray": "one variable of a dataset", "Dataset": "a dataset"}
+    told |= {"Dataset": "a dataset"}
     return next((told[word] for word in told if word in names), type(value).__name__)
 
 
