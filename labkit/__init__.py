@@ -52,6 +52,7 @@ _MODULES = (
     "sweeps",
     "thinking",
     "trace",
+    "words",
     "yarn",
     "zoo",
 )
@@ -68,4 +69,4 @@ def __getattr__(name):
 
 
 def __dir__():
-    return sorted([*globals(), *__all__])
+    return sorted(__all__)

@@ -4,7 +4,7 @@ Reading is a call that returns a value; changing is a `with` block that cleans u
 toggles: the only state between calls is which scopes are open (`labkit.scopes`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -14,6 +14,7 @@ from labkit import edit as _edit
 from labkit import plan as _plan
 from labkit import stream as _stream
 from labkit.arguments import whole as _whole
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.notation import is_index
 from labkit.pictures import Seen
@@ -49,6 +50,7 @@ class Lab(Wrapped):
             raise InputError("pictures are more than token ids", got=got, expected=expected)
         return prompts.encode(prompt, self.tokenizer, self.spec.vocab)
 
+    @public
     def trace(
         self,
         prompt: str | Sequence | torch.Tensor | Seen,
@@ -91,6 +93,7 @@ class Lab(Wrapped):
             runs = calls.trace(call, self, rows, layers, seams, logits, chunk, cache, device, position_ids, grad, seen)
         return runs if batch else runs[0]
 
+    @public
     def generate(
         self,
         prompt: str | Sequence | torch.Tensor | Seen,
@@ -133,6 +136,7 @@ class Lab(Wrapped):
             runs = calls.generate(call, self, rows, layers, seams, *decoded, seen)
         return runs if batch else runs[0]
 
+    @public
     def step(
         self,
         cache: _cache.HybridCache,
@@ -167,11 +171,13 @@ class Lab(Wrapped):
             runs = calls.step(call, self, cache, tokens, layers, seams, states, prompts.check_capture(capture))
         return runs[0] if alone else runs
 
+    @public
     def stream(self, prompt, *, probes, chunk=2048, progress=False, checkpoint=None, every=16, kv_device=None):
         """Prefill a long prompt in chunks; online probes eat each chunk, nothing else is kept. See `labkit.stream`."""
         options = dict(chunk=chunk, progress=progress, checkpoint=checkpoint, every=every, kv_device=kv_device)
         return _stream.run(self, self.encode(prompt), probes=probes, **options)
 
+    @public
     def plan(
         self, *, tokens: int | Seen, want="trace", layers: int | Sequence[int] | None = None, **options
     ) -> _plan.Plan:
@@ -182,13 +188,13 @@ class Lab(Wrapped):
 
     # --------------------------------------------------------------------------------------------- changing
 
-    def edit(self, *edits: _edit.SeamEdit | _edit.StateEdit) -> Scope:
+    def edit(self, *edits: _edit.SeamEdit | _edit.StateEdit | Iterable) -> Scope:
         """Hold interventions for as long as a `with` block lasts; always undone, also after an exception.
 
         They act for the thread or task that opened the block, whichever lab of this model it uses.
 
         Args:
-            edits: from `labkit.edit` or ready ones such as `deltanet.never_forget(layer=2, heads=1)`.
+            edits: from `labkit.edit` or ready ones such as `deltanet.never_forget(layer=2, heads=1)`; or lists of them.
 
         Returns:
             `Scope`, which hands this lab to the block.

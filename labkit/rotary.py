@@ -1,5 +1,8 @@
 """Rotary frequencies under every scaling; `labkit.turning` switches a model between them in place.
 
+    rotary.stretched(lab.spec, 4.0)                       # YaRN of this model by 4
+    rotary.Scaling("linear", 2.0)
+
 With θ = rope_theta, d rotated channels, window L, factor s, pairs i = 0 … d/2 - 1:
 
     none      ω_i = θ^(-2i/d)
@@ -17,10 +20,29 @@ The attention factor m = 0.1 ln s + 1 multiplies cos and sin, hence the rotary p
 """
 
 import dataclasses
+import functools
 import math
 
 from labkit.arguments import number, whole
+from labkit.calling import public
 from labkit.errors import InputError
+
+__all__ = [
+    "CLASSES",
+    "KINDS",
+    "RAMPS",
+    "RELEASED",
+    "Scaling",
+    "angles",
+    "check_rotated",
+    "constants",
+    "frequencies",
+    "pair_classes",
+    "ramp",
+    "rotate",
+    "scaling_of",
+    "stretched",
+]
 
 KINDS = ("none", "linear", "ntk", "dynamic", "yarn", "dynamic-yarn")
 RAMPS = ("index", "paper")
@@ -122,6 +144,7 @@ def constants(spec) -> dict:
     return dict(theta=spec.rope_theta, width=spec.rotary_dim, window=spec.window)
 
 
+@functools.partial(public, name="yarn.stretched")
 def stretched(
     spec,
     factor: float = RELEASED,
@@ -237,3 +260,7 @@ def ramp(scaling: Scaling, *, theta: float, width: int, window: int):
 def pair_classes(ramp) -> list[str]:
     """Which of `CLASSES` each pair is of, by its ramp."""
     return [CLASSES[int(share > 0) + int(share >= 1)] for share in ramp.tolist()]
+
+
+def __dir__():
+    return sorted(__all__)

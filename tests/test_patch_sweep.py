@@ -29,7 +29,7 @@ def own(request):
 
 
 def sweep(lab, pairs=((CLEAN, CORRUPT),), **options):
-    return attribution.patch_sweep(lab, list(pairs), of=OF, against=AGAINST, **options)
+    return attribution.patch_sweep(lab, list(pairs), of=OF, against=AGAINST, ends="any", **options)
 
 
 def said(lab, ids, *edits):
@@ -217,7 +217,7 @@ def nano():
 
 
 def on_nano(nano, **options):
-    given = dict(seam="gated", layers=[2, 3], tokens=[3, -1])
+    given = dict(seam="gated", layers=[2, 3], tokens=[3, -1], ends="any")
     return attribution.patch_sweep(nano, PAIRS, of=3, against=[50, 60, 70, 80], **given, **options)
 
 

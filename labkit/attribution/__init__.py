@@ -1,5 +1,10 @@
 """Attribution through both kinds of layer: what of a logit came from which token, head, branch and cached thing.
 
+    prompt = " fox red. whale blue. fox"
+    attribution.logit(lab, prompt, of=" red")              # what each head adds to a logit, by source token
+    attribution.exact(lab, prompt, of=" red")              # all of it, through all layers, nothing lost
+    attribution.knockout(lab, prompt, of=" red", against=" blue")     # what is lost without each head, in turn
+
 It stands above the mechanisms, whose equations it uses side by side. In this folder:
 
     wide      the same question of a copy in float32, for models in a half precision
@@ -17,10 +22,12 @@ It stands above the mechanisms, whose equations it uses side by side. In this fo
     knocked   whether the model misses a circuit's heads, and how far it misses others
     estimated the same sweep, estimated by gradients
     agree     whether readings of the same places rank them alike
+    alone     knock-outs of every head in turn
     together  joint knock-outs, by pairs and in a set that grows
 """
 
 from labkit.attribution.agree import agreement
+from labkit.attribution.alone import knockout
 from labkit.attribution.complete import exact
 from labkit.attribution.direct import logit
 from labkit.attribution.estimated import patch_slopes
@@ -35,6 +42,7 @@ __all__ = [
     "circuit",
     "confirm",
     "exact",
+    "knockout",
     "knockout_greedy",
     "knockout_pairs",
     "logit",
@@ -43,3 +51,7 @@ __all__ = [
     "slopes",
     "stop",
 ]
+
+
+def __dir__():
+    return sorted(__all__)

@@ -15,6 +15,7 @@ from labkit.attribution import costs
 from labkit.attribution.frozen import HELD, Frozen, asked, by_reader, proof
 from labkit.attribution.wide import in_float32
 from labkit.cache import Snapshot
+from labkit.calling import public
 from labkit.errors import BackendError
 from labkit.lab import Lab
 from labkit.notation import Quantity, label
@@ -31,6 +32,7 @@ BROUGHT = Quantity("c", "what comes to the logit from here, all routing held", "
 BRANCHES = {"mixer": "mixer_out", "mlp": "mlp_out"}
 
 
+@public
 @torch.enable_grad()
 def exact(
     lab: Lab,

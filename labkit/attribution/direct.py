@@ -17,6 +17,7 @@ import torch
 from labkit.attribution import costs
 from labkit.attribution.frozen import Frozen, asked, by_reader, factor, proof
 from labkit.cache import Snapshot
+from labkit.calling import public
 from labkit.lab import Lab
 from labkit.notation import Quantity, label
 from labkit.reading import axis
@@ -30,6 +31,7 @@ NAME = "attribution.logit"
 ADDED = Quantity("c", "what is added to the logit directly, norms held", "nat", "signed", "direct logit attribution")
 
 
+@public
 def logit(
     lab: Lab,
     prompt: str | Sequence[int] | torch.Tensor,

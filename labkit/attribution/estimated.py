@@ -18,6 +18,7 @@ import torch
 from labkit.attribution.cells import STATES, grid, questions
 from labkit.attribution.evidence import checked, with_statistics
 from labkit.attribution.patching import gridded, measured
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.residual.stream import Answers
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 NAME = "attribution.patch_slopes"
 
 
+@public
 def patch_slopes(
     lab: Lab,
     prompts: Iterable,
@@ -42,6 +44,7 @@ def patch_slopes(
     source: int | Sequence[int] | None = None,
     put: str = "other",
     whole: bool = False,
+    ends: str = "same",
     correction: str = "holm",
     seed: int = 0,
     store: str | os.PathLike | None = None,
@@ -63,7 +66,7 @@ def patch_slopes(
         hint = "attribution.patch_sweep"
         raise InputError(f"{NAME}: a {seam} is no seam", got=f"seam={seam!r}", expected="a seam", hint=hint)
     seed = checked(correction, seed, NAME)
-    asked = questions(lab, prompts, of, against, put, NAME)
+    asked = questions(lab, prompts, of, against, put, NAME, ends)
     given = dict(seam=seam, layers=layers, heads=heads, tokens=tokens, source=source, whole=whole)
     axes, where, cells = grid(lab, asked, put=put, **given, name=NAME)
     kept = dict(store=store, client=client, progress=progress)

@@ -19,6 +19,7 @@ from labkit.arguments import number
 from labkit.attribution.frozen import asked, proof
 from labkit.attribution.paths import Node, Paths, difference
 from labkit.cache import Snapshot
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import Quantity, label
@@ -36,6 +37,7 @@ SOURCES = ("token", "cache", "rest")
 WITHIN = ("write", "erase", "read", "mlp")  # of a layer, from the values upwards
 
 
+@public
 @torch.enable_grad()
 def circuit(
     lab: Lab,

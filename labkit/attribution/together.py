@@ -20,6 +20,7 @@ from labkit.arguments import number, whole
 from labkit.attribution.cells import Place, head_count, questions
 from labkit.attribution.evidence import checked, with_statistics
 from labkit.attribution.patching import LOST, RIGHT, labelled, measured
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import Quantity, is_index, label
@@ -33,6 +34,7 @@ TOGETHER = Quantity("Δ_ij - Δ_i - Δ_j", "loss of both beyond the sum of each"
 Parts = Sequence[tuple[int, int]] | Mapping[str, Sequence[tuple[int, int | None]]] | None
 
 
+@public
 def knockout_pairs(
     lab: Lab,
     prompts: Iterable,
@@ -95,6 +97,7 @@ def knockout_pairs(
     return made.assign({name: mirror(told[name]) for name in ("p", "p_adjusted")}).assign_attrs(told.attrs)
 
 
+@public
 def knockout_greedy(
     lab: Lab,
     prompts: Iterable,
@@ -216,6 +219,10 @@ def _several(given, name):
 def _place(given, counts, name):
     """(layer, head or None), checked."""
     place = tuple(given) if isinstance(given, tuple | list) else ()
+    if len(place) == 2 and all(is_index(part) or part is None for part in place) and place[0] is not None:
+        layer = place[0] + len(counts) * (place[0] < 0)  # negative from the end, as everywhere
+        head = place[1] if place[1] is None or place[1] >= 0 else place[1] + counts.get(layer, 0)
+        place = (layer, head)
     good = len(place) == 2 and is_index(place[0]) and place[0] in counts
     if not good or not (place[1] is None or (is_index(place[1]) and 0 <= place[1] < counts[place[0]])):
         expected = f"(layer, head) or (layer, None), layers 0 to {len(counts) - 1}"

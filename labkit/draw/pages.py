@@ -8,10 +8,11 @@ import hashlib
 import html
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from labkit.calling import described
 from labkit.draw.script import SCRIPT, STYLE
 from labkit.draw.theme import CONFIG
 from labkit.draw.titles import apart
@@ -36,12 +37,18 @@ def page(path: str | pathlib.Path, figures: Sequence, *, title: str, text: str =
     Raises:
         InputError: no figures, or a place that cannot be written to.
     """
-    if not figures:
-        raise InputError("a page without figures", got="none", expected="at least one")
+    if not isinstance(figures, Iterable) or hasattr(figures, "to_json") or not (figures := list(figures)):
+        hint = 'draw.page("fox.html", [figure], title="What a fox reads")'
+        got = "none" if isinstance(figures, list) else described(figures)
+        raise InputError("a page without figures", got=got, expected="a list of at least one", hint=hint)
     path, parts = pathlib.Path(path), [f"<h1>{escape(title)}</h1>"]
     parts += [f"<pre>{escape(text)}</pre>"] if text else []
     for n, entry in enumerate(figures):
-        figure, words = entry if isinstance(entry, tuple | list) else (entry, "")
+        figure, words = entry if isinstance(entry, tuple | list) and len(entry) == 2 else (entry, "")
+        if not hasattr(figure, "to_json"):
+            hint = "draw.page(path, [(draw.lines(ds, 'keep'), 'words below it')], title='a title')"
+            expected = "a figure, or (figure, words)"
+            raise InputError("a page holds figures", got=described(figure), expected=expected, hint=hint)
         drawn = plot(f"figure-{n}", figure.to_json(), words or title)
         parts.append(f"<section>\n{drawn}\n<p>{escape(words)}</p>\n</section>")
     try:

@@ -18,6 +18,7 @@ import xarray
 
 from labkit import sweeps
 from labkit.arguments import whole
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import Quantity, is_index, label, select, whole_numbers
@@ -34,6 +35,7 @@ APART = Quantity("‖J′-J″‖/‖J‖", "how far two lenses of as many promp
 SAME = Quantity("agreement", "places at which both name the same token", "fraction", "fraction", SOURCE)
 
 
+@public
 def fit_lens(
     lab: Lab,
     prompts: Sequence,
@@ -70,6 +72,7 @@ def fit_lens(
     return _lens(lab, summed["J"] / len(units), chosen, len(units))
 
 
+@public
 def lens_convergence(
     lab: Lab,
     prompts: Sequence,

@@ -1,7 +1,6 @@
 """Anatomy and cost card of a hybrid from its configuration alone. No model is built and no weight is read.
 
-    from labkit import spec
-    big = spec.read("folder/with/config.json")
+    big = spec.read("Qwen3.6-27B")          # of a name, or a folder with a config.json
     big                                     # the layer strip D D D A · ... and the sizes
     big.card(tokens=262_144, gpu="H200")    # parameters, bytes, FLOPs, seconds
     spec.prefill_flops(big, 262_144)["total"]
@@ -93,3 +92,7 @@ __all__ = [
     "vision_parameters",
     "weight_bytes",
 ]
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,5 +1,10 @@
 """Steering: a direction in what a model computes, added while it reads and writes, and what that does.
 
+    red, blue = [" fox red. fox", " whale red. whale"], [" fox blue. fox", " whale blue. whale"]
+    direction = steering.difference(lab, red, blue, layer=4)
+    with lab.edit(steering.add(lab, direction, dose=2.0)):
+        run = lab.trace(" fox blue. fox")
+
 It stands above the mechanisms, beside attribution. In this folder:
 
     sites       where: a seam, the values of a DeltaNet layer, or its state; the edit that adds a direction there
@@ -30,3 +35,7 @@ __all__ = [
     "shuffled_answers",
     "tune",
 ]
+
+
+def __dir__():
+    return sorted(__all__)

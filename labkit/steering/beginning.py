@@ -15,6 +15,7 @@ import xarray
 
 from labkit.arguments import whole
 from labkit.cache import Snapshot
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import Quantity, label, whole_numbers
@@ -30,6 +31,7 @@ ROWS = 32  # examples at a time
 Example = tuple[Prompt, Prompt]
 
 
+@public
 def begin(lab: Lab, state: xarray.Dataset | Mapping[int, torch.Tensor]) -> Snapshot:
     """A snapshot of no tokens that holds a state for some layers, and nothing for the others.
 
@@ -60,6 +62,7 @@ def begin(lab: Lab, state: xarray.Dataset | Mapping[int, torch.Tensor]) -> Snaps
     return Snapshot(0, {}, {}, windows, held, ids=torch.empty(0, dtype=torch.long))
 
 
+@public
 def random_start(tuned: xarray.Dataset, *, seed: int = 0) -> xarray.Dataset:
     """The control of a tuned state: a random one in its place, with the norm that each head of each layer has there.
 
@@ -76,6 +79,7 @@ def random_start(tuned: xarray.Dataset, *, seed: int = 0) -> xarray.Dataset:
     return fresh.to_dataset(name="state").assign_attrs(tuned.attrs | {"reading": "steering.random_start", "seed": seed})
 
 
+@public
 @torch.no_grad()
 def judged(
     lab: Lab,

@@ -14,6 +14,7 @@ import xarray
 
 from labkit import passes
 from labkit.arguments import number, whole
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import Quantity, is_index, label, select
@@ -38,6 +39,7 @@ ROWS = 64  # at a time
 JUDGED = 2  # arrows whose continuations are: the direction, and one random one
 
 
+@public
 @torch.no_grad()
 def doses(
     lab: Lab,
@@ -130,6 +132,7 @@ def _labelled(lab, arrow, sizes, controls, found, plain, names, facts):
     return label(variables, coords=coords | {"sample": range(len(found))}, attrs=facts)
 
 
+@public
 def curves(ds: xarray.Dataset, name: str = "moved", *, seed: int = 0) -> xarray.Dataset:
     """What `steering.doses` measured, as curves over the dose, for `draw.lines(..., color="term")`.
 

@@ -15,6 +15,7 @@ import torch
 
 from labkit import edit
 from labkit.arguments import number, whole
+from labkit.calling import public
 from labkit.errors import InputError, LayerError
 from labkit.lab import Lab
 from labkit.notation import Quantity, select, whole_numbers
@@ -175,6 +176,7 @@ class Arrow:
         return edit.function(add, seam=site.crossed, layer=site.layer, heads=heads, tokens=tokens, name="steer")
 
 
+@public
 def add(lab: Lab, direction: "xarray.Dataset", *, dose: float, start: int = 0) -> edit.SeamEdit | edit.StateEdit:
     """An edit that adds a direction, for `lab.edit`: `with lab.edit(steering.add(lab, direction, dose=0.5)): ...`
 
@@ -198,4 +200,4 @@ def sites_of(lab: Lab, layer: int | Sequence[int], seam: str, name: str) -> list
     layers = whole_numbers(layer, "layer")
     if not layers:
         raise InputError(f"{name}: no layer chosen", expected="an int, or several")
-    return [Site.of(lab.spec, each, seam, name) for each in layers]
+    return [Site.of(lab.spec, each, seam, name) for each in select(layers, lab.spec.layers, "layer")]

@@ -21,6 +21,7 @@ import xarray
 from labkit import folders, plan, stats, sweeps
 from labkit.arguments import number, whole
 from labkit.cache import restore
+from labkit.calling import check_data, public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import is_index, label, whole_numbers
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 LEAST_SEEDS = 8  # below, an interval says nothing
 
 
+@public
 @torch.no_grad()
 def grid(
     lab: Lab,
@@ -249,6 +251,7 @@ def _simple(first, asked):
     return float(first[asked.answer[0]] - first[asked.foil[0]]), bool(first.argmax() == asked.answer[0])
 
 
+@public
 def cell_means(ds: xarray.Dataset) -> xarray.Dataset:
     """Means over the questions of each cell, with 95 % intervals.
 
@@ -258,7 +261,11 @@ def cell_means(ds: xarray.Dataset) -> xarray.Dataset:
     Returns:
         Dataset over (task, scaling, length, depth): `margin`, `margin_low`, `margin_high` (Student's t over the
         questions); `right`, `right_low`, `right_high` (Wilson); `answers`, how many there are.
+
+    Raises:
+        InputError: another dataset.
     """
+    check_data(ds, "yarn.cell_means", "yarn.grid(lab)", ["margin", "right"])
     answers = ds.margin.notnull().sum("sample")
     right, options = ds.right.sum("sample").astype(int), dict(output_core_dims=[[], []], vectorize=True)
     right_ends = xarray.apply_ufunc(stats.wilson, right, answers, **options)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from labkit.arguments import whole
 from labkit.cache import with_book
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.hooks import Place
 from labkit.lab import Lab
@@ -19,6 +20,7 @@ from labkit.scopes import Scope
 from labkit.trace import decoder
 
 
+@public
 def scaled(
     lab: Lab,
     factor: float = RELEASED,
@@ -51,6 +53,7 @@ def scaled(
     return under(lab, scaling, reach)
 
 
+@public
 def under(lab: Lab, scaling: Scaling, reach: int | None = None, *, unrotated: Callable | None = None) -> Scope:
     """The model under a `rotary.Scaling`; see `scaled`. `unrotated` as in `Scope`."""
     if lab.scopes.unrotated is not None:

@@ -21,6 +21,7 @@ import torch
 
 from labkit import prompts
 from labkit.arguments import number, whole
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.nano.text import sentence
@@ -47,6 +48,7 @@ class Question:
     at: int
 
 
+@public
 def question(lab: Lab, task: str, *, length: int, depth: float, seed: int) -> Question:
     """One question.
 
@@ -108,6 +110,7 @@ def _ids(tokenizer, vocab, text):
     return prompts.encode(text, tokenizer, vocab)
 
 
+@public
 def filler_ids(lab: Lab, length: int, *, seed: int) -> torch.Tensor:
     """Token ids [length] of sentences that state no fact."""
     length, seed = whole(length, "length", least=0), whole(seed, "seed")
