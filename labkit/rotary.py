@@ -129,7 +129,7 @@ class Scaling:
 
 
 def check_rotated(width: int) -> None:
-    """Refuse a model whose attention rotates nothing.
+    """Refuse a model whose attention rotates nothing, a `width` of 0.
 
     Raises:
         InputError: no channels that are rotated.
@@ -154,7 +154,9 @@ def stretched(
     attention_factor: float | None = None,
     length: int | None = None,
 ) -> Scaling:
-    """A `Scaling` of this model: its own window is the one that is stretched.
+    """A `Scaling` of this model: its own window is the one that is stretched; `factor`, `kind`, `ramp`,
+    `attention_factor`
+    and `length` as for `Scaling`.
 
     Raises:
         InputError: as `Scaling`.
@@ -224,7 +226,11 @@ def frequencies(scaling: Scaling, *, theta: float, width: int, window: int, dtyp
 
 
 def angles(position_ids, scaling: Scaling, *, theta: float, width: int, window: int, dtype) -> tuple:
-    """(cos, sin), each [token, width], as the model's own rotary module gives them for text."""
+    """(cos, sin), each [token, width], as the model's own rotary module gives them for text.
+
+    Args:
+        position_ids: (token,), or (axis, token). theta: the rotary base. width: rotated channels. window: tokens of the
+            training, which YaRN stretches."""
     import torch
 
     omega = frequencies(scaling, theta=theta, width=width, window=window).to(position_ids.device)
@@ -245,7 +251,9 @@ def rotate(x, cos, sin):
 
 
 def ramp(scaling: Scaling, *, theta: float, width: int, window: int):
-    """How far each pair is interpolated by YaRN, [pair] from 0 (left alone) to 1 (turned s times slower)."""
+    """How far each pair is interpolated by YaRN, [pair] from 0 (left alone) to 1 (turned s times slower); `theta`,
+    `width`
+    and `window` as for `angles`."""
     import torch
 
     pairs, window = torch.arange(width // 2, dtype=torch.float32), scaling.original or window

@@ -121,7 +121,8 @@ def test_a_real_family_is_its_file_and_a_line(name, tmp_path):
         lab = lk.load(folder, device="cpu", dtype="float32")
         run = lab.trace(ids, logits="all")
         # Weights from a file lie elsewhere in memory, which some processors notice in the last bits.
-        assert torch.equal(run.logits, lab.model(ids[None]).logits[0]) and torch.allclose(run.logits, expected, atol=1e-5)
+        assert torch.equal(run.logits, lab.model(ids[None]).logits[0])
+        assert torch.allclose(run.logits, expected, atol=1e-5)
         assert lk.spec.read(model.config).differing(lab.spec) == []
         for reading in parity.READINGS:
             assert parity.read(lab, run, reading).attrs.get("parity", 0) < 1e-5

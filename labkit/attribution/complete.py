@@ -65,7 +65,7 @@ def exact(
 
     Raises:
         InputError: an answer of several tokens, a token out of range. LayerError: a family with layers that are not
-            read. ParityError: a sum that is not the model's logit. BudgetError.
+            read. ParityError: a sum that is not the model's logit. BudgetError. BackendError: weights without slopes.
     """
     if wide:
         return in_float32(exact, lab, prompt, NAME, of=of, against=against, token=token, snap=snap)

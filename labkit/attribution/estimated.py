@@ -54,7 +54,8 @@ def patch_slopes(
     """The effect of patching each place of a grid, estimated by the slope of the answer at the prompt that is read.
 
     Args:
-        As of `attribution.patch_sweep`; a seam alone, no state or window.
+        prompts, of, against, seam, layers, heads, tokens, put, whole, ends, correction: as of
+            `attribution.patch_sweep`; a seam alone, no state or window.
 
     Returns:
         Dataset as that of `patch_sweep`, without `right` and without parity: an estimate has none.

@@ -1,8 +1,11 @@
 """Exercises: guess first, then build, and learn which law broke.
 
+    import torch
     from labkit import check
     guess = check.predict("does a second value under a key add to the first?", among=("yes", "no"))
-    check.delta_rule(write)          # your function, held against the laws of the rule
+    write = lambda S, k, v, beta=1.0: S + beta * torch.outer(k, v)
+    check.delta_rule(write)    # your function, held against the laws of the rule: this one writes the value, not
+    the error
 
 Checkers name the first law that is broken, with what was got and expected. `verdict.working` is your work if it obeys
 every law, else the solution, so that a notebook runs on; `verdict.must()` raises, for a course that grades.

@@ -97,6 +97,7 @@ def patch_together(
     """The effect of several heads' states at once, as `patch_states` has it for one.
 
     Args:
+        clean, other, suffix, score, window, batch: as for `patch_states`.
         sets: sets of places, each a list of (layer, head) whose states are exchanged in the same branch. A set and the
             set of all other heads say whether the first is enough for the answer, and whether the answer needs it.
 

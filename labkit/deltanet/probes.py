@@ -225,7 +225,7 @@ def spectra(*, layers: int | Sequence[int] | None = None) -> Probe:
 
 @public
 def saturation(*, layers: int | Sequence[int] | None = None, block: int = 64) -> list[Probe]:
-    """The probes that show a state filling up over long text: `surprise` and `spectra`, for `probes=`."""
+    """The probes that show a state filling up over long text, `surprise` and `spectra` by blocks of `block` tokens."""
     return [surprise(layers=layers, block=block), spectra(layers=layers)]
 
 

@@ -89,7 +89,7 @@ def frames(ds: xarray.Dataset, name: str = "weight", *, along: str, **options) -
 
 
 def maps(*panels: tuple, slider: str | None = None, start: int = 0, title: str | None = None) -> Figure:
-    """Different maps next to each other, each with its own colours: `maps((ds, name, subtitle), ...)`.
+    """Different maps, the `panels`, next to each other, each with its own colours: `maps((ds, name, subtitle), ...)`.
 
     Each variable must have two dims; zooming into one zooms into all when their axes say the same. With `slider`, a
     dim that any of them may have as a third, one slider moves all that have it. `start` is as for `heatmap`; a fourth

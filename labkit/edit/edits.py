@@ -15,7 +15,7 @@ from labkit.trace import Run
 
 
 def indices(values: int | Sequence[int] | slice | None, axis: str) -> tuple[int, ...] | None:
-    """Heads or absolute positions of an edit; None is all.
+    """Heads or absolute positions of an edit, the `values` of an `axis`; None is all.
 
     Raises:
         InputError: none chosen, an open slice, or entries that are no whole numbers.
@@ -42,7 +42,7 @@ def function(
     tokens: int | Sequence[int] | None = None,
     name: str = "function",
 ) -> SeamEdit:
-    """Any function `(values, positions) -> values` at a seam; see `SeamEdit`.
+    """Any function `change(values, positions) -> values` at a seam; see `SeamEdit`.
 
     Raises:
         InputError: no function, no name of a seam.
@@ -65,7 +65,7 @@ def set(
     heads: int | Sequence[int] | None = None,
     tokens: int | Sequence[int] | None = None,
 ) -> SeamEdit:
-    """Set a seam to a number, or to a tensor that broadcasts over [head, ...] or has a row for every token."""
+    """Set a seam to a `value`, a number, or a tensor that broadcasts over [head, ...] or has a row for every token."""
     new, some = tensor(value, "value"), tokens is not None
     write = lambda x, at: of_tokens(new, x, at, "value", some=some)
     return function(write, seam=seam, layer=layer, heads=heads, tokens=tokens, name="set")
@@ -80,7 +80,7 @@ def scale(
     heads: int | Sequence[int] | None = None,
     tokens: int | Sequence[int] | None = None,
 ) -> SeamEdit:
-    """Multiply a seam by a number; 0 removes it, 1 changes nothing."""
+    """Multiply a seam by a number, the `factor`; 0 removes it, 1 changes nothing."""
     factor = number(factor, "factor", least=-LARGEST, most=LARGEST)
     return function(lambda x, at: x * factor, seam=seam, layer=layer, heads=heads, tokens=tokens, name="scale")
 
@@ -94,7 +94,7 @@ def add(
     heads: int | Sequence[int] | None = None,
     tokens: int | Sequence[int] | None = None,
 ) -> SeamEdit:
-    """Add a number, or a tensor that broadcasts over [head, ...] or has a row for every token: steering."""
+    """Add a `vector` at a seam: a number, or a tensor that broadcasts over [head, ...] or has a row for every token."""
     more, some = tensor(vector, "vector"), tokens is not None
     plus = lambda x, at: x + of_tokens(more, x, at, "vector", some=some)
     return function(plus, seam=seam, layer=layer, heads=heads, tokens=tokens, name="add")
@@ -155,7 +155,8 @@ def state(
     heads: int | Sequence[int] | None = None,
     window: Callable | None = None,
 ) -> StateEdit:
-    """Change the recurrent state (and, by `window`, the convolution window) of a DeltaNet layer after token `at`.
+    """Change, by `change(state) -> state`, the recurrent state (and, by `window`, the convolution window) of a
+    DeltaNet layer after token `at`.
 
     Raises:
         InputError: something that is no function, a token below 0.
@@ -180,6 +181,9 @@ def patch_state(
     Args:
         snap: `labkit.cache.Snapshot` with this layer.
         window: also replace the convolution window; the window is shared by all heads.
+
+    Raises:
+        LayerError: the snapshot holds no state of this layer. InputError: a layer or head out of range.
     """
     chosen, at = indices(heads, "heads"), whole(at, "at", least=0)
     layer = select(whole(layer, "layer"), len(snap.state) + len(snap.keys), "layer")[0]

@@ -90,6 +90,7 @@ def lens_convergence(
     """How many prompts are enough: two lenses of as many prompts each, of which none is in both, beside each other.
 
     Args:
+        skip, longest: as for `fit_lens`.
         prompts: as `fit_lens`; those with an even number go to one lens, the others to the other.
         held_out: prompts that neither is fitted on, on which both are read.
         sizes: prompts of either lens.

@@ -68,6 +68,9 @@ def random_start(tuned: xarray.Dataset, *, seed: int = 0) -> xarray.Dataset:
 
     Args:
         tuned: what `steering.tune` gives. seed: of the generator.
+
+    Raises:
+        InputError: no tuned states, or a seed that is no whole number.
     """
     name = "steering.random_start"
     _states(tuned, name)

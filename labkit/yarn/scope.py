@@ -55,7 +55,11 @@ def scaled(
 
 @public
 def under(lab: Lab, scaling: Scaling, reach: int | None = None, *, unrotated: Callable | None = None) -> Scope:
-    """The model under a `rotary.Scaling`; see `scaled`. `unrotated` as in `Scope`."""
+    """The model under a `rotary.Scaling`, up to `reach` tokens; see `scaled`. `unrotated` as in `Scope`.
+
+    Raises:
+        InputError: another scaling inside `yarn.dynamic`, a dynamic one without a length, a reach it cannot have.
+    """
     if lab.scopes.unrotated is not None:
         hint = "close the yarn.dynamic scope first; it sets the frequencies anew before every pass"
         raise InputError("no other scaling inside yarn.dynamic", got=str(scaling), hint=hint)

@@ -129,6 +129,9 @@ def phase_error(
     Returns:
         Dataset over (length, pair): `phase`, radians off in float32; `bfloat16`, what rounding of cos and sin adds to
         that at most, in the same unit; `half_angles`, radians off if the angle itself were held in bfloat16.
+
+    Raises:
+        InputError: no lengths, or one that is no whole number of at least 1.
     """
     scaling, samples = Scaling() if scaling is None else scaling, whole(samples, "samples", least=1)
     if not (lengths := whole_numbers(lengths, "lengths", least=1)):
