@@ -1,11 +1,8 @@
 """Exercises: guess first, then build, and learn which law broke.
 
-    import torch
     from labkit import check
     guess = check.predict("does a second value under a key add to the first?", among=("yes", "no"))
-    write = lambda S, k, v, beta=1.0: S + beta * torch.outer(k, v)
-    check.delta_rule(write)    # your function, held against the laws of the rule: this one writes the value, not
-    the error
+    check.delta_rule(lambda S, k, v, beta=1.0: S + beta * k[:, None] * v)  # not the delta rule
 
 Checkers name the first law that is broken, with what was got and expected. `verdict.working` is your work if it obeys
 every law, else the solution, so that a notebook runs on; `verdict.must()` raises, for a course that grades.
@@ -77,3 +74,7 @@ __all__ = [
     "rope_positions",
     "mass_over_even",
 ]
+
+
+def __dir__():
+    return sorted(__all__)
