@@ -7,11 +7,17 @@ import tiny
 import torch
 
 from labkit import attribution, deltanet, edit
-from labkit.errors import InputError, LayerError
+from labkit.errors import InputError
 
 IDS, SPLIT = tiny.ids(23), 14
 MODELS = {family: lambda family=family: tiny.model(family=family) for family in sorted(tiny.FAMILY_SIZES)}
 MODELS |= {"olmo_hybrid": siblings.olmo, "olmo_hybrid, unrotated": lambda: siblings.olmo(rope_theta=None)}
+MODELS |= {"kimi_linear": siblings.kimi, "kimi_linear, compressed": lambda: siblings.kimi(q_lora_rank=30)}
+WIDE = {
+    "qwen3_5": lambda: tiny.model(dtype=torch.float64),
+    "olmo_hybrid": lambda: siblings.olmo(dtype=torch.float64),
+    "kimi_linear": siblings.kimi64,
+}
 SOURCES = ("token", "cache", "rest")
 D, A = "linear_attention", "full_attention"
 
@@ -22,11 +28,10 @@ def own(request):
     return tiny.make_lab(MODELS[request.param]())
 
 
-@pytest.fixture(scope="module", params=["qwen3_5", "olmo_hybrid"])
+@pytest.fixture(scope="module", params=WIDE)
 def wide(request):
-    """A lab in float64; transformers' grouped products of experts take no float64."""
-    double = dict(dtype=torch.float64)
-    return tiny.make_lab(tiny.model(**double) if request.param == "qwen3_5" else siblings.olmo(**double))
+    """A lab in float64."""
+    return tiny.make_lab(WIDE[request.param]())
 
 
 def snapshot(lab, count=SPLIT):
@@ -188,8 +193,6 @@ def test_what_is_no_question_is_refused(lab):
         attribution.circuit(lab, IDS, of=[3, 4])
     with pytest.raises(InputError, match="the two answers are the same token\n  got: twice 3"):
         attribution.circuit(lab, IDS, of=3, against=3)
-    with pytest.raises(LayerError, match="attribution.circuit: .*has layers without readings"):
-        attribution.circuit(tiny.make_lab(siblings.kimi()), IDS, of=3)
 
 
 def test_too_many_nodes_are_refused(lab, monkeypatch):

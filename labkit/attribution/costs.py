@@ -90,6 +90,11 @@ def _mixer(lab, kind, tokens, sources):
         return wide * spec.value_heads * (5 * tokens * spec.dv + 3 * padded * (spec.dk + CHUNK))
     masked = sources > tokens
     mask = (1 + wide) * tokens * sources if masked else 0
+    if spec.latent:
+        keys = spec.plain + spec.shared
+        made = sources * (keys + spec.plain + spec.head_dim) + tokens * (keys + 2 * spec.head_dim)
+        padded = (tokens + sources) * max(keys, spec.head_dim)
+        return wide * (spec.query_heads * (made + padded) + tokens * spec.latent) + mask
     heads = spec.query_heads * spec.head_dim
     return wide * heads * (4 * tokens + 2 * sources) + mask
 

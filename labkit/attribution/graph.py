@@ -70,7 +70,7 @@ def circuit(
     """
     least = number(least, "least", least=0.0, most=1.0)
     run, at, ids, name = asked(lab, prompt, of, against, token, snap, NAME)
-    paths = Paths(lab, run, at, ids, NAME)
+    paths = Paths(lab, run, at, ids)
     edges, flows, imbalance = _followed(paths, Node("logit", run.spec.layers, token=at), least)
     sources = sum(value for sender, _, _, value in edges if sender.part in SOURCES)
     own = difference(run.logits[0], ids)
