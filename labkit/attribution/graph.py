@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from labkit.arguments import number
+from labkit.attribution import costs
 from labkit.attribution.frozen import asked, proof
 from labkit.attribution.paths import Node, Paths, difference
 from labkit.cache import Snapshot
@@ -81,6 +82,9 @@ def circuit(
     facts |= {"residual": abs(sources - paths.whole), "imbalance": imbalance}
     facts |= {"rest": sum(rests) / paths.whole, "undrawn": sum(map(abs, rests)) / size}
     return _labelled(run, edges, flows, paths.splits, own, facts)
+
+
+circuit.plans = costs.circuit
 
 
 def _followed(paths, logit, least):

@@ -207,7 +207,7 @@ class Rule:
         self.v = frozen.values[layer].detach()
         self.state = None if given.state is None else given.state.to(wide)
         facts = dict(g=self.g, beta=self.beta, state=self.state)
-        parts = list(tiled(self.q, self.k, self.v, outputs=False, **facts))
+        parts = tiled(self.q, self.k, self.v, outputs=False, **facts)  # one tile at a time is alive
         self.recalled = torch.cat([part.flat(part.recalled, count) for _, count, part in parts])
 
     def row(self, t: int, head: int, form: str, query: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
