@@ -27,8 +27,18 @@ PLACES = TEST + "test_a_tuning_lowers_the_loss_in_the_places_it_was_given"
 STOPS = TEST + "test_held_out_examples_stop_it_and_choose_the_states"
 KILLED = TEST + "test_a_tuning_that_was_interrupted_goes_on_to_the_same_states"
 OTHER = TEST + "test_a_folder_of_another_tuning_or_a_damaged_one_is_refused"
+AFTER = TEST + "test_what_is_generated_after_a_state_is_read_after_it"
+NONE = TEST + "test_what_is_no_state_before_the_first_token_begins_nothing"
 
 MUTANTS = [
+    Mutant(
+        "labkit/calls.py",
+        "lab.cache() if begun is None else lab.restore(begun.stacked(len(rows)))",
+        "lab.cache()",
+        AFTER,
+    ),
+    Mutant("labkit/calls.py", "dict(start=start[i], seams", "dict(start=_cache.start_of(None, wanted), seams", AFTER),
+    Mutant("labkit/prompts.py", "{len(row) for row in rows})) > 1", "{len(row) for row in rows})) > 2", NONE),
     Mutant(SITES, "there[-math.prod(site.shape) :] if", "there[: math.prod(site.shape)] if", MEANS),
     Mutant(
         SITES,
