@@ -15,7 +15,7 @@ from labkit.errors import BackendError, CheckpointError, InputError, LayerError
 from labkit.steering import measuring, tuning
 
 MODELS = {family: lambda family=family: tiny.model(family=family) for family in sorted(tiny.FAMILY_SIZES)}
-MODELS |= {"olmo_hybrid": siblings.olmo}
+MODELS |= {"olmo_hybrid": siblings.olmo, "kimi_linear": siblings.kimi}
 PLUS = [tiny.ids(7 + n % 3, seed=n) for n in range(8)]
 MINUS = [tiny.ids(6 + n % 4, seed=100 + n) for n in range(6)]
 IDS = tiny.ids(11, seed=5)
@@ -54,7 +54,7 @@ def there(lab, ids, layer, seam):
 )
 def test_a_direction_is_the_difference_of_means(own, layer, seam):
     kinds = own.spec.seams[own.spec.kind(layer)]
-    if seam not in (*kinds, "state", "v"):
+    if seam not in (*kinds, "state") and not (seam == "v" and "qkv" in kinds):
         pytest.skip(f"no seam {seam} in this family")
     ds = steering.difference(own, PLUS, MINUS, layer=layer, seam=seam, draws=3)
     plus, minus = (torch.stack([there(own, ids, layer, seam) for ids in part]) for part in (PLUS, MINUS))

@@ -62,8 +62,8 @@ def exact(
         how far the sum is from the frozen network's logit.
 
     Raises:
-        InputError: an answer of several tokens, a token out of range. LayerError: a family with layers that are not
-            read. ParityError: a sum that is not the model's logit. BudgetError.
+        InputError: an answer of several tokens, a token out of range. ParityError: a sum that is not the model's logit.
+            BudgetError.
     """
     if wide:
         return in_float32(exact, lab, prompt, NAME, of=of, against=against, token=token, snap=snap)

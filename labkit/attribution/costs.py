@@ -4,7 +4,7 @@ Counted from what the frozen network's equations save for their gradients, in nu
 times its values (the convolution's input, what opens them, they themselves, the norm's factor, what is handed on) and
 three times its keys, beside three rows of a chunk; of a query head queries, keys, values, what it mixed, its gate and
 what it hands on; of the stream what enters a layer, what two branches add, and two norms' factors. Held against counted
-bytes by `tests/test_budgets.py`.
+bytes by `tests/test_attribution.py`.
 """
 
 import dataclasses
