@@ -187,7 +187,7 @@ class Frozen:
         latent = self._norm(mixer.kv_a_layernorm, (latent,), None)
         if run.start.length:  # as keys the cache holds normed latents
             latent = torch.cat([self._leaf(layer, "values", run.start.keys[layer][0]).to(latent.dtype), latent])
-        return *held(mixer, run, layer), values(mixer, self.spec, latent).to(self.wide), None
+        return *held(mixer, run, layer, x.device), values(mixer, self.spec, latent).to(self.wide), None
 
     def _out(self, layer, opened, x):
         self.mixed[layer] = opened

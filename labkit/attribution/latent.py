@@ -29,13 +29,13 @@ def values(mixer: torch.nn.Module, spec: Spec, latent: torch.Tensor) -> torch.Te
     return _expanded(mixer, spec, latent)[..., spec.plain :]
 
 
-def held(mixer: torch.nn.Module, run: Run, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+def held(mixer: torch.nn.Module, run: Run, layer: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """(q [token, query_head, plain + shared], k [source, query_head, plain + shared]) of a run; cached sources first.
 
     Args:
-        mixer: of that layer.
+        mixer: of that layer. device: where it is.
     """
-    spec, device = run.spec, mixer.kv_b_proj.weight.device
+    spec = run.spec
     x, kept = (run.seams[layer, name].detach().to(device) for name in ("mixer_in", "latent"))
     if mixer.q_proj is None:
         x = mixer.q_b_proj.forward(mixer.q_a_layernorm.forward(mixer.q_a_proj.forward(x)))
