@@ -6,8 +6,8 @@ import siblings
 import tiny
 import torch
 
-from labkit import attribution, deltanet, edit
-from labkit.errors import InputError
+from labkit import attribution, deltanet, edit, plan
+from labkit.errors import BudgetError, InputError
 
 IDS, SPLIT = tiny.ids(23), 14
 MODELS = {family: lambda family=family: tiny.model(family=family) for family in sorted(tiny.FAMILY_SIZES)}
@@ -199,6 +199,22 @@ def test_too_many_nodes_are_refused(lab, monkeypatch):
     monkeypatch.setattr("labkit.attribution.graph.MOST", 40)
     with pytest.raises(InputError, match="(?s)too many nodes.*got: least=0.01.*expected: at most 40.*least=0.04"):
         attribution.circuit(lab, IDS, of=3, least=0.01)
+
+
+def test_it_is_refused_before_the_model_runs_by_a_plan_of_its_own(lab, monkeypatch):
+    """More than exact attribution takes, since the graph stays while edges are followed."""
+    planned = lab.plan(tokens=300, want="attribution.circuit")
+    assert planned.peak > lab.plan(tokens=300, want="attribution.exact").peak and planned.want == "attribution.circuit"
+    monkeypatch.setattr(plan.card, "budget", lambda device: (planned.peak - 1, "a small machine"))
+    handle = lab.model.register_forward_pre_hook(lambda *_: pytest.fail("the model ran"))
+    try:
+        for call, of in ((attribution.circuit, 3), (lambda lab, ids, of: attribution.confirm(lab, [ids], of=of), [3])):
+            with pytest.raises(BudgetError, match="(?s)attribution.circuit of 300 tokens.*try: attribution.logit"):
+                call(lab, tiny.ids(300), of=of)
+    finally:
+        handle.remove()
+    with pytest.raises(InputError, match="attribution.circuit goes through all layers"):
+        lab.plan(tokens=300, want="attribution.circuit", layers=[2])
 
 
 # heads taken away ---------------------------------------

@@ -226,7 +226,8 @@ def asked(lab: Lab, prompt, of, against, token: int, snap: Snapshot | None, name
     several = isinstance(prompt, list | tuple) and prompt and not is_index(prompt[0])
     if several:
         raise InputError(f"{name}: one prompt at a time", got=f"{len(prompt)} prompts", expected="one text, or its ids")
-    costs.admit(lab, getattr(costs, name.rpartition(".")[2]), prompt, snap)
+    plans = {"attribution.logit": costs.logit, "attribution.exact": costs.exact}  # all others follow edges
+    costs.admit(lab, plans.get(name, costs.circuit), prompt, snap)
     run = lab.trace(prompt, cache=None if snap is None else lab.restore(snap), logits=[token])
     return run, int(run.logit_tokens[0]), [*ids, *foils], " - ".join([*names, *others])
 
