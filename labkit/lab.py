@@ -105,6 +105,7 @@ class Lab(Wrapped):
         seams: Sequence[str] | None = None,
         states: int | Sequence[int] | None = None,
         capture: bool | None = None,
+        start: _cache.Snapshot | None = None,
         **options,
     ) -> Run | list[Run]:
         """Continue a prompt and record the same seams in prefill and in every decode step.
@@ -119,6 +120,7 @@ class Lab(Wrapped):
             states: DeltaNet layers whose state is kept after every new token, in `run.states`.
             capture: whether a card records one decode step and plays it back, seams included: True demands it and says
                 what stands in its way, False takes ordinary passes, None records where it can.
+            start: a state before the first token, a snapshot of no tokens (`steering.begin`); None is an empty one.
             options: of `model.generate`: `top_p`, `top_k`, `repetition_penalty` and what `decoding.ALLOWED` names.
 
         Returns:
@@ -126,14 +128,16 @@ class Lab(Wrapped):
             what would come next. Or a list of them.
 
         Raises:
-            InputError: as for `trace`, or no room for new tokens in the window. BackendError: as `steps.reader`.
+            InputError: as for `trace`, or no room for new tokens in the window; a `start` that holds tokens, or before
+            prompts of different lengths. BackendError: as `steps.reader`.
         """
         batch, rows, seen = self._rows(prompt)
+        prompts.check_beginning(start, rows)
         max_new_tokens, temperature, seed = prompts.choices(max_new_tokens, temperature, seed)
         self.check_room(max(map(len, rows)) + max_new_tokens)
         decoded = max_new_tokens, temperature, seed, states, prompts.check_capture(capture), options
         with self.scopes.call() as call:
-            runs = calls.generate(call, self, rows, layers, seams, *decoded, seen)
+            runs = calls.generate(call, self, rows, layers, seams, *decoded, seen, start)
         return runs if batch else runs[0]
 
     @public

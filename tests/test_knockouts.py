@@ -95,6 +95,12 @@ def test_a_set_grows_by_what_hurts_most_beside_it(lab, tmp_path):
     assert stopped.sizes["step"] == 1
 
 
+def test_a_misspelt_option_names_the_call_that_was_made(lab):
+    for call in (attribution.knockout_pairs, attribution.knockout_greedy):
+        with pytest.raises(TypeError, match=rf"{call.__name__}\(\) got an unexpected keyword argument 'stroe'"):
+            call(lab, [IDS], of=OF, against=AGAINST, stroe="folder")
+
+
 @pytest.mark.parametrize(
     "parts, told",
     [

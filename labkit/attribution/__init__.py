@@ -10,6 +10,7 @@ It stands above the mechanisms, whose equations it uses side by side. In this fo
     wide      the same question of a copy in float32, for models in a half precision
     costs     what attribution needs before it runs, for `lab.plan`
     frozen    the network with every factor that is no value held where it was: linear in embeddings and cache
+    latent    of that, attention whose keys and values are made of latents
     complete  a logit as the sum of what that network carries to it
     direct    what each head adds to a logit from each source, without later layers
     cells     what a sweep patches: prompts, answers, places

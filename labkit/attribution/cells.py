@@ -144,6 +144,9 @@ def grid(
         most = (min if whole else max)(counts.values())  # at once, all of them in every layer
         if outside := [n for n in heads if not 0 <= n < most] or not heads:
             raise InputError(f"{name}: no such head", got=outside if heads else [], expected=f"0 to {most - 1}")
+    if seam in STATES and any(len(each.ids) < 2 for each in asked):
+        got, expected = "a prompt of 1 token", "2 or more: a state is patched between two of them"
+        raise InputError(f"{name}: no token is read after a {seam}", got=got, expected=expected)
     if tokens is None and seam in STATES:
         hint = f"tokens=range({min(len(each.ids) for each in asked) - 1})"
         raise InputError(f"{name}: a {seam} is patched after a token", got="tokens=None", hint=hint)

@@ -54,7 +54,7 @@ def logit(
         As `attribution.exact`.
     """
     run, at, ids, name = asked(lab, prompt, of, against, token, snap, NAME)
-    frozen, layers = Frozen(lab, run, NAME), range(run.spec.layers)
+    frozen, layers = Frozen(lab, run), range(run.spec.layers)
     rows = unembedded(lab, ids).to(frozen.wide)
     last = run.seams[run.spec.layers - 1, "resid_post"][at].to(lab.device)
     way = (rows[0] - (rows[1] if against is not None else 0)) * factor(lab.final_norm, last).to(frozen.wide)

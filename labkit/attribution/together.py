@@ -11,6 +11,8 @@ Backup heads: Wang et al., arXiv 2211.00593; self-repair: McGrath et al., arXiv 
 """
 
 import itertools
+import os
+import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -28,6 +30,7 @@ from labkit.residual.stream import Answers
 
 if TYPE_CHECKING:
     import xarray
+    from distributed import Client
 
 PAIRS, GREEDY = "attribution.knockout_pairs", "attribution.knockout_greedy"
 TOGETHER = Quantity("Δ_ij - Δ_i - Δ_j", "loss of both beyond the sum of each", "1", "signed", "arXiv 2307.15771")
@@ -46,7 +49,9 @@ def knockout_pairs(
     correction: str = "holm",
     seed: int = 0,
     batch: int | None = None,
-    **kept,
+    store: str | os.PathLike | None = None,
+    client: "Client | None" = None,
+    progress: bool = False,
 ) -> "xarray.Dataset":
     """Knock out parts alone and by pairs, over prompts.
 
@@ -55,7 +60,7 @@ def knockout_pairs(
             "mean".
         parts: what is knocked out at once, `{name: [(layer, head), ...]}`, head None for a whole mixer; or a list of
             (layer, head), each a part; None for all heads of all layers.
-        kept: store, client, progress, as of `attribution.patch_sweep`.
+        store, client, progress: as of `attribution.patch_sweep`.
 
     Returns:
         Dataset: `lost` (sample, part, other_part), the share of the answer's lead that is lost without both (without
@@ -74,6 +79,7 @@ def knockout_pairs(
     asked, names = questions(lab, prompts, of, against, put, PAIRS), list(named)
     pairs = list(itertools.combinations_with_replacement(range(len(names)), 2))
     cells = [_cell(named[names[i]], named[names[j]]) for i, j in pairs]
+    kept = dict(store=store, client=client, progress=progress)
     found = measured(lab, asked, cells, put=put, batch=batch, **kept)
     rows, columns = np.array(pairs).T
 
@@ -111,7 +117,9 @@ def knockout_greedy(
     controls: int = 20,
     seed: int = 0,
     batch: int | None = None,
-    **kept,
+    store: str | os.PathLike | None = None,
+    client: "Client | None" = None,
+    progress: bool = False,
 ) -> "xarray.Dataset":
     """Knock out the part that hurts most, then the one that hurts most beside it, and so on.
 
@@ -119,7 +127,8 @@ def knockout_greedy(
     `knockout_pairs(..., parts={"chosen": [...], ...})`. `chance` is what as many parts do that were drawn.
 
     Args:
-        prompts, of, against, parts, put, batch, kept: as of `knockout_pairs`.
+        prompts, of, against, parts, put, batch, store, client, progress: as of `knockout_pairs`; each step has a folder
+            of its own in `store`.
         most: parts of the set at most. stop: the mean loss at which it is large enough; 1 is an even race between the
             two answers.
         controls: sets that are drawn for each size. seed: of them, and of resampling.
@@ -137,8 +146,9 @@ def knockout_greedy(
     most, controls = whole(most, "most", least=1), whole(controls, "controls", least=1)
     stop, seed = number(stop, "stop"), whole(seed, "seed", least=0)
     asked, names = questions(lab, prompts, of, against, put, GREEDY), list(named)
-    stores = lambda step: kept | ({"store": f"{kept['store']}/step-{step:03d}"} if kept.get("store") else {})
-    run = lambda step, sets: _lost(lab, asked, named, sets, put, batch, stores(step))
+    there = dict(client=client, progress=progress)
+    stores = lambda step: None if store is None else pathlib.Path(store) / f"step-{step:03d}"
+    run = lambda step, sets: _lost(lab, asked, named, sets, put, batch, dict(store=stores(step), **there))
     chosen, kept_loss, rng = [], [], np.random.default_rng(seed)
     alone = None
     while len(chosen) < min(most, len(names)):

@@ -10,6 +10,7 @@ It stands above the mechanisms, beside attribution. In this folder:
     sites       where: a seam, the values of a DeltaNet layer, or its state; the edit that adds a direction there
     directions  difference of means, and whether chance would have made one as long
     probing     directions of linear probes, beside exchanged labels and random directions
+    measuring   one prompt under many doses, in one batch
     dosing      effect by dose, beside random directions of the same norm
     beginning   a state before the first token
     tuning      such a state, optimised on examples

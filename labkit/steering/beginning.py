@@ -20,7 +20,7 @@ from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import Quantity, label, whole_numbers
 from labkit.plan import admit
-from labkit.steering.dosing import ahead
+from labkit.steering.measuring import ahead
 from labkit.steering.sites import Prompt
 from labkit.trace import layers_of
 

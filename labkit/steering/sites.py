@@ -5,6 +5,7 @@ last channels being v before convolution and SiLU, and `b`, from which β = σ(b
 layer, and gates are the seams `a`, `b`, `z` and, of attention, `gate`.
 """
 
+import base64
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -151,6 +152,20 @@ class Arrow:
             expected = f"finite numbers {[length, *site.shape[1:]]}"
             raise InputError(f"{name}: a direction of another model", got=list(unit.shape), expected=expected)
         return cls(site, heads, unit, number(float(ds.norm), "norm", least=0))
+
+    def told(self) -> dict:
+        """It, as JSON can hold it; `retold` is the way back."""
+        numbers = base64.b64encode(self.unit.contiguous().numpy().tobytes()).decode()
+        shape = list(self.unit.shape)
+        where = dict(layer=self.site.layer, seam=self.site.seam, heads=self.heads)
+        return where | dict(shape=shape, numbers=numbers, norm=self.norm)
+
+    @classmethod
+    def retold(cls, spec: Spec, told: dict) -> "Arrow":
+        """From what `told` gave."""
+        numbers = np.frombuffer(base64.b64decode(told["numbers"]), dtype="float32").copy()
+        site = Site.of(spec, told["layer"], told["seam"], "steering")
+        return cls(site, told["heads"], torch.from_numpy(numbers).view(told["shape"]), told["norm"])
 
     def edit(self, lab: Lab, vectors: torch.Tensor, start: int) -> edit.SeamEdit | edit.StateEdit:
         """The edit that adds vectors [row, *shape], one for every row of a batch, or one for all.
