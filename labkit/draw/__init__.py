@@ -8,6 +8,7 @@ draw.graph(ds)                          nodes in rows and columns, edges by what
 draw.panel(function, layer=[...])       a live panel over the model
 draw.zoom(function, x=..., y=...)       a live map, computed anew for what one zooms into
 draw.page(path, figures, title=...)     several figures as one page that works offline
+draw.save(figure, "x.pdf")              one figure for print: PDF, SVG or PNG, as wide as a column
 
 Live figures are imported when they are first used: their widgets take as long to import as all the rest.
 """
@@ -16,13 +17,14 @@ import importlib
 
 from labkit.draw.graphs import graph
 from labkit.draw.heatmaps import frames, heatmap, maps
+from labkit.draw.images import save
 from labkit.draw.pages import page
 from labkit.draw.plots import bars, lines, tokens
 from labkit.draw.theme import CONFIG, KIND, Figure
 
 _LIVE = ("Panel", "Zoom", "panel", "zoom")
 
-__all__ = ["CONFIG", "KIND", "Figure", "bars", "frames", "graph", "heatmap", "lines", "maps", "page", "tokens", *_LIVE]
+__all__ = ["CONFIG", "KIND", "Figure", "bars", "frames", "graph", "heatmap", "lines", "maps", "page", "save", "tokens", *_LIVE]
 
 
 def __getattr__(name):

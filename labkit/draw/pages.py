@@ -97,16 +97,16 @@ def plot(name: str, figure: str, label: str) -> str:
     title, subtitle, drawn["layout"] = apart(drawn.get("layout", {}))
     words = [(kind, text) for kind, text in (("claim", title), ("proof", subtitle)) if text]
     above = "\n".join(f'<p class="{kind}">{escape(text)}</p>' for kind, text in words)
-    text = json.dumps(_listed(drawn), ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(listed(drawn), ensure_ascii=False, separators=(",", ":"))
     name, look = html.escape(name), f'role="group" aria-label="{escape(label)}" style="height: {height(text)}px"'
     return f"""{above}
 <div class="plot" id="{name}-plot" {look}></div>
 <script type="application/json" id="{name}-plot-json">{embed(text)}</script>"""
 
 
-def _listed(drawn):
+def listed(drawn):
     """A figure whose strip of tokens the page's script can fold: cells as lists."""
-    arranged = (drawn["layout"].get("meta") or {}).get("arranged") or {}
+    arranged = (drawn.get("layout", {}).get("meta") or {}).get("arranged") or {}
     if "strip" in arranged:
         cells = drawn["data"][0]
         if isinstance(cells["z"], dict):
