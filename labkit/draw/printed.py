@@ -37,8 +37,16 @@ PRINT = (
 const toImage = Plotly.toImage, paper = (figure, width) => {
   const strip = ((figure.layout.meta || {}).arranged || {}).strip;
   const {data, layout} = width >= NARROW ? figure : strip ? folded(figure, width) : narrow(figure, width);
-  const words = (figure.layout.meta || {}).words, l = JSON.parse(JSON.stringify(layout));
+  const words = (figure.layout.meta || {}).words, how = (figure.layout.meta || {}).arranged || {}, l = JSON.parse(JSON.stringify(layout));
   l.legend = {...l.legend, tracegroupgap: 0};
+  if (width >= NARROW && how.places > 1) {  // wide, but not as wide as a screen
+    const each = (width - 110) / how.columns - 20, most = Math.floor(each / SIGN);
+    for (const axis of Object.keys(l).filter(key => /^xaxis/.test(key)).map(key => l[key])) {
+      const names = longest(axis.ticktext || []);
+      thin(axis, names > 4 ? 17 : 16 + SIGN * names, each);
+      if (axis.title && axis.title.text) axis.title = {...axis.title, text: wrapped(axis.title.text, most)};
+    }
+  }
   if (words) {
     const text = wrapped(words, Math.floor((width - 16) / SIGN)), room = 16 * text.split('<br>').length + 6;
     const was = {l: 80, t: 100, ...l.margin};
