@@ -33,6 +33,7 @@ _MODULES = (
     "edit",
     "errors",
     "experts",
+    "export",
     "families",
     "features",
     "mtp",

@@ -31,6 +31,7 @@ ROOTS = (
     "reuse",
     "thinking",
     "draw",
+    "export",
     "ds",
 )
 CALL = re.compile(rf"\b(?:{'|'.join(ROOTS)})\.[a-z_][\w.]*\(")

@@ -17,7 +17,7 @@ RANKS = [
     ("arguments", "bounded", "claims", "quantities", "signs"),
     ("notation",),
     ("decoding", "folders", "progress", "prompts", "rotary", "stats", "tables", "terminal"),
-    ("turning", "families"),
+    ("turning", "families", "export"),
     ("kernels",),
     ("nano",),
     ("spec", "thinking", "fingerprint", "identity", "hooks"),

@@ -24,7 +24,21 @@ from labkit.draw.theme import CONFIG, KIND, Figure
 
 _LIVE = ("Panel", "Zoom", "panel", "zoom")
 
-__all__ = ["CONFIG", "KIND", "Figure", "bars", "frames", "graph", "heatmap", "lines", "maps", "page", "save", "tokens", *_LIVE]
+__all__ = [
+    "CONFIG",
+    "KIND",
+    "Figure",
+    "bars",
+    "frames",
+    "graph",
+    "heatmap",
+    "lines",
+    "maps",
+    "page",
+    "save",
+    "tokens",
+    *_LIVE,
+]
 
 
 def __getattr__(name):

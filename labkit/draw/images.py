@@ -206,7 +206,6 @@ def _drawn(pictures, *, plain=False):
     return done["made"]
 
 
-
 @contextlib.contextmanager
 def _quiet(name):
     """A browser's farewell is now and then logged as an error; errors themselves are raised."""

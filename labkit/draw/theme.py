@@ -62,6 +62,16 @@ class Figure(go.Figure):
     A renderer that somebody chose for plotly is honoured (`labkit.draw.shown`).
     """
 
+    _numbers = None
+
+    @property
+    def numbers(self) -> xarray.Dataset | list[xarray.Dataset] | None:
+        """What was drawn: the `xarray.Dataset`, a list where several were, None for a figure of somebody else's.
+
+        `labkit.export` makes files of them.
+        """
+        return self._numbers
+
     def show(self, renderer: str | None = None, **kwargs) -> None:
         """As plotly's, with `CONFIG`, and standing still at the first frame, unless told otherwise."""
         from labkit.draw import shown
@@ -142,6 +152,7 @@ def finish(
         arranged: how a page may move the parts on a narrow screen, in `layout.meta["arranged"]`.
     """
     every = list(ds) if isinstance(ds, list | tuple) else [ds]
+    fig._numbers = ds if len(every) > 1 else every[0]
     facts = {key: _plain(value) for key, value in getattr(every[0], "attrs", {}).items()}
     facts = {key: facts[key] for key in sorted(facts) if isinstance(facts[key], str | int | float | list)}
     if layers := list(dict.fromkeys(layer for each in every for layer in _layers(each))):
