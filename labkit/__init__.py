@@ -42,6 +42,7 @@ _MODULES = (
     "pictures",
     "plan",
     "replicate",
+    "report",
     "residual",
     "reuse",
     "rotary",

@@ -40,6 +40,7 @@ RANKS = [
     ("attribution", "steering"),
     ("draw",),
     ("replicate",),
+    ("report",),
     ("__init__",),
     ("__main__",),
 ]

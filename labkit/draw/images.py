@@ -63,7 +63,7 @@ def save(
         BackendError: kaleido or a browser is missing, or the browser drew nothing; the hint is the command that helps.
     """
     if not isinstance(figure, go.Figure):
-        hint = "draw.heatmap(ds)" if hasattr(figure, "data_vars") else "panel.made is the figure of a panel"
+        hint = 'draw.heatmap(ds, "keep")' if hasattr(figure, "data_vars") else "panel.made is the figure of a panel"
         raise InputError("what is saved is a figure", got=type(figure).__name__, hint=hint)
     path = pathlib.Path(path)
     kind = path.suffix.lower()

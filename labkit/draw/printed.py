@@ -37,7 +37,8 @@ PRINT = (
 const toImage = Plotly.toImage, paper = (figure, width) => {
   const strip = ((figure.layout.meta || {}).arranged || {}).strip;
   const {data, layout} = width >= NARROW ? figure : strip ? folded(figure, width) : narrow(figure, width);
-  const words = (figure.layout.meta || {}).words, how = (figure.layout.meta || {}).arranged || {}, l = JSON.parse(JSON.stringify(layout));
+  const meta = figure.layout.meta || {}, words = meta.words, how = meta.arranged || {};
+  const l = JSON.parse(JSON.stringify(layout));
   l.legend = {...l.legend, tracegroupgap: 0};
   if (width >= NARROW && how.places > 1) {  // wide, but not as wide as a screen
     const each = (width - 110) / how.columns - 20, most = Math.floor(each / SIGN);

@@ -125,9 +125,9 @@ def _packed(name, variable):
             raise InputError("a number is wider than a file can hold", got=f"{name} of type {values.dtype}")
         return "number", values.astype(np.float32) if values.dtype.itemsize < 4 else values
     low, high = int(values.min()), int(values.max())
-    if -(2**31) <= low and high < 2**31:
+    if low >= -(2**31) and high < 2**31:
         return "number", values.astype(np.int32)
-    if -EXACT <= low and high <= EXACT:
+    if low >= -EXACT and high <= EXACT:
         return "number", values.astype(np.float64)
     return "json", _bytes(np.vectorize(str, otypes=[object])(values))[1]
 
