@@ -13,6 +13,8 @@ In this folder:
     sections   one file for each kind of question; the folder is the registry
     making     sections in their order: kept, skipped, computed, interrupted
     page       the page
+    asked      the command line
+    command    the command line
 """
 
 from labkit.report.making import Report, make

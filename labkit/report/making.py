@@ -11,6 +11,7 @@ import dataclasses
 import inspect
 import os
 import pathlib
+import textwrap
 from collections.abc import Sequence
 
 import labkit
@@ -25,7 +26,8 @@ from labkit.report import task as tasks
 from labkit.report.page import Entry, write
 from labkit.report.section import Section
 from labkit.report.task import Task
-from labkit.tables import Table
+from labkit.signs import inert
+from labkit.tables import WIDTH, Table
 from labkit.thinking import Session
 
 FORM = 1
@@ -58,6 +60,15 @@ class Report(Table):
             line = " ".join((entry.said if entry.state == DONE else entry.reason).split())
             rows.append((registry.PROBES[entry.section.probe], entry.section.name, f"{word}: {line}" if line else word))
         return rows
+
+    def __repr__(self):
+        lines, last = [self.title], ""
+        for probe, name, line in self.facts():
+            lines += [probe] if probe != last else []
+            last = probe
+            first = f"  {name:<14}"
+            lines += textwrap.wrap(inert(line), WIDTH, initial_indent=first, subsequent_indent=" " * len(first))
+        return "\n".join(lines)
 
     @property
     def failed(self) -> tuple[str, ...]:
@@ -105,12 +116,8 @@ def make(
 
 
 def _made(job, folder, chosen, fresh, progress):
-    base = {
-        "identity": lasting(job.lab),
-        "scaling": str(job.lab.scaling),
-        "name": job.lab.name,
-        "ids": job.ids.tolist(),
-    }
+    base = {"identity": lasting(job.lab), "scaling": str(job.lab.scaling), "name": job.lab.name}
+    base |= {"ids": job.ids.tolist(), "text": job.text}
     base |= {"session": None if job.session is None else folders.mark(repr(job.session.calls))}
     base = folders.mark(base)
     book, kept, entries = {} if fresh else _book(folder), [], {}

@@ -16,8 +16,6 @@ from labkit.report.section import Section
 from labkit.report.task import SHOWN, Task
 from labkit.tables import as_text
 
-SMALL = ("model", "vocabulary", "sample", "reading", "layer", "parity", "tolerance", "blocks", "rows", "proven")
-CALLED = {"parity": "Largest error of what was recomputed", "tolerance": "refused above", "blocks": "Tokens of a block"}
 STYLE = """
 h2 { font-size: 1.35rem; } h3 { font-size: 1.1rem; margin: 0.2rem 0; }
 nav ol { columns: 2; column-gap: 2rem; padding-left: 1.2rem; }
@@ -63,7 +61,7 @@ def write(path: pathlib.Path, job: Task, entries: Sequence[Entry], numbers: path
     for probe, heading in registry.PROBES.items():
         own = [entry for entry in entries if entry.section.probe == probe]
         if own:
-            parts.append(f'<section aria-labelledby="{probe}">\n<h2 id="{probe}">{escape(heading)}</h2>')
+            parts.append(f'<section aria-labelledby="part-{probe}">\n<h2 id="part-{probe}">{escape(heading)}</h2>')
             parts += [_section(entry, numbers.name) for entry in own]
             parts.append("</section>")
     with folders.told("the report cannot be written", path):
@@ -112,13 +110,27 @@ def _section(entry, numbers):
         word = escape(entry.state.capitalize())
         return f'{head}\n<p class="state"><b>{word}</b>\n{escape(entry.reason)}</p>\n</article>'
     files = ", ".join(f'<a href="{numbers}/{one.name}.{end}" download>{one.name}.{end}</a>' for end in ("csv", "nc"))
-    facts = {CALLED.get(name, name.capitalize()): entry.facts[name] for name in SMALL if name in entry.facts}
     return f"""{head}
 {plot(one.name, entry.figure, one.title)}
 {_claimed(entry.claim)}
-{_facts(facts)}
-<p class="source">Numbers: {files}</p>
+<p class="source">{escape(_told(entry.facts))} · {files}</p>
 </article>"""
+
+
+def _told(facts):
+    """What the numbers are of, in one line."""
+    told = [str(facts.get("model", "")), str(facts.get("sample", "")), str(facts.get("reading", ""))]
+    layers = facts.get("layer")
+    if layers is not None:
+        several = isinstance(layers, list | tuple) or getattr(layers, "ndim", 0)
+        told.append(f"layers {', '.join(map(str, layers))}" if several else f"layer {layers}")
+    if "blocks" in facts:
+        told.append(f"blocks of {facts['blocks']} tokens")
+    if "rows" in facts:
+        told.append(f"rows: {facts['rows']}")
+    if "parity" in facts:
+        told.append(f"recomputed within {float(facts['parity']):.1g}, refused above {float(facts['tolerance']):.1g}")
+    return " · ".join(filter(None, told))
 
 
 def _claimed(claim):

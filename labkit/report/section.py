@@ -7,9 +7,10 @@ import numpy as np
 import xarray
 
 from labkit.claims import Claim
-from labkit.notation import visible
+from labkit.notation import spoken, visible
 
 COLUMNS = 256  # tokens, or blocks of tokens, along one axis of a figure
+READ = ("token", "source")  # axes whose entries are named by their text as well
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +85,10 @@ def place(array: xarray.DataArray, *, highest: bool) -> tuple[float, str]:
     index = np.unravel_index(at, values.shape)
     said = []
     for dim, n in zip(array.dims, index, strict=True):
-        word = str(array[dim].values[n]) if dim in array.coords else str(n)
-        text = f"{dim}_text"
-        beside = f" {visible(str(array[text].values[n]))!r}" if text in array.coords else ""
-        said.append(f"{dim.replace('_', ' ')} {word}{beside}")
+        word, text = array[dim].values[n] if dim in array.coords else n, f"{dim}_text"
+        if isinstance(word, str):  # says itself what it is
+            said.append(visible(word))
+            continue
+        beside = f" {visible(str(array[text].values[n]))!r}" if text in array.coords and dim in READ else ""
+        said.append(f"{spoken(str(dim))} {word}{beside}")
     return float(values[index]), ", ".join(said)

@@ -1,10 +1,9 @@
 """What the sections of a report share: the lab, the prompt, and runs of it that hold what is asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
-from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.thinking import Session
 
@@ -22,7 +21,7 @@ class Task:
         self.lab, self.session = lab, session
         self.text = prompt if isinstance(prompt, str) else None
         self.ids: torch.Tensor = lab.encode(prompt)
-        self._run, self._holds = None, None
+        self._runs, self._small = {}, {}
 
     @property
     def spec(self):
@@ -39,17 +38,19 @@ class Task:
             InputError: a prompt longer than the window. BudgetError: not even this would fit.
         """
         self.lab.check_room(len(self))
-        if self._holds is None:
-            everything = self.lab.plan(tokens=len(self), want="trace").fits
-            self._holds = "all" if everything else ""
-        key = "all" if self._holds == "all" else str((layers, seams))
-        if self._run is None or self._holds != key or key == "":
-            self._run = None  # before the next one is made
-            self._run = (
-                self.lab.trace(self.ids) if key == "all" else self.lab.trace(self.ids, layers=layers, seams=seams)
-            )
-            self._holds = key
-        return self._run
+        whole = self.lab.plan(tokens=len(self), want="trace").fits
+        asked = {} if whole else {"layers": layers, "seams": seams}
+        key = str(asked)
+        if key not in self._runs:
+            self._runs.clear()  # before the next one is made
+            self._runs[key] = self.lab.trace(self.ids, **asked)
+        return self._runs[key]
+
+    def once(self, name: str, function: Callable):
+        """What `function(self)` gives, computed when the first section asks: small tables that several show."""
+        if name not in self._small:
+            self._small[name] = function(self)
+        return self._small[name]
 
     @property
     def answer(self) -> int:
@@ -75,10 +76,5 @@ def needs(task: Task, kind: str) -> str:
 
 def fits(task: Task) -> str:
     """Why a section that runs the model does not apply, or nothing."""
-    try:
-        task.lab.check_room(len(task))
-    except InputError as error:
-        return (
-            f"{error.what}: {error.args[0].splitlines()[1].strip().removeprefix('got: ')}, window {task.lab.window:,}"
-        )
-    return ""
+    room = task.lab.window
+    return "" if len(task) <= room else f"the prompt is longer than the window: {len(task):,} of {room:,} tokens"

@@ -7,7 +7,7 @@ from labkit import draw, reuse, spec
 from labkit.notation import label
 from labkit.report.section import Section
 
-STEPS = 24
+STEPS = 12
 MOST = 4  # windows
 
 
@@ -68,9 +68,8 @@ def _schemes_said(ds):
 def place_of(array: xarray.DataArray, which) -> tuple[float, str]:
     """(value, entries) of the number that `which` finds: "strip, end"."""
     index = np.unravel_index(int(which(array.values)), array.shape)
-    return float(array.values[index]), ", ".join(
-        str(array[d].values[n]) for d, n in zip(array.dims, index, strict=True)
-    )
+    words = [str(array[dim].values[n]) for dim, n in zip(array.dims, index, strict=True)]
+    return float(array.values[index]), ", ".join(words)
 
 
 def _timeline(task):
@@ -87,8 +86,8 @@ SECTIONS = [
         "cache",
         "cache",
         "What does a cache of this length take?",
-        "Bytes by cached tokens, counted from the configuration: keys and values grow with every token, the states of the "
-        "Gated DeltaNet layers do not. Going back to a place needs a state that was saved there.",
+        "Bytes by cached tokens, counted from the configuration: keys and values grow with every token, the "
+        "states of the Gated DeltaNet layers do not. Going back to a place needs a state that was saved there.",
         _bytes,
         _bytes_drawn,
         _bytes_said,
@@ -108,8 +107,8 @@ SECTIONS = [
         "timeline",
         "cache",
         "What is each prompt of it made of?",
-        "Call by call, with thinking dropped as the chat template does and a state saved where a request ends: tokens that "
-        "come from the cache, that are read again, that are new, and that are generated.",
+        "Call by call, with thinking dropped as the chat template does and a state saved where a request ends: "
+        "tokens that come from the cache, that are read again, that are new, and that are generated.",
         _timeline,
         lambda ds, title: draw.bars(ds, "tokens", x="call", color="term", stacked=True, title=title),
         _timeline_said,

@@ -39,7 +39,7 @@ def _summary(task):
 
 
 def _heads(task):
-    ds = _summary(task)
+    ds = task.once("summary", _summary)
     return ds.drop_vars([name for name in ("histogram", "bin_text", "bin") if name in ds])
 
 
@@ -57,7 +57,7 @@ def _heads_claim(ds):
 
 
 def _distances(task):
-    ds = _summary(task)
+    ds = task.once("summary", _summary)
     return ds[["histogram"]].mean("query_head", keep_attrs=True)
 
 
@@ -77,14 +77,13 @@ def _classes(task):
 
 def _classes_said(ds):
     total = ds.heads.sum("layer")
-    return "Heads by kind: " + ", ".join(
-        f"{int(n)} {kind}" for kind, n in zip(ds.kind.values, total.values, strict=True)
-    )
+    kinds = ["of no clear kind" if kind == "none" else kind for kind in ds.kind.values]
+    return "Heads by kind: " + ", ".join(f"{int(n)} {kind}" for kind, n in zip(kinds, total.values, strict=True))
 
 
 def _pattern(task):
     """Maps of the heads that put most weight, times their gate, on what is neither themselves nor the first tokens."""
-    table = _summary(task)
+    table = task.once("summary", _summary)
     free = 1 - table.sink - table.histogram.isel(bin=0)
     score = free * table.gate if "gate" in table else free
     flat = np.argsort(-score.values.ravel(), kind="stable")[:STRONGEST]
@@ -98,12 +97,13 @@ def _pattern(task):
         worst = max(worst, ds.attrs["parity"])
     parts = [part.drop_vars("layer", errors="ignore") for part in parts]
     whole = xarray.concat(parts, xarray.Variable("chosen", texts), combine_attrs="override")
+    whole["away"] = ("chosen", score.values.ravel()[flat].astype(np.float32), {"units": "fraction"})
     return whole.assign_attrs(parity=worst, layer=sorted({int(table.layer[at]) for at, _ in chosen}))
 
 
 def _pattern_said(ds):
-    weight, where = place(ds.weight, highest=True)
-    return f"Of the {ds.sizes['chosen']} heads that look away most, the largest weight is {weight:.2f}: {where}"
+    named = [f"{name} ({float(away):.2f})" for name, away in zip(ds.chosen.values, ds.away.values, strict=True)]
+    return f"The heads that look away most: {', '.join(named)}"
 
 
 SECTIONS = [
@@ -111,9 +111,9 @@ SECTIONS = [
         "heads",
         "attention",
         "How far back does each head look?",
-        "The mean distance between a reading token and what it reads, weighted by attention, and the share that falls on "
-        "the first 4 tokens: a row for every attention layer, a column for every query head. Exact, over all rows; of a "
-        f"prompt of more than {SAMPLES} tokens over so many of them.",
+        "The mean distance between a reading token and what it reads, weighted by attention, and the share that "
+        "falls on the first 4 tokens: a row for every attention layer, a column for every query head. Exact, over "
+        f"all rows; of a prompt of more than {SAMPLES} tokens over so many of them.",
         _heads,
         lambda ds, title: draw.maps((ds, "distance", "mean distance"), (ds, "sink", "on the first 4"), title=title),
         _heads_said,
@@ -124,8 +124,8 @@ SECTIONS = [
         "distances",
         "attention",
         "At which distances does the weight lie?",
-        "The share of the weight that falls on each stretch of distances, mean over the heads of a layer and over rows. "
-        "Stretches double in length.",
+        "The share of the weight that falls on each stretch of distances, mean over the heads of a layer and over "
+        "rows. Stretches double in length.",
         _distances,
         lambda ds, title: draw.heatmap(ds, "histogram", title=title),
         _distances_said,
@@ -135,8 +135,8 @@ SECTIONS = [
         "pattern",
         "attention",
         "What do the strongest heads read?",
-        f"The maps of the {STRONGEST} heads with most of their weight, times the mean of their gate, on what is neither "
-        f"the reading token nor one of the first 4; the last {ROWS} tokens read.",
+        f"The maps of the {STRONGEST} heads with most of their weight, times the mean of their gate, on what is "
+        f"neither the reading token nor one of the first 4; the last {ROWS} tokens read.",
         _pattern,
         lambda ds, title: draw.heatmap(ds, "weight", facet="chosen", title=title),
         _pattern_said,
@@ -146,8 +146,9 @@ SECTIONS = [
         "classes",
         "attention",
         "What kind of head is each?",
-        "Told by rows of drawn tokens that are read twice, not by this prompt: a head that looks back to the token after "
-        "the last time is an induction head, one at the first tokens a sink, and so on; one of no clear kind is none.",
+        "Told by rows of drawn tokens that are read twice, not by this prompt: a head that looks back to the "
+        "token after the last time is an induction head, one at the first tokens a sink, and so on; one of no "
+        "clear kind is none.",
         _classes,
         lambda ds, title: draw.bars(ds, "heads", x="layer", color="kind", stacked=True, title=title),
         _classes_said,

@@ -19,27 +19,37 @@ def _layers(task, read):
     for layer in task.spec.deltanet_layers:
         run = task.run(layers=[layer], seams=task.spec.having("deltanet", SEAMS))
         parts.append(read(run, layer).drop_vars("layer", errors="ignore"))
+    return _stacked(task, parts)
+
+
+def _stacked(task, parts):
     whole = xarray.concat(parts, xarray.Variable("layer", list(task.spec.deltanet_layers)), combine_attrs="override")
     return whole.assign_attrs(layer=list(task.spec.deltanet_layers), parity=max(part.attrs["parity"] for part in parts))
 
 
+def _both(task):
+    """(means over tokens, means over heads) of one walk through every layer."""
+    over, names = [], ["keep", "write", "surprise"]
+
+    def read(run, layer):
+        ds = deltanet.memory(run, layer=layer, tokens=[-1])
+        over.append(pooled(averaged(ds, ["surprise", "state_norm"], "head"), "token").drop_vars("layer"))
+        return averaged(ds, names, "token")
+
+    return _layers(task, read), _stacked(task, over)
+
+
 def _memory(task):
-    names = ["keep", "write", "surprise"]
-    read = lambda run, layer: averaged(deltanet.memory(run, layer=layer, tokens=[-1]), names, "token")  # noqa: E731
-    return _layers(task, read)
+    return task.once("memory", _both)[0]
 
 
 def _memory_said(ds):
     (low, at), (high, to) = place(ds.keep, highest=False), place(ds.keep, highest=True)
-    return f"Of a state, heads keep between {low:.2f} ({at}) and {high:.3f} ({to}) at a token, on average"
+    return f"Of a state, heads keep {low:.3f} ({at}) to {high:.3f} ({to}) at a token, on average"
 
 
 def _surprise(task):
-    def read(run, layer):
-        ds = deltanet.memory(run, layer=layer, tokens=[-1])
-        return pooled(averaged(ds, ["surprise", "state_norm"], "head"), "token")
-
-    return _layers(task, read)
+    return task.once("memory", _both)[1]
 
 
 def _surprise_said(ds):
@@ -110,8 +120,8 @@ SECTIONS = [
         "surprise",
         "states",
         "Which tokens does a state not foresee?",
-        "Before it writes, a head recalls what its state holds for the token's key. The picture is the norm of its error "
-        "as a share of the value's, mean over heads: 0 is foreseen, 1 is new.",
+        "Before it writes, a head recalls what its state holds for the token's key. The picture is the norm of "
+        "its error as a share of the value's, mean over heads: 0 is foreseen, 1 is new.",
         _surprise,
         lambda ds, title: draw.heatmap(ds, "surprise", hover=("state_norm",), title=title),
         _surprise_said,
@@ -121,8 +131,9 @@ SECTIONS = [
         "survival",
         "states",
         "What is left of each token's key at the end?",
-        "For every token that was written, the share of its key that the state still answers for at the last token, mean "
-        "over heads. Decay takes from all alike; later tokens erase what lies in their keys' direction.",
+        "For every token that was written, the share of its key that the state still answers for at the last "
+        "token, mean over heads. Decay takes from all alike; later tokens erase what lies in their keys' "
+        "direction.",
         _survival,
         lambda ds, title: draw.heatmap(ds, "survival", hover=("decay_only",), title=title),
         _survival_said,
@@ -132,8 +143,8 @@ SECTIONS = [
         "spectrum",
         "states",
         "How full is each state?",
-        "The effective rank of every head's state at the last token: how many directions it uses, counted by the entropy "
-        "of its singular values.",
+        "The effective rank of every head's state at the last token: how many directions it uses, counted by the "
+        "entropy of its singular values.",
         _spectrum,
         lambda ds, title: draw.heatmap(ds, "effective_rank", hover=("stable_rank", "state_norm"), title=title),
         _spectrum_said,

@@ -1,4 +1,4 @@
-"""Rotary positions: how fast each pair turns, what YaRN would change, which phases a length shows for the first time."""
+"""Rotary positions: how fast each pair turns, what YaRN would change, which phases a length shows that are new."""
 
 import math
 
@@ -49,14 +49,15 @@ def _phases(task):
     return whole.assign_coords(length_text=("length", [f"{n:,}" for n in lengths])).assign_attrs(facts)
 
 
+def _named(scaling):
+    return "as it is" if scaling == "none" else f"under {scaling}"
+
+
 def _phases_said(ds):
-    here = ds.sel(length=ds.attrs["prompt"]).isel(scaling=0)
-    far = ds.isel(length=-1)
-    new = int((here.new > 0).sum())
-    rest = ", ".join(f"{int((far.sel(scaling=name).new > 0).sum())} with {name}" for name in far.scaling.values)
-    return (
-        f"This prompt shows unseen phases in {new} of {ds.sizes['pair']} pairs; {int(ds.length[-1]):,} tokens in {rest}"
-    )
+    here, far = ds.sel(length=ds.attrs["prompt"]).isel(scaling=0), ds.isel(length=-1)
+    new, most, count = int((here.new > 0).sum()), int(ds.length[-1]), ds.sizes["pair"]
+    rest = [f"{int((far.sel(scaling=name).new > 0).sum())} {_named(str(name))}" for name in far.scaling.values]
+    return f"This prompt shows unseen phases in {new} of {count} pairs; {most:,} tokens would in {', '.join(rest)}"
 
 
 SECTIONS = [
@@ -64,8 +65,8 @@ SECTIONS = [
         "bands",
         "yarn",
         "How fast does each rotary pair turn?",
-        f"Wavelengths in tokens, as trained and under YaRN with factor {FACTOR:g}, which slows down the pairs that do not "
-        "complete a turn in the window and leaves the fast ones alone.",
+        f"Wavelengths in tokens, as trained and under YaRN with factor {FACTOR:g}, which slows down the pairs that "
+        "do not complete a turn in the window and leaves the fast ones alone.",
         _bands,
         _bands_drawn,
         _bands_said,
@@ -75,8 +76,8 @@ SECTIONS = [
         "phases",
         "yarn",
         "Which phases has no weight seen?",
-        "The share of a turn that lies beyond what the window showed, pair by pair, for this prompt's length, the window "
-        "and four windows; exact, from the configuration.",
+        "The share of a turn that lies beyond what the window showed, pair by pair, for this prompt's length, the "
+        "window and four windows; exact, from the configuration.",
         _phases,
         lambda ds, title: draw.heatmap(ds, "new", facet="scaling", title=title),
         _phases_said,

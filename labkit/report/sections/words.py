@@ -39,9 +39,8 @@ def _answer_said(ds):
     first = np.flatnonzero(ds.answer_rank.values > 0)
     since = 0 if not len(first) else int(ds.layer[int(first[-1]) + 1]) if first[-1] + 1 < ds.sizes["layer"] else None
     words = "never" if since is None else f"from layer {since} on"
-    return (
-        f"The likeliest next token is {ds.attrs['answer']!r} ({last:.2f}); read layer by layer it comes first {words}"
-    )
+    answer = ds.attrs["answer"]
+    return f"The likeliest next token is {answer!r} ({last:.2f}); read layer by layer it comes first {words}"
 
 
 def _added(task):
@@ -55,9 +54,8 @@ def _added(task):
 
 def _added_said(ds):
     most, where = place(ds.added, highest=True)
-    return (
-        f"Of the logit {float(ds.logit):.2f} of {ds.attrs['answer']!r}, {most:.2f} nats are added by {where}: the most"
-    )
+    logit, answer = float(ds.logit), ds.attrs["answer"]
+    return f"Of the logit {logit:.2f} of {answer!r}, {most:.2f} nats are added by {where}: the most"
 
 
 def _added_claim(ds):
@@ -74,8 +72,8 @@ SECTIONS = [
         "answer",
         "answer",
         "At which layer is the next word there?",
-        "The stream after every layer at the last token is read out as if the model ended there (the logit lens). Early "
-        "layers speak in another basis: a low value there does not say that nothing is known yet.",
+        "The stream after every layer at the last token is read out as if the model ended there (the logit lens). "
+        "Early layers speak in another basis: a low value there does not say that nothing is known yet.",
         _answer,
         lambda ds, title: draw.lines(ds, "answer_probability", x="layer", title=title),
         _answer_said,
