@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import labkit
 from labkit import export, folders
-from labkit.errors import BudgetError, CheckpointError, InputError, LabError
+from labkit.errors import BudgetError, CheckpointError, InputError, LabError, LayerError
 from labkit.identity import lasting
 from labkit.lab import Lab
 from labkit.progress import counter
@@ -157,6 +157,8 @@ def _computed(one, job, folder):
         ds = one.data(job)
     except BudgetError as error:
         return Entry(one, SKIPPED, reason=str(error))
+    except LayerError as error:  # no question for layers of this kind
+        return Entry(one, OUT, reason=str(error))
     except LabError as error:
         return Entry(one, FAILED, reason=str(error))
     facts = {"model": job.lab.name, "vocabulary": f"{job.lab.name}, {job.spec.vocab:,}", "section": one.name}

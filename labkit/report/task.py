@@ -21,7 +21,7 @@ class Task:
         self.lab, self.session = lab, session
         self.text = prompt if isinstance(prompt, str) else None
         self.ids: torch.Tensor = lab.encode(prompt)
-        self._runs, self._small = {}, {}
+        self._runs, self._small, self._whole = {}, {}, None
 
     @property
     def spec(self):
@@ -38,8 +38,9 @@ class Task:
             InputError: a prompt longer than the window. BudgetError: not even this would fit.
         """
         self.lab.check_room(len(self))
-        whole = self.lab.plan(tokens=len(self), want="trace").fits
-        asked = {} if whole else {"layers": layers, "seams": seams}
+        if self._whole is None:
+            self._whole = self.lab.plan(tokens=len(self), want="trace").fits
+        asked = {} if self._whole else {"layers": layers, "seams": seams}
         key = str(asked)
         if key not in self._runs:
             self._runs.clear()  # before the next one is made
