@@ -9,7 +9,9 @@ from labkit.report.task import fits
 
 
 def _applies(task):
-    return fits(task) if task.spec.experts else "this model has no experts"
+    if not task.spec.experts:
+        return "this model has no experts"
+    return fits(task) if task.spec.layers_of("experts") else "what this model's router chooses cannot be read"
 
 
 def _load(task):
