@@ -83,6 +83,37 @@ def test_sentences_are_true_of_the_readings(lab, made):
     assert math.isclose(float(ds.survival.mean()), float(np.mean(left)), rel_tol=1e-5)
 
 
+def test_sentences_speak_of_tokens_not_of_blocks():
+    """Of a long prompt the pictures show blocks; what is said of a token is read before they are made."""
+    lab = tiny.make_lab(tiny.model())
+    task = Task(lab, tiny.ids(300).tolist())
+    run, layers = lab.trace(task.ids), list(lab.spec.deltanet_layers)
+    by_name = {one.name: one for one in states.SECTIONS}
+    row = labkit.deltanet.implied_row(run, layer=layers).weight.isel(source=slice(-1))
+    ds = by_name["implied"].data(task)
+    assert ds.sizes["source"] == 100 and ds.attrs["blocks"] == 3
+    assert ds.attrs["most"] == pytest.approx(float(row.max())) and f"{float(row.max()):.2f}" in by_name["implied"].said(
+        ds
+    )
+    at = row.argmax(...)
+    assert ds.attrs["where"].startswith(
+        f"layer {layers[int(at['layer'])]}, head {int(at['head'])}, source {int(at['source'])}"
+    )
+    ds = by_name["surprise"].data(task)
+    off = labkit.deltanet.memory(run, layer=layers).surprise.mean("head")
+    assert ds.sizes["token"] == 150 and ds.attrs["most"] == pytest.approx(float(off.max()))
+    ds = by_name["survival"].data(task)
+    left = [labkit.deltanet.survival(run, layer=n).survival.mean() for n in layers]
+    assert ds.attrs["left"] == pytest.approx(float(np.mean(left)))
+
+
+def test_a_prompt_of_one_token(lab, tmp_path):
+    made = report.make(lab, " fox", out=tmp_path)
+    assert set(states_of(made).values()) == {making.DONE, making.OUT}
+    said = {entry.section.name: entry.said for entry in made.entries}
+    assert said["implied"] == "A prompt of one token has no earlier one to read"
+
+
 def test_the_layer_from_which_the_answer_comes_first(lab):
     import xarray
 

@@ -144,15 +144,19 @@ def _elsewhere():
 
 
 class _Page:
-    """The page in which kaleido draws: plotly.js from the package, the rules of a print, no connection."""
+    """The page in which kaleido draws: plotly.js from the package, a script of ours, no connection."""
+
+    def __init__(self, script):
+        self.script = script
 
     def generate_index(self):
+        """Its text."""
         import kaleido
 
         text = kaleido.PageGenerator(plotly=(SCRIPT.as_uri(), "utf-8"), mathjax=False).generate_index()
         policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         text = text.replace("<head>", f'<head>\n<meta charset="utf-8">{policy}', 1)
-        return text.replace("</head>", f"<script>{PRINT}</script>\n</head>", 1)
+        return text.replace("</head>", f"<script>{self.script}</script>\n</head>", 1)
 
 
 def image(
@@ -185,7 +189,7 @@ def _drawn(pictures, *, plain=False):
     path, done = find_browser(), {}
 
     async def run():
-        page = kaleido.PageGenerator(plotly=(SCRIPT.as_uri(), "utf-8"), mathjax=False) if plain else _Page()
+        page = _Page("" if plain else PRINT)
         options = dict(path=path, page_generator=page, timeout=PATIENCE, proxy_server=NOWHERE)
         async with kaleido.Kaleido(n=1, **options) as browser:
             done["made"] = await pictures(lambda figure, options: browser.calc_fig(figure, opts=options))

@@ -27,15 +27,18 @@ def _run(task, layer):
 
 def _summary(task):
     parts, layers = [], list(task.spec.attention_layers)
+    rows = (
+        None if len(task) <= SAMPLES else np.unique(np.linspace(0, len(task) - 1, SAMPLES).round().astype(int)).tolist()
+    )
     for layer in layers:
-        ds = attention.summary(_run(task, layer), layer=layer, samples=SAMPLES if len(task) > SAMPLES else None)
+        ds = attention.summary(_run(task, layer), layer=layer, rows=rows)
         weights = ds.rows_taken / ds.rows_taken.sum()
         names = [name for name in ("entropy", "sink", "local", "distance", "gate", "histogram") if name in ds]
         made = xarray.Dataset({name: (ds[name] * weights).sum("block").assign_attrs(ds[name].attrs) for name in names})
         parts.append(made.assign_attrs(ds.attrs).drop_vars("layer", errors="ignore"))
     whole = xarray.concat(parts, xarray.Variable("layer", layers), combine_attrs="override")
-    even = (len(task) - 1) / 2  # a head that weighs all alike, mean over all rows: half of the mean place
-    return whole.assign_attrs(layer=layers, parity=max(part.attrs["parity"] for part in parts), even=even / 2)
+    even = float(np.mean(range(len(task)) if rows is None else rows)) / 2  # row t of even weights looks t / 2 back
+    return whole.assign_attrs(layer=layers, parity=max(part.attrs["parity"] for part in parts), even=even)
 
 
 def _heads(task):
@@ -84,7 +87,7 @@ def _classes_said(ds):
 def _pattern(task):
     """Maps of the heads that put most weight, times their gate, on what is neither themselves nor the first tokens."""
     table = task.once("summary", _summary)
-    free = 1 - table.sink - table.histogram.isel(bin=0)
+    free = (1 - table.sink - table.histogram.isel(bin=0)).clip(0)  # rows of the first tokens count on both sides
     score = free * table.gate if "gate" in table else free
     flat = np.argsort(-score.values.ravel(), kind="stable")[:STRONGEST]
     chosen = [tuple(int(n) for n in np.unravel_index(at, score.shape)) for at in flat]
@@ -102,7 +105,9 @@ def _pattern(task):
 
 
 def _pattern_said(ds):
-    named = [f"{name} ({float(away):.2f})" for name, away in zip(ds.chosen.values, ds.away.values, strict=True)]
+    named = [
+        f"{name} (at least {float(away):.2f})" for name, away in zip(ds.chosen.values, ds.away.values, strict=True)
+    ]
     return f"The heads that look away most: {', '.join(named)}"
 
 

@@ -1,5 +1,6 @@
 """The recurrent states of the Gated DeltaNet layers: what heads keep and write, what is left, how full, who is read."""
 
+import numpy as np
 import xarray
 
 from labkit import deltanet, draw
@@ -29,14 +30,18 @@ def _stacked(task, parts):
 
 def _both(task):
     """(means over tokens, means over heads) of one walk through every layer."""
-    over, names = [], ["keep", "write", "surprise"]
+    over, names, peaks = [], ["keep", "write", "surprise"], []
 
     def read(run, layer):
         ds = deltanet.memory(run, layer=layer, tokens=[-1])
-        over.append(pooled(averaged(ds, ["surprise", "state_norm"], "head"), "token").drop_vars("layer"))
+        of_heads = averaged(ds, ["surprise", "state_norm"], "head")
+        most, where = place(of_heads.surprise, highest=True)  # of one token, before blocks are made
+        peaks.append((most, f"layer {layer}, {where}"))
+        over.append(pooled(of_heads, "token").drop_vars("layer"))
         return averaged(ds, names, "token")
 
-    return _layers(task, read), _stacked(task, over)
+    by_head = _layers(task, read)
+    return by_head, _stacked(task, over).assign_attrs(zip(("most", "where"), max(peaks), strict=True))
 
 
 def _memory(task):
@@ -53,21 +58,26 @@ def _surprise(task):
 
 
 def _surprise_said(ds):
-    most, where = place(ds.surprise, highest=True)
+    most, where = ds.attrs["most"], ds.attrs["where"]
     return f"States foresee least of a value at {where}: the error is {most:.2f} of its norm, mean over heads"
 
 
 def _survival(task):
-    def read(run, layer):
-        ds = deltanet.survival(run, layer=layer, token=-1)
-        return pooled(averaged(ds, ["survival", "decay_only"], "head"), "source")
+    means = []
 
-    return _layers(task, read)
+    def read(run, layer):
+        ds = averaged(deltanet.survival(run, layer=layer, token=-1), ["survival", "decay_only"], "head")
+        means.append([float(ds.survival.mean()), float(ds.decay_only.mean())])
+        return pooled(ds, "source")
+
+    made = _layers(task, read)
+    left, alone = np.mean(means, axis=0).tolist()
+    return made.assign_attrs(left=left, alone=alone)
 
 
 def _survival_said(ds):
-    mean, alone = float(ds.survival.mean()), float(ds.decay_only.mean())
-    return f"At the last token {mean:.2f} of a stored key is left, mean over all; decay alone would leave {alone:.2f}"
+    left, alone = ds.attrs["left"], ds.attrs["alone"]
+    return f"At the last token {left:.2f} of a stored key is left, mean over all; decay alone would leave {alone:.2f}"
 
 
 def _spectrum(task):
@@ -90,18 +100,26 @@ def _spectrum_claim(ds):
 
 
 def _implied(task):
+    peaks = []
+
     def read(run, layer):
         ds = deltanet.implied_row(run, layer=layer, token=-1)
+        if ds.sizes["source"] > 1:
+            most, where = place(ds.weight.isel(source=slice(-1)), highest=True)  # of one token, before blocks are made
+            peaks.append((most, f"layer {layer}, {where}"))
         made = ds[["weight"]].assign(size=abs(ds.weight).assign_attrs(ds.weight.attrs | {"scale": "positive"}))
         return pooled(made, "source", total=("weight", "size"), most=128)
 
     made = _layers(task, read)
-    return made.drop_vars([name for name in ("token", "token_text") if name in made.coords])
+    made = made.drop_vars([name for name in ("token", "token_text") if name in made.coords])
+    return made.assign_attrs(zip(("most", "where"), max(peaks), strict=True)) if peaks else made
 
 
 def _implied_said(ds):
-    weight, where = place(ds.weight, highest=True)
-    return f"The largest weight with which the last token reads an earlier one is {weight:.2f} ({where})"
+    if "most" not in ds.attrs:
+        return "A prompt of one token has no earlier one to read"
+    most, where = ds.attrs["most"], ds.attrs["where"]
+    return f"The largest weight with which the last token reads an earlier one is {most:.2f} ({where})"
 
 
 SECTIONS = [
