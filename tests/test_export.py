@@ -67,7 +67,7 @@ def rich():
     more = {
         "half": ("token", np.arange(5, dtype=np.float16)),
         "yes": ("head", np.array([True, False, True])),
-        "far": ("head", np.array([2**60, -1, 3])),
+        "far": ("head", np.array([2**60 + 1, -1, 3])),
         "exact": ("head", np.array([2**40, 1, 2])),
         "small": ("token", np.arange(5, dtype=np.uint8)),
         "wide": ("token", np.array([1.0, np.nan, np.inf, -0.0, 1e-300])),

@@ -14,7 +14,6 @@ import pathlib
 import textwrap
 from collections.abc import Sequence
 
-import labkit
 from labkit import export, folders
 from labkit.errors import BudgetError, CheckpointError, InputError, LabError, LayerError
 from labkit.identity import lasting
@@ -23,7 +22,7 @@ from labkit.progress import counter
 from labkit.report import section as shared
 from labkit.report import sections as registry
 from labkit.report import task as tasks
-from labkit.report.page import Entry, write
+from labkit.report.page import VERSION, Entry, write
 from labkit.report.section import Section
 from labkit.report.task import Task
 from labkit.signs import inert
@@ -224,4 +223,4 @@ def _chosen(names) -> list[Section]:
 def _code(one) -> list[str]:
     """What the numbers of a section are computed by: the version, and the source of its file and of those it shares."""
     modules = (inspect.getmodule(one.data), shared, tasks)
-    return [labkit.__version__, one.name, *(inspect.getsource(module) for module in modules)]
+    return [VERSION, one.name, *(inspect.getsource(module) for module in modules)]

@@ -5,9 +5,9 @@ Words of users and models are escaped, what they would ask a browser to do is te
 
 import dataclasses
 import pathlib
+import sys
 from collections.abc import Mapping, Sequence
 
-import labkit
 from labkit import folders
 from labkit.claims import Claim
 from labkit.draw.pages import escape, frame, library, plot
@@ -16,6 +16,7 @@ from labkit.report.section import Section
 from labkit.report.task import SHOWN, Task
 from labkit.tables import as_text
 
+VERSION = sys.modules["labkit"].__version__  # of the package that this module lies in: an import would point upwards
 STYLE = """
 h2 { font-size: 1.35rem; } h3 { font-size: 1.1rem; margin: 0.2rem 0; }
 nav ol { columns: 2; column-gap: 2rem; padding-left: 1.2rem; }
@@ -66,7 +67,7 @@ def write(path: pathlib.Path, job: Task, entries: Sequence[Entry], numbers: path
             parts.append("</section>")
     with folders.told("the report cannot be written", path):
         library(path.parent)
-        footer = f"labkit {labkit.__version__} · {job.lab.identity().versions}"
+        footer = f"labkit {VERSION} · {job.lab.identity().versions}"
         folders.write_text(path, frame(title, "\n".join(parts), beside=True, footer=footer, style=STYLE))
 
 

@@ -21,7 +21,7 @@ MUTANTS = [
     ),
     Mutant(TABLE, '("=", "+", ', '("=", ', CELLS),
     Mutant(TABLE, "order = sorted(range(len(at)), key=lambda n: at[n])", "order = []", ORDER),
-    Mutant(TABLE, "if own else None", "if True else None", HERE + "variables_on_other_axes_have_rows_of_their_own"),
+    Mutant(TABLE, "dims, shape) if name in names else None", "dims, shape)", HERE + "variables_on_other_axes_have_rows_of_their_own"),
     Mutant(PRINTED, "POINT = 25.4 / 72", "POINT = 25.4 / 96", HERE + "letters_have_their_points"),
     Mutant(PRINTED, 'drawn["data"][n] | part', 'part | drawn["data"][n]', STEP),
     Mutant(PRINTED, "{INK: BLACK, FAINT: BLACK,", "{INK: BLACK,", STEP),
