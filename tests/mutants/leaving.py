@@ -10,6 +10,7 @@ HERE, REPORT = "tests/test_export.py::test_", "tests/test_report.py::test_"
 EQUAL, CELLS = HERE + "netcdf_opens_again_equal", HERE + "no_cell_of_text_is_computed_by_a_spreadsheet"
 ORDER, STEP = HERE + "axes_in_another_order_keep_their_points", HERE + "a_sheet_is_black_on_white_and_stands_at_a_step"
 BLOCKS = REPORT + "long_prompts_are_pooled_in_blocks_that_lose_nothing"
+OWN_ROWS = HERE + "variables_on_other_axes_have_rows_of_their_own"
 TOKENS = REPORT + "sentences_speak_of_tokens_not_of_blocks"
 
 MUTANTS = [
@@ -21,7 +22,12 @@ MUTANTS = [
     ),
     Mutant(TABLE, '("=", "+", ', '("=", ', CELLS),
     Mutant(TABLE, "order = sorted(range(len(at)), key=lambda n: at[n])", "order = []", ORDER),
-    Mutant(TABLE, "dims, shape) if name in names else None", "dims, shape)", HERE + "variables_on_other_axes_have_rows_of_their_own"),
+    Mutant(
+        TABLE,
+        "dims, shape) if name in names else None",
+        "dims, shape)",
+        HERE + "variables_on_other_axes_have_rows_of_their_own",
+    ),
     Mutant(PRINTED, "POINT = 25.4 / 72", "POINT = 25.4 / 96", HERE + "letters_have_their_points"),
     Mutant(PRINTED, 'drawn["data"][n] | part', 'part | drawn["data"][n]', STEP),
     Mutant(PRINTED, "{INK: BLACK, FAINT: BLACK,", "{INK: BLACK,", STEP),
