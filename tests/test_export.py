@@ -69,6 +69,7 @@ def rich():
         "yes": ("head", np.array([True, False, True])),
         "far": ("head", np.array([2**60 + 1, -1, 3])),
         "exact": ("head", np.array([2**40, 1, 2])),
+        "between": ("head", np.array([2**32, 1, 2])),
         "small": ("token", np.arange(5, dtype=np.uint8)),
         "wide": ("token", np.array([1.0, np.nan, np.inf, -0.0, 1e-300])),
         "nothing": (("row", "head"), np.zeros((0, 3))),
@@ -80,6 +81,7 @@ def rich():
         "kind": ("head", np.array(["a", "bc ", ""], dtype="U7")),
         "cut": ("head", np.array(["\ud83d", "x", ""], object)),
     }
+    coords |= {"tail": ("head", np.array(["end\0", "x", ""], object))}
     attrs = {"model": "nano", "layers": [1, 2], "seams": ("a", "b"), "labkit": "mine", "parity": 1e-7}
     return ds.assign(more).assign_coords(coords).assign_attrs(attrs)
 
