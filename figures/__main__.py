@@ -1,6 +1,6 @@
 """Draw every figure from the default model: pages, gallery, verdicts and the change against golden data.
 
-    python -m figures [--only NAME ...] [--update] [--fresh] [--png] [--out FOLDER]
+    python -m figures [--only NAME ...] [--update] [--fresh] [--png] [--data] [--out FOLDER]
 
 Of nano only figures whose code or inputs changed are computed (`figures/_data.py`), on all processors. Ends with 1 if a
 figure failed, its claim does not hold of nano, no control refutes a part of it, it has no golden data, or left its
@@ -74,6 +74,7 @@ def _run(options, folder, load, kept, workers, done):
         fresh=options.fresh,
         update=options.update,
         browser=_shots.find_browser() if options.png else None,
+        data=options.data,
     )
     here, elsewhere = _shared_out(job, list(entries), workers)
     with contextlib.closing(_results(job, entries, here, elsewhere, workers)) as results:
@@ -123,6 +124,7 @@ def _options(arguments):
     parser.add_argument("--update", action="store_true", help="record what is drawn now as golden data")
     parser.add_argument("--fresh", action="store_true", help="compute also what did not change")
     parser.add_argument("--png", action="store_true", help="also a PNG of each, by Chromium")
+    parser.add_argument("--data", action="store_true", help="also the numbers of each, as CSV and netCDF")
     parser.add_argument("--out", metavar="FOLDER", help="where the pages go; default: beside the modules")
     return parser.parse_args(arguments)
 

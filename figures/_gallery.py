@@ -11,7 +11,7 @@ import figures
 from figures import _pictures
 from labkit import folders
 from labkit.claims import Claim
-from labkit.draw.pages import PLOTLY, escape, frame, plot
+from labkit.draw.pages import escape, frame, library, plot
 
 PACKAGES = ("torch", "transformers", "plotly")
 TITLE = "Inside a hybrid language model"
@@ -65,6 +65,7 @@ class Card:
         name: of its module. probe: the one that it belongs to. question: its heading. title: of the plot.
         claim: the answer. controls: the same claim on other numbers. fault: why it must not be shown as true, or None.
         caption: paragraphs. facts: what the numbers are of. figure: plotly's JSON. picture: SVG of a few kilobytes.
+        numbers: files beside the page that hold them.
     """
 
     name: str
@@ -78,9 +79,10 @@ class Card:
     facts: Mapping[str, str]
     figure: str
     picture: str
+    numbers: Sequence[str] = ()
 
 
-def card(entry, dataset, figure):
+def card(entry, dataset, figure, numbers=()):
     """The `Card` of a figure that was drawn."""
     claim, controls = entry.verdict(dataset)
     return Card(
@@ -95,6 +97,7 @@ def card(entry, dataset, figure):
         facts={name: str(dataset.attrs[name]) for name in figures.FACTS if name in dataset.attrs},
         figure=figure.to_json(),
         picture=_pictures.small(figure),
+        numbers=numbers,
     )
 
 
@@ -137,7 +140,7 @@ def _write(path, title, body, facts):
     path = pathlib.Path(path)
     with folders.told("a page could not be written", path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _plotly(path.parent / PLOTLY)
+        library(path.parent)
         folders.write_text(path, frame(title, body, beside=True, footer=facts, style=STYLE))
 
 
@@ -191,6 +194,8 @@ def _around(beside):
 def _section(card):
     words = "\n".join(f"<p{_kind(part)}>{_code(_text(part))}</p>" for part in card.caption)
     told = "\n".join(f"<dt>{name.capitalize()}</dt><dd>{_text(fact)}</dd>" for name, fact in card.facts.items())
+    links = ", ".join(f'<a href="{_text(name)}" download>{_text(name)}</a>' for name in card.numbers)
+    told += f"\n<dt>Numbers</dt><dd>{links}</dd>" if links else ""
     return f"""<section id="{_text(card.name)}" aria-labelledby="{_text(card.name)}-question">
 <h1 class="words" id="{_text(card.name)}-question">{_text(card.question)}</h1>
 {plot(card.name, card.figure, card.question)}
@@ -273,11 +278,3 @@ def _nav(label, links, more=""):
 
 def _code(text):
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
-
-
-def _plotly(path):
-    from plotly.offline import get_plotlyjs
-
-    text = get_plotlyjs()
-    if not path.exists() or path.stat().st_size != len(text.encode()):
-        folders.write_text(path, text)

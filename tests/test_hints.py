@@ -32,6 +32,7 @@ ROOTS = (
     "thinking",
     "draw",
     "words",
+    "export",
     "ds",
 )
 CALL = re.compile(rf"\b(?:{'|'.join(ROOTS)})\.[a-z_][\w.]*\(")

@@ -17,7 +17,7 @@ RANKS = [
     ("arguments", "bounded", "calling", "claims", "quantities", "signs"),
     ("notation",),
     ("decoding", "folders", "progress", "prompts", "rotary", "stats", "tables", "terminal", "words"),
-    ("turning", "families"),
+    ("turning", "families", "export"),
     ("kernels",),
     ("nano",),
     ("spec", "thinking", "fingerprint", "identity", "hooks"),
@@ -40,6 +40,7 @@ RANKS = [
     ("attribution", "steering"),
     ("draw",),
     ("replicate", "check"),
+    ("report",),
     ("__init__",),
     ("__main__",),
 ]

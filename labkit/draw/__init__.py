@@ -12,6 +12,7 @@
     graph(ds)                               nodes in rows and columns, edges by what they bring
     panel(function, layer=[...])            a live panel over the model
     zoom(function, x=..., y=...)            a live map, computed anew for what one zooms into
+    save(figure, "x.pdf")                   one figure for print: PDF, SVG or PNG, as wide as a column
 
 Live figures are imported when they are first used: their widgets take as long to import as all the rest.
 """
@@ -21,6 +22,7 @@ import importlib
 from labkit.draw.architecture import stack
 from labkit.draw.graphs import graph
 from labkit.draw.heatmaps import frames, heatmap, maps
+from labkit.draw.images import save
 from labkit.draw.pages import page
 from labkit.draw.plots import bars, lines, tokens
 from labkit.draw.theme import CONFIG, KIND
@@ -28,7 +30,7 @@ from labkit.draw.theme import Figure as Figure  # not listed: `help` would show 
 
 _LIVE = ("Panel", "Zoom", "panel", "zoom")
 
-__all__ = ["CONFIG", "KIND", "bars", "frames", "graph", "heatmap", "lines", "maps", "page", "stack", "tokens"]
+__all__ = ["CONFIG", "KIND", "bars", "frames", "graph", "heatmap", "lines", "maps", "page", "save", "stack", "tokens"]
 __all__ += _LIVE
 
 
