@@ -1,7 +1,7 @@
 """`explain.html`: nano itself in one page, in plain JavaScript, with chapters on what its layers keep and forget.
 
-The page is `page.html` with `style.css` and the files of `js` in `SCRIPTS`' order, the weights in it as base64. What the
-page says of sizes comes from nano's configuration; what it says of texts it computes itself. It asks nothing of any
+The page is `page.html` with `style.css` and the files of `js` in the order of `SCRIPTS`, the weights in it as base64.
+What it says of sizes comes from nano's configuration; what it says of texts it computes itself. It asks nothing of any
 other address: its policy allows the one style and the one script of its own, by their digests, and no connection.
 
 In this folder: `facts` (sizes, prompts of a conversation, the tokenizer's tables and the weights).

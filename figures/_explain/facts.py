@@ -49,18 +49,22 @@ def said(model: Model) -> dict[str, str]:
     counts = {"layers": len(kinds), "deltanet": kinds.count("deltanet"), "attention": kinds.count("attention")}
     numbers = counts | {"value_heads": s.value_heads, "query_heads": s.query_heads, "kv_heads": s.kv_heads}
     words = {name: COUNTS[count] if count < len(COUNTS) else str(count) for name, count in numbers.items()}
-    return {name.capitalize(): word.capitalize() for name, word in words.items()} | words | {
-        "parameters": parameter_count(sum(count for _, count in model.index.values())),
-        "vocab": f"{s.vocab:,}",
-        "window": f"{s.window:,}",
-        "dk": str(s.dk),
-        "dv": str(s.dv),
-        "cells": f"{s.dk * s.dv:,}",
-        "family": FAMILIES[s.family].title.partition(",")[0],
-        "strip": " ".join("D" if kind == "deltanet" else "A" for kind in kinds),
-        "key": SHOWN["key"],
-        "value": SHOWN["value"],
-    }
+    return (
+        {name.capitalize(): word.capitalize() for name, word in words.items()}
+        | words
+        | {
+            "parameters": parameter_count(sum(count for _, count in model.index.values())),
+            "vocab": f"{s.vocab:,}",
+            "window": f"{s.window:,}",
+            "dk": str(s.dk),
+            "dv": str(s.dv),
+            "cells": f"{s.dk * s.dv:,}",
+            "family": FAMILIES[s.family].title.partition(",")[0],
+            "strip": " ".join("D" if kind == "deltanet" else "A" for kind in kinds),
+            "key": SHOWN["key"],
+            "value": SHOWN["value"],
+        }
+    )
 
 
 def embedded(model: Model) -> dict:
@@ -150,11 +154,12 @@ def _base36(number):
 def conversation() -> dict:
     """A conversation's calls, thinking kept and dropped: by name.
 
-    Of a call: `prompt`, ids, with the kind and the message of every token; `cached`, the prompt with the answer that was
-    given to it. `position` is where the last prompt leaves what was cached before, and `cause` why.
+    Of a call: `prompt`, ids, with the kind and the message of every token; `cached`, the prompt and the answer given
+    to it. `position` is where the last prompt leaves what was cached before, and `cause` why.
     """
     reader = _reader()
-    return {"value": SHOWN["value"], "messages": _messages(), "kept": _calls(reader, True), "dropped": _calls(reader, False)}
+    calls = {"kept": _calls(reader, True), "dropped": _calls(reader, False)}
+    return calls | {"value": SHOWN["value"], "messages": _messages()}
 
 
 def _messages():

@@ -2,15 +2,18 @@
 
 const GATES = {
   keep: {kind: 'deltanet', name: 'What is kept', of: layer => layer.keep, did: 'keeps', object: 'of what it held'},
-  write: {kind: 'deltanet', name: 'What is written', of: layer => layer.write, did: 'writes with', object: 'of full strength'},
-  gate: {kind: 'attention', name: 'What is let through', of: layer => layer.gate, did: 'lets', object: 'of what it read through'},
+  write: {kind: 'deltanet', name: 'What is written', of: layer => layer.write, did: 'writes with',
+    object: 'of full strength'},
+  gate: {kind: 'attention', name: 'What is let through', of: layer => layer.gate, did: 'lets',
+    object: 'of what it read through'},
 };
 
 // [head][token] of a gate in a layer.
 const opened = (session, gate, layer) => {
   const of = GATES[gate].of, first = session.records[0];
   if (!first) return [];
-  return Array.from(of(first.layers[layer]), (_, head) => session.records.map(record => of(record.layers[layer])[head]));
+  const heads = Array.from(of(first.layers[layer]).keys());
+  return heads.map(head => session.records.map(record => of(record.layers[layer])[head]));
 };
 
 const lowest = (values, from) => {
@@ -51,10 +54,11 @@ const gateChapter = (stage, nano, data, story) => {
     level: token => values[view.head]?.[token] ?? null,
     note: token => token in (values[view.head] ?? []) ? percent(values[view.head][token]) : ''});
   const tell = () => {
+    if (unseen(stage)) return;
     values = opened(story.session, view.gate, view.layer);
     if (shape !== `${view.gate} ${values.length}`) {
       shape = `${view.gate} ${values.length}`;
-      const entries = values.map((_, head) => ({name: `Head ${head}`, inside: [el('canvas', {class: 'spark'}), el('small', {}, `head ${head}`)]}));
+      const entries = values.map((_, head) => headEntry(el('canvas', {class: 'spark'}), head));
       picker = choices('Head', entries, head => { view.head = head; tell(); }, {look: 'heads', chosen: view.head});
       heads.replaceChildren(picker.root);
     }
@@ -66,10 +70,11 @@ const gateChapter = (stage, nano, data, story) => {
     if (!mine || !story.record) { said.textContent = ''; return; }
     const {did, object} = GATES[view.gate], low = lowest(mine, view.gate === 'keep' ? 1 : 0);
     const mean = mine.reduce((sum, value) => sum + value, 0) / mine.length;
-    said.textContent = `At ${story.name(story.at)} head ${view.head} of layer ${view.layer} ${did} ${percent(mine[story.at])} ` +
-      `${object}. It closes most at ${story.name(low)}, to ${percent(mine[low])}; its mean over the text is ${percent(mean)}.`;
+    said.textContent = `At ${story.name(story.at)} head ${view.head} of layer ${view.layer} ${did} ` +
+      `${percent(mine[story.at])} ${object}. It closes most at ${story.name(low)}, to ${percent(mine[low])}; ` +
+      `its mean over the text is ${percent(mean)}.`;
   };
   story.on(tell);
   pickGate(0);
-  stage.append(gates.root, place, row.root, stepper(story), said, heads);
+  stage.append(gates.root, place, row.root, stepper(story), said, heads, another(story, EXAMPLES));
 };

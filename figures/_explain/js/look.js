@@ -19,14 +19,14 @@ const lookedAt = (reader, layer, head) => reader.record?.layers[layer].rows?.[he
 const aim = (reader, layer, head) => {
   const row = lookedAt(reader, layer, head), top = largest(row), back = reader.at - top;
   const where = back === 0 ? 'at that token itself' : `back at ${reader.name(top)}, ${counted(back, 'token')} earlier`;
-  return `Standing at ${reader.name(reader.at)}, head ${head} of layer ${layer} looks mostly ${where} (${percent(row[top])}), and ` +
-    `its gate lets ${percent(reader.record.layers[layer].gate[head])} through.`;
+  return `Standing at ${reader.name(reader.at)}, head ${head} of layer ${layer} looks mostly ${where} ` +
+    `(${percent(row[top])}), and its gate lets ${percent(reader.record.layers[layer].gate[head])} through.`;
 };
 
 // All heads of a layer as small curves, to choose one from. `view` is shared: {layer, head}.
 const lookView = (nano, reader, view, tell) => {
   const canvases = Array.from({length: nano.config.queryHeads}, () => el('canvas', {class: 'spark'}));
-  const entries = canvases.map((canvas, head) => ({name: `Head ${head}`, inside: [canvas, el('small', {}, `head ${head}`)]}));
+  const entries = canvases.map((canvas, head) => headEntry(canvas, head));
   const heads = choices('Head', entries, head => { view.head = head; tell(); }, {look: 'heads', chosen: view.head});
   const show = () => {
     if (!lookedAt(reader, view.layer, 0)) return;
@@ -46,17 +46,22 @@ const lookChapter = (stage, nano, data, story) => {
     note: token => (lookedAt(story, view.layer, view.head)?.[token] ?? 0) >= 0.05
       ? percent(lookedAt(story, view.layer, view.head)[token]) : ''});
   const tell = () => {
+    if (unseen(stage)) return;
     row.show();
     heads.show();
     said.textContent = story.record ? aim(story, view.layer, view.head) : '';
   };
   const heads = lookView(nano, story, view, tell);
-  const layers = layerStrip(nano, {kinds: ['attention'], chosen: view.layer, pick: layer => { view.layer = layer; tell(); }});
+  const layers = layerStrip(nano, {kinds: ['attention'], chosen: view.layer, pick: layer => {
+    view.layer = layer;
+    tell();
+  }});
   const find = el('button', {type: 'button', onclick: () => {
     Object.assign(view, lively(nano, story.record, story.at));
     layers.choose(view.layer);
     tell();
   }}, 'Find a head that looks somewhere');
   story.on(tell);
-  stage.append(layers.root, row.root, stepper(story), said, el('div', {class: 'buttons'}, find), heads.root);
+  stage.append(layers.root, row.root, stepper(story), said, el('div', {class: 'buttons'}, find), heads.root,
+    another(story, EXAMPLES));
 };

@@ -8,12 +8,13 @@ const BUILT = {guess: guessChapter, layers: layersChapter, state: stateChapter, 
 const chapters = [...document.querySelectorAll('.chapter')], open = new Set();
 
 const title = chapter => chapter.querySelector('h2').textContent;
-const links = chapters.map((chapter, i) => el('a', {href: `#${chapter.id}`}, el('b', {}, String(i + 1)), el('span', {}, title(chapter))));
+const links = chapters.map((chapter, i) => el('a', {href: `#${chapter.id}`}, el('b', {}, String(i + 1)),
+  el('span', {}, title(chapter))));
 document.getElementById('chapters').append(...links);
 document.getElementById('strip').append(layerStrip(nano).root);
 chapters.forEach((chapter, i) => {
-  const way = (step, words) => chapters[i + step] && el('a', {href: `#${chapters[i + step].id}`, class: step > 0 ? 'main' : ''},
-    words(title(chapters[i + step])));
+  const way = (step, words) => chapters[i + step] && el('a', {href: `#${chapters[i + step].id}`,
+    class: step > 0 ? 'main' : ''}, words(title(chapters[i + step])));
   chapter.append(el('nav', {class: 'ways', 'aria-label': 'Chapters before and after'},
     way(-1, text => `← ${text}`) ?? el('span'), way(1, text => `${text} →`)));
 });
@@ -25,11 +26,12 @@ const show = async (focus = true) => {
     if (chapter === chosen) links[i].setAttribute('aria-current', 'page');
     else links[i].removeAttribute('aria-current');
   });
+  document.body.classList.toggle('within', chosen !== chapters[0]);
   await story.ready;
   if (!open.has(chosen.id)) {
     open.add(chosen.id);
     BUILT[chosen.id](chosen.querySelector('.stage'), nano, data, story);
-  }
+  } else story.tell();
   if (focus) {
     const head = chosen.querySelector('h2');
     head.focus({preventScroll: true});
@@ -41,4 +43,10 @@ addEventListener('hashchange', () => show());
 show(Boolean(location.hash));
 
 // For whoever opens the console: nano.tokenizer.encode(text), new nano.Session(), session.read(id).logits
-globalThis.nano = Object.assign(nano, {Session: class extends Session { constructor(silent) { super(nano, silent); } }});
+globalThis.nano = Object.assign(nano, {
+  Session: class extends Session {
+    constructor(silent) {
+      super(nano, silent);
+    }
+  },
+});

@@ -68,7 +68,7 @@ class Session {
     return times(weight('mlp.down_proj'), gate.map((value, i) => silu(value) * up[i]), hidden);
   }
 
-  // {out, keep, write, state, window}: numbers per value head, S of all heads, inputs of the convolution still in reach.
+  // {out, keep, write, state, window}: numbers per value head, S of all, inputs of the convolution still in reach.
   remember(layer, x) {
     const {config} = this.nano, {keyHeads, valueHeads, dk, dv, taps, hidden, eps} = config;
     const weight = name => this.nano.weight(layer, `linear_attn.${name}`), before = this.last?.layers[layer];

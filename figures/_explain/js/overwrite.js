@@ -6,7 +6,8 @@ const MOST = 64;  // tokens up to which each of them is tried
 
 // A session over the same tokens in which some of them write nothing; what came before them is not read again.
 const silenced = (reader, tokens, layers) => {
-  const first = Math.min(...tokens), session = reader.session.fork(first, (token, layer) => tokens.has(token) && layers.has(layer));
+  const first = Math.min(...tokens), silent = (token, layer) => tokens.has(token) && layers.has(layer);
+  const session = reader.session.fork(first, silent);
   for (const id of reader.ids.slice(first)) session.read(id);
   return session;
 };
@@ -24,22 +25,35 @@ const outcome = (reader, before, after, tokens, where) => {
 };
 
 const overwriteChapter = (stage, nano, data) => {
-  const reader = new Reader(nano, OVERWRITES[0]), off = new Set(), said = sentence(), every = layersOf(nano, 'deltanet');
-  const [first, second] = [guesses(nano, 'Answer with every write', 3), guesses(nano, 'Answer without', 3)];
-  let layers = new Set(every), left = [], turn = 0, text = null, tried = '';
-  const where = () => layers.size === every.length ? `all ${every.length} D layers` : `layer ${[...layers].join(', ')} alone`;
-  const scope = choices('Layers in which it writes nothing', [{name: 'all D layers'}, ...every.map(layer => ({name: `layer ${layer}`}))],
-    i => { layers = new Set(i ? [every[i - 1]] : every); show(); tryEach(); });
+  const reader = new Reader(nano, OVERWRITES[0]), every = layersOf(nano, 'deltanet'), off = new Set(), said = sentence();
+  const first = guesses(nano, 'Answer with every write', 3), second = guesses(nano, 'Answer with some switched off', 3);
+  let layers = new Set(every), left = [], turn = 0, text = null;
+  const where = () => layers.size === every.length ? `all ${every.length} D layers` : `layer ${[...layers]} alone`;
+  const scope = choices('Where it is switched off',
+    [{name: 'in all D layers'}, ...every.map(layer => ({name: `in layer ${layer}`}))],
+    i => {
+      layers = new Set(i ? [every[i - 1]] : every);
+      show();
+      tryEach();
+    });
   const toggle = token => {
     if (off.has(token)) off.delete(token);
     else off.add(token);
     show();
   };
-  const row = strip(reader, {label: 'Tokens; choose those that write nothing', kind: 'deltanet', pick: toggle, pressed: token => off.has(token),
-    level: token => left[token] ?? null, note: token => token in left ? percent(left[token]) : ''});
+  const row = strip(reader, {label: 'Tokens; choose those that write nothing', kind: 'deltanet', pick: toggle,
+    pressed: token => off.has(token), level: token => left[token] ?? null,
+    note: token => token in left ? percent(left[token]) : ''});
   const show = () => {
     row.show();
-    if (reader.busy || !reader.logits) { said.textContent = ''; return; }
+    most.disabled = !left.length || left.length < reader.ids.length;
+    none.disabled = !off.size;
+    if (!reader.logits) {
+      said.textContent = '';
+      first.show(null);
+      second.show(null);
+      return;
+    }
     const last = reader.session.last.logits, after = off.size ? silenced(reader, off, layers).last.logits : last;
     const marks = [largest(last), largest(after)];
     first.show(last, marks);
@@ -50,8 +64,8 @@ const overwriteChapter = (stage, nano, data) => {
   const tryEach = async () => {
     const mine = ++turn;
     left = [];
-    row.show();
-    if (reader.ids.length > MOST) return;
+    show();
+    if (!reader.logits || reader.ids.length > MOST) return;
     const answer = largest(reader.session.last.logits);
     for (let token = 0; token < reader.ids.length; token++) {
       const chance = softmax(silenced(reader, new Set([token]), layers).last.logits)[answer];
@@ -60,26 +74,29 @@ const overwriteChapter = (stage, nano, data) => {
       left.push(chance);
       row.show();
     }
-    tried = reader.text;
+    show();
   };
   const most = el('button', {type: 'button', class: 'main', onclick: () => {
-    if (!left.length) return;
     off.clear();
     off.add(largest(left.map(chance => -chance)));
     show();
-  }}, 'Switch off the write that matters most');
-  const none = el('button', {type: 'button', onclick: () => { off.clear(); show(); }}, 'Let all write');
+  }}, 'Switch off the one that matters most');
+  const none = el('button', {type: 'button', onclick: () => {
+    off.clear();
+    show();
+  }}, 'Let all write');
+  const beside = el('div', {}, el('h3', {}, 'With some switched off'), second.root);
   reader.on(() => {
-    if (reader.busy) return;
-    if (reader.text !== text) {
+    if (reader.text === text) show();
+    else {
       text = reader.text;
       off.clear();
-      if (reader.logits) tryEach();
+      tryEach();
     }
-    show();
   });
   stage.append(layerStrip(nano).root, editor(reader, OVERWRITES), row.root,
-    el('p', {class: 'note'}, `A bar is the chance that is left to the answer when that token alone writes nothing; of texts up to ${MOST} tokens.`),
+    el('p', {class: 'note'}, 'The bar is the chance that is left to the answer when that token alone writes nothing ' +
+      `(for texts of up to ${MOST} tokens).`),
     el('div', {class: 'buttons'}, most, none), scope.root, said,
-    el('div', {class: 'pair'}, el('div', {}, el('h3', {}, 'With every write'), first.root), el('div', {}, el('h3', {}, 'Without'), second.root)));
+    el('div', {class: 'pair'}, el('div', {}, el('h3', {}, 'With every write'), first.root), beside));
 };

@@ -44,6 +44,9 @@ const choices = (label, entries, pick, {look = 'plain', chosen = 0} = {}) => {
   return {root, nodes, choose};
 };
 
+// A head with a small picture of its own, to be chosen by it.
+const headEntry = (canvas, head) => ({name: `Head ${head}`, inside: [canvas, el('small', {}, `head ${head}`)]});
+
 // The layers in their order: the picture of the whole model, its legend, and the way to choose one.
 const layerStrip = (nano, {kinds = [], chosen = -1, pick = () => {}, label = 'Layer'} = {}) => {
   const entries = nano.config.kinds.map((kind, layer) => ({
@@ -65,16 +68,21 @@ const editor = (reader, examples, label = 'Text') => {
     box.value = text;
     reader.set(text);
   }}, text.trim()));
-  reader.on(() => {
+  const tell = () => {
     if (document.activeElement !== box && box.value !== reader.text) box.value = reader.text;
     const {window} = reader.nano.config, done = reader.session.length;
     note.textContent = reader.busy ? `Reading token ${done} of ${reader.ids.length}`
-      : reader.over ? `nano was trained on texts of ${window} tokens: the last ${counted(reader.over, 'token')} of this one ` +
-        `${reader.over === 1 ? 'is' : 'are'} left out.` : '';
-  });
+      : reader.over ? `nano was trained on texts of ${window} tokens: the last ${counted(reader.over, 'token')} of ` +
+        `this one ${reader.over === 1 ? 'is' : 'are'} left out.` : '';
+  };
+  reader.on(tell, true);
   const tried = buttons.length ? el('div', {class: 'examples'}, el('span', {}, 'Or try'), buttons) : null;
   return el('div', {class: 'editor'}, el('label', {for: id}, label), box, tried, note);
 };
+
+// The same, folded away.
+const another = (reader, examples) => el('details', {class: 'another'}, el('summary', {}, 'Another text'),
+  editor(reader, examples));
 
 // Back, step, play, and a slider over the tokens. `grow`: at the end the likeliest token is added.
 const stepper = (reader, {grow = false} = {}) => {
@@ -99,7 +107,8 @@ const stepper = (reader, {grow = false} = {}) => {
     const count = reader.ids.length, end = reader.at >= count - 1;
     slide.max = Math.max(0, count - 1);
     slide.value = reader.at;
-    slide.setAttribute('aria-valuetext', count ? `${reader.at + 1} of ${count}, ${shown(reader.nano, reader.ids[reader.at])}` : '');
+    const where = () => `${reader.at + 1} of ${count}, ${shown(reader.nano, reader.ids[reader.at])}`;
+    slide.setAttribute('aria-valuetext', reader.at in reader.ids ? where() : '');
     back.disabled = reader.at <= 0;
     next.disabled = !count || (end && (!grow || reader.session.full));
     next.textContent = end && grow ? 'Add the likeliest' : 'Step →';

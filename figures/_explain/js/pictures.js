@@ -26,7 +26,8 @@ const spark = (canvas, values, at, colour) => {
   const wide = 88, high = 26, ratio = 2, pen = canvas.getContext('2d');
   Object.assign(canvas, {width: wide * ratio, height: high * ratio});
   pen.scale(ratio, ratio);
-  const x = i => 3 + (wide - 6) * (values.length < 2 ? 0.5 : i / (values.length - 1)), y = value => high - 3 - (high - 6) * value;
+  const x = i => 3 + (wide - 6) * (values.length < 2 ? 0.5 : i / (values.length - 1));
+  const y = value => high - 3 - (high - 6) * value;
   pen.strokeStyle = pen.fillStyle = colour;
   pen.lineWidth = 1.5;
   pen.beginPath();
@@ -54,7 +55,8 @@ const chart = ({curves, end, now, marked, label}) => {
   const text = (words, place, anchor, kind = '') => svg('text', {...place, 'text-anchor': anchor, class: kind}, words);
   const root = svg('svg', {viewBox: `0 0 ${wide} ${high}`, role: 'img', 'aria-label': label, class: 'chart'});
   root.append(svg('line', {x1: left, x2: wide - left, y1: y(0), y2: y(0), class: 'axis'}));
-  root.append(text('0 tokens', {x: left, y: high - 8}, 'start'), text(`${whole(end)} tokens`, {x: wide - left, y: high - 8}, 'end'));
+  root.append(text('0 tokens', {x: left, y: high - 8}, 'start'));
+  root.append(text(`${whole(end)} tokens`, {x: wide - left, y: high - 8}, 'end'));
   for (const {kind, name, at} of curves) {
     root.append(svg('line', {x1: x(0), y1: y(at(0)), x2: x(end), y2: y(at(end)), class: 'curve', 'data-kind': kind}));
     const over = kind === 'deltanet' ? {x: wide - left, y: y(at(end)) + 18} : {x: wide - left - 2, y: y(at(end)) - 8};
@@ -62,8 +64,11 @@ const chart = ({curves, end, now, marked, label}) => {
   }
   if (marked > 0 && marked < end) {
     root.append(svg('line', {x1: x(marked), x2: x(marked), y1: y(0), y2: y(most), class: 'mark'}));
-    root.append(text(`token ${whole(marked)}`, {x: x(marked) + (marked > end / 2 ? -6 : 6), y: y(most) + 14}, marked > end / 2 ? 'end' : 'start'));
+    const late = marked > end / 2, side = late ? -6 : 6;
+    root.append(text(`token ${whole(marked)}`, {x: x(marked) + side, y: y(most) + 14}, late ? 'end' : 'start'));
   }
-  for (const {kind, at} of curves) root.append(svg('circle', {cx: x(now), cy: y(at(now)), r: 5, class: 'dot', 'data-kind': kind}));
+  for (const {kind, at} of curves) {
+    root.append(svg('circle', {cx: x(now), cy: y(at(now)), r: 5, class: 'dot', 'data-kind': kind}));
+  }
   return root;
 };

@@ -5,18 +5,19 @@ const pause = () => new Promise(go => setTimeout(go));
 
 class Reader {
   constructor(nano, text, silent) {
-    Object.assign(this, {nano, text: '', ids: [], at: -1, over: 0, busy: false, listeners: [], turn: 0});
+    Object.assign(this, {nano, text: '', ids: [], at: -1, over: 0, busy: false, pace: 0, listeners: [], turn: 0});
     this.session = new Session(nano, silent);
     this.ready = this.set(text);
   }
 
-  on(listener) {
-    this.listeners.push(listener);
-    listener(this);
+  // Listeners are told when all is read, those that want it `always` while it is being read as well.
+  on(listener, always = false) {
+    this.listeners.push({listener, always});
+    if (always || !this.busy) listener(this);
   }
 
   tell() {
-    for (const listener of this.listeners) listener(this);
+    for (const {listener, always} of this.listeners) if (always || !this.busy) listener(this);
   }
 
   get record() {
@@ -25,6 +26,13 @@ class Reader {
 
   get logits() {
     return this.record?.logits;
+  }
+
+  // The chance that a token was given before it came.
+  chance(token) {
+    if (token < 1 || token >= this.session.length) return null;
+    const {records} = this.session;
+    return records[token].chance ??= softmax(records[token - 1].logits)[records[token].id];
   }
 
   name(token) {
@@ -45,17 +53,19 @@ class Reader {
     while (keep && same < session.length && session.records[same].id === ids[same]) same++;
     session.back(same);
     Object.assign(this, {ids, at: session.length - 1, busy: session.length < ids.length});
-    let begun = performance.now();
+    let begun = performance.now(), worked = 0;
+    const count = ids.length - session.length;
     while (session.length < ids.length) {
       session.read(ids[session.length]);
       if (performance.now() - begun > BREATH) {
-        this.at = session.length - 1;
+        worked += performance.now() - begun;
         this.tell();
         await pause();
         if (turn !== this.turn) return false;
         begun = performance.now();
       }
     }
+    if (count > 0) this.pace = (worked + performance.now() - begun) / count;
     Object.assign(this, {busy: false, at: Math.min(at, ids.length - 1)});
     this.tell();
     return true;

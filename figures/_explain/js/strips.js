@@ -1,8 +1,11 @@
 // The tokens of a text in a row, each with a bar above it: the picture that most chapters share.
 
+// Whether a node lies in a chapter that is not shown: what changed is drawn when it is.
+const unseen = node => Boolean(node.closest('.chapter')?.hidden);
+
 // level(token): height of the bar, 0 to 1, or null for none; note(token): a word below; pressed(token): whether marked.
 // pick(token): what a click or Enter does; without it a token is looked at.
-const strip = (reader, {label, level = () => null, note = () => '', pressed, pick, kind = '', bars = true, tell} = {}) => {
+const strip = (reader, {label, level = () => null, note = () => '', pressed, pick, kind = '', bars = true} = {}) => {
   let nodes = [], shape = '', held = 0;
   const root = el('div', {class: `strip ${bars ? 'tall' : ''}`, 'data-kind': kind, role: 'listbox', 'aria-label': label,
     'aria-orientation': 'horizontal', onkeydown: event => {
@@ -24,6 +27,7 @@ const strip = (reader, {label, level = () => null, note = () => '', pressed, pic
     nodes.forEach((node, token) => { node.tabIndex = token === first ? 0 : -1; });
   };
   const show = () => {
+    if (unseen(root)) return;
     const now = reader.ids.join(' ');
     if (now !== shape) {
       shape = now;
@@ -40,6 +44,6 @@ const strip = (reader, {label, level = () => null, note = () => '', pressed, pic
     });
     ordered();
   };
-  reader.on(() => { show(); tell?.(); });
+  reader.on(show);
   return {root, show};
 };

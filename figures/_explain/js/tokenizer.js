@@ -86,7 +86,8 @@ class Tokenizer {
   }
 
   id(text) {
-    return this.added.get(text) ?? this.ids.get(Array.from(new TextEncoder().encode(text), b => this.letters[b]).join(''));
+    const letters = Array.from(new TextEncoder().encode(text), byte => this.letters[byte]);
+    return this.added.get(text) ?? this.ids.get(letters.join(''));
   }
 
   // The bytes of a token, for text that goes over several tokens.

@@ -20,11 +20,17 @@ const shown = (nano, id) => {
 
 const quoted = (nano, id) => `“${shown(nano, id)}”`;
 const whole = number => Math.round(number).toLocaleString('en');
-const percent = share => share >= 0.9995 || share === 0 ? `${Math.round(100 * share)} %`
-  : share < 0.001 ? 'under 0.1 %' : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
+// The blank before the sign does not break; what is not all and not nothing is not shown as such.
+const percent = share => {
+  const fine = share < 0.0995 || share > 0.9949;
+  if (share > 0 && share < 0.0005) return '< 0.1\u00a0%';
+  if (share < 1 && share >= 0.9995) return '> 99.9\u00a0%';
+  return `${share === 0 || share === 1 ? 100 * share : (100 * share).toFixed(fine ? 1 : 0)}\u00a0%`;
+};
 const decimal = (number, places = 2) => number.toFixed(places).replace('-', '−');
 const small = number => number === 0 ? '0' : number.toExponential(1).replace('-', '−');
 const counted = (count, word) => `${whole(count)} ${word}${count === 1 ? '' : 's'}`;
-const listed = words => words.length < 2 ? words.join('') : `${words.slice(0, -1).join(', ')} and ${words[words.length - 1]}`;
+const listed = words => words.length < 2 ? words.join('')
+  : `${words.slice(0, -1).join(', ')} and ${words[words.length - 1]}`;
 const COLOURS = {deltanet: 'D', attention: 'A'};
 const layersOf = (nano, kind) => nano.config.kinds.flatMap((each, layer) => each === kind ? [layer] : []);
