@@ -68,9 +68,14 @@ PLAIN = """least => {
     while (getComputedStyle(block).display === 'inline') block = block.parentElement;
     const range = document.createRange();
     range.selectNodeContents(node);
-    for (const box of range.getClientRects()) {
-      if (box.width) texts.push({node, home, block, box: [box.left, box.top + 0.22 * box.height, box.right,
-        box.bottom - 0.22 * box.height]});
+    let clip = null;
+    for (let up = block; up; up = up.parentElement) {
+      if (/auto|scroll/.test(getComputedStyle(up).overflowY) && up !== document.documentElement) clip = up;
+    }
+    const frame = clip && clip.getBoundingClientRect();
+    for (const {left, top, right, bottom, width, height} of range.getClientRects()) {
+      const box = [left, top + 0.22 * height, right, bottom - 0.22 * height];
+      if (width && !(frame && (box[1] < frame.top || box[3] > frame.bottom))) texts.push({node, home, block, box});
     }
   }
   const say = (what, ...nodes) => {

@@ -9,12 +9,12 @@ In this folder: `facts` (sizes, prompts of a conversation, the tokenizer's table
 
 import base64
 import hashlib
+import importlib.metadata
 import json
 import pathlib
 import re
 
-import figures
-from figures import _data
+import labkit
 from figures._explain import facts
 from labkit import folders
 from labkit.draw.pages import embed, escape
@@ -27,14 +27,16 @@ SCRIPTS = (
     *("guess", "layers", "state", "gate", "look", "overwrite", "thinking", "play"),
     "main",
 )
+MADE_FROM = (".py", ".html", ".css", ".js", ".json", ".jinja", ".safetensors")
 HEAD = 2000  # characters of the page in which its digest stands
 
 
 def digest() -> str:
-    """Of all that the page is made from: this folder, labkit with nano, and installed packages."""
-    files = sorted(path for path in HERE.rglob("*") if path.suffix in (".py", ".html", ".css", ".js"))
-    parts = [_data.digests(figures.HERE, [NAME], "nano")[NAME]]
-    parts += [f"{path.relative_to(HERE)} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
+    """Of all that the page is made from: this folder, labkit with nano, and the packages that read the tokenizer."""
+    parts = [f"{package} {importlib.metadata.version(package)}" for package in ("tokenizers", "transformers")]
+    for home in (HERE, pathlib.Path(labkit.__file__).parent):
+        files = sorted(path for path in home.rglob("*") if path.suffix in MADE_FROM)
+        parts += [f"{path.relative_to(home)} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

@@ -1,8 +1,8 @@
-// Sums and products of rows of numbers. Sums are kept in double precision and stored as float32.
+// Sums and products of rows of numbers, in double precision; weights, states and what is kept are float32.
 
 // matrix (rows lie one after the other) times x.
 const times = (matrix, x, rows) => {
-  const out = new Float32Array(rows), width = x.length;
+  const out = new Float64Array(rows), width = x.length;
   for (let row = 0, at = 0; row < rows; row++, at += width) {
     let a = 0, b = 0, c = 0, d = 0;
     for (let i = 0; i < width; i += 4) {

@@ -56,11 +56,11 @@ const lookChapter = (stage, nano, data, story) => {
     view.layer = layer;
     tell();
   }});
-  const find = el('button', {type: 'button', onclick: () => {
+  const find = action('Find a head that looks somewhere', () => {
     Object.assign(view, lively(nano, story.record, story.at));
     layers.choose(view.layer);
     tell();
-  }}, 'Find a head that looks somewhere');
+  });
   story.on(tell);
   stage.append(layers.root, row.root, stepper(story), said, el('div', {class: 'buttons'}, find), heads.root,
     another(story, EXAMPLES));

@@ -47,7 +47,7 @@ class Session {
   // Reads one token; returns its record {id, logits, layers}.
   read(id) {
     const {config, weights} = this.nano, {hidden, eps} = config, embedding = weights['model.embed_tokens.weight'];
-    let x = embedding.slice(id * hidden, (id + 1) * hidden);
+    let x = Float64Array.from(embedding.subarray(id * hidden, (id + 1) * hidden));
     const layers = config.kinds.map((kind, layer) => {
       const weight = name => this.nano.weight(layer, name);
       const input = rms(x, weight('input_layernorm'), eps);
@@ -58,7 +58,7 @@ class Session {
       return made;
     });
     const logits = times(embedding, rms(x, weights['model.norm.weight'], eps), config.vocab);
-    this.records.push({id, logits, layers});
+    this.records.push({id, logits: Float32Array.from(logits), layers});
     return this.last;
   }
 
@@ -81,13 +81,13 @@ class Session {
     const silent = this.silent(this.length, layer), rate = weight('A_log'), bias = weight('dt_bias');
     const write = b.map(value => silent ? 0 : sigmoid(value));
     const keep = a.map((value, h) => Math.exp(-Math.exp(rate[h]) * softplus(value + bias[h])));
-    const state = new Float32Array(valueHeads * dk * dv), opened = new Float32Array(valueHeads * dv);
+    const state = new Float32Array(valueHeads * dk * dv), opened = new Float64Array(valueHeads * dv);
     for (let h = 0; h < valueHeads; h++) {
       const group = Math.floor(h / (valueHeads / keyHeads)), start = h * dk * dv;
       const q = unit(qkv.subarray(group * dk, (group + 1) * dk)).map(value => value / Math.sqrt(dk));
       const k = unit(qkv.subarray(width + group * dk, width + (group + 1) * dk));
       const v = qkv.subarray(2 * width + h * dv, 2 * width + (h + 1) * dv);
-      const said = new Float64Array(dv), read = new Float32Array(dv);
+      const said = new Float64Array(dv), read = new Float64Array(dv);
       for (let i = 0, at = start; i < dk; i++) {
         for (let j = 0; j < dv; j++, at++) {
           state[at] = before ? before.state[at] * keep[h] : 0;
@@ -114,7 +114,7 @@ class Session {
     const k = times(weight('k_proj'), x, kvHeads * headDim), v = times(weight('v_proj'), x, kvHeads * headDim);
     for (let h = 0; h < kvHeads; h++) this.turned(k.subarray(h * headDim, (h + 1) * headDim), weight('k_norm'));
     const past = [...this.records.map(record => record.layers[layer]), {k, v}];
-    const opened = new Float32Array(queryHeads * headDim), gate = new Float32Array(queryHeads), rows = [];
+    const opened = new Float64Array(queryHeads * headDim), gate = new Float32Array(queryHeads), rows = [];
     for (let h = 0; h < queryHeads; h++) {
       const q = asked.slice(2 * h * headDim, (2 * h + 1) * headDim), mixed = new Float64Array(headDim);
       const open = asked.subarray((2 * h + 1) * headDim, (2 * h + 2) * headDim).map(sigmoid);

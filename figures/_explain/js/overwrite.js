@@ -46,8 +46,8 @@ const overwriteChapter = (stage, nano, data) => {
     note: token => token in left ? percent(left[token]) : ''});
   const show = () => {
     row.show();
-    most.disabled = !left.length || left.length < reader.ids.length;
-    none.disabled = !off.size;
+    allow(most, left.length && left.length === reader.ids.length);
+    allow(none, off.size);
     if (!reader.logits) {
       said.textContent = '';
       first.show(null);
@@ -76,15 +76,15 @@ const overwriteChapter = (stage, nano, data) => {
     }
     show();
   };
-  const most = el('button', {type: 'button', class: 'main', onclick: () => {
+  const most = action('Switch off the one that matters most', () => {
     off.clear();
     off.add(largest(left.map(chance => -chance)));
     show();
-  }}, 'Switch off the one that matters most');
-  const none = el('button', {type: 'button', onclick: () => {
+  }, {class: 'main'});
+  const none = action('Let all write', () => {
     off.clear();
     show();
-  }}, 'Let all write');
+  });
   const beside = el('div', {}, el('h3', {}, 'With some switched off'), second.root);
   reader.on(() => {
     if (reader.text === text) show();

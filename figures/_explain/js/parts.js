@@ -10,6 +10,13 @@ const el = (tag, facts = {}, ...inside) => {
   return node;
 };
 
+// A button. One that can do nothing now says so and keeps the focus, which `disabled` would lose.
+const action = (words, run, facts = {}) => {
+  const click = event => event.currentTarget.getAttribute('aria-disabled') === 'true' || run();
+  return el('button', {type: 'button', 'aria-disabled': 'false', ...facts, onclick: click}, words);
+};
+const allow = (button, yes) => button.setAttribute('aria-disabled', String(!yes));
+
 let names = 0;
 const fresh = word => `${word}-${++names}`;
 
@@ -98,9 +105,8 @@ const stepper = (reader, {grow = false} = {}) => {
     playing = setInterval(() => root.offsetParent ? step() : stop(), 700);
     reader.tell();
   };
-  const back = el('button', {type: 'button', onclick: () => reader.go(reader.at - 1)}, '← Back');
-  const next = el('button', {type: 'button', class: 'main', onclick: step}, 'Step →');
-  const run = el('button', {type: 'button', onclick: play}, 'Play');
+  const back = action('← Back', () => reader.go(reader.at - 1));
+  const next = action('Step →', step, {class: 'main'}), run = action('Play', play);
   const slide = el('input', {type: 'range', min: 0, 'aria-label': 'Token', oninput: () => reader.go(+slide.value)});
   const root = el('div', {class: 'stepper'}, back, next, run, slide);
   reader.on(() => {
@@ -109,10 +115,10 @@ const stepper = (reader, {grow = false} = {}) => {
     slide.value = reader.at;
     const where = () => `${reader.at + 1} of ${count}, ${shown(reader.nano, reader.ids[reader.at])}`;
     slide.setAttribute('aria-valuetext', reader.at in reader.ids ? where() : '');
-    back.disabled = reader.at <= 0;
-    next.disabled = !count || (end && (!grow || reader.session.full));
+    allow(back, reader.at > 0);
+    allow(next, count && (!end || (grow && !reader.session.full)));
     next.textContent = end && grow ? 'Add the likeliest' : 'Step →';
-    run.disabled = count < 2;
+    allow(run, count > 1);
     run.textContent = playing ? 'Stop' : 'Play';
   });
   return root;

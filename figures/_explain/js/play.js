@@ -21,7 +21,7 @@ const playChapter = (stage, nano, data) => {
     sizes = state ? states.sizes() : [];
     row.show();
     bars.show(reader.logits);
-    silent.disabled = more.disabled = !reader.record || reader.busy;
+    for (const each of [silent, more]) allow(each, reader.record);
     silent.setAttribute('aria-pressed', off.has(reader.at));
     pace.textContent = reader.pace ? `Here nano takes ${decimal(reader.pace, 1)} milliseconds to read a token.` : '';
     more.textContent = running ? 'Stop' : 'Write on';
@@ -38,12 +38,12 @@ const playChapter = (stage, nano, data) => {
     Object.assign(view, {layer, head: 0});
     tell();
   }});
-  const silent = el('button', {type: 'button', 'aria-pressed': 'false', onclick: () => {
+  const silent = action('This token writes nothing', () => {
     if (off.has(reader.at)) off.delete(reader.at);
     else off.add(reader.at);
     reader.again();
-  }}, 'This token writes nothing');
-  const more = el('button', {type: 'button', onclick: async () => {
+  }, {'aria-pressed': 'false'});
+  const more = action('Write on', async () => {
     running = !running;
     for (let count = 0; running && count < 32; count++) {
       if (!await reader.grow()) break;
@@ -51,7 +51,7 @@ const playChapter = (stage, nano, data) => {
     }
     running = false;
     tell();
-  }}, 'Write on');
+  });
   let text = reader.text;
   reader.on(() => {
     if (!reader.text.startsWith(text) && off.size) off.clear();
