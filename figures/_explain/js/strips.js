@@ -15,12 +15,14 @@ const strip = (reader, {label, level = () => null, note = () => '', pressed, pic
       nodes[to].focus();
     }});
   const build = () => {
+    const focused = nodes.indexOf(document.activeElement);
     nodes = reader.ids.map((id, token) => el('button', {type: 'button', role: 'option', class: 'token',
       onclick: () => pick ? pick(token) : reader.go(token),
       onfocus: () => { held = token; ordered(); }},
     bars ? el('span', {class: 'bar'}, el('i', {})) : null,
     el('span', {class: 'word'}, shown(reader.nano, id)), el('small', {})));
     root.replaceChildren(...(nodes.length ? nodes : [el('p', {class: 'note'}, 'Type something above.')]));
+    if (focused >= 0) nodes[Math.min(focused, nodes.length - 1)]?.focus();
   };
   const ordered = () => {
     const first = Math.max(0, Math.min(pick ? held : reader.at, nodes.length - 1));
