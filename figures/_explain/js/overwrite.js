@@ -2,7 +2,7 @@
 
 const OVERWRITES = [' fox red. whale blue. fox green. crow black. fox', ' fox red. whale blue. fox green. fox',
   ' lion gold. bear pink. lion teal. wolf gray. lion'];
-const MOST = 64;  // tokens up to which each of them is tried
+const MOST = 40;  // tokens up to which each of them is tried
 
 // A session over the same tokens in which some of them write nothing; what came before them is not read again.
 const silenced = (reader, tokens, layers) => {
