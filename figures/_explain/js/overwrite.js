@@ -25,7 +25,8 @@ const outcome = (reader, before, after, tokens, where) => {
 };
 
 const overwriteChapter = (stage, nano, data) => {
-  const reader = new Reader(nano, OVERWRITES[0]), every = layersOf(nano, 'deltanet'), off = new Set(), said = sentence();
+  const reader = new Reader(nano, OVERWRITES[0]), every = layersOf(nano, 'deltanet');
+  const off = new Set(), said = sentence();
   const first = guesses(nano, 'Answer with every write', 3), second = guesses(nano, 'Answer with some switched off', 3);
   let layers = new Set(every), left = [], turn = 0, text = null;
   const where = () => layers.size === every.length ? `all ${every.length} D layers` : `layer ${[...layers]} alone`;

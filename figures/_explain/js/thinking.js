@@ -97,8 +97,8 @@ const thinkingChapter = (stage, nano, data) => {
     }
     if (result.wrong !== undefined) {
       const alike = result.said.answer === result.answer;
-      words.push(`To cut keys and values at token ${same} and leave the states as they were is no way out: logits are ` +
-        `wrong by up to ${decimal(result.wrong)}, ` +
+      words.push(`To cut keys and values at token ${same} and leave the states as they were is no way out: ` +
+        `logits are wrong by up to ${decimal(result.wrong)}, ` +
         (alike ? 'even if the answer is the same here.' : `and the answer becomes “${result.said.answer}”`));
     }
     return el('div', {class: 'prompt', 'data-name': name}, el('h3', {}, title),
