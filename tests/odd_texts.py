@@ -22,6 +22,7 @@ ODD = [
     "'\u017fx",
     "don't won''t ''ll",
     "it's\u2019s",
+    "we'really 'tisn 'mine 'llama 'devil 'vest 'sun 'RExy 'LLx '\u017fun",
     "1234567890",
     "x1y22z333",
     "½ ⅷ ² ٣ ೩",
