@@ -292,6 +292,18 @@ def test_an_overwritten_memory_answers_as_under_the_lab_s_edit(book, nano, layer
 
 
 @pytest.mark.browser
+def test_a_button_that_can_do_nothing_says_so_and_does_nothing(book):
+    chapter = turn_to(book, "overwrite")
+    typed(book, chapter, " fox red." * 16)  # too long for every token to be tried
+    button = chapter.locator(".buttons .main")
+    assert button.get_attribute("aria-disabled") == "true"
+    button.focus()
+    book.keyboard.press("Enter")
+    assert chapter.locator(".token").count() == 48 and chapter.locator(".token.struck").count() == 0
+    assert book.evaluate(FOCUS)["name"] == "Switch off the one that matters most"
+
+
+@pytest.mark.browser
 def test_dropped_thinking_is_computed_again_as_the_library_counts_it(book, nano):
     from labkit import thinking
     from labkit.nano import chat

@@ -46,7 +46,7 @@ MUTANTS = [
         f"{JS}/parts.js",
         "'aria-disabled') === 'true' || run()",
         "'disabled') === 'true' || run()",
-        _page("a_long_text_is_read_up_to_the_window_and_can_be_left_in_the_middle"),
+        _page("a_button_that_can_do_nothing_says_so_and_does_nothing"),
     ),
     Mutant(FACTS, "found | set(filter(sorts, marks))", "found", SIGNS),
     Mutant(BUILD, "if not fresh and _of(path) == now", "if not fresh and _of(path)", CHANGED),
