@@ -2,7 +2,8 @@
 
     python -m figures [--only NAME ...] [--update] [--fresh] [--png] [--data] [--out FOLDER]
 
-Of nano only figures whose code or inputs changed are computed (`figures/_data.py`), on all processors. Ends with 1 if a
+Of nano only figures whose code or inputs changed are computed (`figures/_data.py`), on all processors. With them comes
+`explain.html`, nano itself in one page (`figures/_explain`), which `--only explain` writes alone. Ends with 1 if a
 figure failed, its claim does not hold of nano, no control refutes a part of it, it has no golden data, or left its
 tolerance; with 130 after an interrupt, which costs nothing that was finished.
 """
@@ -15,7 +16,7 @@ import sys
 import time
 
 import figures
-from figures import _build, _data, _gallery, _shots, _workers
+from figures import _build, _data, _explain, _gallery, _shots, _workers
 from labkit.errors import LabError
 from labkit.terminal import command
 
@@ -61,12 +62,15 @@ def main(arguments=None, folder=figures.HERE, load=None, kept=None, workers=1):
 
 def _run(options, folder, load, kept, workers, done):
     begin = time.perf_counter()
+    out, ours = pathlib.Path(options.out or folder), folder.resolve() == figures.HERE
+    explained = ours and (options.only is None or _explain.NAME in options.only)
+    only = options.only and [name for name in options.only if not (explained and name == _explain.NAME)]
     if workers > 1 and options.only is None and (options.fresh or not _data.all_there(folder)):
         _workers.prepare()
-    entries = {entry.name: entry for entry in figures.entries(folder, options.only)}
+    entries = {entry.name: entry for entry in figures.entries(folder, only)}
     job = _build.Job(
         folder=folder,
-        out=pathlib.Path(options.out or folder),
+        out=out,
         load=load,
         digests={} if kept is None else _data.digests(folder, entries, kept),
         beside={} if options.only else _neighbours(list(entries.values())),
@@ -81,12 +85,23 @@ def _run(options, folder, load, kept, workers, done):
         for result in results:
             done.append(result)
             print(result, flush=True)
+    if explained:
+        _explain_told(out, options.fresh)
     if options.only is None:
         cards = {result.name: result.card for result in done if result.card}
-        _gallery.write_gallery(job.out / "index.html", [cards[name] for name in entries if name in cards], job.facts)
+        _gallery.write_gallery(
+            job.out / "index.html", [cards[name] for name in entries if name in cards], job.facts, explained
+        )
         where, seconds = os.path.relpath(job.out / "index.html"), time.perf_counter() - begin
         print(f"{len(cards)} figures in {where}   {seconds:.1f} s")
     return int(not all(result.good for result in done))
+
+
+def _explain_told(out, fresh):
+    """Write the page of nano and say so, in the form of a figure's line."""
+    begin = time.perf_counter()
+    done = "written" if _explain.write(out / f"{_explain.NAME}.html", fresh=fresh) else "unchanged, not written"
+    print(f"{_explain.NAME:<28} {time.perf_counter() - begin:4.1f} s   {done}", flush=True)
 
 
 def _shared_out(job, names, workers):

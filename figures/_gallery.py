@@ -20,6 +20,10 @@ WELCOME = (
     "Each picture is drawn from numbers read inside the model; drag, zoom and hover to inspect them. The sentence "
     "below is computed from the same numbers, with the comparisons that it rests on and a control that would refute it."
 )
+EXPLAINED = (
+    'New to this? <a href="explain.html">A hybrid language model, from the inside</a> holds nano itself and explains '
+    "it in short chapters, in the browser."
+)
 SENTENCES = {
     "states": "A Gated DeltaNet layer has no keys and values to go back to; each head keeps one matrix. What it holds "
     "of each token, what decay and later tokens take from it, and how full it is.",
@@ -119,19 +123,19 @@ def write_figure(path, card, beside, facts):
     _write(path, card.question, f"{_around(beside)}\n{_section(card)}", facts)
 
 
-def write_gallery(path, cards, facts):
+def write_gallery(path, cards, facts, explained=False):
     """Write the page of all figures: the first one live, then a table of contents by probe.
 
     Args:
         path: the page's file; its folder is made.
-        cards: the figures in their order. facts: the line at the bottom.
+        cards: the figures in their order. facts: the line at the bottom. explained: whether `explain.html` lies beside.
     """
     by_probe = {probe: [card for card in cards if card.probe == probe] for probe in figures.PROBES}
     shown = {probe: found for probe, found in by_probe.items() if found}
     links = "\n".join(f'<a href="#{probe}">{_text(figures.PROBES[probe])}</a>' for probe in shown)
-    head = (
-        f'<div class="words">\n<h1>{TITLE}</h1>\n<p>{WELCOME}</p>\n<nav aria-label="Probes">\n{links}\n</nav>\n</div>'
-    )
+    new = f"<p>{EXPLAINED}</p>\n" if explained else ""
+    probes = f'<nav aria-label="Probes">\n{links}\n</nav>'
+    head = f'<div class="words">\n<h1>{TITLE}</h1>\n{new}<p>{WELCOME}</p>\n{probes}\n</div>'
     parts = [head, *(_lead(card) for card in cards[:1]), *(_contents(*each) for each in shown.items())]
     _write(path, TITLE, "\n".join(parts), facts)
 
