@@ -33,6 +33,7 @@ _MODULES = (
     "edit",
     "errors",
     "experts",
+    "explore",
     "families",
     "features",
     "mtp",
