@@ -27,7 +27,9 @@ class Ask:
     def text(self) -> str:
         """The call as one writes it."""
         options = [f"{key}={value!r}" for key, value in self.options.items()]
-        return f"lk.{self.name}({', '.join([*self.subjects, *options])})" + (f"[{list(self.keep)}]" if self.keep else "")
+        return f"lk.{self.name}({', '.join([*self.subjects, *options])})" + (
+            f"[{list(self.keep)}]" if self.keep else ""
+        )
 
     def make(self, **given) -> object:
         """What the call returns.

@@ -132,6 +132,7 @@ class Explorer:
             raise InputError("nothing was run yet", hint='lab.explore("red fox")')
         view = views.by_name(getattr(self.choice, name) if name in self.views else name)
         show = (self.choice.show if show is None else show) if self.choice.toggles else "before"
+        show = "after" if view.card == "next" and show == "difference" else show  # other tokens: nothing to subtract
         code, data, error = "", None, None
         try:
             ask = self._ask(view)

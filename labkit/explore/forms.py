@@ -5,20 +5,31 @@ import base64
 import numpy as np
 
 from labkit.draw.theme import SIGNED, UNSIGNED
+from labkit.explore.asks import Prompt
 from labkit.explore.explorer import Explorer, Shown
 from labkit.notation import visible
 
 MOST = 5  # places that are named beside a row
+PROMPT = "\uf8ff"  # stands in code for the prompt, which travels once; a sign that no repr contains
+TOLD = {"before": "", "after": " With the edits.", "difference": " With the edits minus without."}
 
 
 def form(explorer: Explorer, shown: Shown) -> dict:
     """A view for the page: `form`, `title`, `told`, `code`, `error`, and what its form needs."""
     view = shown.view
-    facts = {"name": view.name, "title": view.title, "told": view.told, "code": shown.code, "error": shown.error}
+    code = shown.code.replace(written(explorer.choice.prompt), PROMPT)
+    facts = {"name": view.name, "title": view.title, "told": view.told, "code": code, "error": shown.error}
     facts |= {"show": shown.show, "form": None}
     if shown.data is not None:
         facts |= FORMS[view.form](explorer, shown)
+        changes = shown.show != "difference" or any(bool((array != 0).any()) for array in shown.data.values())
+        facts["told"] += TOLD[shown.show] if changes else " Nothing changes here: it lies before all edits."
     return facts
+
+
+def written(prompt: Prompt) -> str:
+    """A prompt as code has it."""
+    return repr(prompt if isinstance(prompt, str) else list(prompt))
 
 
 def packed(values) -> str:
@@ -167,7 +178,11 @@ def ribbon(explorer: Explorer) -> dict:
     """The tokens that are seen, and what the chosen head of the chosen layer takes from each."""
     seen, length = explorer.choice.window(explorer.length), explorer.length
     run = explorer.runs.of("mixer", explorer.layers)
-    facts = {"first": seen.start, "count": length, "texts": [visible(text) for text in run.tokens[seen.start : seen.stop]]}
+    facts = {
+        "first": seen.start,
+        "count": length,
+        "texts": [visible(text) for text in run.tokens[seen.start : seen.stop]],
+    }
     kind = explorer.lab.spec.kind(explorer.choice.layer)
     row = explorer.shown("reads" if kind == "deltanet" else "row")
     if row.data is None:

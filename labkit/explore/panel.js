@@ -91,11 +91,12 @@ class Page {
     this.cards = Object.fromEntries(["deltanet", "attention", "stream"].map(name => [name, this.card(name)]));
     this.edits = h("section", { class: "lk-card", "data-card": "edits" });
     this.tops = h("div", { class: "lk-two" });
-    this.toggles = h("div", { class: "lk-edits", role: "group", "aria-label": "edits" });
+    this.toggles = h("div", { class: "lk-edits" });
+    this.on = h("div", { class: "lk-row", role: "group", "aria-label": "edits that are on" });
     this.tail = this.coded("next");
-    this.edits.append(h("h4", {}, "Next token, and edits"), this.tops, this.toggles, this.shows.node, ...this.tail.nodes);
+    this.edits.append(h("h4", {}, "Next token, and edits"), this.tops, ...this.tail.nodes, this.toggles);
     this.grid = h("div", { class: "lk-cards" }, ...Object.values(this.cards).map(card => card.node), this.edits);
-    this.body.append(this.grid);
+    this.body.append(this.on, this.grid);
     this.root.append(h("div", { class: "lk-ask" }, this.label, this.prompt, this.button), this.bar, this.told, this.problem, this.body);
     home.append(this.root);
     this.acts = { pick: changes => this.pick(changes), token: () => this.shown.choice.token, answer: () => this.shown.answer,
@@ -112,7 +113,8 @@ class Page {
     return card;
   }
   coded(name) {
-    const text = h("pre", { tabindex: "0", "aria-label": "code of this view" });
+    const text = h("pre", { tabindex: "0", "aria-label": "code of this view" }), made = { text, code: "" };
+    made.write = () => { if (!box.hidden) text.textContent = made.code.replaceAll("\uf8ff", () => this.model.get("prompt").code); };
     const copy = h("button", { type: "button", onclick: async () => {
       try { await navigator.clipboard.writeText(text.textContent); copy.textContent = "copied"; }
       catch { getSelection().selectAllChildren(text); copy.textContent = "selected, press Ctrl+C"; }
@@ -122,8 +124,10 @@ class Page {
     const button = h("button", { type: "button", "aria-expanded": "false", onclick: () => {
       box.hidden = !box.hidden;
       button.setAttribute("aria-expanded", String(!box.hidden));
+      made.write();
     } }, "show me the code");
-    return { nodes: [button, box], text };
+    made.nodes = [button, box];
+    return made;
   }
 
   // to the kernel: one request at a time; what is picked meanwhile goes together in the next
@@ -154,7 +158,8 @@ class Page {
   draw() {
     const shown = this.shown = this.model.get("shown"), { choice, colours } = shown;
     if (shown.number === this.waiting || shown.number == null) { this.waiting = null; this.root.removeAttribute("aria-busy"); }
-    if (shown.prompt !== this.was) { this.prompt.value = this.was = shown.prompt; }
+    const { text } = this.model.get("prompt");
+    if (text !== this.was) this.prompt.value = this.was = text;
     this.label.textContent = shown.ids ? "token ids of the prompt" : "prompt";
     this.prompt.placeholder = shown.ids ? "token ids, for example 5 17 3" : "type a prompt, then Run (Ctrl+Enter)";
     this.problem.textContent = shown.problem;
@@ -190,22 +195,28 @@ class Page {
       if (view.form) DRAWN[view.form](home, view, this.acts); else home.append(h("div", { class: "lk-problem" }, view.error));
       return home;
     }));
-    this.tail.text.textContent = shown.next.at(-1).code;
+    this.tail.code = shown.next.at(-1).code;
+    this.tail.write();
     this.drawEdits(shown);
-    const any = choice.toggles.length > 0;
-    this.shows.node.hidden = !any;
     this.shows.update(shown.shows.map(value => ({ value, words: value })), choice.show);
   }
   drawEdits(shown) {
-    const said = JSON.stringify(shown.edits.map(edit => edit.toggle)), buttons = this.toggles.children;
-    if (said !== this.offered) {
-      const at = [...buttons].indexOf(document.activeElement);
-      this.toggles.replaceChildren(...shown.edits.map((edit, i) => h("button", { type: "button",
-        onclick: () => this.send({ do: "toggle", toggle: this.shown.edits[i].toggle }) }, edit.words)));
-      if (at >= 0) buttons[Math.min(at, buttons.length - 1)]?.focus({ preventScroll: true });
-      this.offered = said;
-    }
-    shown.edits.forEach((edit, i) => buttons[i].setAttribute("aria-pressed", String(edit.on)));
+    const said = JSON.stringify(shown.edits.map(edit => [edit.toggle, edit.on]));
+    if (said === this.offered) return;
+    this.offered = said;
+    const at = document.activeElement?.dataset?.toggle, inside = at && this.body.contains(document.activeElement);
+    const button = (edit, words, facts) => h("button", { type: "button", "data-toggle": JSON.stringify(edit.toggle), ...facts,
+      onclick: () => this.send({ do: "toggle", toggle: edit.toggle }) }, words);
+    const group = layer => h("div", { role: "group", "aria-label": `edits of layer ${layer}` },
+      h("span", { class: "lk-name" }, `layer ${layer}: switch`), ...shown.edits.filter(edit => edit.toggle[1] === layer)
+        .map(edit => button(edit, edit.words, { "aria-pressed": String(edit.on) })));
+    const layers = [...new Set(shown.edits.map(edit => edit.toggle[1]))], on = shown.edits.filter(edit => edit.on);
+    this.toggles.replaceChildren(...layers.map(group));
+    this.on.hidden = !on.length;
+    this.on.replaceChildren(h("span", { class: "lk-name" }, "edits on"),
+      ...on.map(edit => button(edit, `layer ${edit.toggle[1]}: ${edit.words} ✕`, { title: "switch off" })),
+      h("span", { class: "lk-name" }, "show"), this.shows.node);
+    if (inside) ([...this.body.querySelectorAll("[data-toggle]")].find(each => each.dataset.toggle === at) ?? this.prompt).focus({ preventScroll: true });
   }
   drawCard(card, shown, choice, colours) {
     const view = shown.cards[card.name], kind = card.name, layer = shown.pair[kind];
@@ -219,9 +230,10 @@ class Page {
         kind === "deltanet" ? choice.head : choice.query_head);
     } else card.title.textContent = "The stream, through all layers";
     card.tabs.update(shown.tabs[kind].map(tab => ({ value: tab.name, words: tab.title })), view.name);
-    card.told.textContent = view.told + (view.show === "before" ? "" : view.show === "after" ? " With the edits." : " With the edits minus without.");
+    card.told.textContent = view.told;
     card.problem.textContent = view.error ?? "";
-    card.code.text.textContent = view.code;
+    card.code.code = view.code;
+    card.code.write();
     card.view = view;
     this.picture(card);
   }

@@ -16,14 +16,16 @@ from labkit.errors import LabError
 from labkit.explore import kept
 from labkit.explore.choices import CARDS, SHOWS, Choice
 from labkit.explore.explorer import Explorer
-from labkit.explore.forms import form, ribbon
+from labkit.explore.forms import form, ribbon, written
 from labkit.explore.views import by_name
 from labkit.lab import Lab
 from labkit.signs import inert
 from labkit.spec import DELTANET
 
 HERE = pathlib.Path(__file__).parent
-NOWHERE = "shown as the last value of a cell in JupyterLab, Notebook 7 or VS Code; elsewhere panel.explorer has its data"
+NOWHERE = (
+    "shown as the last value of a cell in JupyterLab, Notebook 7 or VS Code; elsewhere panel.explorer has its data"
+)
 PAUSE = 0.1  # seconds between two words on progress
 
 
@@ -32,12 +34,13 @@ class Panel(anywidget.AnyWidget):
 
     Attributes:
         explorer: what is looked at, without the screen. path: of the file that keeps the choice, or None.
-        shown: what the page draws. progress: of a run, `{"done", "of"}`, or {}.
+        shown: what the page draws. prompt: the text of its field, and `code`, as code has it. progress: of a run, `{"done", "of"}`, or {}.
     """
 
     _esm = "\n".join((HERE / name).read_text("utf-8") for name in ("pictures.js", "panel.js"))
     _css = (HERE / "panel.css").read_text("utf-8")
     shown = traitlets.Dict().tag(sync=True)
+    prompt = traitlets.Dict().tag(sync=True)
     progress = traitlets.Dict().tag(sync=True)
 
     def __init__(self, explorer: Explorer, path: pathlib.Path | None = None, given: object = None, note: str = ""):
@@ -73,6 +76,8 @@ class Panel(anywidget.AnyWidget):
             self._draw(number, problem)
         except KeyboardInterrupt:
             self._draw(number, "Interrupted while views were made. Click again to make them.", views=False)
+        if not problem and content.get("do") != "ready":
+            self._keep()
 
     def _do(self, content):
         do, explorer = content.get("do"), self.explorer
@@ -87,7 +92,6 @@ class Panel(anywidget.AnyWidget):
         elif do == "toggle":
             explorer.toggle(*content.get("toggle", []))
         self.note = ""
-        self._keep()
 
     def _keep(self):
         if self.path is None:
@@ -95,7 +99,7 @@ class Panel(anywidget.AnyWidget):
         try:
             kept.write(self.path, self.explorer.choice, model=self.explorer.lab.name, given=self.given)
         except LabError as error:
-            self.note, self.path = f"{error} It will not be tried again.", None
+            self.path, self.shown = None, self.shown | {"note": f"{error} It will not be tried again."}
 
     def _tell(self, done, of):
         now = time.monotonic()
@@ -113,7 +117,6 @@ class Panel(anywidget.AnyWidget):
             "kinds": list(spec.kinds),
             "colours": KIND,
             "heads": {"deltanet": spec.value_heads, "attention": spec.query_heads},
-            "prompt": _words(choice.prompt),
             "ids": explorer.lab.tokenizer is None,
             "choice": choice.facts() | {"prompt": None},
             "pair": choice.pair(spec),
@@ -126,6 +129,7 @@ class Panel(anywidget.AnyWidget):
         }
         if explorer.runs is not None and views:
             facts |= self._views(choice)
+        self.prompt = {"text": _words(choice.prompt), "code": written(choice.prompt)}
         self.shown = facts
 
     def _views(self, choice):

@@ -82,13 +82,15 @@ function drawMap(home, view, acts) {
     canvas.style.cursor = "pointer";
     canvas.addEventListener("click", event => acts.pick({ [view.pick]: view.first + under(event)[0] }));
   }
+  const box = h("div", { class: "lk-map" }, canvas);
+  if (view.row >= 0) box.append(h("i", { style: `top:${100 * view.row / down}%;height:${100 / down}%` }));
   const scale = h("canvas", { "aria-hidden": "true" });
   scale.width = 60; scale.height = 1;
   const bar = scale.getContext("2d");
   for (let i = 0; i < 60; i++) { bar.fillStyle = `rgb(${shade(view.stops, i / 59)})`; bar.fillRect(i, 0, 1, 1); }
   read.textContent = `largest: ${say(...place(top))}`;
   home.append(h("div", { class: "lk-axis" }, h("span", {}, `${view.down} ↓   ${view.right} →`),
-    h("span", {}, `${view.symbol} ${view.units ? `[${view.units}] ` : ""}${short(view.low)} `, scale, ` ${short(view.high)}`)), canvas, read);
+    h("span", {}, `${view.symbol} ${view.units ? `[${view.units}] ` : ""}${short(view.low)} `, scale, ` ${short(view.high)}`)), box, read);
 }
 
 function frame(home, high) {
@@ -193,7 +195,11 @@ function drawSaid(home, view) {
 }
 
 function drawBranches(home, view) {
-  const cell = value => h("span", {}, share(value, view.high), short(value));
+  const cell = value => {
+    const bar = share(value, view.high);
+    bar.classList.add(value < 0 ? "down" : "up");
+    return h("span", {}, bar, short(value));
+  };
   const end = view.logit == null ? "" : `; with ${short(view.embedding)} of the embedding they sum to the logit, ${short(view.logit)}`;
   home.append(table(["layer", "mixer", "MLP"], view.rows.map(row => [tag(row), cell(row.mixer), cell(row.mlp)])),
     h("div", { class: "lk-read" }, `logit of “${view.answer}”${end}`));

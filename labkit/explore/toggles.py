@@ -70,8 +70,8 @@ class Toggle:
         return SORTS[self.sort].make(spec, self)
 
     def words(self) -> str:
-        """What it does, with its layer."""
-        return f"layer {self.layer}: {SORTS[self.sort].words.format(head=self.head, token=self.token)}"
+        """What it does in its layer."""
+        return SORTS[self.sort].words.format(head=self.head, token=self.token)
 
 
 def checked(given: Sequence, spec: Spec, length: int | None = None) -> Toggle:
@@ -106,9 +106,7 @@ def checked(given: Sequence, spec: Spec, length: int | None = None) -> Toggle:
 def offered(spec: Spec, layer: int, head: int, token: int) -> list[Toggle]:
     """What can be switched at a layer, one of its heads and a token."""
     return [
-        Toggle(
-            sort, layer, head if "{head}" in each.words else None, token if "{token}" in each.words else None
-        )
+        Toggle(sort, layer, head if "{head}" in each.words else None, token if "{token}" in each.words else None)
         for sort, each in SORTS.items()
         if spec.kind(layer) in each.kinds
     ]

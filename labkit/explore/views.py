@@ -177,7 +177,7 @@ VIEWS = (
         STREAM,
         _logit,
         "branches",
-        'lk.draw.bars(ds, "added", x="layer", color="term")',
+        'lk.draw.bars(ds.isel(answer=0), "added", x="layer", color="term")',
     ),
     View(
         "next",
