@@ -1,4 +1,4 @@
-"""A panel to explore with: a prompt, the layers, a head, a token, both kinds of a block on one screen, edits as switches.
+"""A panel to explore with: a prompt, layers, heads, tokens, both kinds of a block on one screen, edits as switches.
 
     lab.explore(" fox red. whale blue. fox")
 

@@ -22,7 +22,8 @@ class Choice:
     Attributes:
         prompt: a text, or token ids; "" before the first.
         layer: the chosen one. beside: the DeltaNet layer that stands beside an attention layer that is chosen.
-        head: of DeltaNet layers. query_head: of attention layers. token: from the prompt's first; -1 before it was read.
+        head: of DeltaNet layers. query_head: of attention layers.
+        token: counted from the prompt's first; -1 before it was read.
         first: the first token that is seen; `WIDE` follow.
         deltanet, attention, stream: names of the views. show: with edits, one of `SHOWS`.
         toggles: edits that are on. answer: token id whose logit is followed; None for the likeliest.

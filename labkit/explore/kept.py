@@ -1,7 +1,7 @@
 """Where a choice is kept, so that it is there again after the kernel was restarted: a small file beside the notebook.
 
-The kernel's memory is gone by then, and what a notebook keeps of its widgets cannot be read from Python. The folder that
-a kernel starts in is that of its notebook, in JupyterLab, Notebook and VS Code.
+The kernel's memory is gone by then, and what a notebook keeps of its widgets cannot be read from Python. The folder
+that a kernel starts in is that of its notebook, in JupyterLab, Notebook and VS Code.
 """
 
 import json

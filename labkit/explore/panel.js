@@ -65,7 +65,7 @@ class Page {
   constructor(model, home) {
     this.model = model; this.number = 0; this.waiting = null; this.since = 0; this.next = null; this.open = {};
     const id = `lk${Math.random().toString(36).slice(2, 9)}`;
-    this.root = h("section", { class: "lk-explore", "aria-label": "labkit explorer", "data-lm-suppress-shortcuts": "true" });
+    this.root = h("section", { class: "lk-explore", "aria-label": "labkit explorer" });
     this.prompt = h("textarea", { id, rows: "2", spellcheck: "false", onkeydown: event => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { this.run(); event.preventDefault(); }
     } });

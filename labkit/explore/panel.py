@@ -1,4 +1,4 @@
-"""The explorer on a screen: an anywidget of `pictures.js`, `panel.js` and `panel.css`, which ask nothing of any network.
+"""The explorer on a screen: an anywidget of `pictures.js`, `panel.js` and `panel.css`; they ask nothing of a network.
 
 The page sends what was clicked, `{"number", "do", ...}`; the kernel answers with everything that is to be seen, in
 `shown`, together with that number. While a run is made, `progress` says how far it is.
@@ -34,7 +34,8 @@ class Panel(anywidget.AnyWidget):
 
     Attributes:
         explorer: what is looked at, without the screen. path: of the file that keeps the choice, or None.
-        shown: what the page draws. prompt: the text of its field, and `code`, as code has it. progress: of a run, `{"done", "of"}`, or {}.
+        shown: what the page draws. prompt: the text of its field, and `code`, as code has it.
+        progress: of a run, `{"done", "of"}`, or {}.
     """
 
     _esm = "\n".join((HERE / name).read_text("utf-8") for name in ("pictures.js", "panel.js"))
@@ -166,8 +167,8 @@ def opened(lab: Lab, prompt: str | Sequence[int] | None = None, *, name: str | N
 
     What is chosen (prompt, layer, head, token, views, edits) is kept in the file `.labkit/explore/NAME.json` beside the
     notebook, at every click: a widget's own state is gone with the kernel. After a restart the same cell shows the same
-    place again. What the cell gives anew, another prompt or layer than last time, wins over what was kept. Two panels of
-    one folder need two names.
+    place again. What the cell gives anew, another prompt or layer than last time, wins over what was kept. Two panels
+    of one folder need two names.
 
     Args:
         lab: a lab. prompt: a text or token ids, read once the panel is on a screen; None for the one that was kept.

@@ -12,6 +12,8 @@ function h(tag, facts = {}, ...inside) {
     else if (value === true) node.setAttribute(key, "");
     else if (value !== false && value != null) node.setAttribute(key, value);
   }
+  // On the element that has the focus itself, or keys of JupyterLab, such as x for cutting the cell, act behind it.
+  if (node.matches("button, textarea, [tabindex]")) node.setAttribute("data-lm-suppress-shortcuts", "true");
   node.append(...inside.filter(each => each != null));
   return node;
 }
