@@ -92,7 +92,7 @@ function drawMap(home, view, acts) {
   for (let i = 0; i < 60; i++) { bar.fillStyle = `rgb(${shade(view.stops, i / 59)})`; bar.fillRect(i, 0, 1, 1); }
   read.textContent = `largest: ${say(...place(top))}`;
   home.append(h("div", { class: "lk-axis" }, h("span", {}, `${view.down} ↓   ${view.right} →`),
-    h("span", {}, `${view.symbol} ${view.units ? `[${view.units}] ` : ""}${short(view.low)} `, scale, ` ${short(view.high)}`)), box, read);
+    h("span", {}, `${view.symbol} ${view.units ? `[${view.units}] ` : ""}`, h("span", { class: "lk-scale" }, `${short(view.low)} `, scale, ` ${short(view.high)}`))), box, read);
 }
 
 function frame(home, high) {
