@@ -189,6 +189,10 @@ class Page {
         button.style.setProperty("--size", Math.abs(weight));
         button.style.setProperty("--tone", weight === 0 ? "transparent" : shown.ribbon.kind === "attention" ? colours.attention : weight < 0 ? SIGNED.down : SIGNED.up);
       });
+    const home = this.tokens.node, on = this.tokens.buttons.find(button => button.tabIndex === 0);
+    if (on && (on.offsetTop < home.scrollTop || on.offsetTop + on.offsetHeight > home.scrollTop + home.clientHeight)) {
+      home.scrollTop = on.offsetTop - home.clientHeight / 2;  // the list alone: the page stays where it is
+    }
     for (const card of Object.values(this.cards)) this.drawCard(card, shown, choice, colours);
     this.tops.replaceChildren(...shown.next.map(view => {
       const home = h("div");
