@@ -150,6 +150,9 @@ def test_every_edit_acts_and_its_own_layer_can_still_be_read(explorer, nano, sor
         assert not after.added.sel(layer=edit.layer, term="mixer").any()
     if sort == "mlp":
         assert not after.added.sel(layer=edit.layer, term="mlp").any()
+    if sort == "head" and kind == ATTENTION:
+        gates = explorer.shown("gate", "after").data.gate
+        assert not gates.sel(query_head=edit.head).any() and gates.any()
     if sort.startswith("never"):
         data = explorer.shown("gates", "after").data.isel(head=0)
         full, value = ("write", 0) if "write" in sort else ("keep", 1)
