@@ -34,6 +34,7 @@ _MODULES = (
     "edit",
     "errors",
     "experts",
+    "explore",
     "export",
     "families",
     "features",

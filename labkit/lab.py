@@ -4,6 +4,7 @@ Reading is a call that returns a value; changing is a `with` block that cleans u
 toggles: the only state between calls is which scopes are open (`labkit.scopes`).
 """
 
+import importlib
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -189,6 +190,13 @@ class Lab(Wrapped):
         length = len(tokens) if isinstance(tokens, Seen) else tokens
         made = _plan.make(self, tokens=length, want=want, layers=layers, **options)
         return tokens.planned(made, self) if isinstance(tokens, Seen) else made
+
+    def explore(self, prompt=None, *, name: str | None = "explore", **changes) -> "Panel":  # noqa: F821
+        """A panel to click through a prompt: layers, heads, tokens, edits. See `labkit.explore.opened`.
+
+        What is chosen is kept beside the notebook, in `.labkit/explore/NAME.json`, and is there after a restart.
+        """
+        return importlib.import_module("labkit.explore").opened(self, prompt, name=name, **changes)
 
     # --------------------------------------------------------------------------------------------- changing
 

@@ -115,10 +115,17 @@ draw.panel(shown, layer=range(1, 4), head=range(6), kind=["one kind", "a kind wi
 def jupyter(tmp_path):
     """JupyterLab on a copy of the notebook, with settings of its own: (address, token, number of figures)."""
     notebook, count = uncovered()
+    notebooks = {"one": notebook, "closer": closer(), "both": made([PANEL, ZOOM])}
+    with served(tmp_path, notebooks) as (address, token):
+        yield address, token, count
+
+
+@contextlib.contextmanager
+def served(tmp_path, notebooks):
+    """JupyterLab on notebooks, `{name: notebook}` in the folder `files`, while the block lasts: (address, token)."""
     (tmp_path / "files").mkdir()
-    nbformat.write(notebook, tmp_path / "files" / "one.ipynb")
-    nbformat.write(closer(), tmp_path / "files" / "closer.ipynb")
-    nbformat.write(made([PANEL, ZOOM]), tmp_path / "files" / "both.ipynb")
+    for name, notebook in notebooks.items():
+        nbformat.write(notebook, tmp_path / "files" / f"{name}.ipynb")
     quiet = {
         "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
         "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
@@ -140,7 +147,7 @@ def jupyter(tmp_path):
         server = subprocess.Popen(words, stdout=log, stderr=log, env=env)
     try:
         wait_for(f"{address}/api/status?token={token}", server, tmp_path / "log")
-        yield address, token, count
+        yield address, token
     finally:
         server.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -39,6 +39,7 @@ RANKS = [
     ("deltanet", "attention", "experts", "mtp", "residual", "reuse", "yarn", "doctor", "features"),
     ("attribution", "steering"),
     ("draw",),
+    ("explore",),
     ("replicate", "check"),
     ("report",),
     ("__init__",),
