@@ -50,7 +50,7 @@ doctor: $(READY) ## check the installed packages for known traps
 	$(PY) -m labkit doctor $(ARGS)
 
 clean: ## remove the environment, caches and built pages
-	rm -rf .venv .venv-newest .pytest_cache .ruff_cache build *.egg-info figures/*.html figures/plotly.min.js figures/.data
+	rm -rf .venv .venv-newest .pytest_cache .ruff_cache build *.egg-info figures/*.html figures/*.csv figures/*.nc figures/plotly.min.js figures/.data
 	find labkit figures notebooks tests .ci -name __pycache__ -prune -exec rm -rf {} +
 
 # Tiny models: more threads only wait for each other, and one thread repeats its numbers.

@@ -52,6 +52,7 @@ def main():
         settings = pathlib.Path(sys.prefix, "share", "jupyter", "lab", "settings")
         settings.mkdir(parents=True, exist_ok=True)
         (settings / "overrides.json").write_text(json.dumps(QUIET_LAB, indent=2), "utf-8")
+        compiled()
     return int(not good)
 
 
@@ -73,6 +74,12 @@ def without(constraints, name):
     if len(rest) == len(lines):
         raise ValueError(f"constraints.txt has no {name}==")
     return "".join(rest)
+
+
+def compiled():
+    """Compile what every process imports: uv leaves that to the first of them, and some are told not to keep it."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run([sys.executable, "-c", "import figures._ahead"], cwd=ROOT, env=environment, capture_output=True)
 
 
 def uv_settings(settings, environment):

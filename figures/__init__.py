@@ -21,7 +21,7 @@ Beside it lies `golden/<name>.json`, the numbers that `data` gave when somebody 
 variable that may move further than others says so in the module:
 `TOLERANCE = {"weight": {"rtol": 1e-3, "atol": 1e-5, "reason": "..."}}`.
 
-`python -m figures` draws them all (`--only NAME`, `--update`, `--png`, `--out FOLDER`).
+`python -m figures` draws them all (`--only NAME`, `--update`, `--png`, `--data`, `--out FOLDER`).
 """
 
 import dataclasses

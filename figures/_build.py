@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 import figures
 from figures import _data, _gallery, _golden, _shots
+from labkit import export
 from labkit.draw.pages import height
 from labkit.errors import LabError
 
@@ -23,6 +24,7 @@ class Job:
         digests: `{name: digest}` under which data is kept; empty: nothing is kept.
         beside: `{name: (previous, next)}`, each `(name, question)` or None. facts: the line at the bottom.
         fresh: compute what is kept as well. update: record golden data. browser: makes a PNG of each, or None.
+        data: write the numbers of each as CSV and netCDF.
     """
 
     folder: pathlib.Path
@@ -34,6 +36,7 @@ class Job:
     fresh: bool = False
     update: bool = False
     browser: str | None = None
+    data: bool = False
 
     def unchanged(self, name):
         """Whether the data of a figure is kept and need not be computed."""
@@ -90,7 +93,8 @@ class Builder:
         entry = self._entries.get(name) or figures.entries(self.job.folder, [name])[0]
         dataset, note = self._dataset(entry)
         figure = entry.module.draw(dataset)
-        card = _gallery.card(entry, dataset, figure)
+        numbers = self._numbers(name, dataset) if self.job.data else ()
+        card = _gallery.card(entry, dataset, figure, numbers)
         path = self.job.out / f"{name}.html"
         _gallery.write_figure(path, card, self.job.beside.get(name, (None, None)), self.job.facts)
         if self.job.browser:
@@ -98,6 +102,12 @@ class Builder:
         model = "nano" if self.job.digests else self.lab.name  # of another model nothing is kept
         good, verdict = _judge(entry, dataset, card.fault, model, self.job.update)
         return good, note + verdict, card
+
+    def _numbers(self, name, dataset):
+        """The files beside the page that hold a figure's numbers."""
+        written = [export.to_csv(dataset, self.job.out / f"{name}.csv")]
+        written += [export.to_netcdf(dataset, self.job.out / f"{name}.nc")]
+        return tuple(path.name for path in written)
 
     def _dataset(self, entry):
         """(dataset, what is to be said of it)."""

@@ -35,6 +35,12 @@ def digests(folder, names, model):
     return {name: _digest([shared, *_sources(pathlib.Path(folder), name)]) for name in names}
 
 
+def all_there(folder):
+    """Whether every figure of a folder has data that is kept, of whatever digest."""
+    names = {path.stem for path in pathlib.Path(folder).glob("*.py") if not path.name.startswith("_")}
+    return names <= {path.stem for path in (pathlib.Path(folder) / FOLDER).glob("*.json")}
+
+
 def known(folder, name, digest):
     """Whether data of this digest is kept, and whole."""
     return _body(folder, name, digest) is not None

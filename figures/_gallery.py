@@ -11,7 +11,7 @@ import figures
 from figures import _pictures
 from labkit import folders
 from labkit.claims import Claim
-from labkit.draw.pages import PLOTLY, escape, frame, plot
+from labkit.draw.pages import escape, frame, library, plot
 
 PACKAGES = ("torch", "transformers", "plotly")
 TITLE = "Inside a hybrid language model"
@@ -19,6 +19,10 @@ HOME = "index.html"
 WELCOME = (
     "Each picture is drawn from numbers read inside the model; drag, zoom and hover to inspect them. The sentence "
     "below is computed from the same numbers, with the comparisons that it rests on and a control that would refute it."
+)
+EXPLAINED = (
+    'New to this? <a href="explain.html">A hybrid language model, from the inside</a> holds nano itself and explains '
+    "it in short chapters, in the browser."
 )
 SENTENCES = {
     "states": "A Gated DeltaNet layer has no keys and values to go back to; each head keeps one matrix. What it holds "
@@ -65,6 +69,7 @@ class Card:
         name: of its module. probe: the one that it belongs to. question: its heading. title: of the plot.
         claim: the answer. controls: the same claim on other numbers. fault: why it must not be shown as true, or None.
         caption: paragraphs. facts: what the numbers are of. figure: plotly's JSON. picture: SVG of a few kilobytes.
+        numbers: files beside the page that hold them.
     """
 
     name: str
@@ -78,9 +83,10 @@ class Card:
     facts: Mapping[str, str]
     figure: str
     picture: str
+    numbers: Sequence[str] = ()
 
 
-def card(entry, dataset, figure):
+def card(entry, dataset, figure, numbers=()):
     """The `Card` of a figure that was drawn."""
     claim, controls = entry.verdict(dataset)
     return Card(
@@ -95,6 +101,7 @@ def card(entry, dataset, figure):
         facts={name: str(dataset.attrs[name]) for name in figures.FACTS if name in dataset.attrs},
         figure=figure.to_json(),
         picture=_pictures.small(figure),
+        numbers=numbers,
     )
 
 
@@ -116,19 +123,19 @@ def write_figure(path, card, beside, facts):
     _write(path, card.question, f"{_around(beside)}\n{_section(card)}", facts)
 
 
-def write_gallery(path, cards, facts):
+def write_gallery(path, cards, facts, explained=False):
     """Write the page of all figures: the first one live, then a table of contents by probe.
 
     Args:
         path: the page's file; its folder is made.
-        cards: the figures in their order. facts: the line at the bottom.
+        cards: the figures in their order. facts: the line at the bottom. explained: whether `explain.html` lies beside.
     """
     by_probe = {probe: [card for card in cards if card.probe == probe] for probe in figures.PROBES}
     shown = {probe: found for probe, found in by_probe.items() if found}
     links = "\n".join(f'<a href="#{probe}">{_text(figures.PROBES[probe])}</a>' for probe in shown)
-    head = (
-        f'<div class="words">\n<h1>{TITLE}</h1>\n<p>{WELCOME}</p>\n<nav aria-label="Probes">\n{links}\n</nav>\n</div>'
-    )
+    new = f"<p>{EXPLAINED}</p>\n" if explained else ""
+    probes = f'<nav aria-label="Probes">\n{links}\n</nav>'
+    head = f'<div class="words">\n<h1>{TITLE}</h1>\n{new}<p>{WELCOME}</p>\n{probes}\n</div>'
     parts = [head, *(_lead(card) for card in cards[:1]), *(_contents(*each) for each in shown.items())]
     _write(path, TITLE, "\n".join(parts), facts)
 
@@ -137,7 +144,7 @@ def _write(path, title, body, facts):
     path = pathlib.Path(path)
     with folders.told("a page could not be written", path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _plotly(path.parent / PLOTLY)
+        library(path.parent)
         folders.write_text(path, frame(title, body, beside=True, footer=facts, style=STYLE))
 
 
@@ -191,6 +198,8 @@ def _around(beside):
 def _section(card):
     words = "\n".join(f"<p{_kind(part)}>{_code(_text(part))}</p>" for part in card.caption)
     told = "\n".join(f"<dt>{name.capitalize()}</dt><dd>{_text(fact)}</dd>" for name, fact in card.facts.items())
+    links = ", ".join(f'<a href="{_text(name)}" download>{_text(name)}</a>' for name in card.numbers)
+    told += f"\n<dt>Numbers</dt><dd>{links}</dd>" if links else ""
     return f"""<section id="{_text(card.name)}" aria-labelledby="{_text(card.name)}-question">
 <h1 class="words" id="{_text(card.name)}-question">{_text(card.question)}</h1>
 {plot(card.name, card.figure, card.question)}
@@ -273,11 +282,3 @@ def _nav(label, links, more=""):
 
 def _code(text):
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
-
-
-def _plotly(path):
-    from plotly.offline import get_plotlyjs
-
-    text = get_plotlyjs()
-    if not path.exists() or path.stat().st_size != len(text.encode()):
-        folders.write_text(path, text)

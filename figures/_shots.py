@@ -4,9 +4,9 @@ import os
 import shutil
 import subprocess
 
+from labkit.draw.images import BROWSERS
 from labkit.errors import BackendError
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = (
     "--headless",
     "--disable-gpu",

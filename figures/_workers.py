@@ -1,6 +1,7 @@
 """Figures in several processes: each loads the lab once, takes one figure after the other, and writes its page itself.
 
-Processes are spawned, since threads of PyTorch do not survive a fork. They do not hear an interrupt: the process that
+Threads of PyTorch do not survive a fork. So on Linux the processes are forked from one that has imported everything and
+computed nothing; elsewhere each is spawned, and imports by itself. They do not hear an interrupt: the process that
 started them does, and ends them. What they finished is whole, since every file is moved to its place when it is.
 """
 
@@ -13,15 +14,29 @@ from multiprocessing import connection
 from figures import _build
 
 PATIENCE = 5  # seconds until a process that was told to end is killed
+FORKED = sys.platform == "linux"  # macOS has libraries that do not survive a fork, whatever they did before
+
+
+def prepare():
+    """Begin to import what the processes need, while this one does something else."""
+    if FORKED:
+        from multiprocessing import forkserver
+
+        _context()
+        with _unheard():
+            forkserver.ensure_running()
 
 
 @contextlib.contextmanager
 def started(job, names, count):
-    """Processes at work on figures while a block lasts; it is given their results in the order in which they finish.
+    """Processes at work on figures while a block lasts; it is given a function for their results.
+
+    `finished(wait)` yields them in the order in which they finish, and gives out what is left: those that are there, or
+    with `wait` all.
 
     Args:
         job: `_build.Job`; its `load` must be a function that another process can import.
-        names: the figures, the longest first.
+        names: the figures, in the order in which they are begun.
         count: how many processes; no more are started than there are figures.
     """
     waiting, busy, processes = list(names), {}, {}
@@ -29,7 +44,7 @@ def started(job, names, count):
         for _ in range(min(count, len(waiting))):
             pipe = _start(job, processes)
             busy[pipe] = _give(pipe, waiting.pop(0))
-        yield _results(job, waiting, busy, processes)
+        yield lambda wait: _results(job, waiting, busy, processes, wait)
     finally:
         for process in processes.values():
             process.terminate()
@@ -37,9 +52,9 @@ def started(job, names, count):
             _end(process)
 
 
-def _results(job, waiting, busy, processes):
-    while busy:
-        for pipe in connection.wait(list(busy)):
+def _results(job, waiting, busy, processes, wait):
+    while busy and (ready := connection.wait(list(busy), None if wait else 0)):
+        for pipe in ready:
             name = busy.pop(pipe)
             try:
                 result = pipe.recv()
@@ -51,9 +66,16 @@ def _results(job, waiting, busy, processes):
             yield result
 
 
+def _context():
+    context = multiprocessing.get_context("forkserver" if FORKED else "spawn")
+    if FORKED:
+        context.set_forkserver_preload(["figures._ahead"])
+    return context
+
+
 def _start(job, processes):
     """The pipe to a new process, which is kept in `processes`."""
-    context = multiprocessing.get_context("spawn")
+    context = _context()
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, job), daemon=True)
     with _unheard():  # an interrupt that waits finds the process among those to end

@@ -31,12 +31,12 @@ TOLERANCE = {
 
 def data(lab):
     """effect (term): loss minus that of the native model, mnat per token; low, high: ends of its 95 % interval."""
-    ds = yarn.short_context_cost(lab, samples=SAMPLES)
+    texts = [yarn.filler_ids(lab, lab.spec.window // 2, seed=n) for n in range(SAMPLES)]
+    ds = yarn.short_context_cost(lab, texts=texts)
     native = ds.loss[0, 0]
     added = [1000 * (ds.loss[cell] - native) for cell in CELLS.values()]
     for m in OTHER.values():
         with yarn.scaled(lab, 1, kind="none", attention_factor=m):
-            texts = [yarn.filler_ids(lab, ds.attrs["tokens"], seed=n) for n in range(SAMPLES)]
             loss = np.array([yarn.likelihood(lab, ids) for ids in texts], np.float32)
         added.append(1000 * (loss - native))
     ends = [(each.mean("sample"), *stats.t_interval(each)) for each in added]

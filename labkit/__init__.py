@@ -34,6 +34,8 @@ _MODULES = (
     "edit",
     "errors",
     "experts",
+    "explore",
+    "export",
     "families",
     "features",
     "mtp",
@@ -42,6 +44,7 @@ _MODULES = (
     "pictures",
     "plan",
     "replicate",
+    "report",
     "residual",
     "reuse",
     "rotary",
@@ -52,6 +55,7 @@ _MODULES = (
     "sweeps",
     "thinking",
     "trace",
+    "words",
     "yarn",
     "zoo",
 )
@@ -68,4 +72,4 @@ def __getattr__(name):
 
 
 def __dir__():
-    return sorted([*globals(), *__all__])
+    return sorted(__all__)

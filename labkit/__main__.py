@@ -84,6 +84,18 @@ def _parser():
     replicate.add_argument("--length", type=int, metavar="N", help="tokens of each; default: the paper's")
     replicate.add_argument("--out", metavar="FILE", help="write a page as well, which works offline")
     replicate.set_defaults(run=_replicate)
+
+    text = "the standard probes of a model on a prompt: a folder with a page that works offline"
+    report = commands.add_parser("report", help=text, description=f"{text}. After an interrupt it goes on.")
+    report.add_argument("model", metavar="MODEL", nargs="?", help="as labkit.load takes it; default: nano")
+    report.add_argument("--prompt", required=True, metavar="FILE", help="text in UTF-8, - for stdin, or a session")
+    report.add_argument("--out", required=True, metavar="DIR", help="a new folder, or that of an earlier report")
+    report.add_argument("--section", action="append", metavar="NAME", help="this one alone, again for more")
+    report.add_argument("--dtype", help="of weights and activations; default: the checkpoint's")
+    report.add_argument("--device", help="cpu or cuda; default: a card where there is one")
+    report.add_argument("--quantize", help="nf4, int4, int8 or fp8; default: none")
+    report.add_argument("--fresh", action="store_true", help="compute also what is there")
+    report.set_defaults(run=_report)
     return parser
 
 
@@ -243,6 +255,12 @@ def _replicate(options):
     if options.out:
         print(f"\nwritten to {replicate.write(options.out, ds)}")
     return 0
+
+
+def _report(options):
+    from labkit.report import asked
+
+    return asked.run(options)
 
 
 def _text(file):

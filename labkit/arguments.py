@@ -37,6 +37,7 @@ WORDS = {
     "progress": "whether a bar is shown",
     "chunk": "tokens that are computed at once; numbers do not depend on it",
     "name": "what it is called: a variable of the dataset, a seam, a part of the model",
+    "scaling": "a `rotary.Scaling`; None is none, or that of the run",
     "path": "of a file or folder",
     "seam": "a boundary between modules, by labkit's name; `run.names` lists them",
     "title": "of the figure, over its whole width",

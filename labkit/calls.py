@@ -78,6 +78,7 @@ def generate(
     capture: bool | None,
     options: dict,
     seen: Seen | None = None,
+    begun: _cache.Snapshot | None = None,
 ) -> list[Run]:
     """A `Run` over each prompt's ids [T] and its continuation; see `Lab.generate`."""
     wanted, states = wanted_seams(lab.spec, layers, seams), stateful(lab.spec, states, "lab.generate")
@@ -87,16 +88,18 @@ def generate(
     if seen is not None:
         seen.admit(lab)
         capture = _uncaptured(capture)
-    cache, pads = lab.cache(), [length - len(row) for row in rows]
+    pads = [length - len(row) for row in rows]
+    cache = lab.cache() if begun is None else lab.restore(begun.stacked(len(rows)))
     cache.reserve(length + max_new_tokens)
+    start = [_cache.start_of(cache, wanted, row) for row in range(len(rows))]
     asked = steps.Asked(wanted, states, tuple(pads), max_new_tokens, seen)
     with steps.reader(call, lab, cache, asked, capture) as reader:
         whole, last = steps.generate(lab, reader, rows, max_new_tokens, temperature, seed, options)
         (crossed, rotary), held = reader.joined(), reader.states()
-    shared, start, runs = _shared(lab, wanted), _cache.start_of(None, wanted), []
+    shared, runs = _shared(lab, wanted), []
     for i, (row, ids, pad) in enumerate(zip(rows, whole, pads, strict=True)):
         own = dict(logits=last[i : i + 1], logit_tokens=torch.tensor([len(ids) - 1]), prompt_length=len(row))
-        own |= dict(start=start, seams=Seams({key: value[: len(ids)] for key, value in crossed[i].items()}))
+        own |= dict(start=start[i], seams=Seams({key: value[: len(ids)] for key, value in crossed[i].items()}))
         own |= dict(states={layer: part[i, : len(ids) - len(row)] for layer, part in held.items()})
         own |= {} if seen is None else dict(pictures=seen.pictures.grown(len(ids)))
         runs.append(_run(lab, ids, rotary, i, pad, own | shared))

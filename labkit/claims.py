@@ -1,10 +1,10 @@
 """Claims as code: a sentence, the comparisons that make it true of its numbers, and the control that refutes it.
 
-    proven(
+    claims.proven(
         "layer 3 alone is not needed: another layer knows the answer too",
-        Part("answer without layer 3", 0.998, ">", 0.9),
-        Part("answer without both", 0.187, "<", 0.5),
-        controls={"a layer that is needed": [Part("answer without layer 0", 0.01, ">", 0.9)]},
+        claims.Part("answer without layer 3", 0.998, ">", 0.9),
+        claims.Part("answer without both", 0.187, "<", 0.5),
+        controls={"a layer that is needed": [claims.Part("answer without layer 0", 0.01, ">", 0.9)]},
     )
 
 A sentence that its numbers do not carry is an error where it is made, in a notebook as in a figure. A part with an
@@ -18,6 +18,18 @@ import operator
 from collections.abc import Mapping, Sequence
 
 from labkit.errors import ClaimError, InputError
+
+__all__ = [
+    "DIGITS",
+    "HOLDING",
+    "SIGNS",
+    "Claim",
+    "Part",
+    "Proven",
+    "check",
+    "number",
+    "proven",
+]
 
 SIGNS = {">": operator.gt, "≥": operator.ge, "<": operator.lt, "≤": operator.le, "=": operator.eq}
 HOLDING = "∋"  # the interval holds the number: no difference could be told
@@ -188,3 +200,7 @@ def _reads(sign, *texts):
     if sign == HOLDING:
         return ends[0] <= than <= ends[1]
     return all(SIGNS[sign](end, than) for end in (got, *ends))
+
+
+def __dir__():
+    return sorted(__all__)

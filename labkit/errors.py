@@ -1,13 +1,37 @@
 """One exception family. Every message says what is wrong, what was got, what was expected and what to try.
 
->>> raise InputError("the prompt is empty", got="0 tokens", expected="at least 1", hint='lab.trace("red fox")')
-labkit.errors.InputError: the prompt is empty
-  got: 0 tokens
-  expected: at least 1
-  try: lab.trace("red fox")
+    try:
+        lab.trace("")
+    except labkit.LabError as error:
+        error.what, error.got, error.expected, error.hint
+
+As text, `str(error)`, or as Python shows it:
+
+    labkit.errors.InputError: the prompt is empty
+      got: 0 tokens
+      expected: at least 1
+      try: lab.trace("red fox")
+
+An `InputError` is a `ValueError` too, a `SeamError` a `RuntimeError`, and so on.
 """
 
 import pathlib
+
+__all__ = [
+    "BackendError",
+    "BudgetError",
+    "CallError",
+    "CheckpointError",
+    "ClaimError",
+    "InputError",
+    "LabError",
+    "LayerError",
+    "ParityError",
+    "SeamError",
+    "first_line",
+    "install_hint",
+    "one_line",
+]
 
 DISTRIBUTION = "labkit-hybrid"  # what pip calls this package; `labkit` on the public index is another one
 
@@ -30,6 +54,10 @@ class LabError(Exception):
 
 class InputError(LabError, ValueError):
     """A prompt, index, option or combination of options that makes no sense."""
+
+
+class CallError(InputError, TypeError):
+    """An argument that a call does not have, needs, or takes by name only; the hint is the call as it must be."""
 
 
 class LayerError(LabError, ValueError):
@@ -82,3 +110,7 @@ def install_hint(extra: str) -> str:
     if project.is_file() and f'name = "{DISTRIBUTION}"' in project.read_text("utf-8"):
         return f'pip install -e "{"." if root.samefile(".") else root}[{extra}]"'
     return f'pip install "{DISTRIBUTION}[{extra}]"'
+
+
+def __dir__():
+    return sorted(__all__)

@@ -4,7 +4,8 @@ Reading is a call that returns a value; changing is a `with` block that cleans u
 toggles: the only state between calls is which scopes are open (`labkit.scopes`).
 """
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -14,6 +15,7 @@ from labkit import edit as _edit
 from labkit import plan as _plan
 from labkit import stream as _stream
 from labkit.arguments import whole as _whole
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.notation import is_index
 from labkit.pictures import Seen
@@ -49,6 +51,7 @@ class Lab(Wrapped):
             raise InputError("pictures are more than token ids", got=got, expected=expected)
         return prompts.encode(prompt, self.tokenizer, self.spec.vocab)
 
+    @public
     def trace(
         self,
         prompt: str | Sequence | torch.Tensor | Seen,
@@ -91,6 +94,7 @@ class Lab(Wrapped):
             runs = calls.trace(call, self, rows, layers, seams, logits, chunk, cache, device, position_ids, grad, seen)
         return runs if batch else runs[0]
 
+    @public
     def generate(
         self,
         prompt: str | Sequence | torch.Tensor | Seen,
@@ -102,6 +106,7 @@ class Lab(Wrapped):
         seams: Sequence[str] | None = None,
         states: int | Sequence[int] | None = None,
         capture: bool | None = None,
+        start: _cache.Snapshot | None = None,
         **options,
     ) -> Run | list[Run]:
         """Continue a prompt and record the same seams in prefill and in every decode step.
@@ -116,6 +121,7 @@ class Lab(Wrapped):
             states: DeltaNet layers whose state is kept after every new token, in `run.states`.
             capture: whether a card records one decode step and plays it back, seams included: True demands it and says
                 what stands in its way, False takes ordinary passes, None records where it can.
+            start: a state before the first token, a snapshot of no tokens (`steering.begin`); None is an empty one.
             options: of `model.generate`: `top_p`, `top_k`, `repetition_penalty` and what `decoding.ALLOWED` names.
 
         Returns:
@@ -123,16 +129,19 @@ class Lab(Wrapped):
             what would come next. Or a list of them.
 
         Raises:
-            InputError: as for `trace`, or no room for new tokens in the window. BackendError: as `steps.reader`.
+            InputError: as for `trace`, or no room for new tokens in the window; a `start` that holds tokens, or before
+            prompts of different lengths. BackendError: as `steps.reader`.
         """
         batch, rows, seen = self._rows(prompt)
+        prompts.check_beginning(start, rows)
         max_new_tokens, temperature, seed = prompts.choices(max_new_tokens, temperature, seed)
         self.check_room(max(map(len, rows)) + max_new_tokens)
         decoded = max_new_tokens, temperature, seed, states, prompts.check_capture(capture), options
         with self.scopes.call() as call:
-            runs = calls.generate(call, self, rows, layers, seams, *decoded, seen)
+            runs = calls.generate(call, self, rows, layers, seams, *decoded, seen, start)
         return runs if batch else runs[0]
 
+    @public
     def step(
         self,
         cache: _cache.HybridCache,
@@ -167,11 +176,13 @@ class Lab(Wrapped):
             runs = calls.step(call, self, cache, tokens, layers, seams, states, prompts.check_capture(capture))
         return runs[0] if alone else runs
 
+    @public
     def stream(self, prompt, *, probes, chunk=2048, progress=False, checkpoint=None, every=16, kv_device=None):
         """Prefill a long prompt in chunks; online probes eat each chunk, nothing else is kept. See `labkit.stream`."""
         options = dict(chunk=chunk, progress=progress, checkpoint=checkpoint, every=every, kv_device=kv_device)
         return _stream.run(self, self.encode(prompt), probes=probes, **options)
 
+    @public
     def plan(
         self, *, tokens: int | Seen, want="trace", layers: int | Sequence[int] | None = None, **options
     ) -> _plan.Plan:
@@ -180,15 +191,22 @@ class Lab(Wrapped):
         made = _plan.make(self, tokens=length, want=want, layers=layers, **options)
         return tokens.planned(made, self) if isinstance(tokens, Seen) else made
 
+    def explore(self, prompt=None, *, name: str | None = "explore", **changes) -> "Panel":  # noqa: F821
+        """A panel to click through a prompt: layers, heads, tokens, edits. See `labkit.explore.opened`.
+
+        What is chosen is kept beside the notebook, in `.labkit/explore/NAME.json`, and is there after a restart.
+        """
+        return importlib.import_module("labkit.explore").opened(self, prompt, name=name, **changes)
+
     # --------------------------------------------------------------------------------------------- changing
 
-    def edit(self, *edits: _edit.SeamEdit | _edit.StateEdit) -> Scope:
+    def edit(self, *edits: _edit.SeamEdit | _edit.StateEdit | Iterable) -> Scope:
         """Hold interventions for as long as a `with` block lasts; always undone, also after an exception.
 
         They act for the thread or task that opened the block, whichever lab of this model it uses.
 
         Args:
-            edits: from `labkit.edit` or ready ones such as `deltanet.never_forget(layer=2, heads=1)`.
+            edits: from `labkit.edit` or ready ones such as `deltanet.never_forget(layer=2, heads=1)`; or lists of them.
 
         Returns:
             `Scope`, which hands this lab to the block.

@@ -1,5 +1,8 @@
 """The alphabet of labkit: names of axes and quantities, and the one door from tensors to labelled data.
 
+    notation.QUANTITIES["keep"]                  # symbol, unit, scale, source
+    notation.label({"norm": (("token",), [1.0, 2.0], "value_norm")}, coords={"token": [0, 1]})
+
 Symbols follow Yang, Kautz and Hatamizadeh, "Gated Delta Networks" (arXiv 2412.06464), with states written
 (key, value) so that a read is `o = Sᵀ q`:
 
@@ -30,6 +33,25 @@ from labkit.quantities import GDN as GDN
 from labkit.quantities import MOE as MOE
 from labkit.quantities import QUANTITIES, Quantity
 from labkit.signs import inert
+
+__all__ = [
+    "AXES",
+    "GDN",
+    "MOE",
+    "NUMBERED",
+    "QUANTITIES",
+    "SPOKEN",
+    "Quantity",
+    "described",
+    "is_index",
+    "label",
+    "plain",
+    "select",
+    "spoken",
+    "together",
+    "visible",
+    "whole_numbers",
+]
 
 AXES = {
     "token": "position of the token that reads, from 0 at the start of the sequence",
@@ -257,3 +279,7 @@ def plain(array) -> "numpy.ndarray":  # noqa: F821
             array = array.float()
         return array.numpy()
     return numpy.asarray(array)
+
+
+def __dir__():
+    return sorted(__all__)

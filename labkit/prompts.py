@@ -92,6 +92,25 @@ def check_cache(cache) -> None:
     raise InputError("not a cache", got=type(cache).__name__, expected="what lab.cache or lab.restore gives", hint=hint)
 
 
+def check_beginning(snap, rows: list[torch.Tensor]) -> None:
+    """Refuse what is no state before the first token, and one before rows of different lengths; None is none.
+
+    Raises:
+        InputError: no snapshot, one that holds tokens, or padded rows, whose padding it would decay along.
+    """
+    if snap is None:
+        return
+    what, call = "generating begins with a state before the first token", "steering.begin(lab, tuned)"
+    if type(snap).__name__ != "Snapshot":
+        raise InputError(what, got=type(snap).__name__, expected=f"what {call} gives", hint="lab.generate(prompt)")
+    if snap.length:
+        hint = "lab.step(lab.restore(snap), token) goes on from tokens"
+        raise InputError(what, got=f"a snapshot of {snap.length} tokens", expected=f"what {call} gives", hint=hint)
+    if len(lengths := sorted({len(row) for row in rows})) > 1:
+        got, expected = f"{lengths[0]} and {lengths[-1]} tokens", "prompts of one length, or one at a time"
+        raise InputError("a state before padding would decay along it", got=got, expected=expected)
+
+
 def check_capture(capture: object) -> bool | None:
     """Whether steps are to be recorded: True, False, or None where that can be had.
 

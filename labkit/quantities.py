@@ -8,9 +8,10 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Quantity:
-    """What one variable means wherever it appears: symbol, unit, how it is coloured and where it is defined.
+    """What one variable means wherever it appears: `symbol`, `long_name`, unit, colours, and where it is defined.
 
-    `scale` is "fraction" (fixed 0 to 1), "signed" (diverging around 0) or "positive" (sequential from 0).
+    `units` are as printed, `source` names the paper and equation. `scale` is "fraction" (fixed 0 to 1), "signed"
+    (diverging around 0) or "positive" (sequential from 0).
     """
 
     symbol: str

@@ -11,21 +11,20 @@ The function reads one layer and returns a Dataset whose attributes hold `parity
 import dataclasses
 import functools
 import inspect
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
 from labkit import plan
 from labkit.arguments import wholes
-from labkit.errors import InputError
+from labkit.calling import called, check_names, check_subjects, check_whole, subjects_of
+from labkit.errors import SeamError
 from labkit.notation import is_index, select
 from labkit.spec import Spec
 from labkit.trace import Run, layers_of
 
-PLAIN = bool | int | float | str | list | tuple | range  # options that a hint can repeat
+EXAMPLES = {"source": 0, "at": 0}  # of arguments that a reading may need, for a hint
 SIZES = ("heads", "rows", "samples")  # options of a reading that say how much of it is asked for
-LOST = {"str": "a text", "Lab": "a lab"}  # what people give where a run belongs
 
 
 class Stored(Run):
@@ -36,6 +35,14 @@ class Stored(Run):
     """
 
     mark: str | None
+
+    def holds(self, read: Callable, more: Sequence, layer: int, chosen: Mapping) -> bool:
+        """Whether it has the answer of one layer."""
+        try:
+            self.answers(read, more, [layer], chosen)
+        except SeamError:
+            return False
+        return True
 
     def answers(self, read: Callable, more: Sequence, layers: Sequence[int], chosen: Mapping) -> list:
         """The Dataset of each layer, of the call `read(run, *more, layer=layers, **chosen)`.
@@ -136,18 +143,23 @@ def reading(
     """
 
     def decorate(function):
-        name = f"{function.__module__.removeprefix('labkit.').split('.')[0]}.{function.__name__}"
-        parameters = inspect.signature(function).parameters
-        options = tuple(parameters)
+        name, parameters = called(function), inspect.signature(function).parameters
+        options, kinds = tuple(parameters), subjects_of(parameters)
         optional = {option for option in options if parameters[option].default is None}
 
         @functools.wraps(function)
-        def read(run, *more, layer, **chosen):
-            if not (stored := isinstance(run, Stored)):
-                check_run(run, name, *more, takes=options, layer=layer, **chosen)
-            layers = layers_of(run.spec, [] if layer is None else layer, kind, name, instead)
-            chosen = wholes(chosen, {"samples": 1} | (least or {}), optional)
-            if stored:
+        def read(*given, **chosen):
+            if not (given and isinstance(given[0], Stored)):  # which needs no lab
+                check_subjects(name, kinds, given, chosen)
+            check_names(name, parameters, given, chosen)
+            run, layers = given[0] if given else chosen.get(options[0]), [...]
+            if run is not None:
+                layers = layers_of(run.spec, chosen.get("layer"), kind, name, instead)
+            check_whole(name, parameters, given, chosen, {"layer": layers[0], **EXAMPLES})
+            run, *more = (chosen.pop(word) if n >= len(given) else given[n] for n, word in enumerate(kinds))
+            layer, chosen = chosen.pop("layer"), wholes(chosen, {"samples": 1} | (least or {}), optional)
+            layers = layers if layer is not None else kept(run, read, more, chosen) or layers
+            if isinstance(run, Stored):
                 results = run.answers(read, more, layers, chosen)
             else:
                 admit(run, layers, read.needs, chosen)
@@ -168,32 +180,14 @@ def reading(
     return decorate
 
 
-def check_run(run, name: str, *more, takes: tuple = ("run",), **chosen) -> None:
-    """Refuse a text, a lab or anything else where a run belongs, and name the call that is right.
-
-    Args:
-        name: of the call. more, chosen: what else it was given, repeated in the hint.
-        takes: names of the call's arguments; "lab" takes a lab, others no text and no lab.
-
-    Raises:
-        InputError: a text, a lab, a dataset, ...
-    """
-    given, subjects, wrong = (run, *more), [], []
-    for value, argument in itertools.zip_longest(given, takes[: len(given)], fillvalue="more"):
-        kind = type(value).__name__
-        good = kind == "Lab" if argument == "lab" else isinstance(value, Run) if argument == "run" else kind not in LOST
-        wrong += [] if good else [kind]
-        if argument == "lab":
-            subjects.append("lab")
-        elif good:
-            subjects.append(repr(value) if isinstance(value, PLAIN) else "run")
-        else:
-            subjects.append(f"lab.trace({value[:40] if kind == 'str' else 'red fox'!r})")
-    if wrong:
-        options = [f"{key}={value!r}" for key, value in chosen.items() if isinstance(value, PLAIN)]
-        hint = f"{name}({', '.join(subjects + options)})"
-        expected = "what lab.trace or lab.generate returns"
-        raise InputError(f"{name} reads a run", got=LOST.get(wrong[0], wrong[0]), expected=expected, hint=hint)
+def kept(run: Run, read: Callable, more: Sequence, chosen: Mapping) -> list[int]:
+    """The layers of a reading's kind of which a run has all that it needs."""
+    layers, needed = run.spec.layers_of(read.needs.kind), read.needs.of(run.spec)
+    if not isinstance(run, Stored):
+        held = set(run.seams)
+        seams = {layer: [seam for seam in needed if seam in run.spec.seams[run.spec.kind(layer)]] for layer in layers}
+        return [layer for layer in layers if all((layer, seam) in held for seam in seams[layer])]
+    return [layer for layer in layers if run.holds(read, more, layer, chosen)]
 
 
 def admit(run: Run, layers: Sequence[int], needs: Needs, chosen: Mapping) -> None:

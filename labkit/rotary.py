@@ -1,5 +1,8 @@
 """Rotary frequencies under every scaling; `labkit.turning` switches a model between them in place.
 
+    rotary.stretched(lab.spec, 4.0)                       # YaRN of this model by 4
+    rotary.Scaling("linear", 2.0)
+
 With θ = rope_theta, d rotated channels, window L, factor s, pairs i = 0 … d/2 - 1:
 
     none      ω_i = θ^(-2i/d)
@@ -17,10 +20,29 @@ The attention factor m = 0.1 ln s + 1 multiplies cos and sin, hence the rotary p
 """
 
 import dataclasses
+import functools
 import math
 
 from labkit.arguments import number, whole
+from labkit.calling import public
 from labkit.errors import InputError
+
+__all__ = [
+    "CLASSES",
+    "KINDS",
+    "RAMPS",
+    "RELEASED",
+    "Scaling",
+    "angles",
+    "check_rotated",
+    "constants",
+    "frequencies",
+    "pair_classes",
+    "ramp",
+    "rotate",
+    "scaling_of",
+    "stretched",
+]
 
 KINDS = ("none", "linear", "ntk", "dynamic", "yarn", "dynamic-yarn")
 RAMPS = ("index", "paper")
@@ -107,7 +129,7 @@ class Scaling:
 
 
 def check_rotated(width: int) -> None:
-    """Refuse a model whose attention rotates nothing.
+    """Refuse a model whose attention rotates nothing, a `width` of 0.
 
     Raises:
         InputError: no channels that are rotated.
@@ -122,6 +144,7 @@ def constants(spec) -> dict:
     return dict(theta=spec.rope_theta, width=spec.rotary_dim, window=spec.window)
 
 
+@functools.partial(public, name="yarn.stretched")
 def stretched(
     spec,
     factor: float = RELEASED,
@@ -131,7 +154,9 @@ def stretched(
     attention_factor: float | None = None,
     length: int | None = None,
 ) -> Scaling:
-    """A `Scaling` of this model: its own window is the one that is stretched.
+    """A `Scaling` of this model: its own window is the one that is stretched; `factor`, `kind`, `ramp`,
+    `attention_factor`
+    and `length` as for `Scaling`.
 
     Raises:
         InputError: as `Scaling`.
@@ -201,7 +226,11 @@ def frequencies(scaling: Scaling, *, theta: float, width: int, window: int, dtyp
 
 
 def angles(position_ids, scaling: Scaling, *, theta: float, width: int, window: int, dtype) -> tuple:
-    """(cos, sin), each [token, width], as the model's own rotary module gives them for text."""
+    """(cos, sin), each [token, width], as the model's own rotary module gives them for text.
+
+    Args:
+        position_ids: (token,), or (axis, token). theta: the rotary base. width: rotated channels. window: tokens of the
+            training, which YaRN stretches."""
     import torch
 
     omega = frequencies(scaling, theta=theta, width=width, window=window).to(position_ids.device)
@@ -222,7 +251,9 @@ def rotate(x, cos, sin):
 
 
 def ramp(scaling: Scaling, *, theta: float, width: int, window: int):
-    """How far each pair is interpolated by YaRN, [pair] from 0 (left alone) to 1 (turned s times slower)."""
+    """How far each pair is interpolated by YaRN, [pair] from 0 (left alone) to 1 (turned s times slower); `theta`,
+    `width`
+    and `window` as for `angles`."""
     import torch
 
     pairs, window = torch.arange(width // 2, dtype=torch.float32), scaling.original or window
@@ -237,3 +268,7 @@ def ramp(scaling: Scaling, *, theta: float, width: int, window: int):
 def pair_classes(ramp) -> list[str]:
     """Which of `CLASSES` each pair is of, by its ramp."""
     return [CLASSES[int(share > 0) + int(share >= 1)] for share in ramp.tolist()]
+
+
+def __dir__():
+    return sorted(__all__)

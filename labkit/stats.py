@@ -1,5 +1,8 @@
 """Intervals, tests and corrections for readings that were drawn several times; the mathematics is scipy's.
 
+    stats.wilson(18, 20)                                  # a share of right answers, with its interval
+    stats.holm([0.01, 0.04, 0.03])
+
     wilson               a share of right answers
     t_interval           a mean of few draws
     bootstrap            any statistic of draws
@@ -17,6 +20,17 @@ import xarray
 
 from labkit.arguments import whole
 from labkit.errors import InputError
+
+__all__ = [
+    "LEVEL",
+    "benjamini_hochberg",
+    "bootstrap",
+    "holm",
+    "permutation",
+    "share_text",
+    "t_interval",
+    "wilson",
+]
 
 LEVEL = 0.95
 
@@ -152,3 +166,7 @@ def share_text(count: int, length: int, how: str) -> str:
     "all 512" that were chosen.
     """
     return f"all {length:,}" if count == length and how == "chosen" else f"{count:,} of {length:,}, {how}"
+
+
+def __dir__():
+    return sorted(__all__)

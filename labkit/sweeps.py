@@ -1,8 +1,12 @@
 """Many units of work on one model: in order, kept as they finish, and on as many machines as a `dask` client has.
 
-A unit is what is lost by a kill, say one pair of prompts of a sweep. `results` gives them one by one and `total` their
-sum. In a folder, `store`, lies one file for each that is finished, named by its own digest, and one book that says
-whose they are:
+    def work(lab, unit):
+        return {"logits": lab.logits(lab.encode(unit)[None]).numpy()}
+
+    list(sweeps.results(lab, work, ["red fox", "blue whale"], progress=True))
+
+A unit is what a kill can cost, say a pair of prompts. `results` gives them one by one, `total` their sum. In a folder,
+`store`, lies one file for each that is finished, named by its own digest, and one book that says whose they are:
 
     sweep.json                            function, options, units, model, edits, kernels; signed
     unit-<number>-<digest>.safetensors    what a unit gave
@@ -35,6 +39,7 @@ from labkit.progress import counter
 
 if TYPE_CHECKING:
     from distributed import Client
+__all__ = ["Request", "results", "total"]
 
 FORMAT = 1
 BOOK, LOCK = "sweep.json", "sweep.lock"
@@ -289,3 +294,7 @@ def _read(path):
         path.unlink(missing_ok=True)
     warnings.warn(f"a result is damaged, and is computed again: {path}", stacklevel=2)
     return None
+
+
+def __dir__():
+    return sorted(__all__)

@@ -57,6 +57,65 @@ MEASURE = """home => {
   return found.map(line => line.slice(0, 200));
 }"""
 
+# Of a page without figures: texts outside the window or their block, over each other, and too faint on what lies below.
+PLAIN = """least => {
+  const found = [], texts = [], seen = node => node.checkVisibility({visibilityProperty: true, opacityProperty: true});
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node = walk.nextNode(); node; node = walk.nextNode()) {
+    const home = node.parentElement;
+    if (!node.data.trim() || !seen(home) || home.closest('script, style, noscript, .skip, textarea')) continue;
+    let block = home;
+    while (getComputedStyle(block).display === 'inline') block = block.parentElement;
+    const range = document.createRange();
+    range.selectNodeContents(node);
+    let clip = null;
+    for (let up = block; up; up = up.parentElement) {
+      if (/auto|scroll/.test(getComputedStyle(up).overflowY) && up !== document.documentElement) clip = up;
+    }
+    const frame = clip && clip.getBoundingClientRect();
+    for (const {left, top, right, bottom, width, height} of range.getClientRects()) {
+      const box = [left, top + 0.22 * height, right, bottom - 0.22 * height];
+      if (width && !(frame && (box[1] < frame.top || box[3] > frame.bottom))) texts.push({node, home, block, box});
+    }
+  }
+  const say = (what, ...nodes) => {
+    found.push(`${what}: ${nodes.map(node => node.data.trim()).join(' | ')}`.slice(0, 200));
+  };
+  for (const {node, block, box} of texts) {
+    const frame = block.getBoundingClientRect(), wide = document.documentElement.clientWidth;
+    if (box[0] < -1 || box[2] > wide + 1) say('cut by the window', node);
+    if (box[0] < frame.left - 1 || box[2] > frame.right + 1 || box[1] < frame.top - 1 || box[3] > frame.bottom + 1) {
+      if (!(block instanceof SVGElement)) say('outside its frame', node);
+    }
+  }
+  texts.forEach((a, i) => texts.slice(i + 1).forEach(b => {
+    const across = Math.min(a.box[2], b.box[2]) - Math.max(a.box[0], b.box[0]);
+    const down = Math.min(a.box[3], b.box[3]) - Math.max(a.box[1], b.box[1]);
+    if (a.node !== b.node && across > 1 && down > 1) say('over each other', a.node, b.node);
+  }));
+  if (document.documentElement.scrollWidth > innerWidth + 1) found.push('the page is wider than the window');
+  const parts = colour => {
+    const [r, g, b, a = 1] = colour.match(/[\\d.]+/g).map(Number);
+    return [r, g, b, a];
+  };
+  const light = colour => {
+    const [r, g, b] = colour.map(c => c / 255).map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const over = (top, low) => [0, 1, 2].map(i => top[3] * top[i] + (1 - top[3]) * low[i]);
+  const ground = node => {
+    if (!node) return [255, 255, 255];
+    const own = parts(getComputedStyle(node).backgroundColor);
+    return own[3] === 1 ? own : over(own, ground(node.parentElement));
+  };
+  for (const {node, home} of texts) {
+    const low = ground(home), look = getComputedStyle(home), ink = home instanceof SVGElement ? look.fill : look.color;
+    const [a, b] = [light(over(parts(ink), low)), light(low)].sort((x, y) => y - x);
+    if ((a + 0.05) / (b + 0.05) < least) say(`contrast ${((a + 0.05) / (b + 0.05)).toFixed(2)}`, node);
+  }
+  return [...new Set(found)];
+}"""
+
 
 @pytest.fixture(scope="session")
 def browser():
@@ -84,6 +143,13 @@ def without(reason):
 @pytest.fixture
 def page(browser):
     """A fresh page that remembers every address it asked for and every complaint it made."""
+    made = watched(browser)
+    yield made
+    made.close()
+
+
+def watched(browser):
+    """A new page that remembers, as `page`; whoever asked for it closes it."""
     made = browser.new_page(viewport={"width": 1280, "height": 1800})
     made.set_default_timeout(WAIT)
     made.asked, made.complaints = [], []
@@ -92,8 +158,7 @@ def page(browser):
     made.on("pageerror", lambda error: made.complaints.append(str(error)))
     made.on("console", lambda note: made.complaints.append(note.text) if note.type == "error" else None)
     made.on("dialog", lambda dialog: (made.complaints.append(f"dialog {dialog.message}"), dialog.dismiss()))
-    yield made
-    made.close()
+    return made
 
 
 def unreadable(page, path, width, *, home="body"):

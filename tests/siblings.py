@@ -48,6 +48,15 @@ def kimi(seed=0, dtype=None, **changes):
     return varied(KimiLinearForCausalLM(KimiLinearConfig(**(KIMI | changes))), seed, dtype)
 
 
+def kimi64(**changes):
+    """In float64, with experts one by one: transformers' grouped products of experts take no float64."""
+    import torch
+
+    model = kimi(dtype=torch.float64, **changes)
+    model.config._experts_implementation = "eager"
+    return model
+
+
 def varied(model, seed=0, dtype=None):
     """The model in eval mode with random weights, norms and decays that differ from place to place."""
     import torch

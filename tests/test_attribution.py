@@ -11,12 +11,18 @@ import torch
 
 import labkit
 from labkit import attention, attribution, deltanet, edit, pictures, plan, residual
-from labkit.errors import BackendError, BudgetError, InputError, LayerError, ParityError
+from labkit.errors import BackendError, BudgetError, InputError, ParityError
 
 IDS = tiny.ids(23)
 SPLIT = 14
 MODELS = {family: lambda family=family: tiny.model(family=family) for family in sorted(tiny.FAMILY_SIZES)}
 MODELS |= {"olmo_hybrid": siblings.olmo, "olmo_hybrid, unrotated": lambda: siblings.olmo(rope_theta=None)}
+MODELS |= {"kimi_linear": siblings.kimi, "kimi_linear, compressed": lambda: siblings.kimi(q_lora_rank=30)}
+WIDE = {
+    "qwen3_5": lambda: tiny.model(dtype=torch.float64),
+    "olmo_hybrid": lambda: siblings.olmo(dtype=torch.float64),
+    "kimi_linear": siblings.kimi64,
+}
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -25,11 +31,10 @@ def own(request):
     return tiny.make_lab(MODELS[request.param]())
 
 
-@pytest.fixture(scope="module", params=["qwen3_5", "olmo_hybrid"])
+@pytest.fixture(scope="module", params=WIDE)
 def wide(request):
-    """A lab in float64; transformers' grouped products of experts take no float64."""
-    double = dict(dtype=torch.float64)
-    return tiny.make_lab(tiny.model(**double) if request.param == "qwen3_5" else siblings.olmo(**double))
+    """A lab in float64."""
+    return tiny.make_lab(WIDE[request.param]())
 
 
 def snapshot(lab):
@@ -77,7 +82,9 @@ def test_what_leaves_branches_and_the_stream_is_the_logit(wide):
     ds = attribution.exact(wide, IDS, of=9, against=10, token=-3)
     direct = residual.contributions(wide.trace(IDS), wide, of=9, against=10, tokens=-3)
     last = ds.branch[-1].sum("source")
-    assert abs(float(last.sel(term="mlp")) - float(direct.added[-1].sel(term="mlp")[0])) < 1e-6
+    assert (
+        abs(float(last.sel(term="mlp")) - float(direct.added[-1].sel(term="mlp")[0])) < 3e-6
+    )  # norms are float32 in any model
     assert np.allclose(ds.branch[:, 0].sum("source"), ds.read.sum(("reader", "source")), atol=1e-9)
 
 
@@ -147,7 +154,13 @@ SHAPES = {
     "heads": lambda: tiny.model(max_position_embeddings=2048, num_attention_heads=12, head_dim=32),
     "experts": lambda: tiny.model(experts=True, max_position_embeddings=2048),
     "olmo": lambda: siblings.olmo(max_position_embeddings=2048),
+    "kimi": lambda: siblings.kimi(model_max_length=2048),
+    "wide keys of latents": lambda: siblings.kimi(model_max_length=2048, qk_nope_head_dim=48),
 }
+
+
+def circuit(lab, ids, **asked):
+    return attribution.circuit(lab, ids, least=0.3, **asked)
 
 
 @pytest.mark.parametrize("cached", [None, 200])
@@ -159,13 +172,14 @@ def test_it_takes_what_is_planned(shape, cached):
     if cached:
         lab.trace(tiny.ids(cached, seed=3), layers=[], cache=cache)
         snap = lab.snapshot(cache)
-    for ask in (attribution.exact, attribution.logit):
+    for ask in (attribution.exact, circuit, attribution.logit):
         for tokens in (300, 900):
             planned = lab.plan(tokens=tokens, want=f"attribution.{ask.__name__}", cached=cached)
             ask(lab, tiny.ids(20), of=3, snap=snap)
             peak, _, _ = measure.peak(lambda ask=ask, n=tokens: ask(lab, tiny.ids(n), of=3, against=7, snap=snap))
-            assert 0.8 < peak / planned.peak < 1.15, (ask.__name__, tokens)
-            assert planned.peak > lab.plan(tokens=tokens, cached=cached).peak
+            assert 0.8 < peak / planned.peak < 1.15, (ask.__name__, tokens, peak / planned.peak)
+            plain = lab.plan(tokens=tokens, cached=cached).peak  # of one mixer alone it may be the highest
+            assert planned.peak > plain or (ask is attribution.logit and planned.peak == plain)
 
 
 def test_it_is_refused_before_the_model_runs_and_runs_where_it_just_fits(lab, monkeypatch):
@@ -187,13 +201,6 @@ def test_it_is_refused_before_the_model_runs_and_runs_where_it_just_fits(lab, mo
 
 
 # what is refused ----------------------------------------
-
-
-def test_a_family_that_is_not_read_is_refused():
-    kimi = tiny.make_lab(siblings.kimi())
-    for ask in (attribution.exact, attribution.logit):
-        with pytest.raises(LayerError, match=f"attribution.{ask.__name__}: .*has layers without readings"):
-            ask(kimi, IDS, of=3)
 
 
 def test_one_answer_at_a_time(lab):

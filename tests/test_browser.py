@@ -27,6 +27,7 @@ pytestmark = pytest.mark.browser
 ROOT = pathlib.Path(__file__).parent.parent
 NOTEBOOK = ROOT / "notebooks" / "solutions" / "00_read_the_model.ipynb"
 
+PLOTLY = "application/vnd.plotly.v1+json"
 DATA = """() => JSON.stringify([...document.querySelectorAll('.js-plotly-plot')].map(
   plot => plot.data.map(trace => [trace.x, trace.y, trace.z])))"""
 BUTTONS = """() => [...document.querySelectorAll('.modebar-btn')].map(
@@ -81,11 +82,12 @@ def uncovered():
     if not NOTEBOOK.exists():
         return made(SMALL), 2
     notebook = nbformat.read(NOTEBOOK, 4)
-    stored = json.dumps([cell.get("outputs", []) for cell in notebook.cells])
+    outputs = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
+    count = sum(PLOTLY in data or str(data.get("text/plain", "")).startswith("Panel(") for data in outputs)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    return notebook, stored.count('"application/vnd.plotly.v1+json"') + 1
+    return notebook, count
 
 
 ZOOM = """import numpy, xarray
@@ -113,10 +115,17 @@ draw.panel(shown, layer=range(1, 4), head=range(6), kind=["one kind", "a kind wi
 def jupyter(tmp_path):
     """JupyterLab on a copy of the notebook, with settings of its own: (address, token, number of figures)."""
     notebook, count = uncovered()
+    notebooks = {"one": notebook, "closer": closer(), "both": made([PANEL, ZOOM])}
+    with served(tmp_path, notebooks) as (address, token):
+        yield address, token, count
+
+
+@contextlib.contextmanager
+def served(tmp_path, notebooks):
+    """JupyterLab on notebooks, `{name: notebook}` in the folder `files`, while the block lasts: (address, token)."""
     (tmp_path / "files").mkdir()
-    nbformat.write(notebook, tmp_path / "files" / "one.ipynb")
-    nbformat.write(closer(), tmp_path / "files" / "closer.ipynb")
-    nbformat.write(made([PANEL, ZOOM]), tmp_path / "files" / "both.ipynb")
+    for name, notebook in notebooks.items():
+        nbformat.write(notebook, tmp_path / "files" / f"{name}.ipynb")
     quiet = {
         "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
         "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
@@ -138,7 +147,7 @@ def jupyter(tmp_path):
         server = subprocess.Popen(words, stdout=log, stderr=log, env=env)
     try:
         wait_for(f"{address}/api/status?token={token}", server, tmp_path / "log")
-        yield address, token, count
+        yield address, token
     finally:
         server.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -6,12 +6,18 @@ import siblings
 import tiny
 import torch
 
-from labkit import attribution, deltanet, edit
-from labkit.errors import InputError, LayerError
+from labkit import attribution, deltanet, edit, plan
+from labkit.errors import BudgetError, InputError
 
 IDS, SPLIT = tiny.ids(23), 14
 MODELS = {family: lambda family=family: tiny.model(family=family) for family in sorted(tiny.FAMILY_SIZES)}
 MODELS |= {"olmo_hybrid": siblings.olmo, "olmo_hybrid, unrotated": lambda: siblings.olmo(rope_theta=None)}
+MODELS |= {"kimi_linear": siblings.kimi, "kimi_linear, compressed": lambda: siblings.kimi(q_lora_rank=30)}
+WIDE = {
+    "qwen3_5": lambda: tiny.model(dtype=torch.float64),
+    "olmo_hybrid": lambda: siblings.olmo(dtype=torch.float64),
+    "kimi_linear": siblings.kimi64,
+}
 SOURCES = ("token", "cache", "rest")
 D, A = "linear_attention", "full_attention"
 
@@ -22,11 +28,10 @@ def own(request):
     return tiny.make_lab(MODELS[request.param]())
 
 
-@pytest.fixture(scope="module", params=["qwen3_5", "olmo_hybrid"])
+@pytest.fixture(scope="module", params=WIDE)
 def wide(request):
-    """A lab in float64; transformers' grouped products of experts take no float64."""
-    double = dict(dtype=torch.float64)
-    return tiny.make_lab(tiny.model(**double) if request.param == "qwen3_5" else siblings.olmo(**double))
+    """A lab in float64."""
+    return tiny.make_lab(WIDE[request.param]())
 
 
 def snapshot(lab, count=SPLIT):
@@ -188,14 +193,28 @@ def test_what_is_no_question_is_refused(lab):
         attribution.circuit(lab, IDS, of=[3, 4])
     with pytest.raises(InputError, match="the two answers are the same token\n  got: twice 3"):
         attribution.circuit(lab, IDS, of=3, against=3)
-    with pytest.raises(LayerError, match="attribution.circuit: .*has layers without readings"):
-        attribution.circuit(tiny.make_lab(siblings.kimi()), IDS, of=3)
 
 
 def test_too_many_nodes_are_refused(lab, monkeypatch):
     monkeypatch.setattr("labkit.attribution.graph.MOST", 40)
     with pytest.raises(InputError, match="(?s)too many nodes.*got: least=0.01.*expected: at most 40.*least=0.04"):
         attribution.circuit(lab, IDS, of=3, least=0.01)
+
+
+def test_it_is_refused_before_the_model_runs_by_a_plan_of_its_own(lab, monkeypatch):
+    """More than exact attribution takes, since the graph stays while edges are followed."""
+    planned = lab.plan(tokens=300, want="attribution.circuit")
+    assert planned.peak > lab.plan(tokens=300, want="attribution.exact").peak and planned.want == "attribution.circuit"
+    monkeypatch.setattr(plan.card, "budget", lambda device: (planned.peak - 1, "a small machine"))
+    handle = lab.model.register_forward_pre_hook(lambda *_: pytest.fail("the model ran"))
+    try:
+        for call, of in ((attribution.circuit, 3), (lambda lab, ids, of: attribution.confirm(lab, [ids], of=of), [3])):
+            with pytest.raises(BudgetError, match="(?s)attribution.circuit of 300 tokens.*try: attribution.logit"):
+                call(lab, tiny.ids(300), of=of)
+    finally:
+        handle.remove()
+    with pytest.raises(InputError, match="attribution.circuit goes through all layers"):
+        lab.plan(tokens=300, want="attribution.circuit", layers=[2])
 
 
 # heads taken away ---------------------------------------

@@ -120,7 +120,10 @@ def test_a_real_family_is_its_file_and_a_line(name, tmp_path):
         assert FAMILIES[name] is not known and doctor.examine(folder, device="cpu").healthy
         lab = lk.load(folder, device="cpu", dtype="float32")
         run = lab.trace(ids, logits="all")
-        assert torch.equal(run.logits, expected) and lk.spec.read(model.config).differing(lab.spec) == []
+        # Weights from a file lie elsewhere in memory, which some processors notice in the last bits.
+        assert torch.equal(run.logits, lab.model(ids[None]).logits[0])
+        assert torch.allclose(run.logits, expected, atol=1e-5)
+        assert lk.spec.read(model.config).differing(lab.spec) == []
         for reading in parity.READINGS:
             assert parity.read(lab, run, reading).attrs.get("parity", 0) < 1e-5
         with lab.edit(edit.function(lambda x, at: 2 * x, seam="qkv", layer=1, tokens=[7])):

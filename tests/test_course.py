@@ -1,6 +1,7 @@
 """The notebooks as a course: each says what it needs, asks for guesses, and has exercises that are checked."""
 
 import importlib.util
+import itertools
 import pathlib
 import re
 import sys
@@ -61,7 +62,7 @@ def test_exercises_have_a_stub_a_checker_and_a_solution(path, versions):
     headings = [n for n, cell in enumerate(all_cells) if "Exercise:" in cell.source and cell.cell_type == "markdown"]
     assert begins == headings, "an exercise's heading is `### Exercise: name (★★☆, 10 minutes)`"
     assert len(begins) >= (0 if path.stem in SHORT else 2)
-    for begin, end in zip(begins, [*begins[1:], len(all_cells)], strict=True):
+    for begin, end in itertools.pairwise([*begins, len(all_cells)]):
         code = [cell.source for cell in all_cells[begin:end] if cell.cell_type == "code"]
         solved = next(n for n, text in enumerate(code) if versions.BEGIN in text)
         names = [name for text in code[solved + 1 :] for name in versions.CHECKED.findall(text)]
@@ -80,7 +81,9 @@ def test_the_readers_version_shows_neither_solutions_nor_outputs(path, versions)
     reader = nbformat.read(path.parent.parent / path.name, 4)
     assert reader == versions.student(nbformat.read(path, 4))
     text = "\n".join(cell.source for cell in reader.cells)
-    assert "SOLUTION" not in text and "](../" not in text
+    assert "SOLUTION" not in text
+    above = re.findall(r"\]\((\.\./[^)#]*)", text)
+    assert [link for link in above if not (ROOT / "notebooks" / link).exists()] == [], "a link leads beside"
     assert [cell for cell in reader.cells if cell.get("outputs") or cell.get("execution_count")] == []
 
 

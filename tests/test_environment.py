@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = pathlib.Path(__file__).parent.parent
 SIX = ("jupyterlab", "transformers", "torch", "plotly", "ipywidgets", "nbval")
-EXTRAS = ("lab", "gpu", "quant", "qwen", "cluster", "probes", "docs", "dev")
+EXTRAS = ("lab", "gpu", "quant", "qwen", "cluster", "export", "probes", "docs", "dev")
 PLATFORM = re.compile("sys_platform|platform_")
 TARGETS = (
     "help",
@@ -126,8 +126,8 @@ def test_the_package_imports_what_it_requires_and_no_more():
     outside = found - sys.stdlib_module_names - {"labkit"}
     named = {canonicalize_name(name) for module in outside for name in packages.get(module, ())}
     assert "torch" in named
-    theirs = {"tokenizers", "huggingface-hub", "triton", "peft"}  # of transformers, of torch on a card, of the user
-    assert named <= closure(required("quant", "cluster", "probes"), deep=False) | theirs
+    theirs = {"tokenizers", "huggingface-hub", "triton", "peft", "choreographer"}  # of transformers, torch, kaleido
+    assert named <= closure(required("quant", "cluster", "export", "probes"), deep=False) | theirs
 
 
 def test_the_distribution_is_not_the_labkit_of_the_index():

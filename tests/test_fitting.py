@@ -1,6 +1,7 @@
 """The fitted Jacobian lens: derivatives as finite differences give them, sums that survive kills, how many do."""
 
 import functools
+import types
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ import siblings
 import tiny
 import torch
 
-from labkit import edit, residual
-from labkit.errors import InputError
+from labkit import edit, plan, residual
+from labkit.errors import BudgetError, InputError
+from labkit.residual import fitting
 from labkit.residual.fitting import jacobian_of_ids
 
 IDS = [tiny.ids(length, seed=length).tolist() for length in (9, 11, 7, 13)]
@@ -103,6 +105,24 @@ def test_two_lenses_of_other_prompts_are_compared(lab64):
             assert float(here.with_model) == float((first == model).mean())
             plain = residual.lens(run, lab64, layers=layer, top=1).best
             assert float(found.logit_lens.sel(layer=layer)) == float((plain == model).mean())
+
+
+def test_rows_are_held_against_the_memory_of_the_models_device(lab64, monkeypatch):
+    """On a card: sums against the processor's, rows of slopes against the card's, each by itself."""
+    free = {"cpu": 2**40, "cuda": 2**40}
+    monkeypatch.setattr(plan.card, "budget", lambda device: (free[device.type], f"a small {device.type}"))
+    on_card = types.SimpleNamespace(spec=lab64.spec, encode=lab64.encode, device=torch.device("cuda"))
+    ask = lambda lab: fitting._asked(lab, IDS, None, 2, 12, 5, "residual.fit_lens")  # noqa: E731
+    assert ask(on_card) == ask(lab64)
+    rows, sums = 5 * 4 * (4 + 8) * 12 * 44, 3 * 8 * 4 * 44**2
+    for lab, least in ((on_card, {"cpu": sums, "cuda": rows}), (lab64, {"cpu": sums + rows, "cuda": 0})):
+        free |= least
+        ask(lab)
+        for device in least:
+            free |= least | {device: least[device] - 1}
+            if least[device]:
+                with pytest.raises(BudgetError, match=f"residual.fit_lens of 12 tokens[\\s\\S]*a small {device}"):
+                    ask(lab)
 
 
 def test_what_cannot_be_fitted_is_told(lab64):

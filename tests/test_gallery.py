@@ -18,8 +18,8 @@ import plotly.graph_objects as go
 import pytest
 
 import figures
-from figures import _build, _data, _gallery, _pictures
-from figures.__main__ import LONGEST, main
+from figures import _build, _data, _gallery, _pictures, _workers
+from figures.__main__ import LONGEST, _shared_out, main
 from labkit.draw.pages import embed
 from labkit.errors import InputError, LayerError
 
@@ -460,9 +460,50 @@ def test_two_processes_give_the_same_pages_and_numbers_as_one(plant, capsys):
     capsys.readouterr()
     assert plant.run(scale=1.0 / 0.7, workers=2) == 0
     assert capsys.readouterr().out.count("largest change 0.0e+00") == 5
-    first, *others = pids()
-    assert first == str(os.getpid()) and first not in others  # the first page is made here, to be seen soon
+    assert str(os.getpid()) not in pids()  # this process loads no lab of its own, which the first page would wait for
     assert pages == {path.name: path.read_bytes() for path in plant.folder.glob("*.html")}
+
+
+def test_the_first_page_is_begun_first_then_the_longest_and_what_is_kept_is_drawn_here():
+    names = ["opening", "kept", "short", LONGEST[1], "kept too", LONGEST[0]]
+    job = types.SimpleNamespace(unchanged=lambda name: name.startswith("kept"))
+    assert _shared_out(job, names, 2) == (["kept", "kept too"], ["opening", LONGEST[0], LONGEST[1], "short"])
+    assert _shared_out(job, names, 1) == (names, [])
+    assert _shared_out(job, names[:2], 2) == (names[:2], [])  # one figure needs no further process
+    assert _shared_out(job, names[1:], 2) == (["kept", "kept too"], [LONGEST[0], LONGEST[1], "short"])
+
+
+def test_results_are_there_while_this_process_draws(plant):
+    """What others finished is handed on, and they get more, before everything kept is drawn."""
+    plant_five(plant)
+    job = _build.Job(
+        plant.folder, plant.folder, functools.partial(types.SimpleNamespace, name="m", scale=1.0), {}, {}, ""
+    )
+    with _workers.started(job, ["one", "two", "three"], 1) as finished:
+        seen, end = [], time.monotonic() + 120
+        while len(seen) < 3:
+            assert time.monotonic() < end
+            seen += [result.name for result in finished(wait=False)]
+            time.sleep(0.05)
+    assert seen == ["one", "two", "three"] and list(finished(wait=False)) == []
+
+
+@pytest.mark.skipif(not _workers.FORKED, reason="no process is forked here")
+def test_what_is_imported_ahead_has_no_threads_that_a_fork_would_lose():
+    count = "import os, sys, figures._ahead; print(len(os.listdir('/proc/self/task')), 'scipy.stats' in sys.modules)"
+    root = str(pathlib.Path(figures.__file__).parent.parent)
+    env = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", count], env=env, cwd=root, capture_output=True, text=True)
+    assert done.stdout.split() == ["1", "True"], done.stderr
+
+
+def test_kept_data_of_all_is_told_from_some(plant):
+    plant_five(plant)
+    assert not _data.all_there(plant.folder)
+    plant.run(kept="a")
+    assert _data.all_there(plant.folder)
+    plant.module("six")
+    assert not _data.all_there(plant.folder)
 
 
 def test_a_process_that_dies_costs_one_figure(plant, capsys):

@@ -31,6 +31,8 @@ ROOTS = (
     "reuse",
     "thinking",
     "draw",
+    "words",
+    "export",
     "ds",
 )
 CALL = re.compile(rf"\b(?:{'|'.join(ROOTS)})\.[a-z_][\w.]*\(")

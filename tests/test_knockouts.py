@@ -95,6 +95,12 @@ def test_a_set_grows_by_what_hurts_most_beside_it(lab, tmp_path):
     assert stopped.sizes["step"] == 1
 
 
+def test_a_misspelt_option_names_the_call_that_was_made(lab):
+    for call in (attribution.knockout_pairs, attribution.knockout_greedy):
+        with pytest.raises(TypeError, match=rf"{call.__name__}\(\) got an unexpected keyword argument 'stroe'"):
+            call(lab, [IDS], of=OF, against=AGAINST, stroe="folder")
+
+
 @pytest.mark.parametrize(
     "parts, told",
     [
@@ -119,7 +125,7 @@ def test_parts_without_sense(lab, parts, told):
 
 def test_slopes_are_those_of_small_patches(lab):
     """Of a value that is moved a little, the change is slope times step; patch_sweep has the true change."""
-    near = dict(of=OF, against=AGAINST, layers=[1, 2], tokens=[3, -1])
+    near = dict(of=OF, against=AGAINST, layers=[1, 2], tokens=[3, -1], ends="any")
     seams, slopes = lab.trace(IDS, seams=["gated"]).seams, attribution.patch_slopes(lab, [(OTHER, IDS)], **near)
     other, step = lab.trace(OTHER, seams=["gated"]).seams, 1e-2
     base = said(lab, IDS)
@@ -134,7 +140,7 @@ def test_slopes_are_those_of_small_patches(lab):
 
 def test_slopes_are_exact_where_nothing_bends(lab):
     """At the last layer's output only the norm is curved: with a value that is nearly the same, both agree."""
-    both = dict(of=OF, against=AGAINST, seam="mlp_out", layers=[4], tokens=[-1])
+    both = dict(of=OF, against=AGAINST, seam="mlp_out", layers=[4], tokens=[-1], ends="any")
     run = lab.trace(IDS)
     with lab.edit(edit.add("mlp_out", layer=4, vector=1e-3 * torch.ones(44), tokens=[8])):
         ran, slope = (ask(lab, [(IDS, OTHER)], **both) for ask in (attribution.patch_sweep, attribution.patch_slopes))
@@ -202,3 +208,76 @@ def test_readings_that_cannot_be_compared():
         attribution.agreement({"a": both["a"], "b": both["b"][:, :3]})
     with pytest.raises(InputError, match="cells that all readings have\n  got: 0"):
         attribution.agreement({"a": both["a"], "b": both["b"] * np.nan})
+
+
+# ------------------------------------------------------------------------------------------------ every head in turn
+
+
+def test_one_call_knocks_out_every_head(lab):
+    """Of one prompt no axis of samples; a head is what an edit takes away, and the foil what is likeliest beside."""
+    ds = attribution.knockout(lab, IDS, of=OF, against=AGAINST)
+    spec = lab.spec
+    assert ds.effect.dims == ("layer", "reader") and ds.layer.values.tolist() == list(range(spec.layers))
+    assert "sample" not in ds.dims and "mean" not in ds and "interval" not in ds.attrs and "p" not in ds
+    for layer in range(spec.layers):
+        heads = spec.value_heads if spec.kind(layer) == "deltanet" else spec.query_heads
+        assert int(ds.effect.sel(layer=layer).notnull().sum()) == heads and ds.kind.values[layer] == spec.kind(layer)
+    base = said(lab, IDS)
+    for layer, head in ((1, 7), (2, 3)):
+        off = said(lab, IDS, edit.scale("gated", layer=layer, heads=[head], factor=0))
+        assert float(ds.change.sel(layer=layer, reader=head)) == pytest.approx(off - base, abs=1e-5)
+        assert float(ds.effect.sel(layer=layer, reader=head)) == pytest.approx((base - off) / base, abs=1e-4)
+    assert ds.attrs["reading"] == "attribution.knockout" and float(ds.base) == pytest.approx(base, abs=1e-4)
+
+
+def test_several_prompts_have_intervals(lab):
+    ds = attribution.knockout(lab, [IDS, OTHER, IDS.flip(0)], of=OF, against=AGAINST, layers=[-1, 1], heads=[2, 0])
+    assert ds.effect.dims == ("sample", "layer", "reader") and ds.effect.shape == (3, 2, 2)
+    assert ds.layer.values.tolist() == [lab.spec.layers - 1, 1] and ds.reader.values.tolist() == [2, 0]
+    low, mean, high = (ds[name].values for name in ("low", "mean", "high"))
+    assert (low <= mean + 1e-6).all() and (mean <= high + 1e-6).all() and (low < high).any() and "p_adjusted" in ds
+    alone = attribution.knockout(lab, OTHER, of=OF, against=AGAINST, layers=[-1, 1], heads=[2, 0])
+    np.testing.assert_allclose(alone.effect, ds.effect.sel(sample=1), atol=1e-5)
+    assert attribution.knockout(lab, [IDS], of=OF, against=AGAINST, layers=1).sizes["sample"] == 1
+    assert attribution.knockout(lab, IDS.tolist(), of=OF, against=AGAINST, layers=1).effect.dims == ("layer", "reader")
+
+
+def test_answers_that_are_not_given_are_the_likeliest():
+    nano = lk.load("nano")
+    prompt = " fox red. whale blue. crow green. fox"
+    likeliest = nano.logits(nano.encode(prompt)[None])[0].topk(2).indices
+    ds = attribution.knockout(nano, prompt, layers=[3])
+    assert [str(ds.answer.values), str(ds.foil.values)] == [nano.tokenizer.decode([int(i)]) for i in likeliest]
+    assert float(ds.base) > 0 and float(ds.base_right) == 1
+    foil = attribution.knockout(nano, prompt, against=str(ds.answer.values), layers=[3])
+    assert str(foil.answer.values) != str(ds.answer.values) and float(foil.base) < 0
+    other = attribution.knockout(nano, [prompt, prompt], of=" blue", layers=[3], whole=True)
+    assert other.answer.values.tolist() == [" blue"] * 2 and other.effect.dims == ("sample", "layer")
+
+
+def test_knockouts_that_make_no_sense_are_refused(lab):
+    for wrong in (3, None, 2.5):
+        with pytest.raises(InputError, match="attribution.knockout: no prompt"):
+            attribution.knockout(lab, wrong)
+    with pytest.raises(InputError, match="(?s)knockout: unknown values.*put='other'.*zero, mean"):
+        attribution.knockout(lab, IDS, put="other")
+    with pytest.raises(InputError, match="(?s)an answer for each prompt, or one.*2 tokens for 3 prompts"):
+        attribution.knockout(lab, [IDS, OTHER, IDS], of=[3, 4])
+    with pytest.raises(InputError, match="no list of prompts"):
+        attribution.knockout(lab, [], of=OF, against=AGAINST)
+
+
+def test_parts_and_heads_count_from_the_end(lab):
+    last, spec = lab.spec.layers - 1, lab.spec
+    heads = spec.value_heads if spec.kind(last) == "deltanet" else spec.query_heads
+    given = dict(of=OF, against=AGAINST)
+    told = attribution.knockout_pairs(lab, [IDS], **given, parts=[(last, heads - 1), (1, 0)])
+    same = attribution.knockout_pairs(lab, [IDS], **given, parts=[(-1, -1), (1 - spec.layers, 0)])
+    assert told.identical(same) and told.part.values[0] == f"layer {last}, head {heads - 1}"
+    for wrong in ((-spec.layers - 1, 0), (1, -spec.value_heads - 1), (None, 0), (1.5, 0)):
+        with pytest.raises(InputError, match="no such part"):
+            attribution.knockout_pairs(lab, [IDS], **given, parts=[wrong, (1, 0)])
+    own = attribution.knockout(lab, IDS, **given, layers=[1], heads=-1)
+    assert own.reader.values.tolist() == [spec.value_heads - 1]
+    with pytest.raises(InputError, match="no such head"):  # of layers that differ in heads, -1 is another head in each
+        attribution.knockout(lab, IDS, **given, layers=[1, 2], heads=-1)

@@ -14,10 +14,10 @@ PACKAGE = ROOT / "labkit"
 # A module may import modules of lower rank only; those of one rank are siblings, unless they lie in one folder.
 RANKS = [
     ("errors",),
-    ("arguments", "bounded", "claims", "quantities", "signs"),
+    ("arguments", "bounded", "calling", "claims", "quantities", "signs"),
     ("notation",),
-    ("decoding", "folders", "progress", "prompts", "rotary", "stats", "tables", "terminal"),
-    ("turning", "families"),
+    ("decoding", "folders", "progress", "prompts", "rotary", "stats", "tables", "terminal", "words"),
+    ("turning", "families", "export"),
     ("kernels",),
     ("nano",),
     ("spec", "thinking", "fingerprint", "identity", "hooks"),
@@ -39,7 +39,9 @@ RANKS = [
     ("deltanet", "attention", "experts", "mtp", "residual", "reuse", "yarn", "doctor", "features"),
     ("attribution", "steering"),
     ("draw",),
+    ("explore",),
     ("replicate", "check"),
+    ("report",),
     ("__init__",),
     ("__main__",),
 ]
@@ -82,7 +84,7 @@ def test_imports_point_one_way(path):
 @pytest.mark.parametrize("path", sorted((PACKAGE / "draw").rglob("*.py")), ids=lambda p: p.name)
 def test_drawing_knows_labels_alone(path):
     ours, others = imported(path)
-    assert ours <= {"draw", "notation", "errors", "arguments", "signs"}, ours
+    assert ours <= {"draw", "notation", "errors", "arguments", "calling", "signs"}, ours
     assert not others & {"torch", "transformers"}
 
 

@@ -47,7 +47,8 @@ def made():
     run = lab.trace(tiny.ids(40))
     with lab.edit(deltanet.replace_state(0.0, layer=1, at=5)):
         changed = lab.trace(run.ids)
-    return lab, run, {"lab": lab, "other": lab.trace(tiny.ids(40, seed=3)), "changed": changed}
+    other = lab.trace(torch.cat([tiny.ids(40, seed=3)[:30], run.ids[30:]]))
+    return lab, run, {"lab": lab, "other": other, "changed": changed}
 
 
 def asked(name, more):

@@ -29,7 +29,7 @@ def own(request):
 
 
 def sweep(lab, pairs=((CLEAN, CORRUPT),), **options):
-    return attribution.patch_sweep(lab, list(pairs), of=OF, against=AGAINST, **options)
+    return attribution.patch_sweep(lab, list(pairs), of=OF, against=AGAINST, ends="any", **options)
 
 
 def said(lab, ids, *edits):
@@ -217,7 +217,7 @@ def nano():
 
 
 def on_nano(nano, **options):
-    given = dict(seam="gated", layers=[2, 3], tokens=[3, -1])
+    given = dict(seam="gated", layers=[2, 3], tokens=[3, -1], ends="any")
     return attribution.patch_sweep(nano, PAIRS, of=3, against=[50, 60, 70, 80], **given, **options)
 
 
@@ -271,6 +271,14 @@ def test_many_cells_are_several_units(lab, monkeypatch):
         (dict(seam="state", tokens=[12]), "no such token in a prompt of 13\n  got: 12\n  expected: 0 to 11, since"),
         (dict(seam="state", tokens=[-1]), "no such token in a prompt of 13\n  got: -1"),
         (dict(seam="state"), "a state is patched after a token\n  got: tokens=None"),
+        (
+            dict(seam="state", tokens=[0], pairs=[(CLEAN[:1], CORRUPT[:1])]),
+            "no token is read after a state\n  got: a prompt of 1 token\n  expected: 2 or more: a state is patched b",
+        ),
+        (
+            dict(seam="window", pairs=[(CLEAN[:1], CORRUPT[:1])]),
+            "no token is read after a window\n  got: a prompt of 1",
+        ),
         (dict(seam="state", tokens=[3], put="mean", pairs=[CLEAN]), "a state has no mean over tokens"),
         (dict(seam="window", tokens=[3], heads=[1]), "all heads share a window"),
         (dict(heads=[9]), "no such head\n  got: \\[9\\]\n  expected: 0 to 8"),

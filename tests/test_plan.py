@@ -171,3 +171,12 @@ def test_options_of_a_reading_count(lab):
     assert logits.kept - one.kept == maps and both.kept - one.kept > maps
     assert lab.plan(tokens=90, want="stream", layers=1).peak < lab.plan(tokens=90, want="stream").peak
     assert lab.plan(tokens=90, want="attention.summary", samples=16).fits
+
+
+@pytest.mark.parametrize("kind", ["linear_attention", "full_attention"])
+def test_a_model_of_one_kind_of_layer_is_planned(kind):
+    lab = tiny.make_lab(tiny.model(num_hidden_layers=2, layer_types=[kind] * 2))
+    made = lab.plan(tokens=40, want="trace")
+    assert made.kept > 0 and (kind == "linear_attention" or "lab.stream" not in str(made))
+    reading = "attention.pattern" if kind == "full_attention" else "deltanet.implied_attention"
+    assert lab.plan(tokens=40, want=reading).peak > 0

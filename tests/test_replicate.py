@@ -120,7 +120,11 @@ def test_a_number_that_could_never_be_disagreed_with_is_refused(same, read, mess
 def test_every_number_can_be_agreed_with_and_disagreed_with(arxiv, name):
     same, other, across = inside_and_out(arxiv, name)
     word = lambda *given, **more: replicate.verdict(saying(arxiv, name, *given, **more)).word  # noqa: E731
-    assert (word(same), word(other), word(across)) == (AGREE, DISAGREE, CANNOT)
+    assert (word(same, control=other), word(other), word(across)) == (AGREE, DISAGREE, CANNOT)
+    for broken in ((math.nan, math.nan), (math.nan, other[1]), (other[0], math.nan)):
+        found = replicate.verdict(saying(arxiv, name, same, control=broken))
+        assert found.word == CANNOT, "a control that is no number tells nothing, and is not left out in silence"
+        assert any("but the control is not a number" in each.why for each in found.findings)
     assert word(same, control=other) == AGREE, "a control that gives another number"
     assert word(same, control=same) == CANNOT, "a control that gives the same number"
     assert word(same, control=(same[1], same[1] + 1)) == CANNOT, "one that only touches it"
@@ -132,7 +136,7 @@ def test_one_number_that_disagrees_is_enough_and_one_that_was_not_measured_is_le
     arxiv = "2602.02195"
     names = [number.name for number in PAPERS[arxiv].numbers]
     parts = {name: inside_and_out(arxiv, name) for name in names}
-    ds = saying(arxiv, names[0], parts[names[0]][0])
+    ds = saying(arxiv, names[0], parts[names[0]][0], control=parts[names[0]][1])
     assert replicate.verdict(ds).word == AGREE
     assert [each.word for each in replicate.verdict(ds).findings] == [AGREE, CANNOT, CANNOT]
 
@@ -140,6 +144,8 @@ def test_one_number_that_disagrees_is_enough_and_one_that_was_not_measured_is_le
         other = ds.copy(deep=True)
         for end, place in (("ours", 0), ("ours_low", 0), ("ours_high", 1)):
             other[end].loc[{"number": names[1]}] = parts[names[1]][which][place]
+        for end, place in (("control", 0), ("control_low", 0), ("control_high", 1)):
+            other[end].loc[{"number": names[1]}] = parts[names[1]][1][place]
         return replicate.verdict(other).word
 
     assert (joined(0), joined(1), joined(2)) == (AGREE, DISAGREE, CANNOT)

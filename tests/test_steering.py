@@ -7,13 +7,15 @@ import pytest
 import siblings
 import tiny
 import torch
+import xarray
 
+import labkit
 from labkit import cache, deltanet, edit, steering
 from labkit.errors import BackendError, CheckpointError, InputError, LayerError
-from labkit.steering import tuning
+from labkit.steering import measuring, tuning
 
 MODELS = {family: lambda family=family: tiny.model(family=family) for family in sorted(tiny.FAMILY_SIZES)}
-MODELS |= {"olmo_hybrid": siblings.olmo}
+MODELS |= {"olmo_hybrid": siblings.olmo, "kimi_linear": siblings.kimi}
 PLUS = [tiny.ids(7 + n % 3, seed=n) for n in range(8)]
 MINUS = [tiny.ids(6 + n % 4, seed=100 + n) for n in range(6)]
 IDS = tiny.ids(11, seed=5)
@@ -52,7 +54,7 @@ def there(lab, ids, layer, seam):
 )
 def test_a_direction_is_the_difference_of_means(own, layer, seam):
     kinds = own.spec.seams[own.spec.kind(layer)]
-    if seam not in (*kinds, "state", "v"):
+    if seam not in (*kinds, "state") and not (seam == "v" and "qkv" in kinds):
         pytest.skip(f"no seam {seam} in this family")
     ds = steering.difference(own, PLUS, MINUS, layer=layer, seam=seam, draws=3)
     plus, minus = (torch.stack([there(own, ids, layer, seam) for ids in part]) for part in (PLUS, MINUS))
@@ -291,6 +293,50 @@ def test_what_doses_are_asked_of_is_checked(lab):
         steering.curves(ds)
 
 
+@pytest.fixture(scope="module")
+def nano():
+    return labkit.load("nano")
+
+
+def on_nano(nano, seam="v", **options):
+    rows = [tiny.ids(9, seed=n, vocab=90) for n in range(4)]
+    ds = steering.difference(nano, rows[:2], rows[2:], layer=1, seam=seam, draws=1)
+    if seam == "state":
+        ds = ds.isel(head=[2])
+    return steering.doses(nano, rows, ds, doses=[0.5, -1], of=[3, 4, 5, 6], start=-2, controls=2, new=2, **options)
+
+
+@pytest.mark.parametrize("left", [0, 2, 3])
+def test_doses_that_were_killed_go_on_to_the_same_table(nano, tmp_path, monkeypatch, left):
+    whole, real, calls = on_nano(nano), measuring._before, []
+
+    def dies(*given):
+        calls.append(1)
+        if len(calls) == left + 1:
+            raise KeyboardInterrupt
+        return real(*given)
+
+    monkeypatch.setattr(measuring, "_before", dies)
+    with pytest.raises(KeyboardInterrupt):
+        on_nano(nano, store=tmp_path)
+    assert len(list(tmp_path.glob("unit-*"))) == left
+    assert on_nano(nano, store=tmp_path).identical(whole) and len(calls) == 5
+    with pytest.raises(InputError, match="this folder belongs to another sweep\n  got: different options"):
+        on_nano(nano, "resid_post", store=tmp_path)
+
+
+@pytest.mark.parametrize("seam", ["v", "state"])
+def test_doses_on_a_cluster_are_the_same_table(nano, tmp_path, seam):
+    distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+    cluster = distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, silence_logs=50)
+    with cluster, distributed.Client(cluster) as client:
+        spread = on_nano(nano, seam, client=client, store=tmp_path)
+        with pytest.raises(InputError, match="workers write into a folder"):
+            on_nano(nano, seam, client=client)
+    xarray.testing.assert_allclose(spread.drop_attrs(), on_nano(nano, seam).drop_attrs(), atol=1e-4)
+    assert len(list(tmp_path.glob("unit-*"))) == 4
+
+
 # --------------------------------------------------------------------------------------------------- states that begin
 
 
@@ -315,6 +361,41 @@ def test_a_state_before_the_first_token_is_known_to_the_readings(own):
     assert torch.allclose(last, run.logits, atol=1e-3)
     fork = own.fork(snap, 2)[1]
     assert torch.equal(own.trace(IDS, cache=fork).logits, run.logits)
+
+
+def test_what_is_generated_after_a_state_is_read_after_it(own):
+    """Token by token what the likeliest is after the state and all before; the same alone and as a row of a batch."""
+    snap, ids = steering.begin(own, states(own, size=3.0)), IDS[:6]
+    grown = own.generate(ids, max_new_tokens=5, start=snap, states=[0])
+    for length in range(6, 11):
+        said = own.resume(snap, grown.ids[:length], layers=[]).logits
+        assert int(said.argmax()) == int(grown.ids[length])
+    assert grown.ids.tolist() != own.generate(ids, max_new_tokens=5).ids.tolist()
+    whole = own.resume(snap, grown.ids)
+    assert torch.allclose(grown.logits, whole.logits, atol=1e-3) and grown.start.length == 0
+    assert torch.equal(grown.start.state[0], whole.start.state[0]) and bool((grown.start.state[0] != 0).any())
+    for layer in own.spec.deltanet_layers:
+        assert deltanet.memory(grown, layer=layer).attrs["parity"] < 1e-4
+    both = own.generate([ids, PLUS[0][:6]], max_new_tokens=5, start=snap)
+    assert torch.equal(both[0].ids, grown.ids)
+    assert torch.equal(both[1].ids, own.generate(PLUS[0][:6], max_new_tokens=5, start=snap).ids)
+    again = own.generate(ids, max_new_tokens=5, start=snap)
+    assert torch.equal(again.ids, grown.ids), "a snapshot is not written into"
+    own.generate(ids[:1], max_new_tokens=2, start=snap)
+
+
+def test_what_is_no_state_before_the_first_token_begins_nothing(lab):
+    snap, held = steering.begin(lab, states(lab)), lab.cache()
+    lab.trace(IDS, cache=held)
+    for given, told in (
+        (lab.snapshot(held), r"got: a snapshot of 11 tokens\n.*steering.begin\(lab, tuned\).*\n.*lab.step"),
+        (held, r"got: HybridCache\n  expected: what steering.begin"),
+        ({0: torch.zeros(2)}, "got: dict"),
+    ):
+        with pytest.raises(InputError, match=f"generating begins with a state before the first token\n  {told}"):
+            lab.generate(IDS, start=given)
+    with pytest.raises(InputError, match="before padding would decay along it\n  got: 5 and 11 tokens"):
+        lab.generate([IDS, IDS[:5]], start=snap)
 
 
 def test_an_empty_state_is_none(own):

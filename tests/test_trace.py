@@ -15,6 +15,7 @@ from tiny import hooks, make_lab
 from labkit import edit, trace
 from labkit.errors import BackendError, InputError, LayerError, ParityError, SeamError
 from labkit.families import FAMILIES, Seam
+from labkit.trace.said import texts
 
 IDS = tiny.ids(53)
 
@@ -445,3 +446,27 @@ def test_a_run_without_a_tokenizer_has_no_text(lab, tmp_path):
     assert lab.trace(IDS).generated == ""
     run.save(tmp_path / "run")
     assert trace.open_run(tmp_path / "run").top(k=3).id.values.tolist() == run.top(k=3).id.values.tolist()
+
+
+def test_texts_of_tokens_are_kept_until_the_tokenizer_changes():
+    """Each id is decoded once; a token that was added, and a tokenizer that is no key, are seen."""
+
+    class Words:
+        size, asked = 5, 0
+
+        def __len__(self):
+            return self.size
+
+        def decode(self, ids):
+            self.asked += 1
+            return f" w{ids[0]}of{self.size}"
+
+    words, ids = Words(), torch.tensor([3, 1, 3, 3])
+    said = texts(words, ids)
+    assert said == texts(words, ids) and words.asked == 2
+    assert said[0] == said[2] == said[3] != said[1] and "w3of5" in said[0]
+    words.size = 6
+    assert "w3of6" in texts(words, ids)[0]
+    other = types.SimpleNamespace(decode=lambda ids: f"x{ids[0]}")
+    assert texts(other, ids)[:2] == ("x3", "x1")
+    assert texts(None, ids[:2]) == ("[3]", "[1]")

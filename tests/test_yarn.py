@@ -14,7 +14,7 @@ import xarray
 from transformers.cache_utils import Cache, DynamicCache
 
 import labkit as lk
-from labkit import attention, deltanet, edit, passes, spec, stats, stream, yarn
+from labkit import attention, deltanet, edit, passes, plan, spec, stats, stream, yarn
 from labkit.errors import BackendError, BudgetError, InputError
 from labkit.rotary import Scaling
 from labkit.trace import cache_parameter
@@ -634,13 +634,39 @@ def test_a_text_that_is_the_same_at_every_depth_is_read_once(nano, monkeypatch):
     assert texts[0] == texts[1] == texts[2] != texts[3] and len({int(one.answer) for one in asked[:3]}) == 3
     alone = np.reshape([margins.margin(nano, one)[0] for one in asked], (seeds, len(depths)))
     read, real = [], passes.feed
-    monkeypatch.setattr(passes, "feed", lambda lab, ids, **more: read.append(ids.shape[1]) or real(lab, ids, **more))
+    monkeypatch.setattr(
+        passes, "feed", lambda lab, ids, **more: read.append(tuple(ids.shape)) or real(lab, ids, **more)
+    )
     options = dict(tasks=("spread",), lengths=[300], depths=depths, scalings=[Scaling()], seeds=seeds)
-    for chunk in (None, 100):
+    many = plan.budget
+    for chunk, room in ((None, many), (100, many), (None, lambda device: (0, "no room"))):
         read.clear()
+        monkeypatch.setattr(plan, "budget", room)  # without room for rows the questions are asked one by one
         found = yarn.grid(nano, **options, chunk=chunk).margin[0, 0, 0].transpose("sample", "depth")
         assert np.allclose(found, alone, atol=1e-3)
-        assert sorted(read) == [asked[0].asked] * len(asked) + sorted(map(len, texts[:: len(depths)]))
+        tails = [(len(depths), asked[0].asked)] * seeds if room is many else [(1, asked[0].asked)] * len(asked)
+        assert sorted(read) == sorted([*tails, *((1, len(text)) for text in texts[:: len(depths)])])
+
+
+def test_only_questions_of_one_length_and_one_token_are_rows_of_a_pass(nano, monkeypatch):
+    """Tails of two lengths and an answer of two tokens: the margins are those of whole prompts, in their order."""
+    first = yarn.question(nano, "spread", length=200, depth=0.5, seed=4)
+    text, tail = first.ids[: -first.asked], first.ids[-first.asked :]
+    longer, two = torch.cat([nano.encode(" fox"), tail]), nano.encode(" red fox")
+    tails = [(tail, first.answer), (tail, first.foil), (longer, first.answer), (tail, two), (tail, first.answer)]
+    asked = [
+        dataclasses.replace(first, ids=torch.cat([text, ids]), asked=len(ids), answer=answer, foil=nano.encode(" blue"))
+        for ids, answer in tails
+    ]
+    read, real = [], passes.feed
+    alone = [margins.margin(nano, one) for one in asked]
+    monkeypatch.setattr(
+        passes, "feed", lambda lab, ids, **more: read.append(tuple(ids.shape)) or real(lab, ids, **more)
+    )
+    found = list(margins._margins(nano, asked, None))
+    assert np.allclose([one for one, _ in found], [one for one, _ in alone], atol=1e-3)
+    assert [right for _, right in found] == [right for _, right in alone]
+    assert read[:3] == [(1, len(text)), (2, len(tail)), (1, len(longer))] and read[3] == (1, len(tail))
 
 
 def test_cells_with_their_intervals(nano):

@@ -1,5 +1,10 @@
 """Attention layers: exact softmax maps with the output gate, if any, at any length, recomputed from the seams.
 
+    run = lab.trace(" fox red. whale blue. fox")
+    ds = attention.pattern(run, layer=3, heads=[0, 5])     # softmax maps (query_head, token, source) and output gates
+    attention.summary(run, layer=[3, 7])                   # entropy, sinks, distances of every head, without the maps
+    draw.heatmap(ds)
+
 In this folder, from the equation upwards:
 
     softmax     any rows and heads of the map, walked once, proven by the model's own output
@@ -38,3 +43,7 @@ __all__ = [
     "watch_bands",
     "window",
 ]
+
+
+def __dir__():
+    return sorted(__all__)

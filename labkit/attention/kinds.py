@@ -23,6 +23,7 @@ import torch
 
 from labkit.arguments import whole
 from labkit.attention.softmax import SEAMS, TILE, Softmax, chosen, map_cost, parts_cost
+from labkit.calling import check_data, public
 from labkit.errors import InputError, LayerError
 from labkit.lab import Lab
 from labkit.notation import QUANTITIES, Quantity, label, select, whole_numbers
@@ -50,6 +51,7 @@ SCORES = {
 NAMES = tuple(SCORES)
 
 
+@public
 def scores(
     lab: Lab,
     *,
@@ -161,8 +163,14 @@ def scored(p: torch.Tensor, length: int) -> dict[str, torch.Tensor]:
     }
 
 
+@public
 def classes(data: "xarray.Dataset") -> "xarray.Dataset":
-    """The class of every head, as texts: `kind` (layer, query_head), from `scores`."""
+    """The class of every head, as texts: `kind` (layer, query_head), from `scores`.
+
+    Raises:
+        InputError: another dataset.
+    """
+    check_data(data, "attention.classes", "attention.scores(lab)", ["sink", "diffuse"])
     present = [name for name in NAMES if name in data and name != "diffuse"]
     top, which = torch.stack([torch.tensor(data[name].values) for name in present]).max(0)
     kinds = torch.where(top >= BAR, which, torch.where(torch.tensor(data.diffuse.values) >= SPREAD, -2, -1))
@@ -186,11 +194,17 @@ def _similarity_cost(request: Request) -> Cost:
 
 @reading("attention", seams=SEAMS, instead="deltanet.spectrum(run, layer={layer})", cost=_similarity_cost)
 def similarity(
-    run: Run, *, layer: int, rows: Sequence[int] | int | None = None, samples: int | None = None
+    run: Run,
+    *,
+    layer: int,
+    heads: Sequence[int] | int | None = None,
+    rows: Sequence[int] | int | None = None,
+    samples: int | None = None,
 ) -> "xarray.Dataset":
     """How alike the query heads of a layer attend: overlap Σ_j min(p_j, p'_j), mean over rows; 1 is the same map.
 
     Args:
+        heads: query heads, which are compared with each other; None for all.
         rows: reading tokens, relative to the run's first; range(len(run)) for all. samples: instead, so many of them,
             evenly spaced. Neither takes 64 samples.
 
@@ -201,13 +215,13 @@ def similarity(
         LayerError, SeamError, ParityError, InputError.
     """
     rows, text = chosen(rows, TILE if rows is None and samples is None else samples, len(run))
-    heads = range(run.spec.query_heads)
+    heads = select(heads, run.spec.query_heads, "query_head")
     softmax = Softmax(run, layer, heads=heads, rows=rows)
     total = torch.zeros(len(heads), len(heads), dtype=torch.float64, device=softmax.x.q.device)
     for part in softmax.parts():
         p = softmax.maps(part)
-        for head in heads:
-            total[head] += torch.minimum(p, p[head]).sum(-1, dtype=torch.float64).sum(-1)
+        for n in range(len(heads)):
+            total[n] += torch.minimum(p, p[n]).sum(-1, dtype=torch.float64).sum(-1)
     kv_heads = [run.spec.kv_head(head) for head in heads]
     coords = {"query_head": heads, "other_head": heads, "kv_head": ("query_head", kv_heads)}
     variables = {"similarity": (("query_head", "other_head"), (total / len(rows)).float(), "similarity")}

@@ -17,6 +17,7 @@ from labkit.attention.rotation import Unrotated, bands_of, binned, binned_cost
 from labkit.attention.softmax import SEAMS, inputs, proven, spaced
 from labkit.attention.statistics import Statistics
 from labkit.attention.summaries import BLOCKS, block_axes, blocks_of, cost_of
+from labkit.calling import public
 from labkit.notation import label, select
 from labkit.plan import ProbeCost
 from labkit.reading import Request
@@ -176,6 +177,7 @@ class BandsProbe(AttentionProbe):
         return label(variables, coords=coords | {"layer": list(self.layers)}, attrs=attrs)
 
 
+@public
 def watch(
     *,
     layers: Sequence[int] | int | None = None,
@@ -194,6 +196,7 @@ def watch(
     return SummaryProbe(layers=layers, block=block, samples=samples, method=method)
 
 
+@public
 def watch_bands(
     *,
     layers: Sequence[int] | int | None = None,

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from labkit import stats
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.notation import select
 from labkit.plan import Cost
@@ -48,6 +49,7 @@ class Inputs:
         return None if self.gate is None else self.gate[rows]
 
 
+@public
 def inputs(run: Run, layer: int) -> Inputs:
     """Rotated queries and keys, values and opened gates of a layer; needs the seams q, k, v and, if any, gate.
 

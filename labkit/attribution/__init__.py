@@ -1,10 +1,16 @@
 """Attribution through both kinds of layer: what of a logit came from which token, head, branch and cached thing.
 
+    prompt = " fox red. whale blue. fox"
+    attribution.logit(lab, prompt, of=" red")              # what each head adds to a logit, by source token
+    attribution.exact(lab, prompt, of=" red")              # all of it, through all layers, nothing lost
+    attribution.knockout(lab, prompt, of=" red", against=" blue")     # what is lost without each head, in turn
+
 It stands above the mechanisms, whose equations it uses side by side. In this folder:
 
     wide      the same question of a copy in float32, for models in a half precision
     costs     what attribution needs before it runs, for `lab.plan`
     frozen    the network with every factor that is no value held where it was: linear in embeddings and cache
+    latent    of that, attention whose keys and values are made of latents
     complete  a logit as the sum of what that network carries to it
     direct    what each head adds to a logit from each source, without later layers
     cells     what a sweep patches: prompts, answers, places
@@ -17,10 +23,12 @@ It stands above the mechanisms, whose equations it uses side by side. In this fo
     knocked   whether the model misses a circuit's heads, and how far it misses others
     estimated the same sweep, estimated by gradients
     agree     whether readings of the same places rank them alike
+    alone     knock-outs of every head in turn
     together  joint knock-outs, by pairs and in a set that grows
 """
 
 from labkit.attribution.agree import agreement
+from labkit.attribution.alone import knockout
 from labkit.attribution.complete import exact
 from labkit.attribution.direct import logit
 from labkit.attribution.estimated import patch_slopes
@@ -35,6 +43,7 @@ __all__ = [
     "circuit",
     "confirm",
     "exact",
+    "knockout",
     "knockout_greedy",
     "knockout_pairs",
     "logit",
@@ -43,3 +52,7 @@ __all__ = [
     "slopes",
     "stop",
 ]
+
+
+def __dir__():
+    return sorted(__all__)

@@ -42,6 +42,10 @@ def agreement(readings: "Mapping[str, xarray.DataArray]", *, top: int = 5, seed:
     Raises:
         InputError: fewer than two readings, other dims or sizes, fewer than three cells in common.
     """
+    named = isinstance(readings, Mapping)
+    if wrong := [type(each).__name__ for each in (readings.values() if named else [readings]) if not _labelled(each)]:
+        hint = f'{NAME}({{"run": ds.effect, "slopes": estimate.effect}})'
+        raise InputError(f"{NAME} reads arrays by name", got=wrong[0], expected="{name: DataArray}", hint=hint)
     names, arrays = list(readings), list(readings.values())
     top, seed = whole(top, "top", least=1), whole(seed, "seed", least=0)
     if len(arrays) < 2:
@@ -82,6 +86,10 @@ def agreement(readings: "Mapping[str, xarray.DataArray]", *, top: int = 5, seed:
     facts = {"reading": NAME, "cells": int(known.sum()), "samples": count, "top": n, "seed": seed}
     facts |= {"interval": f"95 %, bootstrap over {count} samples", "model": arrays[0].attrs.get("model", "")}
     return label(variables, coords={"kind": names, "other_kind": names}, attrs=facts)
+
+
+def _labelled(array):
+    return hasattr(array, "dims") and hasattr(array, "values") and not hasattr(array, "data_vars")
 
 
 def _weighted(draws, values):

@@ -10,11 +10,13 @@ from typing import NamedTuple
 
 import torch
 
+from labkit.calling import check_ends
 from labkit.edit import SeamEdit, StateEdit, checked
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import select, whole_numbers
 from labkit.residual.stream import Answers, answers
+from labkit.trace import texts
 
 STATES = ("state", "window")  # of a DeltaNet layer, after a token
 PUTS = ("other", "zero", "mean")
@@ -57,15 +59,18 @@ class Question(NamedTuple):
         return next((n for n, (own, its) in enumerate(pairs) if own != its), min(len(self.ids), len(self.other or ())))
 
 
-def questions(lab: Lab, prompts: Iterable, of: Answers, against: Answers, put: str, name: str) -> list[Question]:
+def questions(
+    lab: Lab, prompts: Iterable, of: Answers, against: Answers, put: str, name: str, ends: str = "same"
+) -> list[Question]:
     """Checked prompts, as they are to be read.
 
     Args:
         prompts: pairs (clean, corrupt) for `put="other"`: the corrupt one is read; single prompts for others.
-        of, against: one answer for all prompts, or one for each.
+        of, against: one answer for all prompts, or one for each. ends: as of `calling.check_ends`, of every pair.
 
     Raises:
-        InputError: none, no pairs, answers that are no tokens, as many as prompts or equal.
+        InputError: none, no pairs, pairs that end in different tokens, answers that are no tokens, as many as prompts
+            or equal.
     """
     if put not in PUTS:
         raise InputError(f"{name}: unknown values", got=f"put={put!r}", expected=", ".join(PUTS))
@@ -74,10 +79,10 @@ def questions(lab: Lab, prompts: Iterable, of: Answers, against: Answers, put: s
         expected = "[(clean, corrupt), ...]" if put == "other" else "[prompt, ...]"
         raise InputError(f"{name}: no list of prompts", got=repr(prompts)[:80], expected=expected)
     count = len(given)
-    ends = [answers(lab, each, name)[0] for each in (of, against)]
-    if wrong := [len(each) for each in ends if len(each) not in (1, count)]:
+    said = [answers(lab, each, name)[0] for each in (of, against)]
+    if wrong := [len(each) for each in said if len(each) not in (1, count)]:
         raise InputError(f"{name}: an answer for each prompt, or one", got=f"{wrong[0]} for {count} prompts")
-    rights, wrongs = (each * (count // len(each)) for each in ends)
+    rights, wrongs = (each * (count // len(each)) for each in said)
     if any(map(int.__eq__, rights, wrongs)):
         got = f"twice {next(a for a, b in zip(rights, wrongs, strict=True) if a == b)}"
         raise InputError(f"{name}: the two answers are the same token", got=got)
@@ -86,6 +91,10 @@ def questions(lab: Lab, prompts: Iterable, of: Answers, against: Answers, put: s
         clean, read = _pair(prompt, name) if put == "other" else (None, prompt)
         ids, other = lab.encode(read).tolist(), None if clean is None else lab.encode(clean).tolist()
         lab.check_room(max(len(ids), len(other or ())))
+        if other is not None:
+            last = torch.tensor([other[-1], ids[-1]])
+            hint = f'{name}(lab, pairs, of=..., against=..., ends="any")'
+            check_ends(list(zip(last.tolist(), texts(lab.tokenizer, last), strict=True)), ends, name, hint)
         made.append(Question(ids, other, right, wrong))
     return made
 
@@ -129,10 +138,15 @@ def grid(
         if seam == "window":
             raise InputError(f"{name}: all heads share a window", got=f"heads={heads!r}", expected="heads=None")
         _check(lab, seam, layers[0], heads) if None in counts.values() else None
-        heads = whole_numbers(heads, "heads")
+        heads, own = whole_numbers(heads, "heads"), set(counts.values())
+        if len(own) == 1:  # else -1 would be another head in every layer
+            heads = [n % max(own) if -max(own) <= n < 0 else n for n in heads]
         most = (min if whole else max)(counts.values())  # at once, all of them in every layer
         if outside := [n for n in heads if not 0 <= n < most] or not heads:
             raise InputError(f"{name}: no such head", got=outside if heads else [], expected=f"0 to {most - 1}")
+    if seam in STATES and any(len(each.ids) < 2 for each in asked):
+        got, expected = "a prompt of 1 token", "2 or more: a state is patched between two of them"
+        raise InputError(f"{name}: no token is read after a {seam}", got=got, expected=expected)
     if tokens is None and seam in STATES:
         hint = f"tokens=range({min(len(each.ids) for each in asked) - 1})"
         raise InputError(f"{name}: a {seam} is patched after a token", got="tokens=None", hint=hint)

@@ -15,6 +15,7 @@ from labkit.attribution import costs
 from labkit.attribution.frozen import HELD, Frozen, asked, by_reader, proof
 from labkit.attribution.wide import in_float32
 from labkit.cache import Snapshot
+from labkit.calling import public
 from labkit.errors import BackendError
 from labkit.lab import Lab
 from labkit.notation import Quantity, label
@@ -31,6 +32,7 @@ BROUGHT = Quantity("c", "what comes to the logit from here, all routing held", "
 BRANCHES = {"mixer": "mixer_out", "mlp": "mlp_out"}
 
 
+@public
 @torch.enable_grad()
 def exact(
     lab: Lab,
@@ -62,13 +64,13 @@ def exact(
         how far the sum is from the frozen network's logit.
 
     Raises:
-        InputError: an answer of several tokens, a token out of range. LayerError: a family with layers that are not
-            read. ParityError: a sum that is not the model's logit. BudgetError.
+        InputError: an answer of several tokens, a token out of range. ParityError: a sum that is not the model's logit.
+            BudgetError. BackendError: weights without slopes.
     """
     if wide:
         return in_float32(exact, lab, prompt, NAME, of=of, against=against, token=token, snap=snap)
     run, at, ids, name = asked(lab, prompt, of, against, token, snap, NAME)
-    frozen = Frozen(lab, run, NAME)
+    frozen = Frozen(lab, run)
     # What the mixers make of an empty cache is replaced.
     said, crossed = frozen.flow(at, ["resid_pre", *BRANCHES.values()], prompt if isinstance(prompt, Seen) else None)
     signs = torch.tensor([1.0, -1.0])[: len(ids)].to(said)

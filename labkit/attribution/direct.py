@@ -17,6 +17,7 @@ import torch
 from labkit.attribution import costs
 from labkit.attribution.frozen import Frozen, asked, by_reader, factor, proof
 from labkit.cache import Snapshot
+from labkit.calling import public
 from labkit.lab import Lab
 from labkit.notation import Quantity, label
 from labkit.reading import axis
@@ -30,6 +31,7 @@ NAME = "attribution.logit"
 ADDED = Quantity("c", "what is added to the logit directly, norms held", "nat", "signed", "direct logit attribution")
 
 
+@public
 def logit(
     lab: Lab,
     prompt: str | Sequence[int] | torch.Tensor,
@@ -52,7 +54,7 @@ def logit(
         As `attribution.exact`.
     """
     run, at, ids, name = asked(lab, prompt, of, against, token, snap, NAME)
-    frozen, layers = Frozen(lab, run, NAME), range(run.spec.layers)
+    frozen, layers = Frozen(lab, run), range(run.spec.layers)
     rows = unembedded(lab, ids).to(frozen.wide)
     last = run.seams[run.spec.layers - 1, "resid_post"][at].to(lab.device)
     way = (rows[0] - (rows[1] if against is not None else 0)) * factor(lab.final_norm, last).to(frozen.wide)

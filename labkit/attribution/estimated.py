@@ -18,6 +18,7 @@ import torch
 from labkit.attribution.cells import STATES, grid, questions
 from labkit.attribution.evidence import checked, with_statistics
 from labkit.attribution.patching import gridded, measured
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.residual.stream import Answers
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 NAME = "attribution.patch_slopes"
 
 
+@public
 def patch_slopes(
     lab: Lab,
     prompts: Iterable,
@@ -42,6 +44,7 @@ def patch_slopes(
     source: int | Sequence[int] | None = None,
     put: str = "other",
     whole: bool = False,
+    ends: str = "same",
     correction: str = "holm",
     seed: int = 0,
     store: str | os.PathLike | None = None,
@@ -51,7 +54,8 @@ def patch_slopes(
     """The effect of patching each place of a grid, estimated by the slope of the answer at the prompt that is read.
 
     Args:
-        As of `attribution.patch_sweep`; a seam alone, no state or window.
+        prompts, of, against, seam, layers, heads, tokens, put, whole, ends, correction: as of
+            `attribution.patch_sweep`; a seam alone, no state or window.
 
     Returns:
         Dataset as that of `patch_sweep`, without `right` and without parity: an estimate has none.
@@ -63,7 +67,7 @@ def patch_slopes(
         hint = "attribution.patch_sweep"
         raise InputError(f"{NAME}: a {seam} is no seam", got=f"seam={seam!r}", expected="a seam", hint=hint)
     seed = checked(correction, seed, NAME)
-    asked = questions(lab, prompts, of, against, put, NAME)
+    asked = questions(lab, prompts, of, against, put, NAME, ends)
     given = dict(seam=seam, layers=layers, heads=heads, tokens=tokens, source=source, whole=whole)
     axes, where, cells = grid(lab, asked, put=put, **given, name=NAME)
     kept = dict(store=store, client=client, progress=progress)

@@ -4,7 +4,7 @@ embeddings and in what its cache holds: no projection on the path of values has 
     norms            x ⊙ w / rms(x)                rms held
     Gated DeltaNet   v = c ⊙ σ(c), c = conv(...)   σ(c) held;  q, k, α, β held, so reads are Σ_j A_tj v_j
                      o ⊙ w ⊙ silu(z) / rms(o)      silu(z) and rms held
-    attention        σ(g) ⊙ Σ_j P_tj v_j           P and σ(g) held
+    attention        σ(g) ⊙ Σ_j P_tj v_j           P and σ(g) held; of latents: `latent`
     MLP              down(silu(gate) ⊙ up)         silu(gate) held; so are routers and gates of shared experts
 
 It is the unmodified model in which hooks put such outputs in place of those of its norms, mixers and gates, for one
@@ -20,8 +20,9 @@ import torch.nn.functional as F
 
 from labkit import attention, deltanet, passes, prompts
 from labkit.attribution import costs
+from labkit.attribution.latent import held, of_latents, values
 from labkit.cache import Snapshot
-from labkit.errors import InputError, LayerError, ParityError
+from labkit.errors import InputError, ParityError
 from labkit.families import FAMILIES
 from labkit.hooks import Place
 from labkit.lab import Lab
@@ -46,12 +47,9 @@ class Frozen:
         cached: `{(layer, name): tensor}` of what came from a cache, "state", "convolution" or "values".
     """
 
-    def __init__(self, lab: Lab, run: Run, name: str):
+    def __init__(self, lab: Lab, run: Run):
         self.lab, self.run, self.spec = lab, run, run.spec
         self.family = FAMILIES[self.spec.family]
-        if why := self.family.unread:
-            got, expected = "; ".join(why.values()), "a family whose layers are all read"
-            raise LayerError(f"{name}: {self.spec.name} has layers without readings", got=got, expected=expected)
         self.wide = torch.float64 if lab.dtype == torch.float64 else torch.float32
         self.values, self.reads, self.mixed, self.cached = {}, {}, {}, {}
         self.stack = decoder(lab.model)
@@ -89,8 +87,7 @@ class Frozen:
     def _mixers(self):
         """Each runs without a graph of its own, for what it returns beside; then its output is replaced."""
         entered = {}
-        for layer, block in enumerate(self.stack.layers):
-            path = self.family.projections[self.spec.kind(layer)].rpartition(".")[0]
+        for layer in range(self.spec.layers):
 
             def cut(module, args, kwargs, layer=layer):
                 given = arguments(module, args, kwargs)
@@ -101,20 +98,29 @@ class Frozen:
                 made = self.mixer(layer, entered.pop(layer))
                 return (made, *out[1:]) if isinstance(out, tuple) else made
 
-            mixer = block.get_submodule(path)
+            mixer = self._mixer(layer)
             yield from (Place(mixer, "before", cut, kwargs=True), Place(mixer, "after", put))
+
+    def _mixer(self, layer):
+        path = self.family.projections[self.spec.kind(layer)].rpartition(".")[0]
+        return self.stack.layers[layer].get_submodule(path)
 
     def _gates(self):
         """What multiplies values inside MLPs; a router chooses the experts that it chose in the run."""
         for layer, block in enumerate(self.stack.layers):
-            seams = self.spec.seams[self.spec.kind(layer)]
-            router = block.get_submodule(seams["router"].path) if "router" in seams else None
             for part in {id(part): part for part in _named(block.mlp, GATES)}.values():
-                yield Place(part, "after", _held if part is not router else self._routed(layer))
+                yield Place(part, "after", self._routed(layer) if part is getattr(block.mlp, "gate", None) else _held)
 
     def _routed(self, layer):
-        parts = [self.run.seams[layer, name] for name in ("router", "routed", "chosen")]
-        return lambda module, args, out: tuple(part.to(self.lab.device) for part in parts)
+        """In place of a router's output that of the run: its seams, or the router again where they are none."""
+        seams, run = self.spec.seams[self.spec.kind(layer)], self.run
+        if "router" in seams:
+            parts = [run.seams[layer, name].to(self.lab.device) for name in ("router", "routed", "chosen")]
+        else:
+            x = (run.seams[layer, "resid_pre"] + run.seams[layer, "mixer_out"]).to(self.lab.device)
+            block = self.stack.layers[layer]
+            parts = block.mlp.gate.forward(block.post_attention_layernorm.forward(x.detach()[None]))
+        return lambda module, args, out: tuple(part.detach() for part in parts)
 
     def _seam(self, layer, name, x):
         """A seam [token, *dims] of what its module makes of a new input."""
@@ -155,25 +161,48 @@ class Frozen:
     def _attend(self, layer, x):
         """[1, token, channel] of an attention mixer; source `Qwen3_5Attention.forward`."""
         spec, run = self.spec, self.run
+        q, k, v, gate = (self._of_latents if of_latents(spec) else self._of_seams)(layer, x)
+        self.values[layer] = v
+        q, k = (part.detach().to(self.wide).transpose(0, 1) for part in (q, k))
+        seen = None  # rows after a cache alone need a mask
+        if run.start.length:
+            seen = torch.arange(len(v), device=x.device) <= run.positions.to(x.device)[:, None]
+        mixed = mix(q[None], k[None], v.transpose(0, 1)[None], seen)[0].transpose(0, 1)
+        self.reads[layer] = mixed
+        return self._out(layer, mixed if gate is None else mixed * gate.to(self.wide), x)
+
+    def _of_seams(self, layer, x):
+        """(q, k, v, gate) of all query heads; v of the input x, after what is cached, the others held."""
+        spec, run = self.spec, self.run
         given, v = attention.inputs(run, layer), self._seam(layer, "v", x).to(self.wide)
         if run.start.length:
             v = torch.cat([self._leaf(layer, "values", run.start.values[layer].transpose(0, 1)), v])
         reads = [spec.kv_head(head) for head in range(spec.query_heads)]
-        v = v[:, reads]
-        self.values[layer] = v
-        q, k = (part.detach().to(self.wide).transpose(0, 1) for part in (given.q, given.k[:, reads]))
-        seen = None  # rows after a cache alone need a mask
-        if run.start.length:
-            seen = torch.arange(len(v), device=x.device) <= run.positions.to(x.device)[:, None]
-        parts = q[None], k[None], v.transpose(0, 1)[None]
-        mixed = F.scaled_dot_product_attention(*parts, attn_mask=seen, is_causal=seen is None)[0].transpose(0, 1)
-        self.reads[layer] = mixed
-        opened = mixed if given.gate is None else mixed * given.gate.to(self.wide)
-        return self._out(layer, opened, x)
+        return given.q, given.k[:, reads], v[:, reads], given.gate
+
+    def _of_latents(self, layer, x):
+        """The same where keys and values are made of latents."""
+        run, mixer = self.run, self._mixer(layer)
+        latent = self._seam(layer, "latent", x)[:, : self.spec.latent]
+        latent = self._norm(mixer.kv_a_layernorm, (latent,), None)
+        if run.start.length:  # as keys the cache holds normed latents
+            latent = torch.cat([self._leaf(layer, "values", run.start.keys[layer][0]).to(latent.dtype), latent])
+        return *held(mixer, run, layer, x.device), values(mixer, self.spec, latent).to(self.wide), None
 
     def _out(self, layer, opened, x):
         self.mixed[layer] = opened
         return self.lab.projection(layer).forward(opened.flatten(1).to(x.dtype))[None]
+
+
+def mix(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, seen: torch.Tensor | None) -> torch.Tensor:
+    """Σ_j P_tj v_j, [1, head, token, channel]; `seen` [token, source], None where all before a token are.
+
+    Keys and values get the same width: else a kernel that forms the whole map is taken.
+    """
+    wide, own = max(q.shape[-1], v.shape[-1]), v.shape[-1]
+    given = dict(scale=q.shape[-1] ** -0.5, attn_mask=seen, is_causal=seen is None)
+    parts = [part if part.shape[-1] == wide else F.pad(part, (0, wide - part.shape[-1])) for part in (q, k, v)]
+    return F.scaled_dot_product_attention(*parts, **given)[..., :own]
 
 
 def factor(norm: torch.nn.Module, x: torch.Tensor, *gate: torch.Tensor) -> torch.Tensor:
@@ -197,7 +226,8 @@ def asked(lab: Lab, prompt, of, against, token: int, snap: Snapshot | None, name
     several = isinstance(prompt, list | tuple) and prompt and not is_index(prompt[0])
     if several:
         raise InputError(f"{name}: one prompt at a time", got=f"{len(prompt)} prompts", expected="one text, or its ids")
-    costs.admit(lab, costs.logit if name == "attribution.logit" else costs.exact, prompt, snap)
+    plans = {"attribution.logit": costs.logit, "attribution.exact": costs.exact}  # all others follow edges
+    costs.admit(lab, plans.get(name, costs.circuit), prompt, snap)
     run = lab.trace(prompt, cache=None if snap is None else lab.restore(snap), logits=[token])
     return run, int(run.logit_tokens[0]), [*ids, *foils], " - ".join([*names, *others])
 

@@ -17,10 +17,11 @@ import torch
 
 from labkit import edit
 from labkit.attribution.paths import difference
+from labkit.calling import public
 from labkit.edit import SeamEdit
 from labkit.errors import InputError, LayerError
 from labkit.lab import Lab
-from labkit.notation import Quantity, is_index, label
+from labkit.notation import Quantity, is_index, label, select
 from labkit.reading import axis
 from labkit.residual.stream import Answers, answers
 from labkit.spec import Spec
@@ -43,6 +44,7 @@ ROUTING = ("query", "key_vector", "gate_input", "write_input", "decay_input", "r
 Place = tuple[int, str]
 
 
+@public
 def stop(
     seam: str, *, layer: int, heads: int | Sequence[int] | None = None, tokens: int | Sequence[int] | None = None
 ) -> SeamEdit:
@@ -54,6 +56,7 @@ def stop(
     return edit.function(_stopped, seam=seam, layer=layer, heads=heads, tokens=tokens, name="stop")
 
 
+@public
 @torch.enable_grad()
 def slopes(
     lab: Lab,
@@ -158,13 +161,13 @@ def _places(at, spec):
     for each in pairs:
         if not (isinstance(each, tuple) and len(each) == 2 and is_index(each[0]) and isinstance(each[1], str)):
             raise InputError(f"{NAME}: not a seam of a layer", got=repr(each), expected=expected)
-        kind = spec.kind(each[0])
+        kind = spec.kind(select(each[0], spec.layers, "layer")[0])
         if each[1] not in spec.seams[kind]:
             known, what = ", ".join(spec.seams[kind]), f"layer {each[0]} is a {kind} layer and has no seam {each[1]!r}"
             raise LayerError(f"{NAME}: {what}", expected=known)
         if spec.seams[kind][each[1]].indexes is not None:
             raise InputError(f"{NAME}: whole numbers have no slope", got=f"seam {each[1]!r}", expected="routed, router")
-    return list(dict.fromkeys((int(layer), seam) for layer, seam in pairs))
+    return list(dict.fromkeys((int(layer) % spec.layers, seam) for layer, seam in pairs))
 
 
 def _stop(place, spec):

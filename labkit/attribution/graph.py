@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from labkit.arguments import number
+from labkit.attribution import costs
 from labkit.attribution.frozen import asked, proof
 from labkit.attribution.paths import Node, Paths, difference
 from labkit.cache import Snapshot
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import Quantity, label
@@ -36,6 +38,7 @@ SOURCES = ("token", "cache", "rest")
 WITHIN = ("write", "erase", "read", "mlp")  # of a layer, from the values upwards
 
 
+@public
 @torch.enable_grad()
 def circuit(
     lab: Lab,
@@ -70,7 +73,7 @@ def circuit(
     """
     least = number(least, "least", least=0.0, most=1.0)
     run, at, ids, name = asked(lab, prompt, of, against, token, snap, NAME)
-    paths = Paths(lab, run, at, ids, NAME)
+    paths = Paths(lab, run, at, ids)
     edges, flows, imbalance = _followed(paths, Node("logit", run.spec.layers, token=at), least)
     sources = sum(value for sender, _, _, value in edges if sender.part in SOURCES)
     own = difference(run.logits[0], ids)
@@ -81,6 +84,9 @@ def circuit(
     facts |= {"residual": abs(sources - paths.whole), "imbalance": imbalance}
     facts |= {"rest": sum(rests) / paths.whole, "undrawn": sum(map(abs, rests)) / size}
     return _labelled(run, edges, flows, paths.splits, own, facts)
+
+
+circuit.plans = costs.circuit
 
 
 def _followed(paths, logit, least):

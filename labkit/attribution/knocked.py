@@ -19,6 +19,7 @@ from labkit.arguments import whole
 from labkit.attribution.frozen import asked
 from labkit.attribution.graph import BROUGHT, circuit
 from labkit.attribution.paths import difference
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import Quantity, label
@@ -32,6 +33,7 @@ RANK = Quantity("ρ", "rank correlation of what heads bring and how far the logi
 FEWEST = 3  # heads that have a rank correlation
 
 
+@public
 def confirm(
     lab: Lab,
     prompts: Iterable,

@@ -18,6 +18,7 @@ from labkit.arguments import whole as whole_number
 from labkit.attribution.cells import Place, Question, grid, questions, units
 from labkit.attribution.evidence import checked, with_statistics
 from labkit.attribution.forks import scores
+from labkit.calling import public
 from labkit.errors import ParityError
 from labkit.lab import Lab
 from labkit.notation import Quantity, label
@@ -37,6 +38,7 @@ LOST = Quantity("Δ", "share of the answer's lead that is lost", "1", "signed", 
 RIGHT = Quantity("", "whether the answer is first of all tokens", "fraction", "fraction", SOURCE)
 
 
+@public
 def patch_sweep(
     lab: Lab,
     prompts: Iterable,
@@ -50,6 +52,7 @@ def patch_sweep(
     source: int | Sequence[int] | None = None,
     put: str = "other",
     whole: bool = False,
+    ends: str = "same",
     correction: str = "holm",
     seed: int = 0,
     batch: int | None = None,
@@ -71,6 +74,8 @@ def patch_sweep(
         source: tokens of the clean prompts to take values from, one for each of `tokens`; None for the same.
         put: "other", values of the clean prompt; "zero"; "mean", the place's mean over the tokens of its prompt.
         whole: patch all heads of a layer, or those given, at once, without the axis `reader`.
+        ends: "same" asks that both prompts of a pair end in the same token, since the answers that are compared follow
+            it; "any" takes what there is.
         correction: of the p values of all cells, "holm" (no false one among them) or "benjamini_hochberg" (few among
             those found). seed: of resampling.
         batch: rows of a pass at most; None for what is fast. Other batches change the last digits.
@@ -85,11 +90,12 @@ def patch_sweep(
         samples never below 2^(1-n)) and `p_adjusted`. Parity is that of a cell of every unit, read anew as a whole.
 
     Raises:
-        InputError: pairs of unequal lengths, answers of several tokens, tokens or heads out of range. LayerError: a
-            seam of the other layer kind. ParityError: a fork that does not say what the whole prompt says. BudgetError.
+        InputError: pairs of unequal lengths or that end in different tokens, answers of several tokens, tokens or heads
+            out of range. LayerError: a seam of the other layer kind. ParityError: a fork that does not say what the
+            whole prompt says. BudgetError.
     """
     seed = checked(correction, seed, NAME)
-    asked = questions(lab, prompts, of, against, put, NAME)
+    asked = questions(lab, prompts, of, against, put, NAME, ends)
     given = dict(seam=seam, layers=layers, heads=heads, tokens=tokens, source=source, whole=whole)
     axes, where, cells = grid(lab, asked, put=put, **given, name=NAME)
     found = measured(lab, asked, cells, put=put, batch=batch, store=store, client=client, progress=progress)

@@ -67,8 +67,8 @@ class Paths:
         splits: `{read of a Gated DeltaNet head: (stored, erased)}`, each [token], of the reads that were asked for.
     """
 
-    def __init__(self, lab: Lab, run: Run, at: int, ids: list[int], name: str):
-        self.run, self.spec, self.frozen = run, run.spec, Frozen(lab, run, name)
+    def __init__(self, lab: Lab, run: Run, at: int, ids: list[int]):
+        self.run, self.spec, self.frozen = run, run.spec, Frozen(lab, run)
         with self.frozen.scope():
             flow = lab.trace(run.ids, logits=[at], seams=list(BRANCHES), grad=True)
         self.graph, self.wide = flow.graph, self.frozen.wide
@@ -169,15 +169,15 @@ class Paths:
 
     def _erase(self, node, slope, edges):
         rule, head, i = self._rule(node.layer), node.head, node.token
-        keep = rule.g[i, head].exp()
+        asked = rule.g[i, head].exp() * rule.k[i]  # [key_head, key]: r_i = S_{i-1}ᵀ (α_i ⊙ k_i)
         if i:
-            seen, x = rule.row(i - 1, head, "value", rule.k[i : i + 1])
-            each = (keep * seen)[:i, None] * slope
+            seen, x = rule.row(i - 1, head, "value", asked[None])
+            each = seen[:i, None] * slope
             brought = (each * rule.v[:i, head]).sum(-1)
             edges.add(lambda j: Node("write", node.layer, head, j), "erase", brought, each)
         else:
-            x = rule.k[0, head // (rule.v.shape[1] // rule.k.shape[1])]
-        self._start(rule, head, keep * x, slope, edges)
+            x = asked[head // (rule.v.shape[1] // rule.k.shape[1])]
+        self._start(rule, head, x, slope, edges)
 
     def _start(self, rule, head, x, slope, edges):
         """What a query, carried back to the start, reads of the cached state."""
@@ -207,7 +207,7 @@ class Rule:
         self.v = frozen.values[layer].detach()
         self.state = None if given.state is None else given.state.to(wide)
         facts = dict(g=self.g, beta=self.beta, state=self.state)
-        parts = list(tiled(self.q, self.k, self.v, outputs=False, **facts))
+        parts = tiled(self.q, self.k, self.v, outputs=False, **facts)  # one tile at a time is alive
         self.recalled = torch.cat([part.flat(part.recalled, count) for _, count, part in parts])
 
     def row(self, t: int, head: int, form: str, query: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:

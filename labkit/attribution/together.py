@@ -11,6 +11,8 @@ Backup heads: Wang et al., arXiv 2211.00593; self-repair: McGrath et al., arXiv 
 """
 
 import itertools
+import os
+import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,7 @@ from labkit.arguments import number, whole
 from labkit.attribution.cells import Place, head_count, questions
 from labkit.attribution.evidence import checked, with_statistics
 from labkit.attribution.patching import LOST, RIGHT, labelled, measured
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import Quantity, is_index, label
@@ -27,12 +30,14 @@ from labkit.residual.stream import Answers
 
 if TYPE_CHECKING:
     import xarray
+    from distributed import Client
 
 PAIRS, GREEDY = "attribution.knockout_pairs", "attribution.knockout_greedy"
 TOGETHER = Quantity("Δ_ij - Δ_i - Δ_j", "loss of both beyond the sum of each", "1", "signed", "arXiv 2307.15771")
 Parts = Sequence[tuple[int, int]] | Mapping[str, Sequence[tuple[int, int | None]]] | None
 
 
+@public
 def knockout_pairs(
     lab: Lab,
     prompts: Iterable,
@@ -44,7 +49,9 @@ def knockout_pairs(
     correction: str = "holm",
     seed: int = 0,
     batch: int | None = None,
-    **kept,
+    store: str | os.PathLike | None = None,
+    client: "Client | None" = None,
+    progress: bool = False,
 ) -> "xarray.Dataset":
     """Knock out parts alone and by pairs, over prompts.
 
@@ -53,7 +60,7 @@ def knockout_pairs(
             "mean".
         parts: what is knocked out at once, `{name: [(layer, head), ...]}`, head None for a whole mixer; or a list of
             (layer, head), each a part; None for all heads of all layers.
-        kept: store, client, progress, as of `attribution.patch_sweep`.
+        store, client, progress: as of `attribution.patch_sweep`.
 
     Returns:
         Dataset: `lost` (sample, part, other_part), the share of the answer's lead that is lost without both (without
@@ -72,6 +79,7 @@ def knockout_pairs(
     asked, names = questions(lab, prompts, of, against, put, PAIRS), list(named)
     pairs = list(itertools.combinations_with_replacement(range(len(names)), 2))
     cells = [_cell(named[names[i]], named[names[j]]) for i, j in pairs]
+    kept = dict(store=store, client=client, progress=progress)
     found = measured(lab, asked, cells, put=put, batch=batch, **kept)
     rows, columns = np.array(pairs).T
 
@@ -95,6 +103,7 @@ def knockout_pairs(
     return made.assign({name: mirror(told[name]) for name in ("p", "p_adjusted")}).assign_attrs(told.attrs)
 
 
+@public
 def knockout_greedy(
     lab: Lab,
     prompts: Iterable,
@@ -108,7 +117,9 @@ def knockout_greedy(
     controls: int = 20,
     seed: int = 0,
     batch: int | None = None,
-    **kept,
+    store: str | os.PathLike | None = None,
+    client: "Client | None" = None,
+    progress: bool = False,
 ) -> "xarray.Dataset":
     """Knock out the part that hurts most, then the one that hurts most beside it, and so on.
 
@@ -116,7 +127,8 @@ def knockout_greedy(
     `knockout_pairs(..., parts={"chosen": [...], ...})`. `chance` is what as many parts do that were drawn.
 
     Args:
-        prompts, of, against, parts, put, batch, kept: as of `knockout_pairs`.
+        prompts, of, against, parts, put, batch, store, client, progress: as of `knockout_pairs`; each step has a folder
+            of its own in `store`.
         most: parts of the set at most. stop: the mean loss at which it is large enough; 1 is an even race between the
             two answers.
         controls: sets that are drawn for each size. seed: of them, and of resampling.
@@ -134,8 +146,9 @@ def knockout_greedy(
     most, controls = whole(most, "most", least=1), whole(controls, "controls", least=1)
     stop, seed = number(stop, "stop"), whole(seed, "seed", least=0)
     asked, names = questions(lab, prompts, of, against, put, GREEDY), list(named)
-    stores = lambda step: kept | ({"store": f"{kept['store']}/step-{step:03d}"} if kept.get("store") else {})
-    run = lambda step, sets: _lost(lab, asked, named, sets, put, batch, stores(step))
+    there = dict(client=client, progress=progress)
+    stores = lambda step: None if store is None else pathlib.Path(store) / f"step-{step:03d}"
+    run = lambda step, sets: _lost(lab, asked, named, sets, put, batch, dict(store=stores(step), **there))
     chosen, kept_loss, rng = [], [], np.random.default_rng(seed)
     alone = None
     while len(chosen) < min(most, len(names)):
@@ -216,6 +229,10 @@ def _several(given, name):
 def _place(given, counts, name):
     """(layer, head or None), checked."""
     place = tuple(given) if isinstance(given, tuple | list) else ()
+    if len(place) == 2 and all(is_index(part) or part is None for part in place) and place[0] is not None:
+        layer = place[0] + len(counts) * (place[0] < 0)  # negative from the end, as everywhere
+        head = place[1] if place[1] is None or place[1] >= 0 else place[1] + counts.get(layer, 0)
+        place = (layer, head)
     good = len(place) == 2 and is_index(place[0]) and place[0] in counts
     if not good or not (place[1] is None or (is_index(place[1]) and 0 <= place[1] < counts[place[0]])):
         expected = f"(layer, head) or (layer, None), layers 0 to {len(counts) - 1}"

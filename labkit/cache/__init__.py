@@ -1,5 +1,10 @@
 """The hybrid cache: snapshot, restore, fork. There is no crop.
 
+    cache = lab.cache()
+    lab.trace(" fox red. whale blue.", cache=cache)
+    snap = lab.snapshot(cache)                             # continue from here as often as you like
+    run = lab.trace(" fox", cache=lab.restore(snap))
+
 Keys and values of token j depend on tokens up to j alone, so attention layers can be cut anywhere. A recurrent state
 folds every token into one matrix and cannot be cut: cutting only the keys and values gives a cache that is silently
 wrong. Going back therefore means to keep a snapshot at the place to go back to.
@@ -48,3 +53,7 @@ __all__ = [
     "start_of",
     "with_book",
 ]
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,5 +1,11 @@
 """Gated DeltaNet layers: what a head holds, what it overwrites, where its reads come from, and edits that test it.
 
+    run = lab.trace(" fox red. whale blue. fox")
+    ds = deltanet.memory(run, layer=[0, 1])                # what each head keeps, writes, gets wrong; its last state
+    deltanet.implied_attention(run, layer=2, heads=1)      # what its output owes to every earlier token, exactly
+    with lab.edit(deltanet.never_write(layer=4, tokens=[1])):
+        changed = lab.trace(run.ids)
+
 In this folder, from the rule upwards:
 
     equation   step, scan, the chunk form, one door to them, the exact implied attention, what is left of keys
@@ -72,3 +78,7 @@ __all__ = [
     "updates",
     "written_by",
 ]
+
+
+def __dir__():
+    return sorted(__all__)

@@ -18,16 +18,17 @@ import torch
 
 from labkit import edit
 from labkit.arguments import number, whole
+from labkit.calling import public
 from labkit.deltanet.equation import grouped, left_of_keys
 from labkit.deltanet.recompute import inputs, one_token, places, walk
 from labkit.errors import InputError
 from labkit.notation import is_index, select
-from labkit.reading import check_run
 from labkit.trace import Run, layers_of
 
 SHUT = -1e4  # softplus and sigmoid of it are exactly 0
 
 
+@public
 def never_forget(
     *, layer: int, heads: int | Sequence[int] | None = None, tokens: int | Sequence[int] | None = None
 ) -> edit.SeamEdit:
@@ -35,6 +36,7 @@ def never_forget(
     return edit.function(_full(SHUT), seam="a", layer=layer, heads=heads, tokens=tokens, name="never_forget")
 
 
+@public
 def never_write(
     *, layer: int, heads: int | Sequence[int] | None = None, tokens: int | Sequence[int] | None = None
 ) -> edit.SeamEdit:
@@ -42,6 +44,7 @@ def never_write(
     return edit.function(_full(SHUT), seam="b", layer=layer, heads=heads, tokens=tokens, name="never_write")
 
 
+@public
 @torch.no_grad()
 def clamp_keep(
     run: Run,
@@ -59,7 +62,7 @@ def clamp_keep(
         heads: value heads; None for all.
         tokens: relative to the run's first, negative from its end; None for all tokens of any prompt.
     """
-    _require(run, layer, "deltanet.clamp_keep", 'edit.scale("gated", layer={layer}, factor=0.0)', value=value)
+    layer = _layer(run, layer, "deltanet.clamp_keep", 'edit.scale("gated", layer={layer}, factor=0.0)')
     value = number(value, "value", above=0, most=1)
     heads = select(heads, run.spec.value_heads, "head")
     tokens = None if tokens is None else run.positions[places(run, tokens, "token")].tolist()
@@ -74,6 +77,7 @@ def clamp_keep(
     return edit.function(change, seam="a", layer=layer, heads=heads, tokens=tokens, name="clamp_keep")
 
 
+@public
 def clamp_write(
     *,
     layer: int,
@@ -96,6 +100,7 @@ def clamp_write(
     return edit.function(change, seam="b", layer=layer, heads=heads, tokens=tokens, name="clamp_write")
 
 
+@public
 def replace_state(
     state: torch.Tensor | float,
     *,
@@ -120,6 +125,7 @@ def replace_state(
     return edit.StateEdit(layer, at, blend, edit.indices(heads, "heads"), taps, "replace_state")
 
 
+@public
 @torch.no_grad()
 def associate(
     run: Run,
@@ -139,7 +145,7 @@ def associate(
         at: the token after which the state is changed, relative to the run's first, negative from its end.
         heads: value heads; None for all.
     """
-    _require(run, layer, "deltanet.associate", 'edit.patch("v", layer={layer}, run=run)', source=source, value=value)
+    layer = _layer(run, layer, "deltanet.associate", 'edit.patch("v", layer={layer}, run=run)')
     hint = f"deltanet.associate(run, layer={layer}, source=0, value=1, at=-1)"
     j, t = one_token(run, source, hint, "source"), one_token(run, at, hint)
     x, heads = inputs(run, layer), select(heads, run.spec.value_heads, "head")
@@ -155,6 +161,7 @@ def associate(
     return edit.StateEdit(layer, int(run.positions[t]), change, edit.indices(heads, "heads"), None, "associate")
 
 
+@public
 @torch.no_grad()
 def forget(
     run: Run,
@@ -178,7 +185,7 @@ def forget(
     Raises:
         LayerError, SeamError, InputError; ParityError: the layer's reads are not those of the rule.
     """
-    _require(run, layer, "deltanet.forget", 'edit.scale("v", layer={layer}, factor=0.0)', source=source)
+    layer = _layer(run, layer, "deltanet.forget", 'edit.scale("v", layer={layer}, factor=0.0)')
     if sense not in ("value", "write"):
         raise InputError("unknown sense of forgetting", got=sense, expected="'value' or 'write'")
     hint = f"deltanet.forget(run, layer={layer}, source=0, at=-1)"
@@ -196,9 +203,9 @@ def forget(
     )
 
 
-def _require(run, layer, name, instead, **options):
-    check_run(run, name, layer=layer, **options)
-    layers_of(run.spec, layer, "deltanet", name, instead)
+def _layer(run, layer, name, instead):
+    """The one layer of an edit, counted from 0."""
+    return layers_of(run.spec, whole(layer, "layer"), "deltanet", name, instead)[0]
 
 
 def _full(value):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from labkit.arguments import whole
+from labkit.calling import public
 from labkit.deltanet.equation import delta_rule
 from labkit.deltanet.recompute import SEAMS, inputs
 from labkit.errors import InputError
@@ -28,6 +29,7 @@ Prompt = str | Sequence[int] | torch.Tensor
 Score = Callable[[torch.Tensor], torch.Tensor] | tuple[int, int]
 
 
+@public
 @torch.no_grad()
 def patch_states(
     lab: Lab,
@@ -79,6 +81,7 @@ def patch_states(
     return data.isel(token=0, drop=tokens is None) if tokens is None or is_index(tokens) else data
 
 
+@public
 @torch.no_grad()
 def patch_together(
     lab: Lab,
@@ -94,6 +97,7 @@ def patch_together(
     """The effect of several heads' states at once, as `patch_states` has it for one.
 
     Args:
+        clean, other, suffix, score, window, batch: as for `patch_states`.
         sets: sets of places, each a list of (layer, head) whose states are exchanged in the same branch. A set and the
             set of all other heads say whether the first is enough for the answer, and whether the answer needs it.
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
+from labkit.calling import public
 from labkit.deltanet import costs
 from labkit.deltanet.equation import implied
 from labkit.deltanet.recompute import SEAMS, Walk, decay_and_write, quantity, walk
@@ -187,6 +188,7 @@ class RowProbe(DeltaNetProbe):
         return self.labelled({"weight": (("token", "source"), weight, "weight")}, coords, model)
 
 
+@public
 def gates(*, layers: int | Sequence[int] | None = None, block: int = 64) -> Probe:
     """A probe of decay gate α (`keep`) and write strength β (`write`), block means.
 
@@ -195,33 +197,39 @@ def gates(*, layers: int | Sequence[int] | None = None, block: int = 64) -> Prob
     return BlockProbe("deltanet.gates", ("keep", "write"), "mean", layers=layers, block=block)
 
 
+@public
 def norms(*, layers: int | Sequence[int] | None = None, block: int = 64) -> Probe:
     """A probe of ‖S‖, ‖o‖, ‖r‖ and ‖e‖, block means; compared with the model's own reads in every chunk."""
     names = ("state_norm", "out", "recalled", "error")
     return BlockProbe("deltanet.norms", names, "mean", layers=layers, block=block)
 
 
+@public
 def updates(*, layers: int | Sequence[int] | None = None, block: int = 64) -> Probe:
     """A probe of how much decay removed, erasing removed and writing added, summed over each block."""
     return BlockProbe("deltanet.updates", ("decayed", "erased", "written"), "sum", layers=layers, block=block)
 
 
+@public
 def surprise(*, layers: int | Sequence[int] | None = None, block: int = 64) -> Probe:
     """A probe of what saturates: ‖S‖, surprise ‖e‖/‖v‖ and write strength β, block means."""
     names = ("state_norm", "surprise", "write")
     return BlockProbe("deltanet.surprise", names, "mean", layers=layers, block=block)
 
 
+@public
 def spectra(*, layers: int | Sequence[int] | None = None) -> Probe:
     """A probe of stable and effective rank and norm (`end_norm`) of every state where a chunk ends."""
     return SpectrumProbe("deltanet.spectra", layers=layers)
 
 
+@public
 def saturation(*, layers: int | Sequence[int] | None = None, block: int = 64) -> list[Probe]:
-    """The probes that show a state filling up over long text: `surprise` and `spectra`, for `probes=`."""
+    """The probes that show a state filling up over long text, `surprise` and `spectra` by blocks of `block` tokens."""
     return [surprise(layers=layers, block=block), spectra(layers=layers)]
 
 
+@public
 def rows(*, tokens: Iterable[int], layers: int | Sequence[int] | None = None) -> Probe:
     """A probe of the exact implied rows of chosen absolute tokens: weight (layer, head, token, source).
 

@@ -104,7 +104,8 @@ def implied_row(
     heads: int | Sequence[int] | None = None,
     form: str = "value",
 ) -> "xarray.Dataset":  # noqa: F821
-    """One exact row of `implied_attention`, in O(T·dk) per head and without the T x T map: weight (head, source)."""
+    """One exact row of `implied_attention`, in O(T·dk) per head and without the T x T map: weight (head, source);
+    `form` as for it."""
     row = [one_token(run, token, f"deltanet.implied_row(run, layer={layer}, token=-1)")]
     return _implied(run, layer, heads, row, form, "deltanet.implied_row").isel(token=0)
 

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from labkit.calling import public
 from labkit.deltanet.equation import Chunks, grouped, tiled, unit
 from labkit.errors import InputError
 from labkit.notation import QUANTITIES, Quantity, is_index, select
@@ -69,6 +70,7 @@ class Inputs:
         return rows if channels > 1 else rows.sum(-1, keepdim=True)
 
 
+@public
 def inputs(run: Run, layer: int) -> Inputs:
     """Queries, keys, values, log decay and write strength of every token, after convolution and normalisation.
 

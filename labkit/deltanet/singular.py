@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import torch
 
 from labkit import stats
+from labkit.calling import check_ends
 from labkit.deltanet import costs
 from labkit.deltanet.bisection import singular_values
 from labkit.deltanet.equation import grouped
@@ -92,22 +93,24 @@ def state_difference(
     token: int = -1,
     heads: int | Sequence[int] | None = None,
     modes: int = 4,
+    ends: str = "same",
 ) -> "xarray.Dataset":  # noqa: F821
     """How the state of one run differs from that of another, and what the difference says to the model's own query.
 
     Args:
-        run, other: runs of the same model with this layer's seams qkv, a, b and read; compared at `token` of each,
-            which should be the same token of a common suffix.
+        run, other: runs of the same model with this layer's seams qkv, a, b and read; compared at `token` of each.
         layer: a DeltaNet layer, or several. token: relative to each run's first token, negative from its end.
         heads: value heads; None for all.
         modes: principal angles between the strongest so many key directions of both.
+        ends: "same" asks that both are at the same token there, of a common suffix; "any" compares all the same. What
+            a token writes itself is in the difference then.
 
     Returns:
         Dataset: over head `difference` ‖S-S'‖/‖S'‖ and `readout` ‖(S-S')ᵀq̃‖ with the query of `other` at that token;
         `angle` (head, mode) in degrees, smallest first; NaN beyond the rank of a state. Parity is the worse of both.
 
     Raises:
-        LayerError, SeamError, ParityError; InputError: runs of models of different shape.
+        LayerError, SeamError, ParityError; InputError: runs of models of different shape, or at different tokens.
     """
     if differing := run.spec.differing(other.spec):
         got = f"{run.model} and {other.model}, other {', '.join(differing)}"
@@ -115,6 +118,12 @@ def state_difference(
     heads = select(heads, run.spec.value_heads, "head")
     hint = f"deltanet.state_difference(run, run, layer={layer}, token=-1)"
     places = [one_token(each, token, hint) for each in (run, other)]
+    check_ends(
+        [(each.ids[t], each.tokens[t]) for each, t in zip((run, other), places, strict=True)],
+        ends,
+        "deltanet.state_difference",
+        f'deltanet.state_difference(run, other, layer={layer}, token={token}, ends="any")',
+    )
     walks = [
         walk(each, layer, "deltanet.state_difference", at=[t], reads=False)
         for each, t in zip((run, other), places, strict=True)

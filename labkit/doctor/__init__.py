@@ -1,10 +1,10 @@
 """The doctor: known traps of the installed packages, tried live on small random hybrids, one verdict line each.
 
+    labkit.doctor.checkup()                  # or `labkit doctor` in a terminal
+    labkit.doctor.examine("folder")          # or `labkit doctor FOLDER`: a checkpoint, without loading it
+
 "ok" also stands for a trap that is there as expected, because labkit walks around it; "warn" for behaviour that changed
 since labkit was tested, or something useful that is missing; "fail" for what would make readings wrong.
-
-    labkit doctor            or: labkit.doctor.checkup()
-    labkit doctor FOLDER     or: labkit.doctor.examine("folder"), a checkpoint without loading it
 """
 
 import argparse
@@ -57,3 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     report = checkup() if options.folder is None else examine(options.folder, device=options.device)
     sys.stdout.write(f"{report}\n")
     return 0 if report.healthy else 1
+
+
+def __dir__():
+    return sorted(__all__)

@@ -11,7 +11,7 @@ import xarray
 
 from labkit.draw.grid import arranged
 from labkit.draw.theme import INK, SERIES, Figure, finish
-from labkit.draw.words import escape, named, short, variable
+from labkit.draw.words import drawn, escape, named, short, variable
 from labkit.errors import InputError
 from labkit.notation import spoken
 
@@ -22,6 +22,7 @@ MOST = 300  # edges that a reader can follow, and more
 ENDS = ("sender", "receiver")
 
 
+@drawn
 def graph(
     ds: xarray.Dataset,
     name: str = "value",

@@ -12,16 +12,18 @@ import xarray
 from plotly.subplots import make_subplots
 
 from labkit.arguments import whole
+from labkit.calling import described
 from labkit.draw.cells import Cells, scale_of
 from labkit.draw.grid import above, arranged, grid, height, link, room
 from labkit.draw.theme import BLANK, Figure, finish
-from labkit.draw.words import axis, called, check_dims, entries, escape, left_over, variable, words
+from labkit.draw.words import axis, called, check_dims, drawn, entries, escape, left_over, variable, words
 from labkit.errors import InputError
 from labkit.notation import select
 
 FACETS = 8  # more small maps than this become a slider
 
 
+@drawn
 def heatmap(
     ds: xarray.Dataset,
     name: str = "weight",
@@ -76,6 +78,7 @@ def heatmap(
     return finish(fig, ds, title, height=tall, above=above(fig), arranged=arranged(places, columns))
 
 
+@drawn
 def frames(ds: xarray.Dataset, name: str = "weight", *, along: str, **options) -> Figure:
     """`heatmap` with a slider along a dim: layers, heads, steps; its other `options` are those of `heatmap`.
 
@@ -86,7 +89,7 @@ def frames(ds: xarray.Dataset, name: str = "weight", *, along: str, **options) -
 
 
 def maps(*panels: tuple, slider: str | None = None, start: int = 0, title: str | None = None) -> Figure:
-    """Different maps next to each other, each with its own colours: `maps((ds, name, subtitle), ...)`.
+    """Different maps, the `panels`, next to each other, each with its own colours: `maps((ds, name, subtitle), ...)`.
 
     Each variable must have two dims; zooming into one zooms into all when their axes say the same. With `slider`, a
     dim that any of them may have as a third, one slider moves all that have it. `start` is as for `heatmap`; a fourth
@@ -97,8 +100,10 @@ def maps(*panels: tuple, slider: str | None = None, start: int = 0, title: str |
     """
     if not panels:
         raise InputError("nothing to draw", hint="maps((ds, 'weight', 'subtitle'), ...)")
-    if short := [len(panel) for panel in panels if not 3 <= len(panel) <= 4]:
-        raise InputError("a panel is (ds, name, subtitle) or (ds, name, subtitle, hover)", got=f"{short[0]} entries")
+    said = [f"{len(each)} entries" if isinstance(each, tuple | list) else described(each) for each in panels]
+    if short := [text for text in said if text not in ("3 entries", "4 entries")]:
+        hint = "draw.maps((ds, 'keep', 'what is kept'), (ds, 'write', 'what is written'))"
+        raise InputError("a panel is (ds, name, subtitle) or (ds, name, subtitle, hover)", got=short[0], hint=hint)
     arrays = [variable(ds, name) for ds, name, *_ in panels]
     beside = []
     for (ds, _, _, *more), array in zip(panels, arrays, strict=True):

@@ -71,7 +71,8 @@ class Live:
         self._new = True
         bundle = self.box._repr_mimebundle_(**kwargs)
         bundle = bundle[0] if isinstance(bundle, tuple) else bundle
-        return bundle | {"text/plain": repr(self)}
+        still = json.loads(self.made.to_json())
+        return {MIME: still | {"config": CONFIG}} | bundle | {"text/plain": repr(self)}
 
     def _placed(self):
         """Once per display: a page draws the figure before it has a place, 700 pixels wide."""
@@ -229,10 +230,6 @@ class Zoom(Live):
 
     def __repr__(self):
         return f"Zoom(x={self.x}, y={self.y})"
-
-    def _repr_mimebundle_(self, **kwargs):
-        still = json.loads(self.made.to_json())
-        return {MIME: still | {"config": CONFIG}} | super()._repr_mimebundle_(**kwargs)
 
     def _arguments(self):
         return {"x": self.x, "y": self.y}

@@ -8,10 +8,12 @@ import hashlib
 import html
 import json
 import pathlib
-from collections.abc import Sequence
+import secrets
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from labkit.calling import described
 from labkit.draw.script import SCRIPT, STYLE
 from labkit.draw.theme import CONFIG
 from labkit.draw.titles import apart
@@ -19,37 +21,63 @@ from labkit.errors import InputError
 from labkit.signs import inert
 
 PLOTLY = "plotly.min.js"
+PLACES = ("inside", "beside")
 
 
-def page(path: str | pathlib.Path, figures: Sequence, *, title: str, text: str = "") -> pathlib.Path:
-    """Write figures and words into one HTML file of some five megabytes that any browser opens without a network.
+def page(
+    path: str | pathlib.Path, figures: Sequence, *, title: str, text: str = "", plotly: str = "inside"
+) -> pathlib.Path:
+    """Write figures and words into an HTML file that any browser opens without a network.
 
     Args:
         path: the file; its folder is made.
         figures: a list of figures, or of pairs (figure, words below it).
         title: heading of the page.
         text: shown below the heading as it stands, in a fixed width: a table for the terminal, say.
+        plotly: "inside" makes one file, some 4.7 MB larger than its data; "beside" leaves plotly.js in the folder as
+            `plotly.min.js`, once for all pages there, and a page is as large as its data: send both.
 
     Returns:
         `pathlib.Path` of the file.
 
     Raises:
-        InputError: no figures, or a place that cannot be written to.
+        InputError: no figures, another place for plotly.js, or a place that cannot be written to.
     """
-    if not figures:
-        raise InputError("a page without figures", got="none", expected="at least one")
+    if plotly not in PLACES:
+        raise InputError("no such place for plotly.js", got=repr(plotly), expected=" or ".join(map(repr, PLACES)))
+    if not isinstance(figures, Iterable) or hasattr(figures, "to_json") or not (figures := list(figures)):
+        hint = 'draw.page("fox.html", [figure], title="What a fox reads")'
+        got = "none" if isinstance(figures, list) else described(figures)
+        raise InputError("a page without figures", got=got, expected="a list of at least one", hint=hint)
     path, parts = pathlib.Path(path), [f"<h1>{escape(title)}</h1>"]
     parts += [f"<pre>{escape(text)}</pre>"] if text else []
     for n, entry in enumerate(figures):
-        figure, words = entry if isinstance(entry, tuple | list) else (entry, "")
+        figure, words = entry if isinstance(entry, tuple | list) and len(entry) == 2 else (entry, "")
+        if not hasattr(figure, "to_json"):
+            hint = "draw.page(path, [(draw.lines(ds, 'keep'), 'words below it')], title='a title')"
+            expected = "a figure, or (figure, words)"
+            raise InputError("a page holds figures", got=described(figure), expected=expected, hint=hint)
         drawn = plot(f"figure-{n}", figure.to_json(), words or title)
         parts.append(f"<section>\n{drawn}\n<p>{escape(words)}</p>\n</section>")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(frame(title, "\n".join(parts)), encoding="utf-8")
+        if plotly == "beside":
+            library(path.parent)
+        path.write_text(frame(title, "\n".join(parts), beside=plotly == "beside"), encoding="utf-8")
     except OSError as error:
         raise InputError("the page cannot be written", got=f"{path}: {error.strerror}", expected="a file") from None
     return path
+
+
+def library(folder: pathlib.Path) -> None:
+    """Lay plotly.js into a folder, for the pages there that read it from beside them. Raises OSError."""
+    from plotly.offline import get_plotlyjs
+
+    path, text = folder / PLOTLY, get_plotlyjs()
+    if not path.exists() or path.stat().st_size != len(text.encode()):
+        draft = path.with_name(f".{PLOTLY}.{secrets.token_hex(4)}.new")  # others may be doing the same
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
 
 
 def frame(title: str, body: str, *, beside: bool = False, footer: str = "", style: str = "") -> str:
@@ -97,16 +125,16 @@ def plot(name: str, figure: str, label: str) -> str:
     title, subtitle, drawn["layout"] = apart(drawn.get("layout", {}))
     words = [(kind, text) for kind, text in (("claim", title), ("proof", subtitle)) if text]
     above = "\n".join(f'<p class="{kind}">{escape(text)}</p>' for kind, text in words)
-    text = json.dumps(_listed(drawn), ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(listed(drawn), ensure_ascii=False, separators=(",", ":"))
     name, look = html.escape(name), f'role="group" aria-label="{escape(label)}" style="height: {height(text)}px"'
     return f"""{above}
 <div class="plot" id="{name}-plot" {look}></div>
 <script type="application/json" id="{name}-plot-json">{embed(text)}</script>"""
 
 
-def _listed(drawn):
+def listed(drawn):
     """A figure whose strip of tokens the page's script can fold: cells as lists."""
-    arranged = (drawn["layout"].get("meta") or {}).get("arranged") or {}
+    arranged = (drawn.get("layout", {}).get("meta") or {}).get("arranged") or {}
     if "strip" in arranged:
         cells = drawn["data"][0]
         if isinstance(cells["z"], dict):

@@ -15,13 +15,26 @@ from labkit.arguments import whole
 from labkit.draw.grid import above, arranged, grid, height, link, room
 from labkit.draw.scales import place, places, scale, widths
 from labkit.draw.theme import DASHES, INK, MARKERS, PATTERNS, SERIES, Figure, colours, finish, ink
-from labkit.draw.words import axis, called, check_dims, entries, escape, folded, left_over, named, variable, words
+from labkit.draw.words import (
+    axis,
+    called,
+    check_dims,
+    drawn,
+    entries,
+    escape,
+    folded,
+    left_over,
+    named,
+    variable,
+    words,
+)
 from labkit.errors import InputError
 
 FEW = 24  # points of a line that are marked
 STRIP = 4096  # tokens whose text a browser draws fluently
 
 
+@drawn
 def lines(
     ds: xarray.Dataset,
     name: str,
@@ -70,6 +83,7 @@ def lines(
     return finish(fig, ds, title, height=height(cells), above=above(fig), arranged=arranged(cells, columns))
 
 
+@drawn
 def bars(
     ds: xarray.Dataset,
     name: str,
@@ -116,6 +130,7 @@ def bars(
     return finish(fig, ds, title, arranged=arranged([{}], 1))
 
 
+@drawn
 def tokens(ds: xarray.Dataset, name: str, *, width: int = 12, title: str | None = None) -> Figure:
     """The prompt itself as coloured cells, one per token, in lines of `width`; the hover shows the full text.
 

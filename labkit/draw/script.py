@@ -1,4 +1,7 @@
-"""Look and script of a page: figures drawn on either ground, and laid out anew where the screen is narrow."""
+"""Look and script of a page: figures drawn on either ground, and laid out anew where the screen is narrow.
+
+`ARRANGE` is the part that lays them out; the print of a figure uses it as well (`labkit.draw.printed`).
+"""
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --paper: #ffffff; --line: #d0d7de; --quiet: #59636e; }
@@ -21,7 +24,7 @@ main:target .words, main:target ~ footer { display: none; }
 main:target section { border: 0; padding: 0; }
 """
 
-SCRIPT = r"""
+ARRANGE = r"""
 const read = id => JSON.parse(document.getElementById(id).textContent);
 const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const clear = 'rgba(0,0,0,0)', NARROW = 640, SIGN = 7.2, SIDE = 14;
@@ -29,7 +32,6 @@ const look = layout => ({
   paper_bgcolor: clear, plot_bgcolor: layout.plot_bgcolor || clear, font: {...layout.font, color: colour('--ink')},
   modebar: {...layout.modebar, bgcolor: clear, color: colour('--quiet'), activecolor: colour('--ink')}
 });
-const extra = {responsive: true, ...(location.hash === '#picture' ? {displayModeBar: false} : {})};
 const plainly = text => text.replace(/<br>/g, ' ').replace(/&[#\w]+;/g, 'x');
 const wrapped = (text, most) => {
   const lines = [''];
@@ -79,7 +81,7 @@ const narrow = ({data, layout, frames}, width) => {
   const bars = Object.keys(l).filter(key => /^coloraxis/.test(key)).map(key => l[key].colorbar);
   const lean = Math.floor(width / SIGN) - 8, said = bars.map(one => wrapped((one.title || {}).text || '', lean));
   const bar = 42 + 17 * Math.max(1, ...said.map(text => text.split('<br>').length));
-  const head = 17 * lines + 8 + (own ? bar : 0), tall = n > 1 ? 240 : 320;
+  const head = 17 * lines + 8 + (own ? bar : 0), tall = how.tall || (n > 1 ? 240 : 320);
   const gap = head + (tied.x ? 10 : foot), whole = rows * tall + (rows - 1) * gap;
   // what stands above all: a legend, or the colour bar that all share
   const named = data.filter(trace => trace.showlegend !== false && trace.type !== 'heatmap' && trace.name);
@@ -143,7 +145,12 @@ const folded = (figure, width) => {
       colorbar: level(cells.colorbar, 0.5, 1, 0.9, 40)},
     {...words, x: at.map(i => i % wide), y: at.map(i => Math.floor(i / wide))}]};
 };
+"""
 
+SCRIPT = (
+    ARRANGE
+    + r"""
+const extra = {responsive: true, ...(location.hash === '#picture' ? {displayModeBar: false} : {})};
 const draw = (plot, how) => {
   const figure = read(plot.id + '-json'), width = plot.clientWidth, config = {...read('config'), ...extra};
   const strip = ((figure.layout.meta || {}).arranged || {}).strip;
@@ -162,3 +169,4 @@ for (const plot of document.querySelectorAll('.plot')) {
   });
 }
 """
+)

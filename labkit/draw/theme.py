@@ -8,11 +8,13 @@ lightness follows the value. Backgrounds are transparent and text is mid-grey, s
 
 import json
 import math
+import pathlib
 import textwrap
 from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
+import plotly.io as pio
 import xarray
 from plotly.io import to_json
 
@@ -55,11 +57,28 @@ TEMPLATE = {
 
 
 class Figure(go.Figure):
-    """A plotly figure that shows itself with the quiet toolbar: in JupyterLab, in a page, and when written to one."""
+    """A plotly figure that shows itself with the quiet toolbar: in JupyterLab, in a page, and when written to one.
 
-    def show(self, *args, **kwargs) -> None:
+    A renderer that somebody chose for plotly is honoured (`labkit.draw.shown`).
+    """
+
+    _numbers = None
+
+    @property
+    def numbers(self) -> xarray.Dataset | list[xarray.Dataset] | None:
+        """What was drawn: the `xarray.Dataset`, a list where several were, None for a figure of somebody else's.
+
+        `labkit.export` makes files of them.
+        """
+        return self._numbers
+
+    def show(self, renderer: str | None = None, **kwargs) -> None:
         """As plotly's, with `CONFIG`, and standing still at the first frame, unless told otherwise."""
-        return super().show(*args, **STILL | kwargs)
+        from labkit.draw import shown
+
+        if rest := shown.pictures(self, renderer, kwargs):
+            only = "+".join(rest)
+            super().show(*[] if renderer is None and only == pio.renderers.default else [only], **STILL | kwargs)
 
     def to_html(self, *args, **kwargs) -> str:
         """As plotly's, with `CONFIG`, and standing still at the first frame, unless told otherwise."""
@@ -69,17 +88,27 @@ class Figure(go.Figure):
         """As plotly's, with `CONFIG`, and standing still at the first frame, unless told otherwise."""
         return super().write_html(*args, **STILL | kwargs)
 
+    def to_image(self, format: str = "png", *, width=None, height=None, scale=1) -> bytes:
+        """As plotly's, in pixels and in the look of the screen, asking no network; for print there is `draw.save`."""
+        from labkit.draw.images import image
+
+        return image(self.to_dict(), format, width=width, height=height, scale=scale)
+
+    def write_image(self, file, format: str | None = None, **options) -> None:
+        """As plotly's, in pixels and in the look of the screen, asking no network; for print there is `draw.save`."""
+        kind = format or pathlib.Path(file).suffix[1:] or "png"
+        pathlib.Path(file).write_bytes(self.to_image(kind, **options))
+
     def _repr_mimebundle_(self, *args, **kwargs):
-        spec = json.loads(to_json(self, validate=False))
-        return {MIME: spec | {"config": CONFIG}}
+        return {MIME: json.loads(to_json(self, validate=False)) | {"config": CONFIG}}
 
     def _repr_html_(self):
         return None  # plotly's would load its script from a network
 
     def _ipython_display_(self):
-        from IPython.display import display
+        from labkit.draw import shown
 
-        display(self._repr_mimebundle_(), raw=True)
+        shown.present(self, self._repr_mimebundle_())
 
 
 def colours(array: xarray.DataArray) -> dict:
@@ -123,6 +152,7 @@ def finish(
         arranged: how a page may move the parts on a narrow screen, in `layout.meta["arranged"]`.
     """
     every = list(ds) if isinstance(ds, list | tuple) else [ds]
+    fig._numbers = ds if len(every) > 1 else every[0]
     facts = {key: _plain(value) for key, value in getattr(every[0], "attrs", {}).items()}
     facts = {key: facts[key] for key in sorted(facts) if isinstance(facts[key], str | int | float | list)}
     if layers := list(dict.fromkeys(layer for each in every for layer in _layers(each))):

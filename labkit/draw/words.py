@@ -5,12 +5,14 @@ a magnitude in uneven steps (`labkit.draw.scales`). Tick labels are thinned and 
 full text.
 """
 
+import functools
 import html
 import textwrap
 from collections.abc import Sequence
 
 import xarray
 
+from labkit.calling import described, public
 from labkit.draw.scales import beside, number, places, scale, thinned, values
 from labkit.errors import InputError
 from labkit.notation import spoken, visible
@@ -26,15 +28,38 @@ def escape(text: object) -> str:
     return text.replace("$", "&#36;").replace("%", "&#37;")
 
 
+def labelled(ds: xarray.Dataset) -> None:
+    """Refuse what is no dataset, and name the call that makes one of it.
+
+    Raises:
+        InputError: a run, a text, an array, ...
+    """
+    if hasattr(ds, "data_vars"):
+        return
+    kinds = {each.__name__ for each in type(ds).__mro__}
+    reading = "deltanet.memory({}, layer=0)".format
+    hint = f"a reading such as {reading('run')}; of an array, array.to_dataset(name='weight')"
+    if "Run" in kinds:
+        hint = f"draw.lines({reading('run')}, 'keep')"
+    elif "Lab" in kinds or isinstance(ds, str):
+        prompt = ds[:40] if isinstance(ds, str) and ds else "red fox"
+        hint = f"draw.lines({reading(f'lab.trace({prompt!r})')}, 'keep')"
+    elif hasattr(ds, "shape") and "DataArray" not in kinds:
+        dims = ", ".join(["'token'", "'source'", *["..."] * 9][: max(len(ds.shape), 1)])
+        hint = f"labkit.notation.label({{'weight': (({dims},), array, None)}})"
+    raise InputError("draw takes a labelled dataset", got=described(ds), expected="xarray.Dataset", hint=hint)
+
+
+drawn = functools.partial(public, first=labelled)  # what a function that draws a dataset checks first
+
+
 def variable(ds: xarray.Dataset, name: str) -> xarray.DataArray:
     """One variable of a dataset.
 
     Raises:
         InputError: no dataset, no such variable (names those there are), nothing in it, or more than a million values.
     """
-    if not hasattr(ds, "data_vars"):
-        hint = "a reading such as deltanet.memory(run, layer=0); of an array, array.to_dataset(name='weight')"
-        raise InputError("draw takes a labelled dataset", got=type(ds).__name__, expected="xarray.Dataset", hint=hint)
+    labelled(ds)
     if name not in ds.data_vars:
         known = ", ".join(map(str, ds.data_vars)) or "no variables"
         raise InputError("no such variable in this dataset", got=name, expected=known, hint='draw.heatmap(ds, "keep")')

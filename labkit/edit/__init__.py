@@ -44,3 +44,7 @@ __all__ = [
     "state",
     "tensor",
 ]
+
+
+def __dir__():
+    return sorted(__all__)

@@ -6,6 +6,7 @@ import torch
 
 from labkit.arguments import number, whole
 from labkit.cache import Snapshot
+from labkit.calling import public
 from labkit.edit.kinds import SeamEdit, StateEdit
 from labkit.edit.values import LARGEST, of_tokens, tensor
 from labkit.errors import InputError, LayerError
@@ -14,7 +15,7 @@ from labkit.trace import Run
 
 
 def indices(values: int | Sequence[int] | slice | None, axis: str) -> tuple[int, ...] | None:
-    """Heads or absolute positions of an edit; None is all.
+    """Heads or absolute positions of an edit, the `values` of an `axis`; None is all.
 
     Raises:
         InputError: none chosen, an open slice, or entries that are no whole numbers.
@@ -31,6 +32,7 @@ def indices(values: int | Sequence[int] | slice | None, axis: str) -> tuple[int,
     return chosen
 
 
+@public
 def function(
     change: Callable,
     *,
@@ -40,10 +42,21 @@ def function(
     tokens: int | Sequence[int] | None = None,
     name: str = "function",
 ) -> SeamEdit:
-    """Any function `(values, positions) -> values` at a seam; see `SeamEdit`."""
+    """Any function `change(values, positions) -> values` at a seam; see `SeamEdit`.
+
+    Raises:
+        InputError: no function, no name of a seam.
+    """
+    if not callable(change):
+        hint = 'edit.function(lambda x, at: 0 * x, seam="gated", layer=0)'
+        raise InputError("an edit calls a function", got=type(change).__name__, expected="(x, at) -> x", hint=hint)
+    if not isinstance(seam, str):
+        hint = 'edit.scale("gated", layer=0, factor=0.0)'
+        raise InputError("an edit acts at a seam", got=type(seam).__name__, expected="its name, of lab.spec", hint=hint)
     return SeamEdit(seam, layer, change, indices(heads, "heads"), indices(tokens, "tokens"), name)
 
 
+@public
 def set(
     seam: str,
     *,
@@ -52,12 +65,13 @@ def set(
     heads: int | Sequence[int] | None = None,
     tokens: int | Sequence[int] | None = None,
 ) -> SeamEdit:
-    """Set a seam to a number, or to a tensor that broadcasts over [head, ...] or has a row for every token."""
+    """Set a seam to a `value`, a number, or a tensor that broadcasts over [head, ...] or has a row for every token."""
     new, some = tensor(value, "value"), tokens is not None
     write = lambda x, at: of_tokens(new, x, at, "value", some=some)
     return function(write, seam=seam, layer=layer, heads=heads, tokens=tokens, name="set")
 
 
+@public
 def scale(
     seam: str,
     *,
@@ -66,11 +80,12 @@ def scale(
     heads: int | Sequence[int] | None = None,
     tokens: int | Sequence[int] | None = None,
 ) -> SeamEdit:
-    """Multiply a seam by a number; 0 removes it, 1 changes nothing."""
+    """Multiply a seam by a number, the `factor`; 0 removes it, 1 changes nothing."""
     factor = number(factor, "factor", least=-LARGEST, most=LARGEST)
     return function(lambda x, at: x * factor, seam=seam, layer=layer, heads=heads, tokens=tokens, name="scale")
 
 
+@public
 def add(
     seam: str,
     *,
@@ -79,12 +94,13 @@ def add(
     heads: int | Sequence[int] | None = None,
     tokens: int | Sequence[int] | None = None,
 ) -> SeamEdit:
-    """Add a number, or a tensor that broadcasts over [head, ...] or has a row for every token: steering."""
+    """Add a `vector` at a seam: a number, or a tensor that broadcasts over [head, ...] or has a row for every token."""
     more, some = tensor(vector, "vector"), tokens is not None
     plus = lambda x, at: x + of_tokens(more, x, at, "vector", some=some)
     return function(plus, seam=seam, layer=layer, heads=heads, tokens=tokens, name="add")
 
 
+@public
 def patch(
     seam: str,
     *,
@@ -108,6 +124,7 @@ def patch(
     if not isinstance(run, Run):
         hint = f'edit.patch({seam!r}, layer={layer!r}, run=lab.trace("red fox"))'
         raise InputError("values are taken from a run", got=type(run).__name__, expected="a Run", hint=hint)
+    layer = select(whole(layer, "layer"), run.spec.layers, "layer")[0]
     values, first = run.seams[layer, seam], run.start.length
     tokens = tuple(range(first, first + len(run))) if tokens is None else indices(tokens, "tokens")
     if source is None:
@@ -129,6 +146,7 @@ def patch(
     return SeamEdit(seam, layer, change, chosen, tokens, "patch")
 
 
+@public
 def state(
     change: Callable | None = None,
     *,
@@ -137,7 +155,15 @@ def state(
     heads: int | Sequence[int] | None = None,
     window: Callable | None = None,
 ) -> StateEdit:
-    """Change the recurrent state (and, by `window`, the convolution window) of a DeltaNet layer after token `at`."""
+    """Change, by `change(state) -> state`, the recurrent state (and, by `window`, the convolution window) of a
+    DeltaNet layer after token `at`.
+
+    Raises:
+        InputError: something that is no function, a token below 0.
+    """
+    if wrong := [type(each).__name__ for each in (change, window) if each is not None and not callable(each)]:
+        hint = "edit.state(lambda state: 0 * state, layer=0, at=0)"
+        raise InputError("an edit calls a function", got=wrong[0], expected="state -> state", hint=hint)
     return StateEdit(layer, whole(at, "at", least=0), change, indices(heads, "heads"), window)
 
 
@@ -146,6 +172,7 @@ def ablate(layers: int | Sequence[int]) -> list[SeamEdit]:
     return [scale("mixer_out", layer=layer, factor=0) for layer in whole_numbers(layers, "layers")]
 
 
+@public
 def patch_state(
     snap: Snapshot, *, layer: int, at: int, heads: int | Sequence[int] | None = None, window: bool = True
 ) -> StateEdit:
@@ -154,8 +181,12 @@ def patch_state(
     Args:
         snap: `labkit.cache.Snapshot` with this layer.
         window: also replace the convolution window; the window is shared by all heads.
+
+    Raises:
+        LayerError: the snapshot holds no state of this layer. InputError: a layer or head out of range.
     """
     chosen, at = indices(heads, "heads"), whole(at, "at", least=0)
+    layer = select(whole(layer, "layer"), len(snap.state) + len(snap.keys), "layer")[0]
     if layer not in snap.state:
         raise LayerError("the snapshot holds no state of this layer", got=layer, expected=sorted(snap.state))
     chosen = None if chosen is None else tuple(select(chosen, snap.state[layer].shape[1], "head"))

@@ -8,7 +8,7 @@ each row, in prefill, in chunks and in decode alike.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from labkit.errors import InputError, LayerError
 from labkit.fingerprint import Opaque, fingerprint
@@ -143,20 +143,30 @@ class StateEdit(Edit):
         return f"{self.name}(layer={self.layer}, at={self.at}{_places('heads', self.heads)})"
 
 
+def flat(edits: Iterable) -> Iterator:
+    """Edits out of lists, tuples and generators of them, however deep; what is no edit as it stands."""
+    for item in edits:
+        if isinstance(item, str | bytes | Mapping) or hasattr(item, "ndim") or not isinstance(item, Iterable):
+            yield item
+        else:
+            yield from flat(item)
+
+
 def checked(edits: Iterable[SeamEdit | StateEdit], spec: Spec) -> tuple[SeamEdit | StateEdit, ...]:
-    """The edits, if each fits the model.
+    """The edits, if each fits the model; lists of them count as what is in them.
 
     Raises:
         InputError: not an edit, a layer, head or token out of range, an unknown seam.
         LayerError: a seam of the other layer kind, heads at a seam without heads, a state edit on attention.
     """
     fitting = []
-    for item in edits:
+    for item in flat(edits):
         if not isinstance(item, SeamEdit | StateEdit):
             raise InputError("not an edit", got=type(item).__name__, hint='edit.scale("gated", layer=0, factor=0.0)')
         if not is_index(item.layer):
             hint = f"[{item.name}(..., layer=layer) for layer in {item.layer!r}]"
             raise InputError("an edit is of one layer", got=f"layer={item.layer!r}", expected="an int", hint=hint)
+        item = dataclasses.replace(item, layer=select(item.layer, spec.layers, "layer")[0])
         kind = spec.kind(item.layer)
         if isinstance(item, StateEdit):
             if kind != "deltanet":

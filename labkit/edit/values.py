@@ -31,7 +31,7 @@ def tensor(values: float | Sequence | torch.Tensor, name: str) -> torch.Tensor:
 
 
 def fitted(values: torch.Tensor, x: torch.Tensor, name: str) -> torch.Tensor:
-    """`tensor` broadcast to what it replaces or is added to.
+    """`tensor` of the values, broadcast to `x`, which it replaces or is added to.
 
     Raises:
         InputError: another shape.

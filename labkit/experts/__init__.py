@@ -14,3 +14,7 @@ In this folder: `routing` (what the router computes, proven), `readings` (`chose
 from labkit.experts.readings import chosen, load
 
 __all__ = ["chosen", "load"]
+
+
+def __dir__():
+    return sorted(__all__)

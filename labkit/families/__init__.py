@@ -1,5 +1,7 @@
 """Model families: everything about one that is not in its configuration, one record in one file each.
 
+    families.FAMILIES[lab.spec.family].title
+
 A record says which transformers classes hold the model, where its seams are, which small weights readings need, which
 kernels compute, what an MLP costs, and how tensors are named on disk. Kernels, trace, edit, spec, plan, zoo and doctor
 read it; none of them knows a family by name. A new family is a new file here and a line in `FAMILIES`.
@@ -63,3 +65,7 @@ def of_model(model) -> Family:
         expected=", ".join(filter(None, (name for f in FAMILIES.values() for name in (f.causal, f.conditional)))),
         hint="labkit.wrap(model.get_base_model())" if adapted else MORE,
     )
+
+
+def __dir__():
+    return sorted(__all__)

@@ -3,7 +3,8 @@
 Kimi Delta Attention is the delta rule with a decay of its own for every key channel (arXiv 2510.26692): the seam `a`
 has an axis `key`. Query, key and value heads are equally many and equally wide. Attention is latent: keys and values of
 all heads are kept as one vector and made anew at every pass inside the layer, no seam shows them, and nothing is
-rotated. So these layers are traced, edited and cached, and have no readings. All layers but the first have experts.
+rotated. So these layers are traced, edited and cached, and have no readings of their own; attribution goes through them
+(`labkit.attribution.latent`). All layers but the first have experts.
 """
 
 from labkit.errors import InputError

@@ -53,3 +53,7 @@ __all__ = [
     "scale_atom",
     "spliced",
 ]
+
+
+def __dir__():
+    return sorted(__all__)

@@ -14,6 +14,7 @@ import torch
 
 from labkit.arguments import whole
 from labkit.cache import Snapshot
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.features.atoms import Atoms
 from labkit.features.dictionary import SCRATCH, Dictionary
@@ -32,6 +33,7 @@ ALIKE = Quantity("cos", "cosine of what there is and its reconstruction", "1", "
 UNEXPLAINED = Quantity("FVU", "share of the variance over tokens that is not explained", "1", "positive", SOURCE)
 
 
+@public
 @torch.no_grad()
 def activations(
     source: Run | Snapshot,

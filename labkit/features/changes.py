@@ -12,6 +12,7 @@ import torch
 
 from labkit import edit
 from labkit.arguments import number
+from labkit.calling import public
 from labkit.edit import SeamEdit
 from labkit.errors import InputError
 from labkit.features.dictionary import Dictionary
@@ -21,6 +22,7 @@ Tokens = int | Sequence[int] | None
 MOST = 1e30
 
 
+@public
 def clamp(sae: Dictionary, features: Features, *, value: float, tokens: Tokens = None) -> SeamEdit:
     """An edit that gives features this strength, whatever they had.
 
@@ -31,6 +33,7 @@ def clamp(sae: Dictionary, features: Features, *, value: float, tokens: Tokens =
     return _moved(sae, features, lambda old: torch.full_like(old, value), tokens, "clamp")
 
 
+@public
 def scale(sae: Dictionary, features: Features, *, factor: float, tokens: Tokens = None) -> SeamEdit:
     """An edit that multiplies the strengths of features; 0 takes them away, 1 changes nothing.
 
@@ -41,11 +44,13 @@ def scale(sae: Dictionary, features: Features, *, factor: float, tokens: Tokens 
     return _moved(sae, features, lambda old: old * factor, tokens, "scale")
 
 
+@public
 def ablate(sae: Dictionary, features: Features, *, tokens: Tokens = None) -> SeamEdit:
     """An edit that takes features away where they are active."""
     return scale(sae, features, factor=0, tokens=tokens)
 
 
+@public
 def reconstruct(sae: Dictionary, *, tokens: Tokens = None) -> SeamEdit:
     """An edit that puts the reconstruction in place of the stream: what the dictionary leaves out is gone."""
     _check(sae, "features.reconstruct")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from labkit.arguments import whole
+from labkit.calling import public
 from labkit.errors import CheckpointError, InputError
 from labkit.features import qwen_scope, saelens, writesae
 from labkit.features.atoms import Atoms
@@ -19,6 +20,7 @@ from labkit.lab import Lab
 KNOWN = "layer{n}.sae.pt, cfg.json with sae_weights.safetensors, or best.pt of WriteSAE"
 
 
+@public
 def open(
     path: str | pathlib.Path,
     lab: Lab,
@@ -50,6 +52,7 @@ def open(
     raise CheckpointError("no dictionary that is read", got=got, expected=KNOWN)
 
 
+@public
 @torch.no_grad()
 def of_matrix(
     matrix: torch.Tensor | Sequence,

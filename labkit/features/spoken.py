@@ -13,6 +13,7 @@ import torch
 
 from labkit import edit
 from labkit.arguments import whole
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.features.active import described
 from labkit.features.atoms import Atoms
@@ -34,6 +35,7 @@ FAR = Quantity("KL", "divergence from what the model says", "nat", "positive", "
 SPLICES = "as it is", "reconstruction", "control", "mean"
 
 
+@public
 @torch.no_grad()
 def says(sae: Dictionary, lab: Lab, features: int | Sequence[int], *, top: int = 8, seed: int = 0) -> "xarray.Dataset":
     """The tokens that the direction of each feature raises and lowers most, by the final norm and the unembedding.
@@ -67,6 +69,7 @@ def says(sae: Dictionary, lab: Lab, features: int | Sequence[int], *, top: int =
     return label(variables, coords={"feature": chosen, "choice": range(top)}, attrs=attrs)
 
 
+@public
 @torch.no_grad()
 def spliced(
     lab: Lab, prompt: str | Sequence[int] | torch.Tensor, sae: Dictionary, *, tokens: Tokens = None, seed: int = 0

@@ -1,5 +1,9 @@
 """Multi-token prediction: what the head that a checkpoint brings along guesses for the tokens after the next one.
 
+    ds = mtp.drafts(run, lab, drafts=3)     # guesses at every token of a run, beside what came
+    mtp.failures(ds)                        # where they fail
+    mtp.generate(lab, "red fox")            # greedy decoding that guesses ahead
+
 The head is one attention layer on top of the model (arXiv 2412.19437, section 2.2). transformers leaves its tensors
 `mtp.*` unread; here they are read from the lab's checkpoint when they are first asked for.
 
@@ -17,3 +21,7 @@ from labkit.mtp.readings import drafts
 from labkit.mtp.verify import generate
 
 __all__ = ["Head", "drafts", "failures", "generate", "head"]
+
+
+def __dir__():
+    return sorted(__all__)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from labkit import stats
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.notation import Quantity, label
 
@@ -54,6 +55,7 @@ def bigram(ids: np.ndarray, starts: Sequence[int], drafts: int) -> np.ndarray:
     return np.array([guesses[start] for start in starts]).T.reshape(drafts, len(starts))
 
 
+@public
 def failures(ds: "xarray.Dataset", *, by: str = "kind") -> "xarray.Dataset":
     """How often guesses came true, group by group of the tokens that were guessed.
 

@@ -18,6 +18,7 @@ import torch
 
 from labkit import plan
 from labkit.arguments import whole
+from labkit.calling import public
 from labkit.errors import BackendError, CheckpointError, first_line
 from labkit.families import FAMILIES
 from labkit.trace import cache_parameter, decoder
@@ -101,6 +102,7 @@ class Head:
         )[0]
 
 
+@public
 def head(lab: "Lab", *, folder: str | pathlib.Path | None = None) -> Head:
     """The multi-token-prediction head of a lab's checkpoint; loaded once, as long as the model stays where it is.
 

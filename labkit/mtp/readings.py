@@ -12,12 +12,13 @@ import numpy as np
 import torch
 
 from labkit import passes, plan
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.mtp.groups import DRAFT, bigram
 from labkit.mtp.loading import Head, count, head
 from labkit.notation import Quantity, label, select, visible
-from labkit.reading import axis, check_run
+from labkit.reading import axis
 from labkit.trace import Run
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ AGREES = Quantity("agrees", "whether the head names what the model would", "frac
 LENGTH = Quantity("a", "guesses that came true before the first that did not", "tokens", "positive", "this run")
 
 
+@public
 @torch.no_grad()
 def drafts(
     run: Run, lab: Lab, *, drafts: int = 1, rows: int | Sequence[int] | None = None, folder: str | None = None
@@ -64,7 +66,6 @@ def drafts(
         InputError: a run that continues a cache, one of another model or scaling, rows out of range.
         SeamError, ParityError; BudgetError: it would not fit; CheckpointError, BackendError: as `mtp.head`.
     """
-    check_run(run, "mtp.drafts", lab, takes=("run", "lab"))
     _check(run, lab)
     chains, last = count(drafts, "drafts", least=1), lab.spec.layers - 1
     starts = select(rows, len(run), "token") if rows is not None else list(range(len(run) - 1))

@@ -18,6 +18,7 @@ import torch
 
 from labkit import plan, prompts
 from labkit.arguments import whole
+from labkit.calling import public
 from labkit.lab import Lab
 from labkit.mtp.loading import count, head
 from labkit.mtp.readings import LENGTH, PROVEN
@@ -31,6 +32,7 @@ TOKENS = "tokens"
 GAP = Quantity("Δz", "logit of the token that was written over that of the next best", "nat", "positive", "this run")
 
 
+@public
 def generate(
     lab: Lab,
     prompt: str | Sequence[int] | torch.Tensor,

@@ -22,3 +22,7 @@ from labkit.packs.packed import Packed
 from labkit.packs.sizes import Size, estimate
 
 __all__ = ["Packed", "Size", "estimate", "open_run", "pack"]
+
+
+def __dir__():
+    return sorted(__all__)

@@ -18,3 +18,7 @@ from labkit.pictures.prompt import Seen, see
 from labkit.trace import Pictures, Span
 
 __all__ = ["Pictures", "Seen", "Span", "graft", "processor", "see"]
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,5 +1,8 @@
 """What a request will cost, told before it runs: bytes that stay, the peak on the way, FLOPs, and cheaper ways.
 
+    lab.plan(tokens=262_144, want="attention.pattern", layers=[3])
+    plan.readings()["deltanet.memory"]      # what a reading needs
+
 The peak is found by walking the layers as the model does: at each layer, the seams kept so far plus the scratch of
 that layer's largest moment. `tests/test_plan.py` and `tests/test_budgets.py` hold the estimates against counted bytes.
 
@@ -57,3 +60,7 @@ __all__ = [
     "seam_bytes",
     "stream_peak",
 ]
+
+
+def __dir__():
+    return sorted(__all__)

@@ -68,7 +68,8 @@ def make(
     Raises:
         InputError: an unknown request or option, no tokens. LayerError: a reading on layers of the other kind.
     """
-    known, others = readings(), planned()
+    plain = isinstance(want, str) and want in OPTIONS  # no reading is looked up then, as sweeps ask often
+    known, others = ({}, {}) if plain else (readings(), planned())
     needs = getattr(want, "needs", None) or known.get(want)
     itself = getattr(want, "plans", None) or others.get(want)
     if needs is None and itself is None and want not in OPTIONS:
@@ -271,6 +272,7 @@ def _cheaper_trace(lab, tokens, layers, grad=False):
     yield "seams=['resid_post']", peak(light, grad=grad)
     if not grad:
         yield "chunk=2048, seams=['resid_post']", peak(light, chunk=2048)
+    if not grad and lab.spec.deltanet_layers:  # whose states are what a stream is planned with
         yield "lab.stream(ids, probes=[...], chunk=1024)", _planned_stream(lab, tokens, None, 1024)[0].peak
 
 
@@ -292,4 +294,5 @@ def _cheaper_reading(lab, needs, tokens, layers, options):
             yield f"layers={layers}, {name}={value}, chunk=2048", peak
     for name in needs.cheaper:
         yield f"{name}, chunk=2048", _reading(lab, readings()[name], tokens, layers, 2048, {}).peak
-    yield "lab.stream(ids, probes=[...], chunk=1024)", _planned_stream(lab, tokens, None, 1024)[0].peak
+    if lab.spec.deltanet_layers:
+        yield "lab.stream(ids, probes=[...], chunk=1024)", _planned_stream(lab, tokens, None, 1024)[0].peak

@@ -32,3 +32,7 @@ __all__ = [
     "verdict",
     "write",
 ]
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,8 +1,8 @@
 """The rule by which a number of ours agrees with a published one, disagrees, or cannot tell; one for all papers.
 
     disagree      all of our interval lies outside what counts as the same
-    cannot tell   it reaches over the border; or the control gives the same number, within the two intervals; or the
-                  number could not be measured, or the model cannot do the task whole
+    cannot tell   it reaches over the border; or the control gives the same number, within the two intervals, or no
+                  number at all; or the number could not be measured, or the model cannot do the task whole
     agree         all of it lies inside, and the control gives another number
 
 A paper disagrees if one of its numbers does, and agrees if all that could be measured do.
@@ -62,6 +62,8 @@ def _finding(row, name, unable):
         return Finding(name, DISAGREE, f"all of {ours} lies outside of {bounds}")
     if low < least or high > most:
         return Finding(name, CANNOT, f"{ours} reaches over the border of {bounds}")
+    if math.isnan(below) or math.isnan(above):
+        return Finding(name, CANNOT, f"all of {ours} lies in {bounds}, but the control is not a number")
     if below <= high and above >= low:
         return Finding(name, CANNOT, f"the control gives it too, {shown(below)} to {shown(above)}")
     return Finding(name, AGREE, f"all of {ours} lies in {bounds}, the control outside of it")

@@ -1,5 +1,9 @@
 """The residual stream: what it would say at every layer, and what each branch of each layer adds to an answer.
 
+    ds = residual.lens(run, lab, of=" red")                # what every layer would say
+    residual.contributions(run, lab, of=" red", against=" blue")
+    draw.lines(ds, "entropy", x="layer", color="token")
+
 In this folder:
 
     stream    the way out of the stream, final norm and unembedding, proven by the run's own logits
@@ -34,3 +38,7 @@ __all__ = [
     "lens_geometry",
     "open_lens",
 ]
+
+
+def __dir__():
+    return sorted(__all__)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from labkit.calling import public
 from labkit.errors import ParityError
 from labkit.lab import Lab
 from labkit.notation import Quantity, is_index, label, select
 from labkit.plan import admit
-from labkit.reading import axis, check_run
+from labkit.reading import axis
 from labkit.residual import costs
 from labkit.residual.stream import Answers, check_lab, check_sum, compared, logits
 from labkit.spec.memory import dtype_bytes
@@ -32,6 +33,7 @@ ADDED = Quantity("c", "what a branch adds to the logit, the norm frozen", "nat",
 SIZE = Quantity("‖Δx‖", "norm of what a branch adds to the stream", "norm", "positive", "transformers")
 
 
+@public
 @torch.no_grad()
 def contributions(
     run: Run, lab: Lab, *, of: Answers, against: Answers | None = None, tokens: int | Sequence[int] | None = -1
@@ -53,7 +55,6 @@ def contributions(
         InputError: another model's run, an answer of several tokens, a token out of range. SeamError: a seam that was
             not kept. ParityError: branches that do not add up to the logit. BudgetError.
     """
-    check_run(run, "residual.contributions", lab, takes=("run", "lab"), of=of)
     check_lab(run, lab, "residual.contributions")
     spec, rows = run.spec, select(tokens, len(run), "token")
     ids, foils, names = compared(lab, of, against, "residual.contributions")

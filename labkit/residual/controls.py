@@ -21,11 +21,11 @@ import torch
 
 from labkit import stats
 from labkit.arguments import whole
+from labkit.calling import check_subjects, public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import Quantity, is_index, label, select
 from labkit.plan import admit
-from labkit.reading import check_run
 from labkit.residual.lenses import Lens, taken
 from labkit.residual.stream import Answers, answers, check_lab, logits, proof
 from labkit.trace import Run
@@ -47,6 +47,7 @@ P = Quantity("p", "permutation p, by Holm's rule over the layers", "fraction", "
 LEVEL = 1 - stats.LEVEL
 
 
+@public
 @torch.no_grad()
 def lens_controls(
     runs: Sequence[Run],
@@ -83,7 +84,7 @@ def lens_controls(
     """
     runs = list(runs) if isinstance(runs, list | tuple) else [runs]
     for run in runs:
-        check_run(run, NAME, lab, takes=("run", "lab"))
+        check_subjects(NAME, {"run": ("Run",), "lab": ("Lab",)}, (run, lab), {})
         check_lab(run, lab, NAME)
     chosen, seam, read = taken(by, lab, layers, None, NAME)
     ids, names = answers(lab, of, NAME)

@@ -18,6 +18,7 @@ import xarray
 
 from labkit import sweeps
 from labkit.arguments import whole
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import Quantity, is_index, label, select, whole_numbers
@@ -34,6 +35,7 @@ APART = Quantity("‖J′-J″‖/‖J‖", "how far two lenses of as many promp
 SAME = Quantity("agreement", "places at which both name the same token", "fraction", "fraction", SOURCE)
 
 
+@public
 def fit_lens(
     lab: Lab,
     prompts: Sequence,
@@ -70,6 +72,7 @@ def fit_lens(
     return _lens(lab, summed["J"] / len(units), chosen, len(units))
 
 
+@public
 def lens_convergence(
     lab: Lab,
     prompts: Sequence,
@@ -87,6 +90,7 @@ def lens_convergence(
     """How many prompts are enough: two lenses of as many prompts each, of which none is in both, beside each other.
 
     Args:
+        skip, longest: as for `fit_lens`.
         prompts: as `fit_lens`; those with an even number go to one lens, the others to the other.
         held_out: prompts that neither is fitted on, on which both are read.
         sizes: prompts of either lens.
@@ -143,10 +147,18 @@ def _asked(lab, prompts, layers, skip, longest, rows, name):
         got, expected = f"prompt {short[0]}: {len(units[short[0]])} tokens", f"at least {skip + 2}"
         raise InputError(f"{name}: a prompt is too short", got=got, expected=expected, hint="skip=0")
     tokens, width = max(map(len, units)), lab.spec.hidden
-    sizes = {"sums": 3 * 8 * len(chosen) * width**2, "rows": rows * 4 * (len(chosen) + 8) * tokens * width}
-    ways = [("rows=1", sizes["sums"] + sizes["rows"] // rows), ("layers=[0]", sum(sizes.values()) // len(chosen))]
-    admit(name, tokens, sizes, torch.device("cpu"), ways)
+    sums, graph = 3 * 8 * len(chosen) * width**2, rows * 4 * (len(chosen) + 8) * tokens * width
+    _admit(name, tokens, {"sums": sums}, {"rows": graph}, lab.device, rows, len(chosen))
     return units, dict(layers=chosen, skip=skip, rows=rows), chosen
+
+
+def _admit(name, tokens, sums, rows, device, count, layers):
+    """Refuse what would not fit: sums lie in the memory of the processor, rows of slopes where the model is."""
+    host = torch.device("cpu")
+    for own, where in [({**sums, **rows}, host)] if device.type == host.type else [(sums, host), (rows, device)]:
+        whole = sum(own.values())
+        ways = [("rows=1", whole - own["rows"] + own["rows"] // count)] if "rows" in own else []
+        admit(name, tokens, own, where, [*ways, ("layers=[0]", whole // layers)])
 
 
 def _several(prompts, what, name):

@@ -18,6 +18,7 @@ import torch
 
 from labkit import stats
 from labkit.arguments import whole
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import Quantity, label
@@ -34,6 +35,7 @@ ALIKE = Quantity("CKA", "similarity of what two layers hold for the same tokens"
 BLOCKS = Quantity("ΔCKA", "similarity within blocks of layers less that between them", "1", "signed", NAME)
 
 
+@public
 @torch.no_grad()
 def lens_geometry(by: Lens, lab: Lab, *, vocab: int = 256, samples: int = 8, seed: int = 0) -> "xarray.Dataset":
     """Do the layers of a lens fall into blocks, or are neighbours merely more alike than layers far apart?

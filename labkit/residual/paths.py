@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from labkit.calling import public
 from labkit.errors import ParityError
 from labkit.lab import Lab
 from labkit.notation import Quantity, is_index, label, select
 from labkit.plan import admit
-from labkit.reading import axis, check_run
+from labkit.reading import axis
 from labkit.residual.branches import way_out
 from labkit.residual.lenses import Lens, taken
 from labkit.residual.stream import Answers, check_lab, check_sum, compared, logits, proof
@@ -33,6 +34,7 @@ SEAMS = ("mixer_out", "mlp_out")
 CAME = Quantity("c", "what came to the lens's logit by this path, the norm held", "nat", "signed", "this run")
 
 
+@public
 @torch.no_grad()
 def lens_by_path(
     run: Run,
@@ -67,7 +69,6 @@ def lens_by_path(
         InputError: another model's run or lens, an answer of several tokens, a layer or token out of range.
         SeamError: a seam that was not kept. ParityError: branches that do not add up to the lens's logit. BudgetError.
     """
-    check_run(run, NAME, lab, takes=("run", "lab"), of=of)
     check_lab(run, lab, NAME)
     spec, rows = run.spec, select(tokens, len(run), "token")
     chosen, seam, read = taken(by, lab, layers, None, NAME)

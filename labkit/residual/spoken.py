@@ -11,11 +11,12 @@ import numpy as np
 import torch
 
 from labkit.arguments import whole
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import Quantity, is_index, label, select
 from labkit.plan import admit
-from labkit.reading import axis, check_run
+from labkit.reading import axis
 from labkit.residual import costs
 from labkit.residual.lenses import STREAMS, Lens, taken
 from labkit.residual.stream import Answers, answers, check_lab, logits, proof
@@ -33,6 +34,7 @@ UNSURE = Quantity("H", "entropy of what the lens says", "nat", "positive", LENS)
 FAR = Quantity("KL", "divergence of what the lens says from what the model says", "nat", "positive", LENS)
 
 
+@public
 @torch.no_grad()
 def lens(
     run: Run,
@@ -67,7 +69,6 @@ def lens(
         InputError: another model's run, an answer of several tokens, a layer or token out of range. SeamError: a seam
             that was not kept. ParityError: a lab that does not read the run as its model did. BudgetError.
     """
-    check_run(run, "residual.lens", lab, takes=("run", "lab"))
     check_lab(run, lab, "residual.lens")
     if seam not in (None, *STREAMS):
         raise InputError("residual.lens reads the stream", got=f"seam {seam!r}", expected=" or ".join(STREAMS))

@@ -1,5 +1,9 @@
 """What of a conversation's cache can be used again, call by call, and what the rest costs.
 
+    session = thinking.read_session(thinking.examples()["garden"])
+    ds = reuse.compare(session, reuse.small_tokenizer())   # policies and schemes side by side
+    print(reuse.as_text(ds))
+
 In this folder:
 
     tree       cached sequences and snapshots
@@ -61,3 +65,7 @@ __all__ = [
     "small_tokenizer",
     "timeline",
 ]
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,13 +1,12 @@
 """Anatomy and cost card of a hybrid from its configuration alone. No model is built and no weight is read.
 
-    from labkit import spec
-    big = spec.read("folder/with/config.json")
+    big = spec.read("Qwen3.6-27B")          # of a name, or a folder with a config.json
     big                                     # the layer strip D D D A · ... and the sizes
     big.card(tokens=262_144, gpu="H200")    # parameters, bytes, FLOPs, seconds
     spec.prefill_flops(big, 262_144)["total"]
 
 In this folder: `anatomy` (the sizes and their rules), `config` (reading), `memory` (parameters and bytes),
-`compute` (FLOPs and rooflines), `card` (all in one table), `units` (numbers as text).
+`compute` (FLOPs and rooflines), `card` (all in one table), `layers` (the stack as data), `units` (numbers as text).
 """
 
 from labkit.spec.anatomy import ATTENTION, DELTANET, Spec
@@ -27,6 +26,7 @@ from labkit.spec.compute import (
     prefill_seconds,
 )
 from labkit.spec.config import read, text_part
+from labkit.spec.layers import stack
 from labkit.spec.memory import (
     PACKED,
     QUANTIZED,
@@ -85,9 +85,14 @@ __all__ = [
     "size",
     "snapshot_bytes",
     "snapshot_tokens",
+    "stack",
     "state_bytes",
     "text_part",
     "trajectory_bytes",
     "vision_parameters",
     "weight_bytes",
 ]
+
+
+def __dir__():
+    return sorted(__all__)

@@ -15,11 +15,12 @@ import xarray
 
 from labkit.arguments import whole
 from labkit.cache import Snapshot
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import Quantity, label, whole_numbers
 from labkit.plan import admit
-from labkit.steering.dosing import ahead
+from labkit.steering.measuring import ahead
 from labkit.steering.sites import Prompt
 from labkit.trace import layers_of
 
@@ -30,6 +31,7 @@ ROWS = 32  # examples at a time
 Example = tuple[Prompt, Prompt]
 
 
+@public
 def begin(lab: Lab, state: xarray.Dataset | Mapping[int, torch.Tensor]) -> Snapshot:
     """A snapshot of no tokens that holds a state for some layers, and nothing for the others.
 
@@ -60,11 +62,15 @@ def begin(lab: Lab, state: xarray.Dataset | Mapping[int, torch.Tensor]) -> Snaps
     return Snapshot(0, {}, {}, windows, held, ids=torch.empty(0, dtype=torch.long))
 
 
+@public
 def random_start(tuned: xarray.Dataset, *, seed: int = 0) -> xarray.Dataset:
     """The control of a tuned state: a random one in its place, with the norm that each head of each layer has there.
 
     Args:
         tuned: what `steering.tune` gives. seed: of the generator.
+
+    Raises:
+        InputError: no tuned states, or a seed that is no whole number.
     """
     name = "steering.random_start"
     _states(tuned, name)
@@ -76,6 +82,7 @@ def random_start(tuned: xarray.Dataset, *, seed: int = 0) -> xarray.Dataset:
     return fresh.to_dataset(name="state").assign_attrs(tuned.attrs | {"reading": "steering.random_start", "seed": seed})
 
 
+@public
 @torch.no_grad()
 def judged(
     lab: Lab,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from labkit.arguments import whole
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import Quantity, is_index, label
@@ -26,6 +27,7 @@ P = Quantity("p", "share of exchanged labels whose means are as far apart", "fra
 LEVEL = 0.05
 
 
+@public
 def difference(
     lab: Lab,
     positive: Sequence[Prompt],

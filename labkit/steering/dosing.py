@@ -6,14 +6,17 @@ model without steering says. Controls: random directions of the same norm; a dir
 particular. Turner et al., arXiv 2308.10248.
 """
 
+import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import xarray
 
-from labkit import passes
+from labkit import sweeps
 from labkit.arguments import number, whole
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import Quantity, is_index, label, select
@@ -21,7 +24,11 @@ from labkit.plan import admit
 from labkit.residual.stream import Answers, answers
 from labkit.stats import bootstrap
 from labkit.steering.directions import LEVEL
+from labkit.steering.measuring import ROWS, work
 from labkit.steering.sites import Arrow, Prompt
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 NAME = "steering.doses"
 SOURCE = "arXiv 2308.10248"
@@ -34,11 +41,9 @@ PLAIN = Quantity("PPL", "perplexity of the continuation to the unsteered model",
 P = Quantity("p", "share of random directions that move the answer as far", "fraction", "fraction", SOURCE)
 MEASURED = {"score": SCORE, "moved": MOVED, "probability": SAID, "divergence": FAR, "perplexity": PLAIN}
 OWN, RANDOM = "direction", "random directions"
-ROWS = 64  # at a time
-JUDGED = 2  # arrows whose continuations are: the direction, and one random one
 
 
-@torch.no_grad()
+@public
 def doses(
     lab: Lab,
     prompts: Sequence[Prompt],
@@ -51,6 +56,9 @@ def doses(
     controls: int = 19,
     new: int = 8,
     seed: int = 0,
+    store: str | os.PathLike | None = None,
+    client: "Client | None" = None,
+    progress: bool = False,
 ) -> xarray.Dataset:
     """What doses of a direction do to the answer to prompts, beside random directions of the same norm.
 
@@ -63,6 +71,7 @@ def doses(
             are too. Of a state at least the second.
         controls: random directions, by `seed`; with fewer than 19 none can be told from chance at 0.05.
         new: tokens that are generated, greedily, for the perplexity; 0 for none.
+        store, client, progress: as of `labkit.sweeps.results`; a unit is one prompt.
 
     Returns:
         Dataset over arrow ("direction", "random 0", ...), dose, sample: `score` after the prompt, `moved` from the
@@ -73,7 +82,7 @@ def doses(
 
     Raises:
         InputError: no prompts, no direction of this model, answers of several tokens or not one per prompt, a dose that
-            is no number. BudgetError.
+            is no number; a folder of other doses. BudgetError. CheckpointError: a folder that cannot be written.
     """
     arrow, rows = Arrow.of(lab, direction, NAME), _prompts(lab, prompts)
     sizes = [number(dose, "dose") for dose in np.atleast_1d(np.asarray(doses, dtype=object))]
@@ -83,38 +92,25 @@ def doses(
     if not sizes:
         raise InputError(f"{NAME}: no dose", got="none", expected="doses=[0.25, 0.5, 1]")
     start = whole(start, "start")
-    starts = [select(start, len(ids), "start")[0] for ids in rows]
     own, names = _answers(lab, of, len(rows))
     foils = None if against is None else _answers(lab, against, len(rows))[0]
     vocab, count = 4 * lab.spec.vocab, (1 + controls) * len(sizes)
     parts = {"logits": vocab * min(ROWS, count) * (2 + new), "result": 4 * len(MEASURED) * count * len(rows)}
     admit(NAME, max(map(len, rows)) + new, parts, lab.device, [("new=0", 2 * vocab * min(ROWS, count))])
-    vectors = _vectors(arrow, sizes, controls, seed)
-    found, plain = [], []
-    for n, ids in enumerate(rows):
-        answer = (own[n], None if foils is None else foils[n])
-        snap, rest = _before(lab, ids, starts[n] - (arrow.site.crossed is None))
-        base = _read(lab, snap, rest[None], answer)
-        alone = _perplexity(lab, _grown(lab, ids[None], new), len(ids))[0] if new else torch.nan
-        plain.append([float(base["score"]), float(alone)])
-        parts = []
-        for some in vectors.split(ROWS):
-            with lab.edit(arrow.edit(lab, some, starts[n])):
-                parts.append(_read(lab, snap, rest.expand(len(some), -1), answer, base["said"]))
-        found.append({key: torch.cat([part[key] for part in parts]) for key in MEASURED if key in parts[0]})
-        found[-1]["perplexity"] = torch.full((len(vectors),), torch.nan)
-        if new:
-            told = vectors[: JUDGED * len(sizes)]
-            with lab.edit(arrow.edit(lab, told, starts[n])):
-                grown = _grown(lab, ids.expand(len(told), -1), new)
-            found[-1]["perplexity"][: len(told)] = _perplexity(lab, grown, len(ids))
-        found[-1]["moved"] = found[-1]["score"] - base["score"]
-    return _labelled(lab, arrow, sizes, controls, found, torch.tensor(plain), names, dict(start=start, seed=seed))
+    firsts = [select(start, len(ids), "start")[0] for ids in rows]
+    units = [
+        dict(ids=ids.tolist(), start=firsts[n], own=own[n], foil=None if foils is None else foils[n])
+        for n, ids in enumerate(rows)
+    ]
+    options = arrow.told() | dict(sizes=sizes, controls=controls, new=new, seed=seed)
+    found = list(sweeps.results(lab, work, units, options=options, store=store, client=client, progress=progress))
+    return _labelled(lab, arrow, sizes, controls, found, names, dict(start=start, seed=seed))
 
 
-def _labelled(lab, arrow, sizes, controls, found, plain, names, facts):
-    grid = lambda key: torch.stack([each[key].view(1 + controls, len(sizes)) for each in found], -1)  # noqa: E731
-    measured = {key: grid(key) for key in MEASURED}
+def _labelled(lab, arrow, sizes, controls, found, names, facts):
+    grid = lambda key: np.stack([each[key].reshape(1 + controls, len(sizes)) for each in found], -1)  # noqa: E731
+    measured = {key: torch.from_numpy(grid(key)) for key in MEASURED}
+    plain = torch.from_numpy(np.stack([each["plain"] for each in found]))
     far = measured["moved"].mean(-1).abs()
     p = (1 + (far[1:] >= far[0]).sum(0)).double() / (1 + controls)
     variables = {key: (("arrow", "dose", "sample"), measured[key], MEASURED[key]) for key in MEASURED}
@@ -130,6 +126,7 @@ def _labelled(lab, arrow, sizes, controls, found, plain, names, facts):
     return label(variables, coords=coords | {"sample": range(len(found))}, attrs=facts)
 
 
+@public
 def curves(ds: xarray.Dataset, name: str = "moved", *, seed: int = 0) -> xarray.Dataset:
     """What `steering.doses` measured, as curves over the dose, for `draw.lines(..., color="term")`.
 
@@ -161,60 +158,6 @@ def curves(ds: xarray.Dataset, name: str = "moved", *, seed: int = 0) -> xarray.
     variables = {key: (("term", "dose"), values, MEASURED[name]) for key, values in joined.items()}
     coords = {"term": [OWN, RANDOM], "dose": ("dose", ds.dose.values, DOSE)}
     return label(variables, coords=coords, attrs=ds.attrs)
-
-
-def _vectors(arrow, sizes, controls, seed):
-    """[arrow · dose, *shape]: the direction and random ones of the same norm, each by every dose."""
-    generator = torch.Generator().manual_seed(seed)
-    random = torch.randn(controls, *arrow.unit.shape, generator=generator)
-    random = random / random.flatten(1).norm(dim=1).clamp(min=1e-30).view(-1, *[1] * arrow.unit.ndim)
-    units = torch.cat([arrow.unit[None] / arrow.unit.norm().clamp(min=1e-30), random])
-    scales = torch.tensor(sizes, dtype=torch.float32).view(1, -1, *[1] * arrow.unit.ndim)
-    return (arrow.norm * scales * units[:, None]).flatten(0, 1)
-
-
-def _before(lab, ids, first):
-    """(snapshot of the first tokens, the rest); no snapshot where there are none."""
-    if first < 1:
-        return None, ids
-    cache = lab.cache()
-    lab.logits(ids[None, :first], cache=cache)
-    return lab.snapshot(cache), ids[first:]
-
-
-def _read(lab, snap, ids, answer, base=None):
-    """What is said after ids [row, T] that follow a snapshot, by row, beside what `base` says."""
-    own, foil = answer
-    cache = None if snap is None else lab.restore(snap.stacked(len(ids)))
-    logits = lab.logits(ids, cache=cache).float().cpu()
-    said = logits.log_softmax(-1)
-    base = said if base is None else base
-    score = logits[:, own] - (0 if foil is None else logits[:, foil])
-    divergence = (base.exp() * (base - said)).sum(-1)
-    return dict(score=score, probability=said[:, own].exp(), divergence=divergence, said=said)
-
-
-def _grown(lab, ids, new):
-    return [run.ids for run in lab.generate(list(ids), max_new_tokens=new, layers=[])]
-
-
-def _perplexity(lab, grown, length):
-    """exp of the mean surprise of what follows the first `length` tokens of each row, [row]."""
-    said = ahead(lab, grown, range(length - 1, max(map(len, grown)) - 1)).float().log_softmax(-1).cpu()
-    lost = [-said[n, torch.arange(len(ids) - length), ids[length:]].mean() for n, ids in enumerate(grown)]
-    return torch.stack(lost).exp()
-
-
-def ahead(lab: Lab, rows: Sequence[torch.Tensor], columns: Sequence[int], **options) -> torch.Tensor:
-    """Logits [row, column, vocab] of rows of different lengths, filled up behind their ends, where no token looks.
-
-    Args:
-        options: of `passes.feed`: a cache, gradients.
-    """
-    length = max(map(len, rows))
-    ids = torch.stack([torch.cat([row, row.new_zeros(length - len(row))]) for row in rows])
-    with lab.scopes.call():
-        return passes.feed(lab, ids, columns=list(columns), **options)
 
 
 def _prompts(lab, prompts):

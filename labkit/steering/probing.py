@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from labkit.arguments import number, whole
+from labkit.calling import public
 from labkit.errors import BackendError, InputError, install_hint
 from labkit.lab import Lab
 from labkit.notation import Quantity
@@ -28,6 +29,7 @@ RIGHT = Quantity("a", "share of held-out prompts told apart", "share", "fraction
 P = Quantity("p", "share of exchanged labels that are told apart as well", "fraction", "fraction", SOURCE)
 
 
+@public
 def probe(
     lab: Lab,
     positive: Sequence[Prompt],

@@ -5,6 +5,7 @@ last channels being v before convolution and SiLU, and `b`, from which β = σ(b
 layer, and gates are the seams `a`, `b`, `z` and, of attention, `gate`.
 """
 
+import base64
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ import torch
 
 from labkit import edit
 from labkit.arguments import number, whole
+from labkit.calling import public
 from labkit.errors import InputError, LayerError
 from labkit.lab import Lab
 from labkit.notation import Quantity, select, whole_numbers
@@ -151,6 +153,20 @@ class Arrow:
             raise InputError(f"{name}: a direction of another model", got=list(unit.shape), expected=expected)
         return cls(site, heads, unit, number(float(ds.norm), "norm", least=0))
 
+    def told(self) -> dict:
+        """It, as JSON can hold it; `retold` is the way back."""
+        numbers = base64.b64encode(self.unit.contiguous().numpy().tobytes()).decode()
+        shape = list(self.unit.shape)
+        where = dict(layer=self.site.layer, seam=self.site.seam, heads=self.heads)
+        return where | dict(shape=shape, numbers=numbers, norm=self.norm)
+
+    @classmethod
+    def retold(cls, spec: Spec, told: dict) -> "Arrow":
+        """From what `told` gave."""
+        numbers = np.frombuffer(base64.b64decode(told["numbers"]), dtype="float32").copy()
+        site = Site.of(spec, told["layer"], told["seam"], "steering")
+        return cls(site, told["heads"], torch.from_numpy(numbers).view(told["shape"]), told["norm"])
+
     def edit(self, lab: Lab, vectors: torch.Tensor, start: int) -> edit.SeamEdit | edit.StateEdit:
         """The edit that adds vectors [row, *shape], one for every row of a batch, or one for all.
 
@@ -175,6 +191,7 @@ class Arrow:
         return edit.function(add, seam=site.crossed, layer=site.layer, heads=heads, tokens=tokens, name="steer")
 
 
+@public
 def add(lab: Lab, direction: "xarray.Dataset", *, dose: float, start: int = 0) -> edit.SeamEdit | edit.StateEdit:
     """An edit that adds a direction, for `lab.edit`: `with lab.edit(steering.add(lab, direction, dose=0.5)): ...`
 
@@ -198,4 +215,4 @@ def sites_of(lab: Lab, layer: int | Sequence[int], seam: str, name: str) -> list
     layers = whole_numbers(layer, "layer")
     if not layers:
         raise InputError(f"{name}: no layer chosen", expected="an int, or several")
-    return [Site.of(lab.spec, each, seam, name) for each in layers]
+    return [Site.of(lab.spec, each, seam, name) for each in select(layers, lab.spec.layers, "layer")]

@@ -17,6 +17,7 @@ import xarray
 from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
 
 from labkit.arguments import number, whole
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.identity import lasting
 from labkit.lab import Lab
@@ -50,6 +51,7 @@ class Beginning(LinearAttentionLayer):
         return recurrent_states
 
 
+@public
 def tune(
     lab: Lab,
     examples: Sequence[Example],

@@ -1,5 +1,9 @@
 """Thinking in conversations: the template's rules, what every token of a prompt is, where two prompts part and why.
 
+    messages = [{"role": "user", "content": "red fox?"}]
+    print(thinking.render(messages))                      # as the chat template of Qwen3.6 writes it
+    thinking.spans(messages, reuse.small_tokenizer())     # what kind every token is of
+
 In this folder:
 
     rules        from messages to a prompt, in the family's variants
@@ -42,3 +46,7 @@ __all__ = [
     "tokenizer",
     "variant_of",
 ]
+
+
+def __dir__():
+    return sorted(__all__)

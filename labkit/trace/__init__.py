@@ -1,5 +1,11 @@
-"""Watch the seams of the unmodified model: where they are (`seams`), hooks as a scope (`record`), and the frozen `Run`
-that they leave (`run`), on disk too (`saved`).
+"""Runs: what crosses the seams of the unmodified model, watched once and kept.
+
+    run = lab.trace("red fox, blue whale", layers=[2, 3])
+    run.seams[2, "v"] if (2, "v") in run.seams else run.seams[2, "qkv"]
+    run.names                                             # the same by the names of others
+
+In this folder: `seams` (where they are), `record` (hooks as a scope), `run` (the frozen `Run` that they leave), `saved`
+(the same on disk).
 
 What no module returns (queries and keys after the convolution, decay, state, attention scores) is recomputed from the
 seams by `labkit.deltanet` and `labkit.attention`.
@@ -46,3 +52,7 @@ __all__ = [
     "texts",
     "wanted_seams",
 ]
+
+
+def __dir__():
+    return sorted(__all__)

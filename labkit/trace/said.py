@@ -1,5 +1,6 @@
 """What a run says: its tokens as readable texts, the likeliest tokens after them, and the text that it generated."""
 
+import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,14 +13,33 @@ from labkit.notation import Quantity, is_index, label, select, visible
 if TYPE_CHECKING:
     import xarray
 
+_KNOWN = weakref.WeakKeyDictionary()  # tokenizer -> (what its texts depend on, {id: text})
+CLEANED = "clean_up_tokenization_spaces"
 CHANCE = Quantity("p", "probability of the next token", "fraction", "fraction", "transformers")
 
 
 def texts(tokenizer, ids: torch.Tensor) -> tuple[str, ...]:
     """Readable text of each token, one string per id."""
+    ids = ids.tolist()
     if tokenizer is None:
-        return tuple(f"[{i}]" for i in ids.tolist())
-    return tuple(visible(tokenizer.decode([i])) for i in ids.tolist())
+        return tuple(f"[{i}]" for i in ids)
+    known = _known(tokenizer)
+    for i in ids:
+        if i not in known:
+            known[i] = visible(tokenizer.decode([i]))
+    return tuple(known[i] for i in ids)
+
+
+def _known(tokenizer):
+    """`{id: text}` of what a tokenizer was asked before; decoding a token each time costs more than a tiny model."""
+    made = (len(tokenizer) if hasattr(tokenizer, "__len__") else None, getattr(tokenizer, CLEANED, None))
+    try:
+        kept = _KNOWN.get(tokenizer)
+        if kept is None or kept[0] != made:
+            kept = _KNOWN[tokenizer] = (made, {})
+    except TypeError:  # one that cannot be a key
+        return {}
+    return kept[1]
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from transformers.cache_utils import Cache
 
 from labkit.errors import BackendError, InputError, LayerError
 from labkit.families import DELTANET, FAMILIES
-from labkit.notation import whole_numbers
+from labkit.notation import select, whole_numbers
 from labkit.spec import Spec
 from labkit.watched import Watched
 
@@ -102,7 +102,8 @@ def wanted_seams(
     Raises:
         InputError: a layer out of range, or a seam that exists in none of the chosen layers.
     """
-    layers = range(spec.layers) if layers is None else whole_numbers(layers, "layers")
+    chosen = [] if layers is None else whole_numbers(layers, "layers")
+    layers = range(spec.layers) if layers is None else select(chosen, spec.layers, "layer") if chosen else []
     seams = [seams] if isinstance(seams, str) else seams
     known = {name for layer in layers for name in spec.seams[spec.kind(layer)]}
     if seams is not None and (unknown := set(seams) - known):
@@ -126,6 +127,7 @@ def layers_of(
     """
     fitting = spec.layers_of(kind)
     chosen = list(fitting) if layers is None else whole_numbers(layers, "layers")
+    chosen = select(chosen, spec.layers, "layer") if chosen else []
     if kind == "experts" and not fitting:
         hint = instead and instead.format(layer=next(iter(chosen), 0))
         what = f"{name}: no layer of this model has a router that is read"

@@ -1,5 +1,10 @@
 """YaRN and the stretched window: what rotation does, what scaling changes, and what fails beyond the window.
 
+    yarn.wavelengths(lab.spec)                            # how fast each rotary pair turns, and under YaRN
+    with yarn.scaled(lab, 4.0):
+        run = lab.trace("red fox, blue whale")
+    yarn.grid(lab, lengths=[64], depths=2, seeds=8)       # margins of answers over lengths and depths
+
 In this folder:
 
     table            the rotary pairs of a model: wavelengths, phases that a longer context shows, errors of phases
@@ -46,3 +51,7 @@ __all__ = [
     "under",
     "wavelengths",
 ]
+
+
+def __dir__():
+    return sorted(__all__)

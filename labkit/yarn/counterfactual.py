@@ -28,6 +28,7 @@ import torch
 from labkit import plan
 from labkit.arguments import whole
 from labkit.cache import restore
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import label, whole_numbers
@@ -46,6 +47,7 @@ CAUSES = ("short", "gap", "dilution", "states", "all", "shift")
 N = "tokens or positions between text and question"
 
 
+@public
 @torch.no_grad()
 def counterfactuals(
     lab: Lab,

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from labkit.arguments import whole
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import Quantity, label, whole_numbers
@@ -23,6 +24,7 @@ ROWS = 256  # tokens whose logits are turned to float32 at a time
 CHANGE = Quantity("Δ loss", "loss minus that behind the shortest text", "nat", "signed", "this run")
 
 
+@public
 @torch.no_grad()
 def short_context_cost(
     lab: Lab,
@@ -60,6 +62,7 @@ def short_context_cost(
     return label({"loss": (dims, loss, "loss")}, coords=coords, attrs=facts)
 
 
+@public
 def likelihood(lab: Lab, ids: torch.Tensor, *, last: int | None = None, chunk: int | None = None) -> float:
     """Mean negative log-likelihood, in nats per token, of a text's tokens but the first, or of its `last` ones.
 
@@ -76,6 +79,7 @@ def likelihood(lab: Lab, ids: torch.Tensor, *, last: int | None = None, chunk: i
     return float(-sum(part.float().log_softmax(-1).gather(1, at).sum() for part, at in rows) / count)
 
 
+@public
 @torch.no_grad()
 def paired(
     lab: Lab,

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 import xarray
 
-from labkit import folders, stats, sweeps
+from labkit import folders, plan, stats, sweeps
 from labkit.arguments import number, whole
 from labkit.cache import restore
+from labkit.calling import check_data, public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import is_index, label, whole_numbers
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 LEAST_SEEDS = 8  # below, an interval says nothing
 
 
+@public
 @torch.no_grad()
 def grid(
     lab: Lab,
@@ -172,9 +174,35 @@ def _margins(lab, questions, chunk):
         cache = lab.cache()
         lab.trace(first.ids[: -first.asked], layers=[], cache=cache, chunk=chunk)
         snap = lab.snapshot(cache)
-        for asked in (first, *more):
-            rest = dataclasses.replace(asked, ids=asked.ids[-asked.asked :])
-            yield margin(lab, rest, cache=restore(snap, lab.cache()))  # of weights that have just read the text
+        rest = [dataclasses.replace(asked, ids=asked.ids[-asked.asked :]) for asked in (first, *more)]
+        alike = itertools.groupby(rest, key=lambda one: (one.asked, len(one.answer) == len(one.foil) == 1))
+        for (_, simple), some in alike:
+            yield from _forked(lab, snap, list(some), simple)
+
+
+def _forked(lab, snap, rest, simple):
+    """`margin` of questions of one length about the text of a snapshot; simple ones are rows of a pass."""
+    rows = _rows(lab, snap, len(rest), rest[0].asked) if simple else 1
+    for start in range(0, len(rest), rows):
+        some = rest[start : start + rows]
+        cache = restore(snap.stacked(len(some)) if len(some) > 1 else snap, lab.cache())  # of weights that just read it
+        if len(some) == 1:
+            yield margin(lab, some[0], cache=cache)
+            continue
+        logits = lab.logits(torch.stack([one.ids for one in some]), cache=cache).float().log_softmax(-1)
+        yield from (_simple(last, one) for last, one in zip(logits, some, strict=True))
+
+
+def _rows(lab, snap, most, tokens):
+    """Rows of a batch that fit, each with keys and values of its own."""
+    free, _ = plan.budget(lab.device)
+    own = snap.nbytes["own"]
+    while (
+        most > 1
+        and plan.make(lab, prompts=most, tokens=tokens, want="logits", cached=snap.length).peak + most * own > free
+    ):
+        most //= 2
+    return most
 
 
 def _dataset(answers, axes, lab):
@@ -204,9 +232,9 @@ def margin(
     else:
         last = lab.trace(asked.ids, layers=[], cache=cache, chunk=chunk, position_ids=position_ids).logits
     first = last[-1].float().log_softmax(-1)
-    right = bool(first.argmax() == asked.answer[0])
     if simple:
-        return float(first[asked.answer[0]] - first[asked.foil[0]]), right
+        return _simple(first, asked)
+    right = bool(first.argmax() == asked.answer[0])
     snap, sums = lab.snapshot(cache), []
     for ids in (asked.answer, asked.foil):
         total = first[ids[0]]
@@ -218,6 +246,12 @@ def margin(
     return sums[0] - sums[1], right
 
 
+def _simple(first, asked):
+    """`margin` where answer and foil are a token each; `first` [vocab] are the log-probabilities of the next one."""
+    return float(first[asked.answer[0]] - first[asked.foil[0]]), bool(first.argmax() == asked.answer[0])
+
+
+@public
 def cell_means(ds: xarray.Dataset) -> xarray.Dataset:
     """Means over the questions of each cell, with 95 % intervals.
 
@@ -227,7 +261,11 @@ def cell_means(ds: xarray.Dataset) -> xarray.Dataset:
     Returns:
         Dataset over (task, scaling, length, depth): `margin`, `margin_low`, `margin_high` (Student's t over the
         questions); `right`, `right_low`, `right_high` (Wilson); `answers`, how many there are.
+
+    Raises:
+        InputError: another dataset.
     """
+    check_data(ds, "yarn.cell_means", "yarn.grid(lab)", ["margin", "right"])
     answers = ds.margin.notnull().sum("sample")
     right, options = ds.right.sum("sample").astype(int), dict(output_core_dims=[[], []], vectorize=True)
     right_ends = xarray.apply_ufunc(stats.wilson, right, answers, **options)

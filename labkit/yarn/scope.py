@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from labkit.arguments import whole
 from labkit.cache import with_book
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.hooks import Place
 from labkit.lab import Lab
@@ -19,6 +20,7 @@ from labkit.scopes import Scope
 from labkit.trace import decoder
 
 
+@public
 def scaled(
     lab: Lab,
     factor: float = RELEASED,
@@ -51,8 +53,13 @@ def scaled(
     return under(lab, scaling, reach)
 
 
+@public
 def under(lab: Lab, scaling: Scaling, reach: int | None = None, *, unrotated: Callable | None = None) -> Scope:
-    """The model under a `rotary.Scaling`; see `scaled`. `unrotated` as in `Scope`."""
+    """The model under a `rotary.Scaling`, up to `reach` tokens; see `scaled`. `unrotated` as in `Scope`.
+
+    Raises:
+        InputError: another scaling inside `yarn.dynamic`, a dynamic one without a length, a reach it cannot have.
+    """
     if lab.scopes.unrotated is not None:
         hint = "close the yarn.dynamic scope first; it sets the frequencies anew before every pass"
         raise InputError("no other scaling inside yarn.dynamic", got=str(scaling), hint=hint)

@@ -15,6 +15,7 @@ import torch
 
 from labkit import rotary
 from labkit.arguments import whole
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.notation import Quantity, label, whole_numbers
 from labkit.rotary import RELEASED, Scaling, constants, stretched
@@ -31,6 +32,7 @@ ERRORS = {
 }
 
 
+@public
 def frequencies(spec: Spec, factor: float = RELEASED, *, dtype: torch.dtype = torch.float64, **options) -> torch.Tensor:
     """ω' [pair] of a model in radians per token; in float32 exactly what transformers would compute with.
 
@@ -43,6 +45,7 @@ def frequencies(spec: Spec, factor: float = RELEASED, *, dtype: torch.dtype = to
     return rotary.frequencies(stretched(spec, factor, **options), dtype=dtype, **constants(spec))
 
 
+@public
 def wavelengths(spec: Spec, factor: float = RELEASED, **options) -> "xarray.Dataset":
     """The pairs of a model under a scaling.
 
@@ -74,6 +77,7 @@ def wavelengths(spec: Spec, factor: float = RELEASED, **options) -> "xarray.Data
     return label(values, coords=coords, attrs=facts)
 
 
+@public
 def phase_coverage(
     spec: Spec, tokens: int = 1_010_000, *, scalings: Sequence[Scaling] | None = None
 ) -> "xarray.Dataset":
@@ -107,6 +111,7 @@ def phase_coverage(
     return label(values, coords=coords, attrs=facts)
 
 
+@public
 def phase_error(
     spec: Spec,
     lengths: Sequence[int] = (262_144, 524_288, 1_010_000),
@@ -124,6 +129,9 @@ def phase_error(
     Returns:
         Dataset over (length, pair): `phase`, radians off in float32; `bfloat16`, what rounding of cos and sin adds to
         that at most, in the same unit; `half_angles`, radians off if the angle itself were held in bfloat16.
+
+    Raises:
+        InputError: no lengths, or one that is no whole number of at least 1.
     """
     scaling, samples = Scaling() if scaling is None else scaling, whole(samples, "samples", least=1)
     if not (lengths := whole_numbers(lengths, "lengths", least=1)):

@@ -19,7 +19,9 @@ import random
 
 import torch
 
+from labkit import prompts
 from labkit.arguments import number, whole
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.nano.text import sentence
@@ -46,6 +48,7 @@ class Question:
     at: int
 
 
+@public
 def question(lab: Lab, task: str, *, length: int, depth: float, seed: int) -> Question:
     """One question.
 
@@ -74,7 +77,7 @@ def question(lab: Lab, task: str, *, length: int, depth: float, seed: int) -> Qu
     if room < 0:
         got, least = f"{length} tokens", f"{length - room} or more"
         raise InputError(f"no room for the facts of a {task} question", got=got, expected=least)
-    filler = _filler(random.Random(f"filler/{seed}"), room, sizes)
+    filler = _filler(lab.tokenizer, seed, room)
     place = round(depth * len(filler))
     if evenly:
         spots = [round(n * len(filler) / (len(facts) - 1)) for n in range(len(facts))]
@@ -90,7 +93,7 @@ def question(lab: Lab, task: str, *, length: int, depth: float, seed: int) -> Qu
             pieces.append(told.pop(0)[1])
         pieces += filler[n : n + 1]
     text = "".join(pieces)
-    ids, tail = lab.encode(text), lab.encode(asked)
+    ids, tail = _ids(lab.tokenizer, lab.spec.vocab, text), lab.encode(asked)
     answers = [lab.encode(f" {name}") for name in (value, foil)]
     begin = len(lab.encode("".join(pieces[:at]))) if at else 0
     return Question(torch.cat([ids, tail]), len(tail), *answers, begin)
@@ -101,6 +104,13 @@ def _size(tokenizer, text):
     return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
+@functools.lru_cache(maxsize=8)
+def _ids(tokenizer, vocab, text):
+    """Ids of a text that questions of several depths are about."""
+    return prompts.encode(text, tokenizer, vocab)
+
+
+@public
 def filler_ids(lab: Lab, length: int, *, seed: int) -> torch.Tensor:
     """Token ids [length] of sentences that state no fact."""
     length, seed = whole(length, "length", least=0), whole(seed, "seed")
@@ -111,9 +121,10 @@ def filler_ids(lab: Lab, length: int, *, seed: int) -> torch.Tensor:
     return lab.encode("".join(text))[:length]
 
 
-def _filler(draw, room, sizes):
-    sentences = []
-    while (room := room - sizes(more := sentence(draw))) >= 0:
+@functools.lru_cache(maxsize=8)
+def _filler(tokenizer, seed, room):
+    draw, sentences = random.Random(f"filler/{seed}"), []
+    while (room := room - _size(tokenizer, more := sentence(draw))) >= 0:
         sentences.append(more)
     return sentences
 

@@ -12,6 +12,7 @@ import torch
 
 from labkit import rotary
 from labkit.cache import CLOSED, GO_ON, Blocks
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.hooks import Place
 from labkit.lab import Lab
@@ -21,6 +22,7 @@ from labkit.trace import Pass, decoder
 from labkit.yarn.scope import under
 
 
+@public
 def dynamic(lab: Lab, most: float = RELEASED, *, ramp: str = "index", attention_factor: float | None = None) -> Scope:
     """The model under YaRN with s = l/L at length l, at least 1, at most `most`; caches are made by `lab.cache()`.
 

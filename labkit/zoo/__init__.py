@@ -1,5 +1,8 @@
 """From a name, or a model that is already there, to a `Lab`, and a record of what will compute it.
 
+    lab = labkit.load()
+    lab = labkit.wrap(lab.model, lab.tokenizer)           # a model of transformers that is already there
+
     load()                                   $LABKIT_MODEL, else the embedded "nano"
     load("folder")                           text-only or image-text layout, one or many safetensors files
     load("Qwen/Qwen3.6-27B")                 a hub id, through the ordinary Hugging Face cache
@@ -25,3 +28,7 @@ from labkit.zoo.routes import load
 from labkit.zoo.wrapping import exact_rotation, wrap
 
 __all__ = ["Backend", "exact_rotation", "load", "wrap"]
+
+
+def __dir__():
+    return sorted(__all__)

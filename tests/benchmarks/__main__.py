@@ -16,7 +16,7 @@ import sys
 from labkit.terminal import command
 from tests.benchmarks.card import book
 
-PARTS = ("spine", "memory", "look", "sessions", "patching")
+PARTS = ("spine", "memory", "look", "sessions", "patching", "clicks")
 
 
 @command

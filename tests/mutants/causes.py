@@ -28,6 +28,10 @@ CHOSEN = "tests/test_attribution.py::test_experts_are_those_of_the_run"
 SEEN = "tests/test_attribution.py::test_pictures_are_sources_like_words"
 TAKES = "tests/test_residual.py::test_it_takes_what_it_says"
 PACKED = "tests/test_residual.py::test_packed_rows_of_the_unembedding_are_those_of_its_forward"
+LATENT, OF_LATENTS = "labkit/attribution/latent.py", "tests/test_attribution_latent.py::test_"
+LATENTS = f"{OF_LATENTS}a_head_of_latents_adds_the_models_own_map_times_its_values"
+OLD = f"{OF_LATENTS}what_heads_read_is_what_values_and_cache_bring"
+AGAIN = f"{OF_LATENTS}experts_are_those_of_the_run"
 WHOLE = "tests/test_attribution.py::test_heads_mlps_embedding_and_cache_add_up_to_the_logit"
 
 MUTANTS = [
@@ -40,7 +44,7 @@ MUTANTS = [
     Mutant(BRANCHES, "- own, row)", "- own, whole)", TIES),
     Mutant(FROZEN, "c * c.detach().sigmoid()", "c * c.sigmoid()", SUM),
     Mutant(FROZEN, "1 - spec.conv :].T)", "1 - spec.conv :].flip(-1).T)", SUM),
-    Mutant(FROZEN, "v = v[:, reads]", "v = v[:, sorted(reads, reverse=True)]", SUM),
+    Mutant(FROZEN, "reads], v[:, reads]", "reads], v[:, sorted(reads, reverse=True)]", SUM),
     Mutant(FROZEN, "<= run.positions", "< run.positions", SUM),
     Mutant(FROZEN, "x * factor(module, x.detach())", "x * factor(module, x.detach()) ** 1.01", SUM),
     Mutant(FROZEN, 'GATES = ("act_fn", ', "GATES = (", SUM),
@@ -70,7 +74,27 @@ MUTANTS = [
     Mutant(DIRECT, "del frozen.mixed[layer], frozen", "frozen", PLANNED),
     Mutant(COSTS, "None if snap is None else snap.length).refuse()", "None if snap is None else snap.length)", REFUSED),
     Mutant(WIDE, "abs(_asked(own, twin, options) - float(made.logit))", "0.0", HALF),
-    Mutant(FROZEN, "_held if part is not router else self._routed(layer)", "_held", CHOSEN),
+    Mutant(FROZEN, 'self._routed(layer) if part is getattr(block.mlp, "gate", None) else _held', "_held", CHOSEN),
+    Mutant(FROZEN, 'run.seams[layer, "mixer_out"]).to(', "0).to(", AGAIN),
+    Mutant(FROZEN, "self._norm(mixer.kv_a_layernorm, (latent,), None)", "mixer.kv_a_layernorm.forward(latent)", OLD),
+    Mutant(FROZEN, "scale=q.shape[-1] ** -0.5", "scale=v.shape[-1] ** -0.5", LATENTS),
+    Mutant(FROZEN, 'self._leaf(layer, "values", run.start.keys[layer][0])', "run.start.keys[layer][0]", OLD),
+    Mutant(LATENT, "latent)[..., spec.plain :]", "latent)[..., : spec.head_dim]", LATENTS),
+    Mutant(LATENT, "torch.cat([plain, shared[", "torch.cat([plain, 0 * shared[", LATENTS),
+    Mutant(LATENT, "mixer.q_a_layernorm.forward(mixer.q_a_proj.forward(x))", "mixer.q_a_proj.forward(x)", LATENTS),
+    Mutant(
+        LATENT,
+        ".view(len(latent), spec.query_heads, spec.plain + spec.head_dim)",
+        ".view(len(latent), -1, spec.query_heads).transpose(1, 2)",
+        LATENTS,
+    ),
+    Mutant(
+        LATENT,
+        "torch.cat([run.start.keys[layer][0].to(latent), latent])",
+        "torch.cat([latent, run.start.keys[layer][0].to(latent)])",
+        OLD,
+    ),
+    Mutant(COSTS, "+ len(spec.deltanet_layers) * _rule(lab, tokens), ", ", ", PLANNED),
     Mutant(COMPLETE, "prompt if isinstance(prompt, Seen) else None", "None", SEEN),
     Mutant(SPENT, "LENS_ROWS = 7", "LENS_ROWS = 4", TAKES),
     Mutant(BRANCHES, "weight.dtype in TOLERANCE and", "weight.is_floating_point() and", PACKED),

@@ -8,6 +8,7 @@ LAST = f"{CIRCUIT}::test_followed_to_the_last_path_sources_bring_what_exact_attr
 SUMS = f"{CIRCUIT}::test_in_float64_to_the_last_digits"
 STORED = f"{CIRCUIT}::test_what_is_stored_and_what_is_erased_of_it_are_the_implied_attention"
 ERASED = f"{CIRCUIT}::test_what_one_token_erases_is_what_the_memory_says_to_its_key"
+CHANNEL = "tests/test_attribution_latent.py::test_what_one_token_erases_is_what_the_memory_says_to_its_key_by_channel"
 SHARE = f"{CIRCUIT}::test_a_share_is_where_edges_end"
 WITHOUT = f"{CIRCUIT}::test_a_head_that_is_taken_away_hands_on_nothing"
 ORDER = f"{CIRCUIT}::test_the_order_of_heads_is_a_rank_correlation"
@@ -20,7 +21,8 @@ ROWS = "tests/test_draw_graphs.py::test_nodes_stand_in_rows_and_columns_without_
 
 MUTANTS = [
     Mutant(PATHS, "range(layer + mixer)", "range(layer)", LAST),
-    Mutant(PATHS, "keep = rule.g[i, head].exp()", "keep = 1", SUMS),
+    Mutant(PATHS, "rule.g[i, head].exp() * rule.k[i]", "rule.k[i]", SUMS),
+    Mutant(PATHS, "rule.g[i, head].exp() * rule.k[i]", "rule.g[i, head].exp().mean() * rule.k[i]", CHANNEL),
     Mutant(PATHS, "rule.row(i - 1, head, ", "rule.row(i, head, ", SUMS),
     Mutant(PATHS, '"erase", taken, -each)', '"erase", taken, each)', SUMS),
     Mutant(PATHS, 'rule.row(t, head, "write")', 'rule.row(t, head, "heuristic")', STORED),

@@ -26,7 +26,19 @@ LAYERS = "tests/test_layers.py::test_the_title_says_the_layers_of_the_coordinate
 READABLE = "tests/test_readable.py::test_every_kind_of_figure_can_be_read"
 WHOLE = "tests/test_browser.py::test_live_figures_are_whole_when_they_are_first_shown"
 
+STACK, ARCHITECTURE = "labkit/spec/layers.py", "labkit/draw/architecture.py"
+ADDS, STRIP = (
+    f"tests/test_draw_architecture.py::test_{name}"
+    for name in ("the_stack_adds_up_to_the_model", "the_strip_has_every_layer_in_its_colour")
+)
+REPEAT = "tests/test_draw_architecture.py::test_how_many_layers_repeat"
+
 MUTANTS = [
+    Mutant(STACK, "[0 if delta else added for delta in deltas]", "[added for _ in deltas]", ADDS),
+    Mutant(STACK, "dense = [n < spec.dense_layers", "dense = [n <= spec.dense_layers", ADDS),
+    Mutant(ARCHITECTURE, "kind == kinds[i % n]", "kind == kinds[0]", REPEAT),
+    Mutant(ARCHITECTURE, "y = low + tall * n", "y = high - tall * n", STRIP),
+    Mutant(ARCHITECTURE, "KIND[kind], hover))", 'KIND["deltanet"], hover))', STRIP),
     Mutant("labkit/draw/live.py", "self.figure.fit()", "pass", WHOLE),
     Mutant("labkit/draw/live.py", '"calc(100% - 4px)"', '"200%"', WHOLE),
     Mutant(SCALES, "return where * (3e-4 *", "return 0 * where + where[-1] * (3e-4 *", HAIR),

@@ -36,7 +36,7 @@ MUTANTS = [
     Mutant(REQUESTS, "int(value) % len(run)", "int(value)", LESS),
     Mutant(REQUESTS, "start.length, parts, run.identity.to_json()", "run.identity.to_json()", OTHER),
     Mutant(REQUESTS, "start.length, parts, run.identity.to_json()", "start.length, parts", OTHER),
-    Mutant(PACKED, "or stored.others != request.others", "", HELD),
+    Mutant(PACKED, "if usual | stored.others != usual | request.others:", "if False:", HELD),
     Mutant(PACKED, "[known.index(head) for head in heads]", "sorted(known.index(head) for head in heads)", EVERY),
     Mutant(
         PACKED,

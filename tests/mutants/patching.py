@@ -20,6 +20,7 @@ RANKS = f"{JOINT}agreement_is_spearman_with_its_interval_and_control"
 MUTANTS = [
     Mutant(CELLS, "t == s < asked.same", "t == s <= asked.same + 1", HEADS),
     Mutant(CELLS, "place[3][0] + (place[0] in STATES)", "place[3][0]", SHARED),
+    Mutant(CELLS, "len(each.ids) < 2 for each", "len(each.ids) < 1 for each", f"{TEST}questions_without_sense"),
     Mutant(CELLS, "(2 if seam in STATES else 1)", "1", f"{TEST}questions_without_sense"),
     Mutant(FORKS, "0 if states or begun[1] else", "8 if states or begun[1] else", SHARED),
     Mutant(FORKS, "(row, token - start, head)", "(row * 0, token - start, head)", HEADS),

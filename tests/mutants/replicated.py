@@ -34,6 +34,7 @@ MUTANTS = [
     Mutant(RULE, "if high < least or low > most:", "if high < least and low > most:", EVERY),
     Mutant(RULE, "if low < least or high > most:", "if low < least and high > most:", EVERY),
     Mutant(RULE, "below <= high and above >= low", "below < high and above > low", EVERY),
+    Mutant(RULE, "math.isnan(below) or math.isnan(above)", "math.isnan(below) and math.isnan(above)", EVERY),
     Mutant(RULE, "if DISAGREE in words:", "if words == {DISAGREE}:", ONE),
     Mutant(RULE, "if math.isfinite(value)}", "}", ONE),
     Mutant(RECORD, "self.value < low or ", "", REFUSED),

@@ -2,8 +2,9 @@
 
 from tests.mutants import Mutant
 
-SITES, DIRECTIONS, PROBING, DOSING, BEGINNING, KEPT, TUNING = (
-    f"labkit/steering/{name}.py" for name in ("sites", "directions", "probing", "dosing", "beginning", "kept", "tuning")
+NAMES = "sites", "directions", "probing", "dosing", "measuring", "beginning", "kept", "tuning"
+SITES, DIRECTIONS, PROBING, DOSING, MEASURING, BEGINNING, KEPT, TUNING = (
+    f"labkit/steering/{name}.py" for name in NAMES
 )
 SNAPSHOTS = "labkit/cache/snapshots.py"
 TEST = "tests/test_steering.py::"
@@ -18,6 +19,7 @@ BLIND = TEST + "test_a_probe_finds_what_is_there_and_says_where_nothing_is"
 BASIS = TEST + "test_a_probe_in_the_basis_of_its_rows_is_that_of_all_numbers"
 ROW = TEST + "test_a_row_of_the_batch_is_the_prompt_under_its_dose"
 UNMASK = TEST + "test_random_directions_unmask_one_that_is_none"
+SPREAD = TEST + "test_doses_on_a_cluster_are_the_same_table"
 BEFORE = TEST + "test_a_state_before_the_first_token_is_known_to_the_readings"
 ALONE = TEST + "test_answers_are_judged_as_if_alone"
 SLOPE = TEST + "test_the_slope_is_that_of_the_loss"
@@ -25,8 +27,18 @@ PLACES = TEST + "test_a_tuning_lowers_the_loss_in_the_places_it_was_given"
 STOPS = TEST + "test_held_out_examples_stop_it_and_choose_the_states"
 KILLED = TEST + "test_a_tuning_that_was_interrupted_goes_on_to_the_same_states"
 OTHER = TEST + "test_a_folder_of_another_tuning_or_a_damaged_one_is_refused"
+AFTER = TEST + "test_what_is_generated_after_a_state_is_read_after_it"
+NONE = TEST + "test_what_is_no_state_before_the_first_token_begins_nothing"
 
 MUTANTS = [
+    Mutant(
+        "labkit/calls.py",
+        "lab.cache() if begun is None else lab.restore(begun.stacked(len(rows)))",
+        "lab.cache()",
+        AFTER,
+    ),
+    Mutant("labkit/calls.py", "dict(start=start[i], seams", "dict(start=_cache.start_of(None, wanted), seams", AFTER),
+    Mutant("labkit/prompts.py", "{len(row) for row in rows})) > 1", "{len(row) for row in rows})) > 2", NONE),
     Mutant(SITES, "there[-math.prod(site.shape) :] if", "there[: math.prod(site.shape)] if", MEANS),
     Mutant(
         SITES,
@@ -43,9 +55,17 @@ MUTANTS = [
     Mutant(PROBING, "regression().fit(rows[~out], seen)", "regression().fit(rows, labels)", BLIND),
     Mutant(PROBING, "coef_[0] @ basis.numpy()", "coef_[0] @ basis.numpy()[:, ::-1]", BASIS),
     Mutant(PROBING, "/ max(norm, 1e-30)\n", "/ max(norm**2, 1e-30)\n", BASIS),
-    Mutant(DOSING, "starts[n] - (arrow.site.crossed is None)", "starts[n]", ROW),
-    Mutant(DOSING, "(base.exp() * (base - said))", "(said.exp() * (said - base))", ROW),
-    Mutant(DOSING, "range(length - 1, max(map(len, grown)) - 1)", "range(length, max(map(len, grown)))", ROW),
+    Mutant(MEASURING, "start - (arrow.site.crossed is None)", "start", ROW),
+    Mutant(MEASURING, "(base.exp() * (base - said))", "(said.exp() * (said - base))", ROW),
+    Mutant(MEASURING, "range(length - 1, max(map(len, grown)) - 1)", "range(length, max(map(len, grown)))", ROW),
+    Mutant(
+        SITES,
+        "where | dict(shape=shape, numbers=numbers, norm=self.norm)",
+        "where | dict(shape=shape, numbers=numbers, norm=1.0)",
+        ROW,
+    ),
+    Mutant(DOSING, "start=firsts[n]", "start=firsts[0]", ROW),
+    Mutant(DOSING, "store=store, client=client", "store=store", SPREAD),
     Mutant(DOSING, "(far[1:] >= far[0])", "(far[1:] < far[0])", UNMASK),
     Mutant(SNAPSHOTS, "or any(map(_began, cache.layers))", "", BEFORE),
     Mutant(BEGINNING, "where[len(ids) - more - 1 + at]", "where[len(ids) - 2]", ALONE),

@@ -1,0 +1,22 @@
+"""A panel to explore with: a prompt, layers, heads, tokens, both kinds of a block on one screen, edits as switches.
+
+    lab.explore(" fox red. whale blue. fox")
+
+In this folder:
+
+    asks      calls as records, which make the data of a view and write its code
+    toggles   edits that one switches on and off
+    choices   what is chosen: prompt, layer, head, token, views, edits
+    runs      runs of the prompt, made when a view needs them
+    views     which reading each view is of
+    explorer  the explorer without a screen
+    kept      the file that a choice is kept in
+    forms     what a page draws of a view
+    panel     the widget; `panel.js` and `panel.css` draw it
+"""
+
+from labkit.explore.choices import Choice
+from labkit.explore.explorer import Explorer, Shown
+from labkit.explore.panel import Panel, opened
+
+__all__ = ["Choice", "Explorer", "Panel", "Shown", "opened"]
