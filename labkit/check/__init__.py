@@ -8,7 +8,7 @@ Checkers name the first law that is broken, with what was got and expected. `ver
 every law, else the solution, so that a notebook runs on; `verdict.must()` raises, for a course that grades.
 """
 
-from labkit.check.find_the_cause import sign_flips, stand_ins, way_gone
+from labkit.check.find_the_cause import corrected, sign_flips, stand_ins
 from labkit.check.forget import half_life, key_survival, update_terms
 from labkit.check.guess_ahead import right_in_a_row, tokens_a_round, verified_round
 from labkit.check.guesses import Prediction, Seen, predict
@@ -65,8 +65,8 @@ __all__ = [
     "rotated",
     "yarn_speeds",
     # 08_find_the_cause
-    "way_gone",
     "sign_flips",
+    "corrected",
     "stand_ins",
     # 09_steer
     "unit_direction",

@@ -1,4 +1,4 @@
-"""Exercises of 08_find_the_cause: patching, signs by chance, stand-ins. Conventions: arXiv 2404.15255."""
+"""Exercises of 08_find_the_cause: signs by chance, a correction for many heads, stand-ins."""
 
 import itertools
 
@@ -6,18 +6,23 @@ import numpy as np
 
 from labkit.check.laws import Law, exercise
 
+_P3 = np.array([0.03, 0.04, 0.5])
 PARTS = ("mixer 3", "head 0", "head 1", "mixer 7")
 ALONE = np.array([[0.1, 0.25, 0.05, 0.4], [0.2, 0.15, 0, 0.5], [0.3, 0.2, 0.1, 0.3]])  # lost (prompt, part)
-
-
-def _way(own, other, patched):
-    return (patched - other) / (own - other)
 
 
 def _flips(differences):
     values = np.asarray(differences, dtype=np.float64)
     signs = np.array(list(itertools.product((1, -1), repeat=len(values))))
     return float((abs(signs @ values) >= abs(values.sum()) * (1 - 1e-9)).mean())
+
+
+def _corrected(p):
+    order, made, most = np.argsort(p), np.empty(len(p)), 0.0
+    for n, place in enumerate(order):
+        most = max(most, min(1.0, p[place] * (len(p) - n)))
+        made[place] = most
+    return made
 
 
 def _beyond(lost, parts):
@@ -41,28 +46,6 @@ class _Model:
         return ALONE[:, held].sum(1) + np.array([0.5, 1, 1.5]) * joint
 
 
-@exercise(solution=_way)
-def way_gone(yours):
-    """How far a patch brings the other prompt to this one's answer: `yours(own, other, patched)` gives a number.
-
-    Args:
-        yours: all are leads, the logit of the right word less that of the foil: own of the prompt that values are taken
-            from, other of the prompt that is read, patched of the other with the values in it; numbers or arrays.
-
-    Source: arXiv 2404.15255, section 4, on metrics.
-    """
-    yield Law("a patch that changes nothing goes none of the way", lambda: yours(6.0, -2.0, -2.0), 0.0)
-    hint = "the whole way is from the lead of the other prompt to the own one"
-    yield Law("a patch that gives the own lead goes all of it", lambda: yours(6.0, -2.0, 6.0), 1.0, hint)
-    yield Law(
-        "a lead of 0 after a patch is a quarter of the way from -2 to 6", lambda: yours(6.0, -2.0, 0.0), 0.25, hint
-    )
-    yield Law("a patch may go too far", lambda: yours(3.0, -1.0, 5.0), 1.5, "nothing is cut off at 1")
-    yield Law("a patch may go back", lambda: yours(3.0, -1.0, -2.0), -0.25, "nothing is cut off at 0")
-    own, other, patched = np.array([6.0, 3.0, 4.0]), np.array([-2.0, -1.0, 0.0]), np.array([0.0, 5.0, 1.0])
-    yield Law("each prompt has its own way", lambda: yours(own, other, patched), np.array([0.25, 1.5, 0.25]))
-
-
 @exercise(solution=_flips)
 def sign_flips(yours):
     """Two-sided p of a mean of paired differences by exchanging signs: `yours(differences)` gives a number.
@@ -83,6 +66,26 @@ def sign_flips(yours):
     yield Law("the sign of all together does not matter", lambda: yours(np.array([-4.0, -5, 1, -3])), 0.25, hint)
     hint = "0.1 + 0.2 and 0.3 are two numbers to a computer: let sums that differ by rounding count as equal"
     yield Law("another unit leaves p", lambda: yours(np.array([0.1, 0.2, -0.3, 0.6])), 0.625, hint)
+
+
+@exercise(solution=_corrected)
+def corrected(yours):
+    """p values corrected for how many there are, after Holm: `yours(p)` gives an array like p.
+
+    Args:
+        yours: p, a float array (test,), in any order; the result stands in the same order.
+
+    Source: Holm 1979, Scand. J. Stat. 6.
+    """
+    yield Law("a single test is left as it is", lambda: yours(np.array([0.03])), np.array([0.03]))
+    hint = "the smallest of three is multiplied by 3, the next by 2, the largest by 1"
+    yield Law("of 0.01, 0.02 and 0.5 come 0.03, 0.04 and 0.5", lambda: yours(np.array([0.01, 0.02, 0.5])), _P3, hint)
+    hint = "sort, correct, and put each number back into its place"
+    mixed = lambda: yours(np.array([0.5, 0.01, 0.02]))
+    yield Law("each stays in its place", mixed, np.array([0.5, 0.03, 0.04]), hint)
+    hint = "none may be below one that was smaller before: keep the largest so far"
+    yield Law("their order is kept", lambda: yours(np.array([0.02, 0.025, 0.03])), np.array([0.06, 0.06, 0.06]), hint)
+    yield Law("nothing is above 1", lambda: yours(np.array([0.9, 0.4, 0.7, 0.3])), np.ones(4), "cut off at 1")
 
 
 @exercise(solution=_beyond)

@@ -9,6 +9,10 @@ def _signs(count):
     return np.array(list(itertools.product((1, -1), repeat=count)))
 
 
+def _held(p):
+    return np.maximum.accumulate(p * np.arange(len(p), 0, -1))
+
+
 def _matrix(beyond, *, both=True, alone_once=True):
     """A reader's matrix, with what a pair is given."""
 
@@ -24,16 +28,6 @@ def _matrix(beyond, *, both=True, alone_once=True):
 
 
 MISTAKES = {
-    "way_gone": {
-        "divides by the own lead": (lambda own, other, patched: (patched - other) / own, "all of it"),
-        "counts from the own lead": (lambda own, other, patched: (own - patched) / (own - other), "none of the way"),
-        "gives nats": (lambda own, other, patched: patched - other, "all of it"),
-        "cuts off": (lambda own, other, patched: np.clip((patched - other) / (own - other), 0, 1), "too far"),
-        "one way for all prompts": (
-            lambda own, other, patched: (patched - other) / np.mean(np.subtract(own, other)),
-            "its own way",
-        ),
-    },
     "sign_flips": {
         "looks at one side": (lambda d: float((_signs(len(d)) @ d >= d.sum() * (1 - 1e-9)).mean()), "2 of 8"),
         "counts only what is farther": (
@@ -56,6 +50,17 @@ MISTAKES = {
             ),
             "another unit",
         ),
+    },
+    "corrected": {
+        "multiplies all by their count": (lambda p: np.minimum(1, p * len(p)), "0.01, 0.02"),
+        "multiplies by the place": (lambda p: np.minimum(1, p * (1 + np.argsort(np.argsort(p)))), "0.01, 0.02"),
+        "gives them sorted": (lambda p: np.minimum(1, _held(np.sort(p))), "in its place"),
+        "puts them back wrongly": (lambda p: np.minimum(1, _held(np.sort(p)))[np.argsort(p)], "in its place"),
+        "lets them cross": (
+            lambda p: np.minimum(1, p * (len(p) - np.argsort(np.argsort(p)))),
+            "order is kept",
+        ),
+        "cuts nothing off": (lambda p: _held(np.sort(p))[np.argsort(np.argsort(p))], "above 1"),
     },
     "stand_ins": {
         "gives the joint loss": (_matrix(lambda both, one, two: both), "add up"),
