@@ -27,6 +27,7 @@ PLACE = ("causes", 80)
 MADE, TRIED = range(16), range(1000, 1008)
 DOSES = [0.125, 0.25, 0.5]
 ANSWER, FOIL = "red", "blue"
+TOLERANCE = {"moved": {"rtol": 1e-4, "atol": 1e-5, "reason": "a difference of logits, each rounded by float32"}}
 OWN, RANDOM, EXCHANGED = "red less blue", "19 random directions", "labels exchanged"
 
 

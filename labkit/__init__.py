@@ -10,7 +10,7 @@ Everything heavy is imported when it is first used.
 
 import importlib
 
-__version__ = "0.7.0"
+__version__ = "0.8.0"
 
 _PLACES = {
     "load": "labkit.zoo",

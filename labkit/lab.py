@@ -80,13 +80,9 @@ class Lab(Wrapped):
                 counts on. They reach the attention layers alone; the order of reading stays that of the prompt.
             grad: keep the graph, for `run.gradient`; one prompt, in one pass, on PyTorch's kernels.
 
-        Returns:
-            `Run`, or a list of them.
-
         Raises:
             InputError: an empty or too long prompt, ids, layers, seams or position ids out of range.
-            BudgetError: it would not fit; raised before the model runs.
-            SeamError: a seam never fired.
+            BudgetError: it would not fit; raised before the model runs. SeamError: a seam never fired.
         """
         batch, rows, seen = self._rows(prompt)
         chunk = prompts.start(batch, grad, cache=cache, position_ids=position_ids, chunk=chunk, cuts=self.scopes.cuts)
@@ -192,10 +188,7 @@ class Lab(Wrapped):
         return tokens.planned(made, self) if isinstance(tokens, Seen) else made
 
     def explore(self, prompt=None, *, name: str | None = "explore", **changes) -> "Panel":  # noqa: F821
-        """A panel to click through a prompt: layers, heads, tokens, edits. See `labkit.explore.opened`.
-
-        What is chosen is kept beside the notebook, in `.labkit/explore/NAME.json`, and is there after a restart.
-        """
+        """A panel to click through a prompt: layers, heads, tokens, edits. See `labkit.explore.opened`."""
         return importlib.import_module("labkit.explore").opened(self, prompt, name=name, **changes)
 
     # --------------------------------------------------------------------------------------------- changing

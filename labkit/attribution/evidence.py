@@ -15,6 +15,7 @@ from labkit.errors import InputError
 from labkit.notation import Quantity
 
 RESAMPLES, SIGNS = 10_000, 2**17
+ROUNDED = 1e-5  # nats that float32 may round off two logits: a change below has no sign of its own
 SLICE = 512  # cells, or signs, at a time
 P = Quantity("p", "permutation p of the mean change", "fraction", "fraction", "Fisher 1935")
 CORRECTIONS = {"holm": stats.holm, "benjamini_hochberg": stats.benjamini_hochberg}
@@ -34,7 +35,7 @@ def checked(correction: str, seed: int, name: str) -> int:
 def with_statistics(ds: xarray.Dataset, correction: str, seed: int) -> xarray.Dataset:
     """A Dataset of `effect` and `change` over samples, with their mean, interval, p and p adjusted for all cells."""
     low, high = over_cells(interval, ds.effect, 2, seed)
-    (p,) = over_cells(signed, ds.change, 1, seed)
+    (p,) = over_cells(signed, xarray.where(abs(ds.change) <= ROUNDED, 0.0, ds.change), 1, seed)
     known = np.isfinite(p.values)
     adjusted, count = p.copy(deep=True), int(known.sum())
     if count:

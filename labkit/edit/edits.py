@@ -7,7 +7,7 @@ import torch
 from labkit.arguments import number, whole
 from labkit.cache import Snapshot
 from labkit.calling import public
-from labkit.edit.kinds import SeamEdit, StateEdit
+from labkit.edit.kinds import OfModel, SeamEdit, StateEdit
 from labkit.edit.values import LARGEST, of_tokens, tensor
 from labkit.errors import InputError, LayerError
 from labkit.notation import select, whole_numbers
@@ -47,7 +47,7 @@ def function(
     Raises:
         InputError: no function, no name of a seam.
     """
-    if not callable(change):
+    if not callable(change) and not isinstance(change, OfModel):
         hint = 'edit.function(lambda x, at: 0 * x, seam="gated", layer=0)'
         raise InputError("an edit calls a function", got=type(change).__name__, expected="(x, at) -> x", hint=hint)
     if not isinstance(seam, str):

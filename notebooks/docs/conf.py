@@ -12,6 +12,7 @@ version = release = labkit.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = []
 nitpicky = False
+suppress_warnings = ["ref.python"]  # the name of an attribute in a text is no link
 
 # Notebooks come executed and compared by nbval; building the pages runs nothing.
 nb_execution_mode = "off"
