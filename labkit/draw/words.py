@@ -43,7 +43,8 @@ def labelled(ds: xarray.Dataset) -> None:
         hint = f"draw.lines({reading('run')}, 'keep')"
     elif "Lab" in kinds or isinstance(ds, str):
         prompt = ds[:40] if isinstance(ds, str) and ds else "red fox"
-        hint = f"draw.lines({reading(f'lab.trace({prompt!r})')}, 'keep')"
+        traced = reading(f"lab.trace({prompt!r})")
+        hint = f"draw.lines({traced}, 'keep')"
     elif hasattr(ds, "shape") and "DataArray" not in kinds:
         dims = ", ".join(["'token'", "'source'", *["..."] * 9][: max(len(ds.shape), 1)])
         hint = f"labkit.notation.label({{'weight': (({dims},), array, None)}})"
