@@ -36,7 +36,12 @@ def gated_head(yours):
     words = lambda: yours(torch.tensor([2.0, 2, 0, 0]), word_k, word_v, torch.ones(2))
     expected = torch.tensor([2 / (2 + torch.e**2), torch.e**2 / (2 + torch.e**2)]) * 10
     yield Law("the three words by hand read 2.1 and 7.9", words, expected, "scores over √len(q)")
-    yield Law("a gate that is shut lets nothing through", lambda: yours(q, k, v, shut), shut, "multiply what was read")
+    yield Law(
+        "a gate that is shut lets nothing through",
+        lambda: yours(q, k, v, shut),
+        shut,
+        "multiply what was read by the gate",
+    )
     each = lambda: yours(q, k, v, gate)
     yield Law("every channel has a gate of its own", each, gate * _head(q, k, v, open_), "multiply after the sum")
     large = lambda: yours(2000 * q, k, v, open_)
@@ -74,7 +79,8 @@ def induction_score(yours):
     even = sum(1 / (t + 1) for t in follower) / len(follower)
     perfect = lambda: yours(looking(follower), list(ids))
     yield Law("there is one number for each head", lambda: tuple(perfect().shape), (heads,), "a mean over tokens alone")
-    yield Law("a head that always looks there scores 1", lambda: perfect()[0], 1.0, "of tokens that stood there before")
+    hint = "for each token that stood in the row before: one behind its last place; average over these tokens alone"
+    yield Law("a head that always looks there scores 1", lambda: perfect()[0], 1.0, hint)
     copies = lambda: yours(looking({3: 1, 5: 3, 6: 2}), list(ids))[0]
     yield Law("a head that looks at the copy itself scores 0", copies, 0.0, "the token behind the copy: one further")
     first = lambda: yours(looking({3: 2, 5: 2, 6: 3}), list(ids))[0]
@@ -116,7 +122,8 @@ def read_in_chunks(yours):
     whole = _head(q, k, v, open_)
     yield Law("one chunk is softmax as ever", lambda: yours(q, cut(k)), whole, "scores over √len(q)")
     halves = lambda: yours(q, cut(k, 3))
-    yield Law("two chunks give what the whole gives", halves, whole, "carry two sums, of exp · value and of exp")
+    hint = "carry two sums; when the largest score grows, shrink both by exp(old - new); a chunk comes once"
+    yield Law("two chunks give what the whole gives", halves, whole, hint)
     yield Law("so do chunks of any length", lambda: yours(q, cut(k, 1, 5)), whole, "divide once, at the end")
     grown, shrunk = (torch.linspace(*ends, len(k))[:, None] * q for ends in ((10, 900), (900, 10)))
     late = lambda: yours(q, cut(grown, 3))

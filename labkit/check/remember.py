@@ -55,7 +55,12 @@ def delta_rule(yours):
     S, v, other = (torch.randn(*size, generator=draw) for size in ((KEY, VALUE), (VALUE,), (VALUE,)))
     k, across = torch.tensor([0.6, 0.0, 0.8]), torch.tensor([0.8, 0.0, -0.6])
     kept = S.clone()
-    yield Law("the state keeps its axes, (key, value)", lambda: tuple(yours(S, k, v).shape), (KEY, VALUE))
+    yield Law(
+        "the state keeps its axes, (key, value)",
+        lambda: tuple(yours(S, k, v).shape),
+        (KEY, VALUE),
+        "torch.outer(k, error)",
+    )
     yield Law("the state that was given is left as it was", lambda: (yours(S, k, v), S)[1], kept, "return a new tensor")
     first = lambda: yours(torch.zeros(KEY, VALUE), k, v).T @ k
     yield Law("an empty memory reads back what was written", first, v, "an outer product of key and value")
@@ -90,7 +95,8 @@ def gated_step(yours):
     yield Law("with beta 1 the key reads its value, however much was forgotten", whole, v, hint)
     after = lambda: yours(S, q, k, v, 0.5, 0.25)[1]
     read = _stepped(S, q, k, v, 0.5, 0.25)[1]
-    yield Law("the read is of the state after the write", after, read, "read last: a token sees its own value")
+    hint = "read last, from the new state, with q and not with k"
+    yield Law("the read is of the state after the write", after, read, hint)
 
 
 @exercise(solution=_rank)
@@ -106,14 +112,14 @@ def effective_rank(yours):
     q, k, v, _ = _drawn(3)
     frame = torch.linalg.qr(torch.randn(VALUE, VALUE, generator=torch.Generator().manual_seed(4)))[0]
     even, uneven = (torch.diag(torch.tensor(sizes)) @ frame[:KEY] for sizes in ([2.0, 2, 2], [3.0, 1, 0]))
-    hint = "torch.linalg.svdvals(S) gives the singular values"
+    hint = "torch.linalg.svdvals(S) gives the singular values; e to the entropy, not the entropy itself"
     yield Law("three directions of one size are three", lambda: yours(even), 3.0, hint)
     hint = "a singular value of 0 has no part in the sum: 0 ln 0 is 0"
     yield Law("one pattern is one direction", lambda: yours(torch.outer(k, v)), 1.0, hint, 1e-3)
     twice = lambda: yours(7 * even + torch.outer(k, v)) / yours(even + torch.outer(k, v) / 7)
     yield Law("a state seven times as large has as many", twice, 1.0, "divide what you squared by its sum")
     entropy = math.exp(-(0.9 * math.log(0.9) + 0.1 * math.log(0.1)))
-    hint = "singular values of 3 and 1 are shares of 9/10 and 1/10, and the logarithm is the natural one"
+    hint = "singular values of 3 and 1 are shares of 9/10 and 1/10; with nan, use xlogy: 0 ln 0 is 0"
     yield Law("sizes of 3 to 1 count as 1.384 directions", lambda: yours(uneven), entropy, hint, 1e-3)
 
 
@@ -133,9 +139,14 @@ def whose_values(yours):
     alpha, beta = (0.3 + 0.7 * torch.rand(TOKENS, generator=draw) for _ in range(2))
     cross, ones = torch.eye(KEY), torch.ones(KEY)
     one = lambda: yours(asked, keys, alpha, beta).shape[0]
-    yield Law("there is one weight for each token", one, TOKENS, "the weight of token j is what v_j is multiplied by")
+    yield Law(
+        "there is one weight for each token",
+        one,
+        TOKENS,
+        "a tensor: the weight of token j is what v_j is multiplied by",
+    )
     last = lambda: yours(asked, keys, alpha, beta)[-1]
-    hint = "nothing came after it: beta * (its key with what is asked)"
+    hint = "w[-1] belongs to the last token; nothing came after it: beta * (its key with what is asked)"
     yield Law("the last token's weight is beta times k·asked", last, beta[-1] * (keys[-1] @ asked), hint)
     apart = lambda: yours(cross[0], cross, ones, ones)
     yield Law("keys at right angles that nobody forgets give back their own value", apart, cross[0])
