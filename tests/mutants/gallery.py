@@ -40,7 +40,7 @@ MUTANTS = [
     ),
     Mutant(
         COMMAND,
-        "for name in names if name not in long",
+        "for name in names if name not in new",
         "for name in names",
         _test("two_processes_give_the_same_pages_and_numbers_as_one"),
     ),
