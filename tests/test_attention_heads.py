@@ -149,7 +149,7 @@ def test_misuse(lab):
     with pytest.raises(LayerError, match=r"(?s)attention.scores: .*\[1\].*of \[2, 4\].*try: attention.scores\(lab\)"):
         attention.scores(lab, layers=[1, 2])
     for wrong in (lab.trace(IDS), "red fox"):
-        with pytest.raises(InputError, match=r"(?s)attention.scores asks a lab.*got: .*try: attention.scores\(lab\)"):
+        with pytest.raises(InputError, match=r"(?s)attention.scores reads a lab.*got: .*try: attention.scores\(lab\)"):
             attention.scores(wrong)
     with pytest.raises(InputError, match="too few tokens"):
         attention.scores(lab, pool=[1, 2, 3])

@@ -308,7 +308,7 @@ REFUSED = {
         for name, read in READINGS.items()
         if name in SHORT
     },
-    "a lab beside a run": lambda run, lab: deltanet.state_difference(run, lab, layer=1),
+    "a lab beside a run": lambda run, lab: deltanet.state_difference(run, lab, layer=1, ends="any"),
     "a text beside a text": lambda run, lab: deltanet.measured(TEXT, TEXT, layer=1, at=3),
     "associate of attention": lambda run, lab: deltanet.associate(run, layer=2, source=1, value=2, at=3),
     "associate of a text": lambda run, lab: deltanet.associate("red fox", layer=1, source=1, value=0),

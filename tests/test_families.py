@@ -275,7 +275,8 @@ def test_edits_land_in_a_wrapped_model(wrapped, chunk):
         assert moved == [[21, head]]
         assert bool((changed.seams[layer, name][21, head] == 0.5).all())
         later = (changed.logits - plain.logits).abs().amax(-1)
-        assert later[:21].max() == 0 and later[21] > 1e-4
+        # Tokens that choose an expert share a product, and some processors round its rows by how many there are.
+        assert later[:21].max() <= (1e-5 if lab.spec.experts else 0) and later[21] > 1e-4
     assert torch.equal(lab.trace(ids, **parts).logits, plain.logits)
 
 

@@ -130,7 +130,8 @@ def test_an_edit_of_every_mixer_seam_does_what_its_reading_says(own, name, chunk
     expected[at] *= -0.5
     torch.testing.assert_close(changed.seams[layer, name], expected, rtol=1e-4, atol=1e-4)
     moved = (changed.logits - plain.logits).abs().amax(-1)
-    assert moved[:at].max() == 0 and moved[at] > 1e-5
+    # Tokens that choose an expert share a product, and some processors round its rows by how many there are.
+    assert moved[:at].max() <= (1e-5 if own.spec.experts else 0) and moved[at] > 1e-5
     for other in {"qkv", "z", "b", "a"} - {name}:
         torch.testing.assert_close(changed.seams[layer, other], plain.seams[layer, other], rtol=1e-4, atol=1e-4)
     if name in ("qkv", "b", "a"):  # the rule sees the changed inputs

@@ -97,7 +97,7 @@ def test_a_set_grows_by_what_hurts_most_beside_it(lab, tmp_path):
 
 def test_a_misspelt_option_names_the_call_that_was_made(lab):
     for call in (attribution.knockout_pairs, attribution.knockout_greedy):
-        with pytest.raises(TypeError, match=rf"{call.__name__}\(\) got an unexpected keyword argument 'stroe'"):
+        with pytest.raises(TypeError, match=rf"attribution.{call.__name__} has no argument 'stroe'"):
             call(lab, [IDS], of=OF, against=AGAINST, stroe="folder")
 
 

@@ -161,7 +161,7 @@ def test_a_text_goes_on_after_pictures_at_its_right_positions(lab, given):
     tail = tiny.ids(9, seed=4)[tiny.ids(9, seed=4) > 8]
     longer = processed(*PROMPT, tail.tolist())
     whole = lab.trace(pictures.see(lab, longer), logits="all")
-    close = dict(rtol=1e-4, atol=1e-5)
+    close = dict(rtol=1e-4, atol=1e-4)  # what a cached pass may differ by
     cache = lab.cache()
     head = pictures.see(lab, given)
     assert "pictures" not in str(static(lab, cache))

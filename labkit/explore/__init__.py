@@ -20,3 +20,7 @@ from labkit.explore.explorer import Explorer, Shown
 from labkit.explore.panel import Panel, opened
 
 __all__ = ["Choice", "Explorer", "Panel", "Shown", "opened"]
+
+
+def __dir__():
+    return sorted(__all__)

@@ -35,7 +35,7 @@ class Panel(anywidget.AnyWidget):
     Attributes:
         explorer: what is looked at, without the screen. path: of the file that keeps the choice, or None.
         shown: what the page draws. prompt: the text of its field, and `code`, as code has it.
-        progress: of a run, `{"done", "of"}`, or {}.
+        progress: of a run, `{"done", "of"}`, or {}. given: the prompt of the cell. note: a line to begin with.
     """
 
     _esm = "\n".join((HERE / name).read_text("utf-8") for name in ("pictures.js", "panel.js"))

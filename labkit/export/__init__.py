@@ -15,3 +15,7 @@ from labkit.export.netcdf import open_netcdf, to_netcdf
 from labkit.export.table import to_csv
 
 __all__ = ["open_netcdf", "to_csv", "to_netcdf"]
+
+
+def __dir__():
+    return sorted(__all__)

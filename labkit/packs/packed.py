@@ -132,7 +132,9 @@ class Packed(Stored):
             known = np.atleast_1d(self.array_of(made.coords[axis].stored)).tolist()
             if set(heads) <= set(known):
                 data = made.dataset(self.array_of)
-                return data if heads == known else data.isel({axis: [known.index(head) for head in heads]})
+                places = [known.index(head) for head in heads]
+                both = [dim for dim in (axis, "other_head") if dim in made.sizes]  # heads beside each other
+                return data if heads == known else data.isel(dict.fromkeys(both, places))
         raise self._refused(read, request, layers)
 
     def _refused(self, read, request, layers):

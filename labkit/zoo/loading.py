@@ -19,6 +19,7 @@ from labkit.spec import Spec
 from labkit.spec.documents import shown
 from labkit.zoo import files, held, matching, precision, towers
 
+ALIGNED = 64  # bytes, to which PyTorch allocates on a CPU
 NOISY = ("accelerate", "bitsandbytes", "torch", "torchao")
 STOPS = ("<|im_end|>", "<|endoftext|>")
 TRIAL = "red fox 12\n" + "a" * 99 + "!" + " " * 99 + "é"  # a tokenizer that stumbles over this is broken
@@ -142,7 +143,16 @@ def model(ready: Ready):
     if ready.stored and ready.weights is None and ready.stored["quant_method"] != "bitsandbytes":
         _try(built, ready)  # of bitsandbytes `precision` knows the bounds
     held.lay_out(built)
+    _align(built)
     return built
+
+
+def _align(built):
+    """Weights of a file lie at its offsets, and some processors round in another order where rows begin elsewhere: on a
+    CPU they are put where one allocated alone would lie, so that a model gives the same bits from every file."""
+    for weight in built.parameters():
+        if weight.device.type == "cpu" and precision.plain(weight) and weight.data_ptr() % ALIGNED:
+            weight.data = weight.data.clone()
 
 
 def _try(built, ready):

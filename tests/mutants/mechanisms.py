@@ -26,7 +26,7 @@ QUESTIONS = "tests/test_yarn.py::test_questions_fill_the_length_and_put_the_fact
 ONCE = "tests/test_yarn.py::test_a_text_that_is_the_same_at_every_depth_is_read_once"
 
 MUTANTS = [
-    Mutant("labkit/yarn/margins.py", "cache=restore(snap, lab.cache())", "cache=cache", ONCE),
+    Mutant("labkit/yarn/margins.py", "if len(some) > 1 else snap", "if len(some) > 2 else snap", ONCE),
     Mutant("labkit/yarn/margins.py", "asked.ids[: -asked.asked].tolist()", "asked.ids.tolist()", ONCE),
     Mutant("labkit/yarn/tasks.py", "len(facts) - 1)) for n in", "len(facts))) for n in", QUESTIONS),
     Mutant(REFERENCE, "error = v - recalled", "error = v + recalled", LOOP),
