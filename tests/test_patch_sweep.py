@@ -242,7 +242,7 @@ def test_killed_anywhere_and_begun_again_it_is_the_same_table(nano, tmp_path, mo
 
 def test_a_cluster_gives_the_same_table(nano, tmp_path):
     distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
-    quiet = dict(dashboard_address=None, silence_logs=50)
+    quiet = dict(dashboard_address=":0", silence_logs=50)
     cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, **quiet)
     with cluster, distributed.Client(cluster) as client:
         spread = on_nano(nano, client=client, store=tmp_path)

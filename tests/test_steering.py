@@ -328,7 +328,7 @@ def test_doses_that_were_killed_go_on_to_the_same_table(nano, tmp_path, monkeypa
 @pytest.mark.parametrize("seam", ["v", "state"])
 def test_doses_on_a_cluster_are_the_same_table(nano, tmp_path, seam):
     distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
-    cluster = distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, silence_logs=50)
+    cluster = distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0", silence_logs=50)
     with cluster, distributed.Client(cluster) as client:
         spread = on_nano(nano, seam, client=client, store=tmp_path)
         with pytest.raises(InputError, match="workers write into a folder"):

@@ -130,7 +130,7 @@ def test_an_interrupt_keeps_the_sum_so_far(nano, tmp_path):
 @pytest.fixture(scope="module")
 def client():
     distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
-    quiet = dict(dashboard_address=None, silence_logs=50)
+    quiet = dict(dashboard_address=":0", silence_logs=50)
     cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, **quiet)
     with cluster, distributed.Client(cluster) as made:
         yield made
