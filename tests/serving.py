@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 
+import nbformat
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -50,6 +51,16 @@ def jupyterlab(files, home):
         with contextlib.suppress(subprocess.TimeoutExpired):
             server.wait(20)
         server.kill()
+
+
+@contextlib.contextmanager
+def served(home, notebooks):
+    """The same on notebooks, `{name: notebook}`, which are written into `home`."""
+    (home / "files").mkdir()
+    for name, notebook in notebooks.items():
+        nbformat.write(notebook, home / "files" / f"{name}.ipynb")
+    with jupyterlab(home / "files", home) as place:
+        yield place
 
 
 def run_all(page, address, token, name):

@@ -1,22 +1,15 @@
 """In a real headless Chromium: JupyterLab and the gallery draw, react, and ask nothing of any other host."""
 
-import contextlib
 import dataclasses
 import html
 import json
-import os
 import pathlib
-import secrets
-import socket
-import subprocess
-import sys
-import time
 import types
-import urllib.request
 
 import nbformat
 import pytest
 from browsing import DRAWN, MEASURE, WIDTHS, without
+from serving import CELLS, run_all, served
 
 import figures
 from figures import _golden
@@ -118,67 +111,6 @@ def jupyter(tmp_path):
     notebooks = {"one": notebook, "closer": closer(), "both": made([PANEL, ZOOM])}
     with served(tmp_path, notebooks) as (address, token):
         yield address, token, count
-
-
-@contextlib.contextmanager
-def served(tmp_path, notebooks):
-    """JupyterLab on notebooks, `{name: notebook}` in the folder `files`, while the block lasts: (address, token)."""
-    (tmp_path / "files").mkdir()
-    for name, notebook in notebooks.items():
-        nbformat.write(notebook, tmp_path / "files" / f"{name}.ipynb")
-    quiet = {
-        "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
-        "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
-    }
-    (tmp_path / "settings").mkdir()
-    (tmp_path / "settings" / "overrides.json").write_text(json.dumps(quiet))
-    token, port = secrets.token_hex(8), free_port()
-    address = f"http://127.0.0.1:{port}"
-    words = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0"]
-    words += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={tmp_path / 'files'}"]
-    words += [f"--LabApp.app_settings_dir={tmp_path / 'settings'}", "--LabApp.expose_app_in_browser=True"]
-    words += ["--LabApp.extension_manager=readonly"]
-    own = {"CONFIG_DIR": "config", "DATA_DIR": "data", "RUNTIME_DIR": "runtime"}
-    env = os.environ | {f"JUPYTER_{key}": str(tmp_path / name) for key, name in own.items()}
-    env |= {f"JUPYTERLAB_{key}_DIR": str(tmp_path / key.lower()) for key in ("WORKSPACES", "SETTINGS")}
-    env["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [env.get("PYTHONPATH")])])
-    words = [sys.executable, "-m", "jupyterlab", *words]
-    with open(tmp_path / "log", "w") as log:
-        server = subprocess.Popen(words, stdout=log, stderr=log, env=env)
-    try:
-        wait_for(f"{address}/api/status?token={token}", server, tmp_path / "log")
-        yield address, token
-    finally:
-        server.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(20)
-        server.kill()
-
-
-def free_port():
-    with socket.socket() as place:
-        place.bind(("127.0.0.1", 0))
-        return place.getsockname()[1]
-
-
-def wait_for(address, server, log):
-    end = time.monotonic() + 60
-    while time.monotonic() < end and server.poll() is None:
-        with contextlib.suppress(OSError):
-            return urllib.request.urlopen(address, timeout=2)
-        time.sleep(0.2)
-    return pytest.fail(f"JupyterLab did not start: {log.read_text()[-2000:]}")
-
-
-IDLE = "() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
-RUN = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
-CELLS = "() => [...window.jupyterapp.shell.currentWidget.content.model.cells].map(cell => cell.toJSON())"
-
-
-def run_all(page, address, token, name):
-    page.goto(f"{address}/doc/tree/{name}?token={token}&reset")
-    page.wait_for_function(IDLE)
-    page.evaluate(RUN)
 
 
 def test_the_notebook_in_jupyterlab(page, jupyter):

@@ -5,7 +5,8 @@ import statistics
 import sys
 
 import pytest
-from test_browser import CELLS, IDLE, made, outside, run_all, served
+from serving import CELLS, IDLE, run_all, served
+from test_browser import made, outside
 
 import labkit as lk
 

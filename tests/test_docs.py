@@ -73,6 +73,16 @@ def test_the_syllabus_names_every_notebook_with_its_minutes():
     assert rows == told
 
 
+def test_symbols_are_those_of_the_notation():
+    rows = lambda text: [
+        [cell.strip(" `") for cell in row.split("|")[1:-1]] for row in re.findall(r"^\|.*\|$", text, re.M)
+    ]
+    of = lambda cells: re.sub(r"[`\s]|\(key,value\)", "", "|".join(cells)).replace("–", "-")
+    told = {of(row) for row in rows((ROOT / "notebooks" / "README.md").read_text("utf-8").partition("## Symbols")[2])}
+    known = {of(row) for row in rows(labkit.notation.__doc__) if not row[0].startswith(("labkit", "--"))}
+    assert len(known) > 9 and known <= told
+
+
 # files for other places ----------------------------------------
 
 

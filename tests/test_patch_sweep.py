@@ -319,3 +319,11 @@ def test_answers_are_one_token_each(nano):
         ask(of=[" red", " blue"], against=" blue")
     with pytest.raises(InputError, match="the two answers are the same token"):
         ask(of=" red", against=" red")
+
+
+def test_changes_that_rounding_alone_makes_have_no_sign():
+    """A patch that cannot matter moves logits by their rounding, which may be all of one sign."""
+    size = np.array([1e-7, 1e-3])
+    draws = xarray.DataArray(np.ones((8, 1)) * size, dims=("sample", "layer"))
+    ds = evidence.with_statistics(xarray.Dataset({"effect": draws, "change": draws}), "holm", 0)
+    assert ds.p.values.tolist() == [1.0, 2 / 2**8]

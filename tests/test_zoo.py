@@ -64,6 +64,7 @@ def test_a_loaded_model_equals_the_stored_one(layout, tmp_path, model):
     assert not lab.model.training
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in lab.model.modules())
     assert not any(weight.requires_grad for weight in lab.model.parameters())
+    assert {weight.data_ptr() % 64 for weight in lab.model.parameters()} == {0}, "laid out as the file has it"
     assert lab.model.generation_config.eos_token_id == [1, 0]
     assert lab.encode("ab ba<|im_end|>").tolist() == [5, 4, 3, 2, 1]
 
