@@ -20,6 +20,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+CONVERTED = ROOT / "labkit" / "draw" / "jupyter_nbconvert_config.json"
 QUIET_LAB = {
     "@jupyterlab/apputils-extension:notification": {
         "fetchNews": "false",
@@ -49,11 +50,19 @@ def main():
         print("uv did not do it; pip does.", flush=True)
         good = _run([*pip, "install", *words])
     if good:
-        settings = pathlib.Path(sys.prefix, "share", "jupyter", "lab", "settings")
-        settings.mkdir(parents=True, exist_ok=True)
-        (settings / "overrides.json").write_text(json.dumps(QUIET_LAB, indent=2), "utf-8")
+        settled(pathlib.Path(sys.prefix))
         compiled()
     return int(not good)
+
+
+def settled(prefix):
+    """JupyterLab is quiet, and pages that `jupyter nbconvert` makes keep their figures: an editable install brings none
+    of a package's data files."""
+    settings, own = prefix / "share" / "jupyter" / "lab" / "settings", prefix / "etc" / "jupyter"
+    for folder in (settings, own):
+        folder.mkdir(parents=True, exist_ok=True)
+    (settings / "overrides.json").write_text(json.dumps(QUIET_LAB, indent=2), "utf-8")
+    (own / CONVERTED.name).write_text(CONVERTED.read_text("utf-8"), "utf-8")
 
 
 def requirements(text):

@@ -203,6 +203,14 @@ def test_installer_reads_comments_quotes_and_the_end_of_the_section(install):
     assert install.requirements("dependencies:\n  - pip\n") == []
 
 
+def test_installer_settles_jupyter(install, tmp_path):
+    install.settled(tmp_path)
+    (kept,) = (tmp_path / "etc" / "jupyter").iterdir()
+    assert kept.name == "jupyter_nbconvert_config.json" and "labkit.draw.converted.Offline" in kept.read_text("utf-8")
+    quiet = (tmp_path / "share" / "jupyter" / "lab" / "settings" / "overrides.json").read_text("utf-8")
+    assert '"checkForUpdates": false' in quiet
+
+
 def test_installer_leaves_out_the_line_of_one_package(install):
     assert install.without("a==1\naa==2\n# a==\n", "a") == "aa==2\n# a==\n"
     with pytest.raises(ValueError, match="no b=="):
