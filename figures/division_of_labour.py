@@ -30,11 +30,15 @@ PLACES = {NEAR: (16, range(40)), OTHER: (16, range(40, 60)), FAR: (256, range(12
 LOST = Quantity("lost", "probability of the answer that is lost", "1", "signed", "this run")
 ALL_D, ALL_A = "all D", "all A"
 MOVED = {"rtol": 0.0, "atol": 0.02, "reason": "probabilities move with the order of sums on other processors"}
-TOLERANCE = dict.fromkeys(("lost", "low", "high", "more", "more_low", "more_high"), MOVED)
+ENDS = ("", "_low", "_high")
+TOLERANCE = dict.fromkeys(("lost", "low", "high", *(name + end for name in ("more", "other") for end in ENDS)), MOVED)
 
 
 def data(lab):
-    """lost (term, distance): fall of the answer's probability; more (distance): without D less without A; intervals."""
+    """lost (term, distance): fall of the answer's probability; more (distance): without D less without A; intervals.
+
+    other (distance) is the same as more, of answers that are not asked for.
+    """
     spec = lab.spec
     cuts = {f"{spec.kind(layer)[0].upper()} layer {layer}": [layer] for layer in range(spec.layers)}
     cuts |= {ALL_D: list(spec.deltanet_layers), ALL_A: list(spec.attention_layers)}
@@ -42,13 +46,14 @@ def data(lab):
     found = []
     for length, seeds in PLACES.values():
         asked = [questions.single(random.Random(f"{n} {length}"), length, size) for n in seeds]
-        whole = _chances(lab, asked)
-        lost = xarray.DataArray([whole - _chances(lab, asked, cut) for cut in cuts.values()], dims=("term", "sample"))
-        more = lost[-2] - lost[-1]
-        found.append([ends for of in (lost, more) for ends in (of.mean("sample"), *stats.t_interval(of))])
+        lost = _lost(lab, asked, cuts.values())
+        of_others = _lost(lab, _exchanged(asked), list(cuts.values())[-2:])
+        parts = (lost, *(of[-2] - of[-1] for of in (lost, of_others)))
+        found.append([ends for of in parts for ends in (of.mean("sample"), *stats.t_interval(of))])
+    names = ("lost", "low", "high", *(name + end for name in ("more", "other") for end in ENDS))
     variables = {
         name: (("term", "distance") if n < 3 else ("distance",), np.stack([row[n] for row in found], -1), LOST)
-        for n, name in enumerate(("lost", "low", "high", "more", "more_low", "more_high"))
+        for n, name in enumerate(names)
     }
     counts = [len(seeds) for _, seeds in PLACES.values()]
     facts = figures.made(
@@ -61,8 +66,23 @@ def data(lab):
     return label(variables, coords=coords, attrs=facts | {"reading": "edit.ablate"})
 
 
+def _exchanged(asked):
+    """The prompts with the answer of the next prompt that has another one."""
+    turned = [asked[n + 1 :] + asked[:n] for n in range(len(asked))]
+    return [
+        (prompt, next(answer for _, answer in rest if answer != own))
+        for (prompt, own), rest in zip(asked, turned, strict=True)
+    ]
+
+
+def _lost(lab, asked, cuts):
+    """What the probability of each answer loses (term, sample) by each cut."""
+    whole = _chances(lab, asked)
+    return xarray.DataArray([whole - _chances(lab, asked, cut) for cut in cuts], dims=("term", "sample"))
+
+
 def _chances(lab, asked, cut=()):
-    """Probability of each right answer [prompt], without some mixers."""
+    """Probability of each answer [prompt], without some mixers."""
     with lab.edit(*edit.ablate(cut)):
         return exam.answers(lab, asked)[1].numpy()
 
@@ -86,12 +106,15 @@ def claim(ds):
 
 
 def controls(ds):
-    """The kinds exchanged."""
-    other = ds.copy(deep=True)
+    """Answers that are not asked for; the kinds exchanged."""
+    turned = ds.copy(deep=True)
     for name in ("lost", "low", "high"):
         for one, two in ((ALL_D, ALL_A), (ALL_A, ALL_D)):
-            other[name].loc[{"term": one}] = ds[name].sel(term=two)
-    return {"the two kinds exchanged": other.assign(more=-ds.more, more_low=-ds.more_high, more_high=-ds.more_low)}
+            turned[name].loc[{"term": one}] = ds[name].sel(term=two)
+    return {
+        "answers of other prompts": ds.assign({f"more{end}": ds[f"other{end}"] for end in ENDS}),
+        "the two kinds exchanged": turned.assign(more=-ds.more, more_low=-ds.more_high, more_high=-ds.more_low),
+    }
 
 
 def draw(ds):
