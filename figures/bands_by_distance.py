@@ -13,12 +13,10 @@ Source: RoPE, arXiv 2104.09864; decomposition by complex pairs, this project's `
 
 import dataclasses
 
-import torch
 import xarray
-from transformers import AutoModelForCausalLM
 
 import figures
-import labkit
+from figures._untrained import untrained
 from labkit import attention, stats, yarn
 from labkit import draw as plot
 from labkit.claims import Claim, Part
@@ -32,11 +30,8 @@ FREE = Quantity("share", "share of the squares without position", "fraction", "f
 
 def data(lab):
     """square (layer, band, bin); free and random (layer, sample), the share without position, trained and untrained."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(lab.model.config).eval()
     squares, free = _read(lab)
-    _, random = _read(labkit.wrap(model, tokenizer=lab.tokenizer))
+    _, random = _read(untrained(lab))
     sample = f"{len(SEEDS)} texts of {TOKENS} tokens, seeds {SEEDS[0]} to {SEEDS[-1]}; random weights of seed 0"
     interval = f"95 %, Student's t over {len(SEEDS)} texts"
     facts = figures.made(lab.name, vocabulary=figures.vocabulary(lab), sample=sample, interval=interval)

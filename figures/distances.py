@@ -5,8 +5,8 @@ a text of 416 tokens and over the heads of a layer; the whiskers are intervals o
 even head, which gives every token up to its own the same weight: what any head would show that did not care.
 
 A mean distance says nothing without that line: the further a text goes, the further back an even head looks. Look at
-the bins on the left, close by, and ask whether a layer lies above the even head there. The control puts the even
-head in place of the layers.
+the bins on the left, close by, and ask whether a layer lies above the even head there. The controls are the same model
+with random weights, read on the same texts, and the even head in place of the layers.
 
 Source: distance histograms without the T x T map, this project's `attention.summary`.
 """
@@ -17,6 +17,7 @@ import numpy as np
 import xarray
 
 import figures
+from figures._untrained import untrained
 from labkit import attention, stats
 from labkit import draw as plot
 from labkit.attention.distances import bin_axis
@@ -31,27 +32,20 @@ EVEN = "an even head"
 def data(lab):
     """histogram, low and high (who, bin) of the layers and of an even head; near (layer, query_head, text).
 
-    distance (layer, text) and even: mean distances in tokens, of the layers and of the even head.
+    distance (layer, text) and even: mean distances in tokens, of the layers and of the even head. near_random and
+    distance_random: the same with random weights.
     """
-    size = lambda text: len(lab.encode(text))  # noqa: E731
-    every = []
-    for seed in TEXTS:
-        text = tasks.bare(tasks.scattered(random.Random(seed), TOKENS + 32, size))
-        run = lab.trace(lab.encode(text)[-TOKENS:], seams=["q", "k", "v", "gate", "gated"])
-        every.append(attention.summary(run, layer=lab.spec.attention_layers, block=len(run)).isel(block=0))
-    proof = max((each.attrs for each in every), key=lambda attrs: attrs["parity"])
-    parts = [
-        each[["histogram", "distance"]].drop_vars(("rows_taken", "block_start"), errors="ignore") for each in every
-    ]
-    heads = xarray.concat(parts, "text")
+    heads, proof = _read(lab)
     layers, names = heads.mean("query_head"), [f"layer {layer}" for layer in heads.layer.values]
     even, spans = _even(TOKENS, heads.sizes["bin"])
     ends = [layers.histogram.mean("text"), *stats.t_interval(layers.histogram, "text")]
     quantity = {"symbol": "mass", "long_name": "attention mass", "units": "1", "scale": "positive"}
     rows = [(("who", "bin"), np.concatenate([end.values, even[None]]), quantity) for end in ends]
     ds = xarray.Dataset(dict(zip(("histogram", "low", "high"), rows, strict=True)))
-    ds["near"] = heads.histogram.isel(bin=slice(NEAR)).sum("bin").transpose("layer", "query_head", "text")
-    ds["distance"], ds["even"] = layers.distance.transpose("layer", "text"), spans
+    for end, of in (("", heads), ("_random", _read(untrained(lab))[0])):
+        ds[f"near{end}"] = of.histogram.isel(bin=slice(NEAR)).sum("bin").transpose("layer", "query_head", "text")
+        ds[f"distance{end}"] = of.distance.mean("query_head").transpose("layer", "text")
+    ds["even"] = spans
     ds = ds.assign_coords(who=[*names, EVEN], text=list(TEXTS), **bin_axis(len(even)))
     ds["bin"].attrs["long_name"] = "tokens back"
     facts = figures.made(
@@ -62,6 +56,20 @@ def data(lab):
     )
     kept = {name: proof[name] for name in ("layer", "reading", "parity", "tolerance")}
     return ds.assign_attrs(kept | facts)
+
+
+def _read(lab):
+    """(histogram and distance by text, layer and head; attributes of the reading with the largest parity)."""
+    size = lambda text: len(lab.encode(text))  # noqa: E731
+    every = []
+    for seed in TEXTS:
+        text = tasks.bare(tasks.scattered(random.Random(seed), TOKENS + 32, size))
+        run = lab.trace(lab.encode(text)[-TOKENS:], seams=["q", "k", "v", "gate", "gated"])
+        every.append(attention.summary(run, layer=lab.spec.attention_layers, block=len(run)).isel(block=0))
+    parts = [
+        each[["histogram", "distance"]].drop_vars(("rows_taken", "block_start"), errors="ignore") for each in every
+    ]
+    return xarray.concat(parts, "text"), max((each.attrs for each in every), key=lambda attrs: attrs["parity"])
 
 
 def _even(tokens, bins):
@@ -93,11 +101,11 @@ def claim(ds):
 
 
 def controls(ds):
-    """Heads that do not care how far they look."""
+    """A model that learned nothing; heads that do not care how far they look."""
     even = ds.histogram.sel(who=EVEN).isel(bin=slice(NEAR)).sum()
     return {
+        "the same model with random weights": ds.assign(near=ds.near_random, distance=ds.distance_random),
         "an even head in place of every head": ds.assign(near=ds.near * 0 + even, distance=ds.distance * 0 + ds.even),
-        "layer 7 in place of layer 3": ds.assign(near=ds.near[[1, 1]].assign_coords(layer=ds.layer)),
     }
 
 

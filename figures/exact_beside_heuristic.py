@@ -6,8 +6,8 @@ every head, how far the reads rebuilt by the shortcut are from the model's own, 
 no nearer than no read at all. The head shown is the one whose error is nearest the median of all heads.
 
 Look for columns that stay bright in the middle and fade on the left, and for dark cells on the right. The control holds
-the write strength of all heads at 0.02, so that a token hardly erases anything and the shortcut leaves out next to
-nothing.
+the write strength of all heads at 0.02 in other prompts, so that a token hardly erases anything and the shortcut leaves
+out next to nothing.
 
 Source: Gated DeltaNet, arXiv 2412.06464, section 3.
 """
@@ -23,8 +23,8 @@ from labkit.claims import Claim, Part
 
 PLACE = ("states", 70)
 ORDER = (0, 1, 2, 0, 3, 1)
-SEEDS, WEAK = range(8), 0.02
-KINDS = ["as it is", "write strength 0.02"]
+SEEDS, OTHERS, WEAK = range(8), range(8, 16), 0.02
+KINDS = ["as it is", "write strength 0.02", "write strength 0.02, other prompts"]
 
 
 def data(lab):
@@ -32,9 +32,9 @@ def data(lab):
     layers = lab.spec.deltanet_layers
     runs = [lab.trace(stated(seed, ORDER)) for seed in SEEDS]
     with lab.edit(*(deltanet.clamp_write(layer=layer, value=WEAK) for layer in layers)):
-        weak = [lab.trace(stated(seed, ORDER)) for seed in SEEDS]
+        weak = [[lab.trace(stated(seed, ORDER)) for seed in seeds] for seeds in (SEEDS, OTHERS)]
     facts = {"long_name": "error of the reads rebuilt by the shortcut", "units": "share of their norm", "symbol": "ε"}
-    error = [[_errors(lab, run) for run in some] for some in (runs, weak)]
+    error = [[_errors(lab, run) for run in some] for some in (runs, *weak)]
     error = xarray.DataArray(error, dims=("kind", "sample", "layer", "head"), attrs=facts | {"scale": "positive"})
     error = error.assign_coords(kind=KINDS, layer=list(layers), head=range(lab.spec.value_heads))
     mean = error.isel(kind=0).mean("sample")
@@ -46,7 +46,7 @@ def data(lab):
     maps = {"exact": exact.weight, "heuristic": short.weight}
     maps = {name: weight.isel(head=0, drop=True).drop_vars("layer") for name, weight in maps.items()}
     ds = xarray.Dataset(maps | {"error": error})
-    sample = f"{len(SEEDS)} prompts of {len(runs[0])} tokens, seeds 0 to 7; the first is shown"
+    sample = f"{len(SEEDS)} prompts of {len(runs[0])} tokens, seeds 0 to 7, the first is shown; control: seeds 8 to 15"
     made = figures.made(
         lab.name, vocabulary=figures.vocabulary(lab), sample=sample, interval="95 %, Student's t over 8 prompts"
     )
@@ -78,7 +78,7 @@ def claim(ds):
 
 def controls(ds):
     """Next to nothing is removed."""
-    return {f"write strength held at {WEAK} in all heads": ds.isel(kind=[1, 1])}
+    return {f"write strength held at {WEAK} in all heads, other prompts": ds.isel(kind=[2, 1])}
 
 
 def draw(ds):

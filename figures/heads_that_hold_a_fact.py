@@ -28,7 +28,10 @@ CHOOSING, COUNTED, LEAST = range(20), range(20, 40), 0.1
 
 
 def data(lab):
-    """effect, low, high (exchanged) and each (exchanged, sample) of single heads and sets; chosen, their number."""
+    """effect, low, high (exchanged) and each (exchanged, sample) of single heads and sets; chosen, their number.
+
+    again (sample) is another draw of as many by chance.
+    """
     every = [(layer, head) for layer in lab.spec.deltanet_layers for head in range(lab.spec.value_heads)]
     draw = random.Random(0)
     with lab.edit(*edit.ablate(lab.spec.attention_layers)):
@@ -36,17 +39,20 @@ def data(lab):
         order = alone.mean("sample").argsort().values[::-1]
         chosen = [every[n] for n in order if float(alone.isel(step=n).mean()) >= LEAST]
         others = [every[n] for n in order if every[n] not in chosen]
-        sets = [*([place] for place in [*chosen, others[0]]), chosen, None, others]
+        sets = [*([place] for place in [*chosen, others[0]]), chosen, None, others, None]
         by_chance = lambda: draw.sample(others, len(chosen))  # noqa: E731
         each = [_patched(lab, seed, [some or by_chance() for some in sets]) for seed in COUNTED]
     each = xarray.concat(each, "sample").rename(step="exchanged")
+    each, again = each.isel(exchanged=slice(-1)), each.isel(exchanged=-1)
     names = [f"layer {layer}, head {head}" for layer, head in [*chosen, others[0]]]
     names[-1] = f"next: {names[-1]}"
     names += [f"{len(chosen)} chosen", f"{len(chosen)} by chance", f"other {len(others)}"]
     sample = f"{len(COUNTED)} pairs, seeds 20 to 39; heads chosen on {len(CHOOSING)} others, seeds 0 to 19"
     interval = f"95 %, Student's t over {len(COUNTED)} pairs"
     made = figures.made(lab.name, vocabulary=figures.vocabulary(lab), sample=sample, interval=interval)
-    ds = xarray.Dataset(spread(each, "effect") | {"each": each, "chosen": len(chosen), "heads": len(every)})
+    ds = xarray.Dataset(
+        spread(each, "effect") | {"each": each, "again": again, "chosen": len(chosen), "heads": len(every)}
+    )
     axis = {"long_name": "states that were exchanged"}
     return ds.assign_coords(exchanged=("exchanged", names, axis)).assign_attrs(
         {"reading": "deltanet.patch_together"} | made
@@ -80,9 +86,8 @@ def claim(ds):
 
 def controls(ds):
     """As many heads by chance."""
-    chosen, chance = (ds.exchanged.isel(exchanged=n) for n in (-3, -2))
-    each = ds.each.where(ds.exchanged != chosen, ds.each.sel(exchanged=chance))
-    return {"as many states by chance in place of those chosen": ds.assign(each=each)}
+    each = ds.each.where(ds.exchanged != ds.exchanged[-3], ds.again)
+    return {"as many states by chance, drawn again, in place of those chosen": ds.assign(each=each)}
 
 
 def draw(ds):

@@ -5,14 +5,16 @@ length of the text, which states nine facts, evenly spaced from its beginning (0
 asked for. One panel is the mean of all nine, the others show single ones. nano was trained on 512 tokens, the upright
 line; 95 % intervals over the texts, each of which was read under both scalings.
 
-Look on which side of zero an interval lies, to the left and to the right of the window. The control exchanges the two
-scalings; another puts the mean of all places in place of the last, just before the question.
+Look on which side of zero an interval lies, to the left and to the right of the window. One control
+exchanges the two readings of every other text; another puts the mean of all places in place of the last, just before
+the question.
 
 Source: in the manner of RULER, arXiv 2404.06654; this project's `yarn.grid`, teacher-forced.
 """
 
 import dataclasses
 
+import numpy as np
 import xarray
 
 import figures
@@ -71,10 +73,13 @@ def claim(ds):
 
 
 def controls(ds):
-    """The difference the other way round; depths that are alike."""
+    """Half of the readings called by the other's name; depths that are alike."""
+    signs = np.where(np.arange(ds.sizes["sample"]) % 2, -1, 1)
     alike = {name: ds[name].where(False, ds[name].sel(place=ALL)) for name in ("added", "low", "high")}
     return {
-        "the two scalings exchanged": ds.assign(gain=-ds.gain),
+        "the two readings of every other text exchanged": ds.assign(
+            gain=ds.gain * xarray.DataArray(signs, dims="sample")
+        ),
         "the mean of all depths in place of each": ds.assign(alike),
     }
 

@@ -6,8 +6,8 @@ after the word, and at the end, ten tokens after it. The heads stand in the orde
 of decay alone in these prompts; the 18 on the right are those that keep.
 
 Look where the lines part: heads that took the word in and lost it. What is left is taken head by head and pair by
-pair. The controls read the earlier token both times, so that no time to forget passes, and compare a prompt with
-itself.
+pair, and compared with what partings of the heads by lot give. The controls give heads the half-lives of others, read
+the earlier token both times, so that no time to forget passes, and compare a prompt with itself.
 
 Source: Gated DeltaNet, arXiv 2412.06464; comparing states, this project's `deltanet.state_difference`.
 """
@@ -26,7 +26,7 @@ from labkit.claims import Claim, Part
 from labkit.nano.tokens import VALUES
 
 PLACE = ("states", 80)
-PAIRS, FACTS, CHANGED = range(12), 5, 1
+PAIRS, FACTS, CHANGED, LOTS = range(12), 5, 1, 1000
 WHEN = {"3 tokens after the word": behind(CHANGED), "10 tokens after the word": -1}
 
 
@@ -65,22 +65,34 @@ def claim(ds):
     half = ds.sizes["place"] // 2
     short, long = (slice(None, half), slice(half, None))
     left = ds.each.isel(when=1) / ds.each.isel(when=0)
+    chance = max(_by_lot(left.mean("sample").values, half))
     short, long = (left.isel(place=part).mean("place") for part in (short, long))
     (gap, gaps), (lost, _), (kept, _) = map(average, (long - short, short, long))
     least, ends = average(ds.each.isel(when=0).min("place"))
+    lots = f"most of {LOTS:,} partings by lot"
     return Claim(
         f"Ten tokens on, {kept:.0%} of a word's mark is left in heads that keep, {lost:.0%} in the others; "
         f"at first all bear it",
         [
-            Part("share of the mark left, longer half-lives less shorter", gap, ">", 0, "no difference", gaps),
+            Part("share of the mark left, longer half-lives less shorter", gap, ">", chance, lots, gaps),
             Part("first mark in the head that bears least", least, ">", float(ds.same.max()), "one prompt twice", ends),
         ],
     )
 
 
+def _by_lot(left, half):
+    """The difference of what is left between two groups of heads, for partings that half-lives have no part in."""
+    draw = np.random.default_rng(1)
+    for _ in range(LOTS):
+        order = draw.permutation(len(left))
+        yield left[order[half:]].mean() - left[order[:half]].mean()
+
+
 def controls(ds):
-    """No time to forget; no word that differs."""
+    """Half-lives of other heads; no time to forget; no word that differs."""
+    order = np.random.default_rng(0).permutation(ds.sizes["place"])
     return {
+        "half-lives shuffled over heads, seed 0": ds.assign(each=ds.each.copy(data=ds.each.values[..., order])),
         "read at the earlier token both times": ds.isel(when=[0, 0]),
         "a prompt beside itself": ds.assign(each=ds.same.broadcast_like(ds.each)),
     }
