@@ -78,6 +78,7 @@ def cell_faults(cell, shown, before):
         for name, parts in block.controls.items():
             wrong += [] if parts else [f"nothing fails on the control {name!r}"]
             wrong += [line for part in parts for line in part_faults(part, False)]
+            wrong += [f"the control {name!r} compares a number with itself"] if parts and all(map(tied, parts)) else []
         every = [*block.parts, *(part for parts in block.controls.values() for part in parts)]
         wrong += [line for part in every for line in source_faults(part, compared(cell.source) or before, before)]
     return wrong
@@ -90,6 +91,12 @@ def part_faults(line, holds):
         return [f"no comparison: {line.strip()!r}"]
     wrong = [] if reads(found) == holds else [f"{'not so' if holds else 'so after all'}: {line.strip()!r}"]
     return wrong + ([] if bool(found["false"]) != holds else [f"is told to be {'false' if holds else 'true'}: {line}"])
+
+
+def tied(line):
+    """Whether a comparison fails since a number is put in its own place: such a control fails whatever is so."""
+    found = COMPARED.fullmatch(line)
+    return bool(found) and found["got"] == found["than"] and value(found["got"]) != 0
 
 
 def source_faults(line, here, before):
@@ -252,6 +259,7 @@ FAULTS = {
     "cell 1: is told to be true": lambda nb: output(nb, " is false", ""),
     "cell 1: no comparison": lambda nb: output(nb, "6 > 5 (five)", "more"),
     "cell 1: no number carries": lambda nb: output(nb, "  six: 6 > 5 (five)\n", ""),
+    "cell 1: the control 'four' compares a number with itself": lambda nb: output(nb, "four: 4", "four: 5"),
     "cell 1: nothing fails on the control": lambda nb: output(nb, "\n  four: 4 > 5 is false", ""),
     "cell 1: 1 claims and 0 shown": lambda nb: nb.cells[0].update(outputs=[]),
     "cell 1: a claim that is not compared": lambda nb: nb.cells[0].metadata.update(tags=["nbval-ignore-output"]),
