@@ -84,6 +84,13 @@ def test_the_sentence_follows_the_numbers(entry):
 
 
 @every_figure
+def test_a_control_is_more_than_a_number_in_its_own_place(entry):
+    """A baseline compared with itself fails whatever is so; some control breaks a part by numbers of its own."""
+    broken = [part for _, claim in refuted(entry, _golden.read(entry.golden)) for part in claim.parts if not part.holds]
+    assert [str(part) for part in broken if part.got != part.than or part.got == 0]
+
+
+@every_figure
 def test_what_the_numbers_are_of_is_said(entry):
     attrs = _golden.read(entry.golden).attrs
     assert {name for name in figures.FACTS if not attrs.get(name)} == set()
