@@ -223,6 +223,7 @@ def test_a_tag_in_a_token_stays_text(nano):
 
 REFUSED = {
     "no dataset": (lambda ds, run: words.merge(run, run), "words.merge takes a dataset"),
+    "no run": (lambda ds, run: words.merge(ds, " red fox"), "words.merge goes by a run"),
     "no tokens": (lambda ds, run: words.merge(deltanet.half_life(run, layer=0), run), "nothing to merge"),
     "no variable": (lambda ds, run: words.merge(ds, run, how={"kept": "mean"}), "no such variable"),
     "no way": (lambda ds, run: words.merge(ds, run, how={"keep": "median"}), "no such way to merge: 'median'"),

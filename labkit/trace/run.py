@@ -54,7 +54,11 @@ class Seams(Mapping):
         self._crossed, self._row = {} if row is None else dict(tensors), row
 
     def __getitem__(self, key):
-        if key not in self._tensors:
+        try:
+            known = key in self._tensors
+        except TypeError:  # a list of layers, which is no key
+            known = False
+        if not known:
             layer, name = key if isinstance(key, tuple) and len(key) == 2 else (key, None)
             kept = sorted({seam for at, seam in self._tensors if at == layer})
             raise SeamError(

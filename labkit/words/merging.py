@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from labkit.calling import described, fits, public
 from labkit.errors import InputError
 from labkit.notation import is_index, visible
 from labkit.words.bounds import CACHED, by_text, decoded, of_run
@@ -21,11 +22,12 @@ class Word(NamedTuple):
     last: int
 
 
+@public
 def spans(run) -> list[Word]:
     """The words of a run, in order, as `merge` takes them.
 
     Raises:
-        InputError: a run whose tokenizer is not known.
+        InputError: no run, or one whose tokenizer is not known.
     """
     start = run.start.length if hasattr(run, "start") else 0
     found, _ = of_run(run)
@@ -61,6 +63,9 @@ def merge(
     if not hasattr(ds, "data_vars"):
         hint = "words.merge(deltanet.memory(run, layer=0), run)"
         raise InputError("words.merge takes a dataset", got=type(ds).__name__, expected="of a reading", hint=hint)
+    if not (run is None or fits(run, ("Run",))):
+        hint = "words.merge(ds, run)"
+        raise InputError("words.merge goes by a run", got=described(run), expected="the run that was read", hint=hint)
     axes = [axis for axis in AXES if axis in ds.dims]
     if not axes:
         raise InputError("nothing to merge", got=f"axes {', '.join(map(str, ds.dims))}", expected=" or ".join(AXES))
