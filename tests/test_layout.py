@@ -16,7 +16,7 @@ RANKS = [
     ("errors",),
     ("arguments", "bounded", "calling", "claims", "quantities", "signs"),
     ("notation",),
-    ("decoding", "folders", "progress", "prompts", "rotary", "stats", "tables", "terminal", "words"),
+    ("decoding", "folders", "orders", "progress", "prompts", "rotary", "stats", "tables", "terminal", "words"),
     ("turning", "families", "export"),
     ("kernels",),
     ("nano",),
@@ -84,7 +84,7 @@ def test_imports_point_one_way(path):
 @pytest.mark.parametrize("path", sorted((PACKAGE / "draw").rglob("*.py")), ids=lambda p: p.name)
 def test_drawing_knows_labels_alone(path):
     ours, others = imported(path)
-    assert ours <= {"draw", "notation", "errors", "arguments", "calling", "signs"}, ours
+    assert ours <= {"draw", "notation", "errors", "arguments", "calling", "orders", "signs"}, ours
     assert not others & {"torch", "transformers"}
 
 

@@ -24,6 +24,7 @@ from labkit.calling import public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import Quantity, label
+from labkit.orders import by_size
 from labkit.reading import axis
 from labkit.residual.stream import Answers
 
@@ -123,9 +124,11 @@ def _height(node):
 
 
 def _labelled(run, edges, flows, splits, own, facts):
-    nodes = sorted(flows, key=lambda node: (node.part in SOURCES, -node.layer, -abs(flows[node])))
+    nodes = [list(flows)[n] for n in by_size(list(flows.values()))]
+    nodes = sorted(nodes, key=lambda node: (node.part in SOURCES, -node.layer))
     place = {node: n for n, node in enumerate(nodes)}
-    edges = sorted(edges, key=lambda edge: (1, place[edge[1]]) if edge[2] == "rest" else (0, -abs(edge[3])))
+    edges = [edges[n] for n in by_size([value for *_, value in edges])]
+    edges = sorted(edges, key=lambda edge: (1, place[edge[1]]) if edge[2] == "rest" else (0, 0))
     reads = [node for node in nodes if node in splits]
     none = (torch.zeros(len(run)),) * 2
     stored, taken = (

@@ -14,6 +14,7 @@ from labkit.draw.theme import INK, SERIES, Figure, finish
 from labkit.draw.words import drawn, escape, named, short, variable
 from labkit.errors import InputError
 from labkit.notation import spoken
+from labkit.orders import by_size
 
 WIDEST, THINNEST = 9.0, 0.8  # pixels
 STUB = (-0.16, -0.34)  # columns and rows from where one comes
@@ -73,7 +74,7 @@ def graph(
     looks = {kind: SERIES[n % len(SERIES)] for n, kind in enumerate(kinds)} | {stub: INK}
     top = float(np.abs(array.values).max()) or 1.0
     fig, told, texts = Figure(), named(array), [escape(text) for text in _texts(ds, node)]
-    for i in np.argsort(np.abs(array.values)):  # the widest last, in front
+    for i in by_size(array.values)[::-1]:  # the widest last, in front
         value, (a, b), kind = float(array.values[i]), ends[:, i].tolist(), str(colours[i])
         start = place[a] if kind != stub else np.add(place[b], STUB)
         line = _line(start, place[b], value, max(WIDEST * abs(value) / top, THINNEST), looks[kind])
