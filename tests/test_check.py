@@ -16,6 +16,7 @@ from labkit.errors import ClaimError, InputError
 FILES = sorted((pathlib.Path(__file__).parent / "mistakes").glob("[a-z]*.py"))
 MODULES = [importlib.import_module(f"mistakes.{path.stem}") for path in FILES]
 MISTAKES = {name: wrong for module in MODULES for name, wrong in module.MISTAKES.items()}
+WAYS = {name: ways for module in MODULES for name, ways in getattr(module, "WAYS", {}).items()}
 OPTIONS = {name: made for module in MODULES for name, made in getattr(module, "OPTIONS", {}).items()}
 CHECKERS = [name for name in check.__all__ if hasattr(getattr(check, name), "solution")]
 
@@ -52,6 +53,12 @@ def test_a_mistake_breaks_the_law_that_is_named(name, mistake, lab):
     assert verdict.written and not verdict.passed
     assert words in verdict.broken.says, verdict
     assert verdict.why and verdict.working is not wrong
+
+
+@pytest.mark.parametrize(("name", "way"), [(name, way) for name in WAYS for way in WAYS[name]])
+def test_what_is_right_in_another_way_passes(name, way, lab):
+    verdict = getattr(check, name)(WAYS[name][way], **asked(name, lab))
+    assert verdict.passed and verdict.working is WAYS[name][way], verdict
 
 
 @pytest.mark.parametrize("name", CHECKERS)
@@ -111,6 +118,40 @@ def test_what_a_reader_raises_breaks_the_law():
     verdict = twice(lambda x: 1 / x)
     assert verdict.why == "it raised ZeroDivisionError: division by zero"
     assert twice(lambda x: x if not x else None).why == "it returned nothing"
+
+
+@exercise(solution=lambda values: sum(values) / len(values))
+def average(yours):
+    """An average."""
+    values, listed = torch.tensor([1.0, 5.0, 3.0]), [2, 1]
+    yield Law("of one and the same it is that", lambda: yours(torch.ones(2)), 1.0)
+    yield Law("of three numbers", lambda: yours(values), 3.0)
+    yield Law("of a list", lambda: float(yours(values=listed)), 1.5)
+
+
+def test_what_is_written_into_is_named_before_it_spoils_the_next_law():
+    def centred(values):
+        if isinstance(values, torch.Tensor):
+            mean = values.mean()
+            values -= mean
+            return mean
+        return sum(values) / len(values)
+
+    verdict = average(centred)
+    assert verdict.held == ("of one and the same it is that",) and not verdict.passed
+    assert "BROKEN  what it is given is left as it was\n          it wrote into values\n          try:" in repr(verdict)
+    sort = average(lambda values: (values.sort(), sum(values) / len(values))[1])
+    assert "wrote into values" in sort.why and len(sort.held) == 3
+    both = average(lambda values: values.add_(1).mean())
+    assert both.broken.says == "of one and the same it is that"
+    assert both.why.endswith("\nit also wrote into values, which it was given")
+
+
+def test_what_a_function_gave_is_one_tensor():
+    rows = torch.arange(6.0).reshape(2, 3)
+    for given in (rows, rows.double(), rows.numpy(), list(rows), rows.tolist()):
+        assert check.laws.tensor(given).dtype == torch.float32
+        assert check.laws.tensor(given).equal(rows)
 
 
 def test_a_solution_is_made_from_the_options():
