@@ -120,40 +120,6 @@ def test_what_a_reader_raises_breaks_the_law():
     assert twice(lambda x: x if not x else None).why == "it returned nothing"
 
 
-@exercise(solution=lambda values: sum(values) / len(values))
-def average(yours):
-    """An average."""
-    values, listed = torch.tensor([1.0, 5.0, 3.0]), [2, 1]
-    yield Law("of one and the same it is that", lambda: yours(torch.ones(2)), 1.0)
-    yield Law("of three numbers", lambda: yours(values), 3.0)
-    yield Law("of a list", lambda: float(yours(values=listed)), 1.5)
-
-
-def test_what_is_written_into_is_named_before_it_spoils_the_next_law():
-    def centred(values):
-        if isinstance(values, torch.Tensor):
-            mean = values.mean()
-            values -= mean
-            return mean
-        return sum(values) / len(values)
-
-    verdict = average(centred)
-    assert verdict.held == ("of one and the same it is that",) and not verdict.passed
-    assert "BROKEN  what it is given is left as it was\n          it wrote into values\n          try:" in repr(verdict)
-    sort = average(lambda values: (values.sort(), sum(values) / len(values))[1])
-    assert "wrote into values" in sort.why and len(sort.held) == 3
-    both = average(lambda values: values.add_(1).mean())
-    assert both.broken.says == "of one and the same it is that"
-    assert both.why.endswith("\nit also wrote into values, which it was given")
-
-
-def test_what_a_function_gave_is_one_tensor():
-    rows = torch.arange(6.0).reshape(2, 3)
-    for given in (rows, rows.double(), rows.numpy(), list(rows), rows.tolist()):
-        assert check.laws.tensor(given).dtype == torch.float32
-        assert check.laws.tensor(given).equal(rows)
-
-
 def test_a_solution_is_made_from_the_options():
     @exercise(solution=made(lambda size: size**2))
     def square(yours, size):
@@ -185,6 +151,13 @@ def test_sides_of_a_law_are_compared(case):
     why = difference(got, torch.tensor(expected) if case.startswith(("numbers", "a number")) else expected)
     assert (why == "") is (words == "")
     assert words in why
+
+
+def test_what_a_function_gave_is_one_tensor():
+    rows = torch.arange(6.0).reshape(2, 3)
+    for given in (rows, rows.double(), rows.numpy(), list(rows), rows.tolist()):
+        assert check.laws.tensor(given).dtype == torch.float32
+        assert check.laws.tensor(given).equal(rows)
 
 
 # guesses ----------------------------------------

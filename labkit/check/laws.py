@@ -7,14 +7,12 @@
         yield Law("what was written is read back", lambda: read(yours(S, k, v), k), v, "write the error, not the value")
 
 An exercise is a generator of laws. Each is asked in turn, so that a law may build on those before it; at the first that
-does not hold the rest are not asked. One law holds for every function: what it is given is left as it was. A notebook
-goes on with `verdict.working`, which is the reader's own work where it obeys every law and the solution where it does
-not yet.
+does not hold the rest are not asked. A notebook goes on with `verdict.working`, which is the reader's own work where it
+obeys every law and the solution where it does not yet.
 """
 
 import dataclasses
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -24,9 +22,13 @@ from labkit.errors import ClaimError, InputError
 
 TOLERANCE = 1e-5  # of the largest expected number: float32 after a few products
 SHOWN = 6  # numbers of a result that a message prints
+UNTOUCHED = "what it is given is left as it was"
+COPY = "work on a copy: x.clone() of a tensor, x.copy() of an array, list(x); `x += y` changes x itself"
 UNWRITTEN = (None, Ellipsis)
-UNCHANGED = "what it is given is left as it was"
-ANEW = "make something new of it: x = a * x gives a new tensor, x *= a writes into the one that was given"
+
+
+class _Changed(Exception):
+    """What a reader's function was given is not as it was."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,29 +109,27 @@ def exercise(*, solution) -> Callable:
     def decorate(laws):
         @functools.wraps(laws)
         def checker(yours, **options):
-            name, held, changed = laws.__name__, [], {}
+            name, held = laws.__name__, []
             answer = solution(**options) if getattr(solution, "made", False) else solution
             if _unwritten(yours):
                 return Verdict(name, (), None, "", False, answer)
             if callable(answer) and not callable(yours):
                 hint = f"check.{name}(your_function)"
                 raise InputError(f"{name} checks a function", got=type(yours).__name__, expected="a def", hint=hint)
-            for law in laws(_asked(yours, changed) if callable(yours) else yours, **options):
+            for law in laws(_asked(yours) if callable(yours) else yours, **options):
                 try:
                     why = difference(law.got(), law.expected, law.tolerance)
                 except NotImplementedError as error:
                     if not held:
                         return Verdict(name, (), None, "", False, answer)
                     why = str(error)
+                except _Changed as error:
+                    law, why = dataclasses.replace(law, says=UNTOUCHED, hint=COPY), str(error)
                 except Exception as error:  # whatever a reader's code raises is an answer to the law
                     why = f"it raised {type(error).__name__}: {' '.join(str(error).split())[:300]}"
                 if why:
-                    why += f"\nit also wrote into {' and '.join(changed)}, which it was given" if changed else ""
                     return Verdict(name, tuple(held), law, why, True, answer)
                 held.append(law.says)
-                if changed:  # what the next law asks of is spoilt
-                    why = f"it wrote into {' and '.join(changed)}"
-                    return Verdict(name, tuple(held), Law(UNCHANGED, None, None, ANEW), why, True, answer)
             return Verdict(name, tuple(held), None, "", True, yours)
 
         checker.solution = solution
@@ -178,45 +178,35 @@ def difference(got, expected, tolerance: float = TOLERANCE) -> str:
     return f"got: {_short(mine)}\nexpected: {_short(theirs)}{where}"
 
 
-def tensor(value):
-    """What a reader's function gave as a tensor of float32, be it numpy's, of float64 or a list of rows."""
-    import torch
-
-    return torch.as_tensor(_numbers(value), dtype=torch.float32)
-
-
-def _asked(yours, changed):
-    """The reader's function; one that returns nothing is a stub. What it writes into is named in `changed`."""
-    try:
-        names = list(inspect.signature(yours).parameters)
-    except (TypeError, ValueError):  # not of every built-in function
-        names = []
+def _asked(yours):
+    """The reader's function; one that returns nothing is a stub, and none may change what it is given."""
 
     @functools.wraps(yours)
     def asked(*args, **kwargs):
-        places = [names[n] if n < len(names) else f"argument {n + 1}" for n in range(len(args))]
-        given = [*zip(places, args, strict=True), *kwargs.items()]
-        before = [_copied(value) for _, value in given]
+        given = [*enumerate(args, 1), *kwargs.items()]
+        before = _held([value for _, value in given])
         answer = yours(*args, **kwargs)
-        for (place, value), old in zip(given, before, strict=True):
-            now = None if old is None else _copied(value)
-            if old is not None and (now is None or not np.array_equal(old, now, equal_nan=True)):
-                changed[place] = True
         if _unwritten(answer):
             raise NotImplementedError("it returned nothing")
+        for (name, value), held in zip(given, before, strict=True):
+            if _held([value]) != [held]:
+                raise _Changed(f"got: argument {name} was made {_short(value)}\nexpected: no change of it")
         return answer
 
     return asked
 
 
-def _copied(value):
-    """The numbers of a tensor, an array or a list as they are now; None of anything else."""
-    if not (hasattr(value, "detach") or isinstance(value, np.ndarray | list)):
-        return None
-    try:
-        return _numbers(value).copy()
-    except (TypeError, ValueError):
-        return None
+def _held(value):
+    """What lists, arrays and tensors hold, to be compared later; nothing of other objects."""
+    if isinstance(value, list | tuple):
+        return [_held(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _held(each) for name, each in value.items()}
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().double().numpy()
+    if isinstance(value, np.ndarray):
+        return value.shape, value.tobytes()
+    return value if isinstance(value, str | int | float) else None
 
 
 def _unwritten(value):
@@ -224,7 +214,7 @@ def _unwritten(value):
 
 
 def _numbers(value):
-    value = value.detach().cpu() if hasattr(value, "detach") else value
+    value = value.detach().cpu().double() if hasattr(value, "detach") else value  # numpy knows no bfloat16
     return np.asarray(value, dtype=np.float64)
 
 
@@ -244,3 +234,10 @@ def _short(value):
     if not flat.ndim:
         return texts[0]
     return f"[{', '.join(texts)}{', …' if flat.size > SHOWN else ''}]"
+
+
+def tensor(value):
+    """What a reader's function gave as a tensor of float32, be it numpy's, of float64 or a list of rows."""
+    import torch
+
+    return torch.as_tensor(_numbers(value), dtype=torch.float32)
