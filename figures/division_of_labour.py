@@ -6,8 +6,8 @@ intervals. At the right end, all DeltaNet mixers (D) and all attention mixers (A
 
 Look from near to far in each group of bars. If DeltaNet layers carried near facts and attention layers far ones, the
 far bar would be the shorter one at D and the longer one at A. The middle bar shows what prompts alone change: other
-prompts of 16 tokens, which differ from the near ones by chance. No claim is made of single layers. The control
-exchanges the two kinds.
+prompts of 16 tokens, which differ from the near ones by chance. No claim is made of single layers. Six D mixers are
+taken against two A mixers; the control takes the last two D mixers, as many as there are of A.
 
 Source: this project's `edit.ablate` at the seam `mixer_out`; the seams are those of transformers' decoder layer.
 """
@@ -30,13 +30,16 @@ PLACES = {NEAR: (16, range(40)), OTHER: (16, range(40, 60)), FAR: (256, range(12
 LOST = Quantity("lost", "probability of the answer that is lost", "1", "signed", "this run")
 ALL_D, ALL_A = "all D", "all A"
 MOVED = {"rtol": 0.0, "atol": 0.02, "reason": "probabilities move with the order of sums on other processors"}
-TOLERANCE = dict.fromkeys(("lost", "low", "high", "more", "more_low", "more_high"), MOVED)
+NUMBERS = [*("lost", "low", "high"), *(name + end for name in ("more", "few") for end in ("", "_low", "_high"))]
+TOLERANCE = dict.fromkeys(NUMBERS, MOVED)
 
 
 def data(lab):
-    """lost (term, distance): fall of the answer's probability; more (distance): without D less without A; intervals."""
+    """lost (term, distance): fall of the answer's probability; more (distance): without D less without A; few: the same
+    without as many D mixers as there are of A; intervals."""
     spec = lab.spec
     cuts = {f"{spec.kind(layer)[0].upper()} layer {layer}": [layer] for layer in range(spec.layers)}
+    few = spec.deltanet_layers[-len(spec.attention_layers) :]
     cuts |= {ALL_D: list(spec.deltanet_layers), ALL_A: list(spec.attention_layers)}
     size = lambda words: len(lab.encode(words))  # noqa: E731
     found = []
@@ -44,11 +47,12 @@ def data(lab):
         asked = [questions.single(random.Random(f"{n} {length}"), length, size) for n in seeds]
         whole = _chances(lab, asked)
         lost = xarray.DataArray([whole - _chances(lab, asked, cut) for cut in cuts.values()], dims=("term", "sample"))
-        more = lost[-2] - lost[-1]
-        found.append([ends for of in (lost, more) for ends in (of.mean("sample"), *stats.t_interval(of))])
+        as_many = whole - _chances(lab, asked, few) - lost[-1]
+        all_ = lost, lost[-2] - lost[-1], as_many
+        found.append([ends for of in all_ for ends in (of.mean("sample"), *stats.t_interval(of))])
     variables = {
         name: (("term", "distance") if n < 3 else ("distance",), np.stack([row[n] for row in found], -1), LOST)
-        for n, name in enumerate(("lost", "low", "high", "more", "more_low", "more_high"))
+        for n, name in enumerate(NUMBERS)
     }
     counts = [len(seeds) for _, seeds in PLACES.values()]
     facts = figures.made(
@@ -86,12 +90,9 @@ def claim(ds):
 
 
 def controls(ds):
-    """The kinds exchanged."""
-    other = ds.copy(deep=True)
-    for name in ("lost", "low", "high"):
-        for one, two in ((ALL_D, ALL_A), (ALL_A, ALL_D)):
-            other[name].loc[{"term": one}] = ds[name].sel(term=two)
-    return {"the two kinds exchanged": other.assign(more=-ds.more, more_low=-ds.more_high, more_high=-ds.more_low)}
+    """As many D mixers as A mixers."""
+    few = {name: ds[name.replace("more", "few")] for name in ("more", "more_low", "more_high")}
+    return {"the last D mixers, as many as there are of A": ds.assign(few)}
 
 
 def draw(ds):
