@@ -106,9 +106,7 @@ def facts_recalled(yours):
     again = lambda: yours(torch.eye(KEY)[[0, 1, 0, 0]], torch.eye(COLOURS)[[5, 0, 5, 3]])
     yield Law("a key that is written again says its last value alone", again, 2, "write the error, and ask at the end")
     yield Law("of the three animals by hand, two", lambda: yours(word_k, word_v), 2, "ask for all after the last write")
-    few, many = (
-        _recalled(*_facts(seed, 9)) for seed in (122, 83)
-    )  # also of nearly the whole error it is another count
+    few, many = (_recalled(*_facts(seed, 9)) for seed in (122, 83))  # of nine tenths of the error it is another count
     hint = "one write at a time, of the whole error, and the loudest colour is the largest number"
     yield Law("of nine facts in four directions, some", lambda: yours(*_facts(122, 9)), few, hint)
     yield Law("and of nine others", lambda: yours(*_facts(83, 9)), many, hint)
