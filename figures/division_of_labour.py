@@ -6,8 +6,8 @@ intervals. At the right end, all DeltaNet mixers (D) and all attention mixers (A
 
 Look from near to far in each group of bars. If DeltaNet layers carried near facts and attention layers far ones, the
 far bar would be the shorter one at D and the longer one at A. The middle bar shows what prompts alone change: other
-prompts of 16 tokens, which differ from the near ones by chance. No claim is made of single layers. The control
-exchanges the two kinds.
+prompts of 16 tokens, which differ from the near ones by chance. No claim is made of single layers. Six D mixers are
+taken against two A mixers; the control takes the last two D mixers, as many as there are of A.
 
 Source: this project's `edit.ablate` at the seam `mixer_out`; the seams are those of transformers' decoder layer.
 """
@@ -30,30 +30,29 @@ PLACES = {NEAR: (16, range(40)), OTHER: (16, range(40, 60)), FAR: (256, range(12
 LOST = Quantity("lost", "probability of the answer that is lost", "1", "signed", "this run")
 ALL_D, ALL_A = "all D", "all A"
 MOVED = {"rtol": 0.0, "atol": 0.02, "reason": "probabilities move with the order of sums on other processors"}
-ENDS = ("", "_low", "_high")
-TOLERANCE = dict.fromkeys(("lost", "low", "high", *(name + end for name in ("more", "other") for end in ENDS)), MOVED)
+NUMBERS = [*("lost", "low", "high"), *(name + end for name in ("more", "few") for end in ("", "_low", "_high"))]
+TOLERANCE = dict.fromkeys(NUMBERS, MOVED)
 
 
 def data(lab):
-    """lost (term, distance): fall of the answer's probability; more (distance): without D less without A; intervals.
-
-    other (distance) is the same as more, of answers that are not asked for.
-    """
+    """lost (term, distance): fall of the answer's probability; more (distance): without D less without A; few: the same
+    without as many D mixers as there are of A; intervals."""
     spec = lab.spec
     cuts = {f"{spec.kind(layer)[0].upper()} layer {layer}": [layer] for layer in range(spec.layers)}
+    few = spec.deltanet_layers[-len(spec.attention_layers) :]
     cuts |= {ALL_D: list(spec.deltanet_layers), ALL_A: list(spec.attention_layers)}
     size = lambda words: len(lab.encode(words))  # noqa: E731
     found = []
     for length, seeds in PLACES.values():
         asked = [questions.single(random.Random(f"{n} {length}"), length, size) for n in seeds]
-        lost = _lost(lab, asked, cuts.values())
-        of_others = _lost(lab, _exchanged(asked), list(cuts.values())[-2:])
-        parts = (lost, *(of[-2] - of[-1] for of in (lost, of_others)))
-        found.append([ends for of in parts for ends in (of.mean("sample"), *stats.t_interval(of))])
-    names = ("lost", "low", "high", *(name + end for name in ("more", "other") for end in ENDS))
+        whole = _chances(lab, asked)
+        lost = xarray.DataArray([whole - _chances(lab, asked, cut) for cut in cuts.values()], dims=("term", "sample"))
+        as_many = whole - _chances(lab, asked, few) - lost[-1]
+        all_ = lost, lost[-2] - lost[-1], as_many
+        found.append([ends for of in all_ for ends in (of.mean("sample"), *stats.t_interval(of))])
     variables = {
         name: (("term", "distance") if n < 3 else ("distance",), np.stack([row[n] for row in found], -1), LOST)
-        for n, name in enumerate(names)
+        for n, name in enumerate(NUMBERS)
     }
     counts = [len(seeds) for _, seeds in PLACES.values()]
     facts = figures.made(
@@ -66,23 +65,8 @@ def data(lab):
     return label(variables, coords=coords, attrs=facts | {"reading": "edit.ablate"})
 
 
-def _exchanged(asked):
-    """The prompts with the answer of the next prompt that has another one."""
-    turned = [asked[n + 1 :] + asked[:n] for n in range(len(asked))]
-    return [
-        (prompt, next(answer for _, answer in rest if answer != own))
-        for (prompt, own), rest in zip(asked, turned, strict=True)
-    ]
-
-
-def _lost(lab, asked, cuts):
-    """What the probability of each answer loses (term, sample) by each cut."""
-    whole = _chances(lab, asked)
-    return xarray.DataArray([whole - _chances(lab, asked, cut) for cut in cuts], dims=("term", "sample"))
-
-
 def _chances(lab, asked, cut=()):
-    """Probability of each answer [prompt], without some mixers."""
+    """Probability of each right answer [prompt], without some mixers."""
     with lab.edit(*edit.ablate(cut)):
         return exam.answers(lab, asked)[1].numpy()
 
@@ -106,15 +90,9 @@ def claim(ds):
 
 
 def controls(ds):
-    """Answers that are not asked for; the kinds exchanged."""
-    turned = ds.copy(deep=True)
-    for name in ("lost", "low", "high"):
-        for one, two in ((ALL_D, ALL_A), (ALL_A, ALL_D)):
-            turned[name].loc[{"term": one}] = ds[name].sel(term=two)
-    return {
-        "answers of other prompts": ds.assign({f"more{end}": ds[f"other{end}"] for end in ENDS}),
-        "the two kinds exchanged": turned.assign(more=-ds.more, more_low=-ds.more_high, more_high=-ds.more_low),
-    }
+    """As many D mixers as A mixers."""
+    few = {name: ds[name.replace("more", "few")] for name in ("more", "more_low", "more_high")}
+    return {"the last D mixers, as many as there are of A": ds.assign(few)}
 
 
 def draw(ds):

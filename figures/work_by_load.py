@@ -1,9 +1,9 @@
 """Does attention matter more, the more facts a prompt states?
 
 Share of questions that nano answers, by the number of facts among which the right one stands: the whole model, the
-same without its attention mixers (A), and without its DeltaNet mixers (D). Every prompt has about 190 tokens; sentences
-about other things fill the ones with few facts. The same questions go to each model; whiskers are 95 % intervals, the
-level line is what guessing a colour gives.
+same without its attention mixers (A), and without its DeltaNet mixers (D). Prompts have about 190 tokens, those with 60
+facts about 220; sentences about other things fill the ones with few facts. The same questions go to each model;
+whiskers are 95 % intervals, the level line is what guessing a colour gives.
 
 Look at the distance between the first two lines, from few facts to many, and where it opens. The controls put the third
 line, the other kind of mixer taken away, or the first in place of the second: neither should part from it with the

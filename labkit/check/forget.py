@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from labkit.check.laws import Law, exercise
+from labkit.check.laws import Law, exercise, tensor
 
 TOKENS, KEY, VALUE = 7, 3, 5  # sizes that differ: an exchange of axes cannot pass
 
@@ -36,13 +36,19 @@ def half_life(yours):
 
     Source: Gated Delta Networks, arXiv 2412.06464, equation 10: decays multiply.
     """
-    flat = lambda share: torch.full((TOKENS,), share)
-    yield Law("at 1/2 a token, half is left after one token", lambda: yours(flat(0.5)), 1.0)
+    flat = lambda share, tokens=TOKENS: torch.full((tokens,), share)
+    hint = "seven shares of 1/2, seven logarithms: their mean, with ln 2 above it"
+    yield Law("at 1/2 a token, half is left after one token", lambda: yours(flat(0.5)), 1.0, hint)
     hint = "the shares multiply, so their logarithms add up: ln 2 over the mean of -ln alpha"
     yield Law("at 1/4 a token, half is left after half a token", lambda: yours(flat(0.25)), 0.5, hint)
     mixed = lambda: yours(torch.tensor([0.5, 0.125]))
     hint = "in two tokens 1/16 is left, four halvings: a mean of the shares does not know that"
     yield Law("at 1/2 and 1/8 in turn it is half a token", mixed, 0.5, hint)
+    powers = torch.tensor([1.0, 4, 2, 7, 3, 6, 5])
+    hint = "seven tokens halve it 28 times, four times each on average: every token has its part in that"
+    yield Law("at 1/2, 1/16, 1/4, … of seven tokens, 28 halvings, it is 1/4", lambda: yours(0.5**powers), 0.25, hint)
+    hint = "the product of so many shares is 0 to a computer: take logarithms first, then add"
+    yield Law("at 1/2 it is one token however many there are", lambda: yours(flat(0.5, 2000)), 1.0, hint)
     slow = lambda: yours(flat(0.999))
     yield Law("at 0.999 it is 693 tokens", slow, math.log(2) / -math.log(0.999), "not a whole number", 1e-3)
 
@@ -100,11 +106,18 @@ def update_terms(yours):
     yield Law("there are three terms, (key, value) each", count, [3, *(KEY, VALUE) * 3], hint)
     fade = lambda: yours(S, k, v, 0.75, 0.5)[0]
     yield Law("at alpha 3/4 decay takes a quarter", fade, -S / 4, "-(1 - alpha) * S")
-    yield Law("what is written is beta times key times value", lambda: yours(S, k, v, 0.75, 0.5)[2], written)
+    hint = "the value itself: what the memory says of it already is the second term's"
+    yield Law("what is written is beta times key times value", lambda: yours(S, k, v, 0.75, 0.5)[2], written, hint)
     new = lambda: yours(torch.outer(cross[0], v), cross[1], v, 0.75, 0.5)[1]
     hint = "what is erased is what the memory says for this key"
     yield Law("a key that is new to the memory erases nothing", new, torch.zeros(KEY, VALUE), hint)
-    yield Law("a key erases of what decay has left", lambda: yours(S, k, v, 0.75, 0.5)[1], erased, "alpha comes first")
-    all_three = lambda: S + sum(yours(S, k, v, 0.75, 0.5))
+    full = lambda: yours(S, k, v, 1, 1)[1]
+    hint = "what the memory says for the key, put back along the key: an outer product, negative"
+    yield Law("without decay, at beta 1, all of what it says for the key", full, -torch.outer(k, S.T @ k), hint)
+    share = lambda: yours(S, k, v, 1, 0.5)[1]
+    yield Law("at beta 1/2 half of that", share, -torch.outer(k, S.T @ k) / 2, "beta is the share that is erased")
+    left = lambda: yours(S, k, v, 0.75, 0.5)[1]
+    yield Law("a key erases of what decay has left", left, erased, "alpha comes first: it is alpha * S that is asked")
+    all_three = lambda: S + sum(map(tensor, yours(S, k, v, 0.75, 0.5)))
     after = 0.75 * S + 0.5 * torch.outer(k, v - 0.75 * S.T @ k)
     yield Law("the three terms make the next state", all_three, after, "nothing else happens to a state")

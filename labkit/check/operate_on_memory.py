@@ -2,7 +2,7 @@
 
 import torch
 
-from labkit.check.laws import Law, exercise
+from labkit.check.laws import Law, exercise, tensor
 
 KEY, VALUE, TOKENS = 3, 5, 4  # sizes that differ: an exchange of axes cannot pass
 
@@ -21,16 +21,19 @@ def patch_effect(yours):
 
     Source: arXiv 2404.15255, activation patching.
     """
-    yield Law("a patch that changes nothing has the effect 0", lambda: float(yours(-3.0, 5.0, -3.0)), 0.0)
-    yield Law("one that gives the clean answer has the effect 1", lambda: float(yours(5.0, 5.0, -3.0)), 1.0)
+    hint = "the way begins at `other`"
+    yield Law("a patch that changes nothing has the effect 0", lambda: yours(-3.0, 5.0, -3.0), 0.0, hint)
+    hint = "a share: over the whole way, from `other` to `clean`"
+    yield Law("one that gives the clean answer has the effect 1", lambda: yours(5.0, 5.0, -3.0), 1.0, hint)
     hint = "how far it moved, over how far there is to go"
-    yield Law("a quarter of the way is 0.25", lambda: float(yours(-1.0, 5.0, -3.0)), 0.25, hint)
-    yield Law(
-        "the wrong way is below 0, too far above 1", lambda: float(yours(7.0, 5.0, -3.0)), 1.25, "cut nothing off"
-    )
-    yield Law("the signs of the scores do not matter", lambda: float(yours(4.0, 2.0, 6.0)), 0.5, "no absolute values")
+    yield Law("a quarter of the way is 0.25", lambda: yours(-1.0, 5.0, -3.0), 0.25, hint)
+    beyond = lambda: [yours(score, 5.0, -3.0) for score in (-5.0, 7.0)]
+    hint = "cut nothing off, and take no absolute value"
+    yield Law("the wrong way is below 0, too far above 1", beyond, torch.tensor([-0.25, 1.25]), hint)
+    yield Law("the signs of the scores do not matter", lambda: yours(4.0, 2.0, 6.0), 0.5, "no absolute values")
     many = torch.tensor([-3.0, 1.0, 5.0])
-    yield Law("many patches at once", lambda: yours(many, 5.0, -3.0), torch.tensor([0.0, 0.5, 1.0]))
+    hint = "one effect for each: no float(), no mean"
+    yield Law("many patches at once", lambda: yours(many, 5.0, -3.0), torch.tensor([0.0, 0.5, 1.0]), hint)
 
 
 def _rewritten(S, k, v):
@@ -50,17 +53,18 @@ def rewrite(yours):
     draw = torch.Generator().manual_seed(3)
     S, v = (torch.randn(*size, generator=draw) for size in ((KEY, VALUE), (VALUE,)))
     k, across = torch.tensor([0.6, 0.0, 0.8]), torch.tensor([0.8, 0.0, -0.6])
-    kept = S.clone()
-    yield Law("the state keeps its axes, (key, value)", lambda: tuple(yours(S, k, v).shape), (KEY, VALUE))
-    yield Law("the state that was given is left as it was", lambda: (yours(S, k, v), S)[1], kept, "return a new tensor")
-    yield Law("asked for the key, it says the new value alone", lambda: yours(S, k, v).T @ k, v, "take the old one out")
-    side = lambda: yours(S, k, v).T @ across
+    told = lambda asked: tensor(yours(S, k, v)).T @ asked
+    hint = "torch.outer(k, …) has one row for each number of the key"
+    yield Law("the state keeps its axes, (key, value)", lambda: tuple(yours(S, k, v).shape), (KEY, VALUE), hint)
+    yield Law("asked for the key, it says the new value alone", lambda: told(k), v, "take the old one out")
+    side = lambda: told(across)
     yield Law("a key at right angles says what it said", side, S.T @ across, "change along k and nowhere else")
     between = (k + across) / 2**0.5
-    half = lambda: yours(S, k, v).T @ between
+    half = lambda: told(between)
     yield Law("a key half-way between has half of either", half, (v + S.T @ across) / 2**0.5, "one outer product of k")
     longer = lambda: yours(S, 3 * k, v)
-    yield Law("a key three times as long is the same key", longer, _rewritten(S, k, v), "divide k by its length first")
+    hint = "divide k by its length first, then ask and write"
+    yield Law("a key three times as long is the same key", longer, _rewritten(S, k, v), hint)
 
 
 def _change(change, q, k, alpha, beta):
@@ -97,15 +101,20 @@ def later_reads(yours):
     k = k / k.norm(dim=-1, keepdim=True)
     alpha, beta = torch.rand(TOKENS, generator=draw), torch.rand(TOKENS, generator=draw)
     ones, none = torch.ones(TOKENS), torch.zeros(TOKENS)
-    kept, all_ = change.clone(), lambda a, b, keys=k: lambda: yours(change, q, keys, a, b)
-    shape = lambda: (tuple(yours(change, q, k, alpha, beta).shape), bool((change == kept).all()))
-    yield Law("there is a vector for every token, and the change is left as it was", shape, ((TOKENS, VALUE), True))
-    yield Law("nothing decays and nothing is written: the read of the change", all_(ones, none), q @ change)
+    all_ = lambda a, b, keys=k: lambda: yours(change, q, keys, a, b)
+    shape = lambda: tuple(getattr(yours(change, q, k, alpha, beta), "shape", ("no tensor",)))
+    hint = "one row for each token: torch.stack(reads)"
+    yield Law("there is a vector for every token, (token, value)", shape, (TOKENS, VALUE), hint)
+    hint = "each token reads with its query: change.T @ q[t]"
+    yield Law("nothing decays and nothing is written: the read of the change", all_(ones, none), q @ change, hint)
     halves = 0.5 ** torch.arange(1, TOKENS + 1)[:, None] * (q @ change)
     yield Law("decay of one half halves it at every token", all_(ones / 2, none), halves, "decay before each read")
-    first = lambda: yours(change, k[:1], k[:1], ones[:1], ones[:1]).round(decimals=5) + 0
+    gated = alpha.cumprod(0)[:, None] * (q @ change)
+    hint = "token t brings alpha[t] and beta[t], on top of what came before"
+    yield Law("every token decays it by its own alpha", all_(alpha, none), gated, hint)
+    wiped = lambda: tensor(yours(change, k[:1], k[:1], ones[:1], ones[:1])).round(decimals=5) + 0
     hint = "a token overwrites what stood under its key: take beta of the change along k away"
-    yield Law("a full write under a key wipes the change there", first, torch.zeros(1, VALUE), hint)
+    yield Law("a full write under a key wipes the change there", wiped, torch.zeros(1, VALUE), hint)
     args = q, k, v, alpha, beta
     both = _reads(S + change, *args) - _reads(S, *args)
     yield Law(

@@ -23,11 +23,17 @@ def added_share(yours):
     """
     stream = torch.tensor([[3.0, 4, 0], [0, 0, 2], [1, 0, 0], [0, 10, 0], [0, 3, 4]])
     factor = torch.tensor([0.5, 1.0, 2.0, 0.1, 0.4])[:, None]
-    turned = stream.roll(1, dims=1)
-    yield Law("nothing added is a share of 0", lambda: float(yours(0 * stream, stream)), 0.0)
-    yield Law("as much as there is, in another direction, is 1", lambda: float(yours(turned, stream)), 1.0, "use norms")
-    yield Law("a step back counts as one forward", lambda: float(yours(-0.5 * stream, stream)), 0.5, "norms, not sums")
-    each = lambda: float(yours(factor * turned, stream))
+    turned = torch.tensor([[0.0, 0, 5], [0, 2, 0], [0, 0.6, 0.8], [6, 0, 8], [5, 0, 0]])
+    yield Law("nothing added is a share of 0", lambda: yours(0 * stream, stream), 0.0, "one number, the mean of all")
+    hint = "the norm of each token, over its width: the root of the sum of squares"
+    yield Law("as much as there is, in another direction, is 1", lambda: yours(turned, stream), 1.0, hint)
+    yield Law(
+        "a step back counts as one forward",
+        lambda: yours(-0.5 * stream, stream),
+        0.5,
+        "norms, not squares: half the length is half",
+    )
+    each = lambda: yours(factor * turned, stream)
     yield Law("each token is measured by its own stream", each, 0.8, "a norm per token, then ratios, then their mean")
 
 
@@ -48,7 +54,11 @@ def paired_loss(yours):
     """
     whole = torch.tensor([1.0, 1, 1, 1, 0, 1, 1])
     cut = torch.tensor([1.0, 0, 1, 0, 0, 0, 1])
-    yield Law("the loss is the mean of the differences", lambda: yours(whole, cut)[0], 3 / 7, "whole less cut")
+    hint = "whole less cut; the mean comes first, then its error"
+    yield Law("the loss is the mean of the differences", lambda: yours(whole, cut)[0], 3 / 7, hint)
+    gain = lambda: yours(torch.tensor([1.0, 0, 1, 0]), torch.tensor([0.0, 1, 0, 0]))[0]
+    hint = "a question that only the cut model answers counts -1: no absolute value, nothing left out"
+    yield Law("what is gained counts against what is lost", gain, 0.25, hint)
     same = lambda: yours(whole, whole)
     yield Law("nothing is lost against oneself, for sure", same, (0.0, 0.0), "of the differences, not of the two")
     all_ = lambda: yours(torch.ones(4), torch.zeros(4))
@@ -56,9 +66,11 @@ def paired_loss(yours):
     hint = "standard deviation with n - 1 below, over the root of n"
     two = lambda: yours(torch.tensor([1.0, 1]), torch.tensor([0.0, 1]))
     yield Law("one lost of two is 0.5 and 0.5", two, (0.5, 0.5), hint)
-    yield Law(
-        "three lost of seven is 3/7 with an error of 0.202", lambda: yours(whole, cut), (3 / 7, (2 / 49) ** 0.5), hint
-    )
+    seven = lambda: yours(whole, cut)
+    yield Law("three lost of seven is 3/7 with an error of 0.202", seven, (3 / 7, (2 / 49) ** 0.5), hint)
+    swapped = lambda: yours(cut, whole)
+    hint = "the spread of the differences, whatever their signs: no p (1 - p), which is of zeros and ones alone"
+    yield Law("three gained of seven is -3/7, as sure", swapped, (-3 / 7, (2 / 49) ** 0.5), hint)
 
 
 def _recalled(keys, values):
@@ -88,10 +100,13 @@ def facts_recalled(yours):
     """
     word_k, word_v = torch.tensor([[1.0, 0], [0, 1], [0.6, 0.8]]), torch.eye(3)
     apart = lambda: yours(torch.eye(KEY), torch.eye(COLOURS)[[5, 0, 3, 0]])
-    yield Law("keys at right angles are all given back", apart, 4)
+    yield Law(
+        "keys at right angles are all given back", apart, 4, "a count: how many reads are largest at their colour"
+    )
     again = lambda: yours(torch.eye(KEY)[[0, 1, 0, 0]], torch.eye(COLOURS)[[5, 0, 5, 3]])
     yield Law("a key that is written again says its last value alone", again, 2, "write the error, and ask at the end")
     yield Law("of the three animals by hand, two", lambda: yours(word_k, word_v), 2, "ask for all after the last write")
-    few, many = (_recalled(*_facts(seed, 9)) for seed in (0, 1))
-    yield Law("of nine facts in four directions, some", lambda: yours(*_facts(0, 9)), few, "one write at a time")
-    yield Law("and of nine others", lambda: yours(*_facts(1, 9)), many)
+    few, many = (_recalled(*_facts(seed, 9)) for seed in (122, 83))  # of nine tenths of the error it is another count
+    hint = "one write at a time, of the whole error, and the loudest colour is the largest number"
+    yield Law("of nine facts in four directions, some", lambda: yours(*_facts(122, 9)), few, hint)
+    yield Law("and of nine others", lambda: yours(*_facts(83, 9)), many, hint)
