@@ -22,7 +22,13 @@ from labkit.errors import ClaimError, InputError
 
 TOLERANCE = 1e-5  # of the largest expected number: float32 after a few products
 SHOWN = 6  # numbers of a result that a message prints
+UNTOUCHED = "what it is given is left as it was"
+COPY = "work on a copy: x.clone() of a tensor, x.copy() of an array, list(x); `x += y` changes x itself"
 UNWRITTEN = (None, Ellipsis)
+
+
+class _Changed(Exception):
+    """What a reader's function was given is not as it was."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +123,8 @@ def exercise(*, solution) -> Callable:
                     if not held:
                         return Verdict(name, (), None, "", False, answer)
                     why = str(error)
+                except _Changed as error:
+                    law, why = dataclasses.replace(law, says=UNTOUCHED, hint=COPY), str(error)
                 except Exception as error:  # whatever a reader's code raises is an answer to the law
                     why = f"it raised {type(error).__name__}: {' '.join(str(error).split())[:300]}"
                 if why:
@@ -171,16 +179,34 @@ def difference(got, expected, tolerance: float = TOLERANCE) -> str:
 
 
 def _asked(yours):
-    """The reader's function; one that returns nothing is a stub."""
+    """The reader's function; one that returns nothing is a stub, and none may change what it is given."""
 
     @functools.wraps(yours)
     def asked(*args, **kwargs):
+        given = [*enumerate(args, 1), *kwargs.items()]
+        before = _held([value for _, value in given])
         answer = yours(*args, **kwargs)
         if _unwritten(answer):
             raise NotImplementedError("it returned nothing")
+        for (name, value), held in zip(given, before, strict=True):
+            if _held([value]) != [held]:
+                raise _Changed(f"got: argument {name} was made {_short(value)}\nexpected: no change of it")
         return answer
 
     return asked
+
+
+def _held(value):
+    """What lists, arrays and tensors hold, to be compared later; nothing of other objects."""
+    if isinstance(value, list | tuple):
+        return [_held(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _held(each) for name, each in value.items()}
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().double().numpy()
+    if isinstance(value, np.ndarray):
+        return value.shape, value.tobytes()
+    return value if isinstance(value, str | int | float) else None
 
 
 def _unwritten(value):
@@ -188,7 +214,7 @@ def _unwritten(value):
 
 
 def _numbers(value):
-    value = value.detach().cpu() if hasattr(value, "detach") else value
+    value = value.detach().cpu().double() if hasattr(value, "detach") else value  # numpy knows no bfloat16
     return np.asarray(value, dtype=np.float64)
 
 
