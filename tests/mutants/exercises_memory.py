@@ -17,5 +17,5 @@ MUTANTS = [
     Mutant(WORK, "[0.5, 1.0, 2.0, 0.1, 0.4]", "[0.8, 0.8, 0.8, 0.8, 0.8]", NAMED),
     Mutant(WORK, "lost.std(correction=1)", "lost.std(correction=0)", SOLVED),
     Mutant(THINK, "len(prompt) - 1) and", "len(prompt)) and", SOLVED),
-    Mutant(THINK, "[[1], [3, 8]]", "[[5], [3, 8]]", SOLVED),
+    Mutant(THINK, "(EARLIER, [1])", "(EARLIER, [5])", SOLVED),
 ]
