@@ -167,7 +167,7 @@ MISTAKES = {
     },
 }
 
-VARIANTS = {
+WAYS = {
     "sign_flips": {
         "half of the signs": lambda d: float(
             (abs(_signs(len(d) - 1) @ d[1:] + d[0]) >= abs(d.sum()) * (1 - 1e-9)).mean()

@@ -136,7 +136,7 @@ MISTAKES = {
     },
 }
 
-VARIANTS = {
+WAYS = {
     "pair_speeds": {
         "a list": lambda base, width: [base ** (-2 * i / width) for i in range(width // 2)],
         "numpy": lambda base, width: base ** (-np.arange(0, width, 2) / width),

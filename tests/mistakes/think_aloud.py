@@ -139,7 +139,7 @@ MISTAKES = {
     },
 }
 
-VARIANTS = {
+WAYS = {
     "shared_tokens": {
         "tensors": lambda cached, prompt: (
             torch.tensor(cached[: len(prompt) - 1])[: len(prompt)]
