@@ -24,7 +24,7 @@ MUTANTS = [
     Mutant(ALOUD, "many(EARLIER, (EARLIER, [4, 7])), 3", "many(EARLIER, (EARLIER, [6, 7])), 1", NAMED),
     Mutant(ALOUD, "1000 + ord(letter)", "ord(letter)", NAMED),
     Mutant(WINDOW, "made(81.0, 4)[1], 1 / 9", "made(10_000.0, 4)[1], 0.01", NAMED),
-    Mutant(WINDOW, "fast=20, slow=5)[2] / speeds[2]", "fast=20, slow=1)[2] / speeds[2] - 0.037", NAMED),
+    Mutant(WINDOW, "fast=20, slow=5)[2] / speeds[2]", "fast=20, slow=1)[2] / speeds[2] - 7 / 190", NAMED),
     Mutant(WINDOW, "torch.as_tensor(yours(*given, **named))", "yours(*given, **named)", VARIED),
     Mutant(LAWS, "raise _Changed(", "print(", CHANGED),
     Mutant(LAWS, "return [_held(each) for each in value]", "return None", CHANGED),
