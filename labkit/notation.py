@@ -107,6 +107,8 @@ SPOKEN = {  # what figures call an axis, where its name alone does not say it
     "band": "rotary band",
     "segment": "part of the prompt",
     "mode": "singular direction",
+    "bin": "tokens back",
+    "reader": "head of the layer",
     "block": "block of tokens",
 }
 # Axes whose numbers are names: 0, 1, 2, 4 are four layers, not four places on a scale.

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import pathlib
 
+import numpy as np
 import pytest
 import torch
 
@@ -120,6 +121,35 @@ def test_what_a_reader_raises_breaks_the_law():
     assert twice(lambda x: x if not x else None).why == "it returned nothing"
 
 
+@exercise(solution=lambda given, n: 3)
+def three(yours):
+    """Three, of anything."""
+    nan = float("nan")
+    yield Law("of a list", lambda: yours([nan, 2.0], 1), 3)
+    yield Law("of an array", lambda: yours(np.array([nan, 2.0]), n=1), 3)
+    yield Law("of a tensor", lambda: yours(torch.tensor([nan, 2.0]).bfloat16(), 1), 3)
+    yield Law("of lists in a list", lambda: yours([[nan], [2.0]], 1), 3)
+
+
+@pytest.mark.parametrize("kind", [list, np.ndarray, torch.Tensor])
+def test_what_is_given_may_not_be_changed(kind):
+    def written(given, n):
+        if isinstance(given, kind):
+            given[n] = 5.0
+        return 3
+
+    verdict = three(written)
+    assert len(verdict.held) == [list, np.ndarray, torch.Tensor].index(kind)
+    assert verdict.broken.says == "what it is given is left as it was" and "x.clone()" in verdict.broken.hint
+    assert verdict.why == "got: argument 1 was made [nan, 5]\nexpected: no change of it"
+
+
+def test_lists_in_a_list_may_not_be_changed_either():
+    assert three(lambda given, n: 3).passed
+    verdict = three(lambda given, n: isinstance(given[1], list) and given[1].append(n) or 3)
+    assert len(verdict.held) == 3 and "was made" in verdict.why
+
+
 def test_a_solution_is_made_from_the_options():
     @exercise(solution=made(lambda size: size**2))
     def square(yours, size):
@@ -140,6 +170,7 @@ SIDES = {
     "a tensor of one whole number": (torch.tensor(4), 4, ""),
     "no number": ("red", 1.5, "expected: numbers like 1.5"),
     "NaN": (float("nan"), 1.0, "got: nan"),
+    "another precision": (torch.tensor([1.0, 2.5]).bfloat16(), [1.0, 2.5], ""),
     "too few things": ([torch.zeros(2)], [torch.zeros(2), torch.ones(2)], "expected: 2 things"),
     "the second of two": ([torch.zeros(2), torch.zeros(2)], [torch.zeros(2), torch.ones(2)], "thing 2: got: [0, 0]"),
 }

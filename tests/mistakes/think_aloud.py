@@ -1,5 +1,8 @@
 """What readers do wrong in 06_think_aloud: (their function, words of the law that must break)."""
 
+import numpy as np
+import torch
+
 
 def agreeing(cached, prompt):
     """How many tokens two sequences share at their beginning."""
@@ -25,6 +28,34 @@ def longest(prompt, cached, saved):
     return computed(prompt, [cached[best]], [saved[best]])
 
 
+def emptied(cached, prompt):
+    """Takes tokens out of both lists as long as they agree."""
+    count, most = 0, len(prompt) - 1
+    while cached and count < most and cached[0] == prompt[0]:
+        del cached[0], prompt[0]
+        count += 1
+    return count
+
+
+def ordered(prompt, cached, saved):
+    """Sorts the depths that it was given."""
+    for depths in saved:
+        depths.sort()
+    return computed(prompt, cached, saved)
+
+
+def mixed(prompt, cached, saved):
+    """Compares every depth with the most that any sequence shares."""
+    shared = max(sharing(ids, prompt) for ids in cached)
+    return len(prompt) - max([0] + [d for depths in saved for d in depths if d <= shared])
+
+
+def sized(layers, heads, dk, dv, channels, kept, width=4, **other):
+    """The size, with something in it exchanged."""
+    inputs = channels * (kept + other.get("more", 0)) * (heads if other.get("each") else 1)
+    return layers ** other.get("power", 1) * (heads * dk * dv + inputs) * width
+
+
 MISTAKES = {
     "shared_tokens": {
         "counts what agrees anywhere": (
@@ -40,6 +71,15 @@ MISTAKES = {
             ),
             "agrees again",
         ),
+        "takes the tokens out": (emptied, "left as it was"),
+        "asks whether they are the same object": (
+            lambda cached, prompt: sum(a is b for a, b in zip(cached, prompt[:-1], strict=False)),
+            "goes on from the cache",
+        ),
+        "leaves the cache's last token over": (
+            lambda cached, prompt: sharing(cached[:-1], prompt),
+            "goes on from the cache",
+        ),
     },
     "snapshot_size": {
         "forgets the convolution": (
@@ -50,12 +90,16 @@ MISTAKES = {
             lambda layers, heads, dk, dv, channels, kept, width=4: (
                 layers * (heads * (dk + dv) + channels * kept) * width
             ),
-            "it is the states",
+            "is a matrix",
         ),
         "counts numbers, not bytes": (
             lambda layers, heads, dk, dv, channels, kept, width=4: layers * (heads * dk * dv + channels * kept),
-            "it is the states",
+            "is a matrix",
         ),
+        "gives MiB": (lambda **sizes: sized(**sizes) / 2**20, "is a matrix"),
+        "forgets the layers": (lambda **sizes: sized(**sizes, power=0), "each head of each layer"),
+        "keeps inputs for each head": (lambda **sizes: sized(**sizes, each=True), "the convolution keeps"),
+        "keeps an input more": (lambda **sizes: sized(**sizes, more=1), "is a matrix"),
         "always takes four bytes": (
             lambda layers, heads, dk, dv, channels, kept, width=4: layers * (heads * dk * dv + channels * kept) * 4,
             "half of the width",
@@ -77,5 +121,49 @@ MISTAKES = {
         "takes the last that fits": (lambda *given: computed(*given, choose=lambda fit: fit[-1]), "the deepest"),
         "looks where they agree longest": (longest, "deeper snapshot is better"),
         "leaves no token to read": (lambda *given: computed(*given, shared=agreeing), "is read even so"),
+        "leaves no token to read, and counts one": (
+            lambda *given: max(1, computed(*given, shared=agreeing)),
+            "is read even so",
+        ),
+        "looks at the first sequence": (
+            lambda prompt, cached, saved: computed(prompt, cached[:1], saved[:1]),
+            "order of the sequences",
+        ),
+        "looks at the last sequence": (
+            lambda prompt, cached, saved: computed(prompt, cached[-1:], saved[-1:]),
+            "deeper snapshot is better",
+        ),
+        "takes depths of another sequence": (mixed, "its own sequence"),
+        "sorts the depths in place": (ordered, "left as it was"),
+        "gives what is used again": (lambda *given: len(given[0]) - computed(*given), "without a snapshot"),
+    },
+}
+
+WAYS = {
+    "shared_tokens": {
+        "tensors": lambda cached, prompt: (
+            torch.tensor(cached[: len(prompt) - 1])[: len(prompt)]
+            .eq(torch.tensor(prompt[: min(len(cached), len(prompt) - 1)]))
+            .long()
+            .cumprod(0)
+            .sum()
+        ),
+        "the longest beginning that is the same": lambda cached, prompt: max(
+            n for n in range(len(prompt)) if cached[:n] == prompt[:n]
+        ),
+    },
+    "snapshot_size": {
+        "numpy": lambda layers, heads, dk, dv, channels, kept, width=4: (
+            width * (np.prod([layers, heads, dk, dv]) + np.prod([layers, channels, kept]))
+        )
+    },
+    "tokens_computed": {
+        "deepest first": lambda prompt, cached, saved: next(
+            len(prompt) - depth
+            for depth, ids in sorted(
+                [(0, [])] + [(d, ids) for ids, depths in zip(cached, saved, strict=True) for d in depths], reverse=True
+            )
+            if depth < len(prompt) and ids[:depth] == prompt[:depth]
+        )
     },
 }

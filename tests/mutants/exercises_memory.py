@@ -34,5 +34,5 @@ MUTANTS = [
     ),
     Mutant(WORK, "lost.std(correction=1)", "lost.std(correction=0)", SOLVED),
     Mutant(THINK, "len(prompt) - 1) and", "len(prompt)) and", SOLVED),
-    Mutant(THINK, "[[1], [3, 8]]", "[[5], [3, 8]]", SOLVED),
+    Mutant(THINK, "(EARLIER, [1])", "(EARLIER, [5])", SOLVED),
 ]
