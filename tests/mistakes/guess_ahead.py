@@ -14,6 +14,12 @@ MISTAKES = {
             "counts 0",
         ),
         "says whether, not how many": (lambda guesses, came: guesses == came, "counts 0"),
+        "asks whether it is one object": (
+            lambda guesses, came: next(
+                (n for n, (a, b) in enumerate(zip(guesses, came, strict=True)) if a is not b), len(came)
+            ),
+            "by value",
+        ),
     },
     "verified_round": {
         "forgets the model's own token": (
@@ -28,6 +34,19 @@ MISTAKES = {
                 else list(guesses)
             ),
             "k + 1 tokens",
+        ),
+        "asks whether it is one object": (
+            lambda guesses, says: list(
+                says[: next((n for n, g in enumerate(guesses) if g is not says[n]), len(guesses)) + 1]
+            ),
+            "by value",
+        ),
+        "makes numbers of tokens": (
+            lambda guesses, says: [
+                int(token)
+                for token in says[: next((n for n, g in enumerate(guesses) if g != says[n]), len(guesses)) + 1]
+            ],
+            "second round",
         ),
     },
     "tokens_a_round": {

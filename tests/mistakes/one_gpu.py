@@ -7,6 +7,11 @@ MISTAKES = {
         "adds both": (lambda flops, moved, rate, band: flops / rate + moved / band, "arithmetic's time"),
         "takes the shorter": (lambda flops, moved, rate, band: min(flops / rate, moved / band), "arithmetic's time"),
         "counts arithmetic alone": (lambda flops, moved, rate, band: flops / rate, "memory's time"),
+        "compares operations a byte with the rate": (
+            lambda flops, moved, rate, band: flops / rate if flops / moved > rate else moved / band,
+            "outlast",
+        ),
+        "rounds": (lambda flops, moved, rate, band: round(max(flops / rate, moved / band), 1), "outlast"),
         "multiplies by the rate": (lambda flops, moved, rate, band: max(flops * rate, moved / band), "arithmetic's"),
     },
     "cache_grows_by": {
@@ -16,6 +21,10 @@ MISTAKES = {
         ),
         "counts query heads": (
             lambda s, tokens, width: 2 * len(s.attention_layers) * s.query_heads * s.head_dim * width * tokens,
+            "one token",
+        ),
+        "takes the tuple for a count": (
+            lambda s, tokens, width: 2 * s.attention_layers * s.kv_heads * s.head_dim * width * tokens,
             "one token",
         ),
         "forgets the values": (
