@@ -92,7 +92,8 @@ def left_out(yours):
     one = np.array([[0.0], [1], [8], [10], [11], [12], [9]])
     hint = "each row asks the means of the others: it must not be among them"
     sides = np.array([0, 0, 0, 1, 1, 1, 1])
-    yield Law("a row on the other side counts as missed", lambda: yours(one, sides), 6 / 7, "one of seven rows")
+    missed = "of 0, 1 and 8 against 9 to 12 the row at 8 goes to the other side: six of seven are right"
+    yield Law("a row on the other side counts as missed", lambda: yours(one, sides), 6 / 7, missed)
     twins = np.array([[0.0, 5], [3, 0], [9, 1], [4, 4], [0, 5], [3, 0], [9, 1], [4, 4]])
     none = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     yield Law("no row has a vote on itself", lambda: yours(twins, none), 0.0, hint)
