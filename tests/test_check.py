@@ -16,6 +16,7 @@ from labkit.errors import ClaimError, InputError
 FILES = sorted((pathlib.Path(__file__).parent / "mistakes").glob("[a-z]*.py"))
 MODULES = [importlib.import_module(f"mistakes.{path.stem}") for path in FILES]
 MISTAKES = {name: wrong for module in MODULES for name, wrong in module.MISTAKES.items()}
+WAYS = {name: ways for module in MODULES for name, ways in getattr(module, "WAYS", {}).items()}
 OPTIONS = {name: made for module in MODULES for name, made in getattr(module, "OPTIONS", {}).items()}
 CHECKERS = [name for name in check.__all__ if hasattr(getattr(check, name), "solution")]
 
@@ -52,6 +53,12 @@ def test_a_mistake_breaks_the_law_that_is_named(name, mistake, lab):
     assert verdict.written and not verdict.passed
     assert words in verdict.broken.says, verdict
     assert verdict.why and verdict.working is not wrong
+
+
+@pytest.mark.parametrize(("name", "way"), [(name, way) for name in WAYS for way in WAYS[name]])
+def test_what_is_right_in_another_way_passes(name, way, lab):
+    verdict = getattr(check, name)(WAYS[name][way], **asked(name, lab))
+    assert verdict.passed and verdict.working is WAYS[name][way], verdict
 
 
 @pytest.mark.parametrize("name", CHECKERS)

@@ -1,6 +1,7 @@
 """What readers do wrong in 12_see_pictures: (their function, words of the law that must break)."""
 
 import numpy as np
+import torch
 
 from labkit import check
 
@@ -57,5 +58,22 @@ MISTAKES = {
             "a quarter",
         ),
         "divides the wrong way round": (lambda w, part: np.log2(part.mean() / w[:, part].sum(1)), "a quarter"),
+    },
+}
+WAYS = {
+    "picture_tokens": {
+        "as an array": lambda h, w, patch, merge: np.array([h, w]) // (patch * merge),
+        "as a tensor": lambda h, w, patch, merge: torch.tensor([h, w]) // (patch * merge),
+        "as a list of floats": lambda h, w, patch, merge: [h / patch / merge, w / patch / merge],
+    },
+    "rope_positions": {
+        "as lists": lambda *sizes: POSITIONS(*sizes).tolist(),
+        "in torch": lambda *sizes: torch.as_tensor(POSITIONS(*sizes)),
+        "in floats": lambda *sizes: POSITIONS(*sizes).astype(float),
+    },
+    "mass_over_even": {
+        "by means": lambda w, part: np.log2(w[:, part].mean(1) / w.mean(1)),
+        "by a product": lambda w, part: np.log2(w @ part) - np.log2(part.sum() / part.size),
+        "in torch": lambda w, part: torch.log2(torch.as_tensor(w)[:, torch.as_tensor(part)].sum(1) / part.mean()),
     },
 }

@@ -1,6 +1,7 @@
 """What readers do wrong in 09_steer: (their function, words of the law that must break)."""
 
 import numpy as np
+import torch
 
 
 def _nearest(rows, labels, *, aside=True, sides=(0, 1), far=np.linalg.norm):
@@ -74,5 +75,38 @@ MISTAKES = {
             ),
             "on the other side",
         ),
+    },
+}
+
+
+def _torch(positive, negative):
+    apart = torch.as_tensor(positive).mean(0) - torch.as_tensor(negative).mean(0)
+    return apart / apart.norm()
+
+
+def _between(rows, labels):
+    """By the side of the middle between the two means, all rows at once."""
+    own = [(labels == side)[:, None] for side in (0, 1)]
+    zero, one = ((rows[mine[:, 0]].sum(0) - np.where(mine, rows, 0)) / (mine.sum() - mine) for mine in own)
+    return float(np.mean((((rows - (zero + one) / 2) * (one - zero)).sum(1) > 0) == labels))
+
+
+WAYS = {
+    "unit_direction": {
+        "in torch": _torch,
+        "as a list": lambda some, others: _torch(some, others).tolist(),
+        "in float32": lambda some, others: _torch(some.astype("float32"), others.astype("float32")),
+        "by einsum": lambda some, others: (
+            (d := np.einsum("pc->c", some) / len(some) - np.einsum("pc->c", others) / len(others)) / np.sqrt(d @ d)
+        ),
+    },
+    "taken_out": {
+        "row by row": lambda rows, d: [row - (row @ d) / (d @ d) * d for row in rows],
+        "by a matrix": lambda rows, d: rows @ (np.eye(len(d)) - np.outer(d, d) / (d @ d)),
+        "in torch, float32": lambda rows, d: torch.as_tensor(rows - np.outer(rows @ d, d) / (d @ d)).float(),
+    },
+    "left_out": {
+        "by the middle": _between,
+        "in torch": lambda rows, labels: torch.tensor(_between(rows, labels)),
     },
 }
