@@ -168,6 +168,8 @@ SIDES = {
     "a text": ("red", "green", "got: 'red'\nexpected: 'green'"),
     "a truth value for a number": (True, 1, "got: True\nexpected: 1"),
     "a tensor of one whole number": (torch.tensor(4), 4, ""),
+    "a tensor of whole numbers": (torch.tensor([5, 7]), (5, 7), ""),
+    "a tensor in another order": (torch.tensor([7, 5]), (5, 7), "got: (7, 5); in another order"),
     "no number": ("red", 1.5, "expected: numbers like 1.5"),
     "NaN": (float("nan"), 1.0, "got: nan"),
     "another precision": (torch.tensor([1.0, 2.5]).bfloat16(), [1.0, 2.5], ""),

@@ -36,6 +36,8 @@ def right_in_a_row(yours):
     yield Law("a chain that comes true counts whole", lambda: yours([7, 8, 9, 4, 2], [7, 8, 9, 4, 2]), 5)
     yield Law("the order counts, not which tokens there are", lambda: yours([7, 8], [8, 7]), 0)
     yield Law("no guess is no true guess", lambda: yours([], []), 0)
+    ids = lambda: [int(text) for text in "25017 248044 9".split()]  # numbers that are equal and not one object
+    yield Law("ids of a large vocabulary are compared by value", lambda: yours(ids(), ids()), 3, "==, not `is`")
 
 
 @exercise(solution=_round)
@@ -57,6 +59,11 @@ def verified_round(yours):
     yield Law("without a guess a round is a step of plain decoding", lambda: yours([], [4]), [4])
     each = lambda: [len(yours([1, 2, 3, 4], [1, 2, 3, 4, 5][:n] + [9] * (5 - n))) for n in range(5)]
     yield Law("n true guesses write n + 1 tokens", each, [1, 2, 3, 4, 5])
+    ids = [25017, 248044, 9]
+    again = lambda: yours([int(str(token)) for token in ids[:2]], list(ids))
+    yield Law("ids of a large vocabulary are compared by value", again, ids, "==, not `is`")
+    hint = "a list of what stands in the lists: tokens are compared, never computed with"
+    yield Law("the pencil's second round writes d", lambda: yours(["x", "e"], ["d", ".", "."]), ["d"], hint)
 
 
 @exercise(solution=_tokens)
@@ -69,8 +76,9 @@ def tokens_a_round(yours):
     Source: arXiv 2211.17192, section 3.1, equation 1.
     """
     yield Law("guesses that are never right leave plain decoding", lambda: yours(0.0, 5), 1.0, "the model's own token")
-    yield Law("guesses that are always right write themselves and one more", lambda: yours(1.0, 5), 6.0)
-    yield Law("one guess adds its share", lambda: yours(0.3, 1), 1.3)
+    hint = "a sum of guesses + 1 terms; its closed form divides by zero at a share of 1"
+    yield Law("guesses that are always right write themselves and one more", lambda: yours(1.0, 5), 6.0, hint)
+    yield Law("one guess adds its share", lambda: yours(0.3, 1), 1.3, hint)
     hint = "the second guess counts only if the first was right as well"
     yield Law("two guesses of one half write 1.75 tokens", lambda: yours(0.5, 2), 1.75, hint)
     more = lambda: yours(0.7, 4) - yours(0.7, 3)

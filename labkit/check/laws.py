@@ -147,6 +147,7 @@ def made(solution: Callable) -> Callable:
 def difference(got, expected, tolerance: float = TOLERANCE) -> str:
     """Why two sides of a law are not the same, in lines `got: …`, `expected: …`; empty if they are."""
     if isinstance(expected, list | tuple) and expected and all(isinstance(each, str | int) for each in expected):
+        got = got.tolist() if hasattr(got, "tolist") else got
         mine, theirs = tuple(got) if isinstance(got, list | tuple) else got, tuple(expected)
         turned = isinstance(mine, tuple) and sorted(map(str, mine)) == sorted(map(str, theirs))
         order = "; in another order" if turned else ""

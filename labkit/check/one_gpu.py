@@ -21,11 +21,14 @@ def least_seconds(yours):
 
     Source: Williams, Waterman, Patterson 2009, Communications of the ACM 52(4).
     """
-    yield Law("much arithmetic and little memory takes the arithmetic's time", lambda: yours(600, 10, 20, 5), 30.0)
-    yield Law("little arithmetic and much memory takes the memory's time", lambda: yours(20, 300, 20, 5), 60.0)
     hint = "a card computes while it reads: the longer of the two counts, not both one after the other"
+    much, little = lambda: yours(600, 10, 20, 5), lambda: yours(20, 300, 20, 5)
+    yield Law("much arithmetic and little memory takes the arithmetic's time", much, 30.0, hint)
+    yield Law("little arithmetic and much memory takes the memory's time", little, 60.0, hint)
     yield Law("where both take 7 seconds it takes 7", lambda: yours(140, 35, 20, 5), 7.0, hint)
-    yield Law("a card twice as fast at both takes half", lambda: yours(140, 35, 40, 10), 3.5)
+    yield Law("a card twice as fast at both takes half", lambda: yours(140, 35, 40, 10), 3.5, hint)
+    hint = "compare two times, in seconds and not rounded, and not operations a byte with the rate"
+    yield Law("500 operations at 24 a second outlast 30 bytes at 5", lambda: yours(500, 30, 24, 5), 500 / 24, hint)
 
 
 @exercise(solution=_cache_bytes)
@@ -33,14 +36,15 @@ def cache_grows_by(yours, *, spec):
     """Bytes of keys and values of a prompt: `yours(spec, tokens, width)` gives a whole number.
 
     Args:
-        yours: spec is a model's shape, with `attention_layers`, `kv_heads` and `head_dim`; width is bytes a number.
+        yours: spec is a model's shape: `attention_layers`, a tuple of their places in the stack, and two counts,
+            `kv_heads` and `head_dim`; width is bytes a number.
         spec: of two models that are asked about, `{name: spec}`.
 
     Source: the shape of the model; `spec.kv_bytes` counts the same.
     """
     for name, shape in spec.items():
         one = _cache_bytes(shape, 1, 2)
-        hint = "keys and values, of the attention layers alone, for each key/value head and not each query head"
+        hint = "keys and values, of len(spec.attention_layers) layers, for each key/value head and not each query head"
         yield Law(f"one token of {name} takes its keys and values", lambda shape=shape: yours(shape, 1, 2), one, hint)
         many = lambda shape=shape: yours(shape, 1000, 2)
         yield Law(f"a thousand tokens of {name} take a thousand times that", many, 1000 * one, "it grows with tokens")

@@ -37,7 +37,7 @@ def picture_tokens(yours):
     yield Law("without joining every patch is a token", lambda: yours(36, 12, 3, 1), (12, 4))
     hint = "joined patches are fewer in both directions, not in one"
     yield Law("joining three by three leaves a ninth", lambda: yours(90, 45, 5, 3), (6, 3), hint)
-    told = lambda: int(np.prod(yours(224, 224, 14, 2))) + 2
+    told = lambda: int(np.prod(np.asarray(yours(224, 224, 14, 2)))) + 2
     yield Law("224 by 224 pixels are 66 tokens with the two signs around them", told, 66)
 
 
@@ -66,6 +66,8 @@ def rope_positions(yours):
     yield Law("the text goes on behind the longer side", lambda: made(slice(-after, None)), right[:, -after:], hint)
     tall = lambda: int(np.asarray(yours(1, 6, 2, 1))[0, -1])
     yield Law("a tall picture takes as many positions as it has rows", tall, 7, hint)
+    alone, hint = _positions(0, 2, 3, 0), "`before` and `after` may be 0"
+    yield Law("a picture without text around it begins at 0", lambda: yours(0, 2, 3, 0), alone, hint)
 
 
 @exercise(solution=_lift)
@@ -79,10 +81,16 @@ def mass_over_even(yours):
     """
     part = np.array([True, False, False, True, False, False, False, False])
     even = np.full((3, 8), 1 / 8)
-    yield Law("there is one number for each head", lambda: tuple(np.asarray(yours(even, part)).shape), (3,))
+    one = lambda: tuple(np.asarray(yours(even, part)).shape)
+    yield Law("there is one number for each head", one, (3,), "sum over the columns that are meant, axis 1")
     yield Law("an even head is at 0", lambda: yours(even, part), np.zeros(3), "over the share of the tokens, then log2")
     onto = np.zeros((1, 8))
     onto[0, [0, 3]] = 0.5
     yield Law("all of its mass on a quarter of the tokens is 2", lambda: yours(onto, part), [2.0], "log2, not ln")
     half = np.array([[0.0625, 0, 0.875, 0.0625, 0, 0, 0, 0]])
     yield Law("half of what an even head gives is -1", lambda: yours(half, part), [-1.0])
+    heads = np.full((3, 10), 0.1)
+    heads[:, 7] = 0.9, 0.02, 0.3
+    heads[:, :7], heads[:, 8:] = (np.repeat((1 - heads[:, [7]]) / 9, n, 1) for n in (7, 2))
+    tenth, hint = np.arange(10) == 7, "each head by itself, over the share that this part has of these tokens"
+    yield Law("three heads differ on a tenth of the tokens", lambda: yours(heads, tenth), np.log2([9, 0.2, 3]), hint)

@@ -34,7 +34,8 @@ def unit_direction(yours):
     Source: Rimsky et al., arXiv 2312.06681, section 3.
     """
     plus, minus = np.array([[3.0, 1], [5, 1]]), np.array([[1.0, 1], [-1, 1]])
-    yield Law("means of (4, 1) and (0, 1) lie apart along (1, 0)", lambda: yours(plus, minus), np.array([1.0, 0]))
+    apart, hint = np.array([1.0, 0]), "the mean of each set over prompts, axis 0; their difference; a length of 1"
+    yield Law("means of (4, 1) and (0, 1) lie apart along (1, 0)", lambda: yours(plus, minus), apart, hint)
     hint = "from the negative to the positive"
     yield Law("exchanged sets turn it around", lambda: yours(minus, plus), np.array([-1.0, 0]), hint)
     rng = np.random.default_rng(0)
@@ -68,8 +69,10 @@ def taken_out(yours):
     yield Law("the length of the direction does not matter", lambda: yours(rows, np.array([3.0, 4])), slanted, hint)
     rng = np.random.default_rng(0)
     many, along = rng.normal(size=(5, 7)), rng.normal(size=7)
-    yield Law("nothing along it is left", lambda: yours(many, along) @ along, np.zeros(5), hint, 1e-4)
-    yield Law("twice is once", lambda: yours(yours(many, along), along), _without(many, along), hint)
+    taken = lambda: many @ along - np.asarray(yours(many, along)) @ along
+    yield Law("all that was along it is taken", taken, many @ along, hint)
+    again = lambda: yours(np.asarray(yours(many, along)), along)
+    yield Law("twice is once", again, _without(many, along), hint)
 
 
 @exercise(solution=_share)
@@ -84,17 +87,19 @@ def left_out(yours):
     """
     line = np.array([[0.0], [1], [2], [10], [11], [12]])
     half = np.array([0, 0, 0, 1, 1, 1])
-    yield Law("two sets far apart are told apart", lambda: yours(line, half), 1.0)
-    yield Law("the label that stands for the right set is not turned", lambda: yours(line, 1 - half), 1.0)
+    hint = "hits over rows; a hit is a row that is nearer to the mean of its own label than to the other"
+    yield Law("two sets far apart are told apart", lambda: yours(line, half), 1.0, hint)
+    yield Law("the label that stands for the right set is not turned", lambda: yours(line, 1 - half), 1.0, hint)
     one = np.array([[0.0], [1], [8], [10], [11], [12], [9]])
     hint = "each row asks the means of the others: it must not be among them"
-    yield Law(
-        "a row on the other side counts as missed", lambda: yours(one, np.array([0, 0, 0, 1, 1, 1, 1])), 6 / 7, hint
-    )
+    sides = np.array([0, 0, 0, 1, 1, 1, 1])
+    missed = "of 0, 1 and 8 against 9 to 12 the row at 8 goes to the other side: six of seven are right"
+    yield Law("a row on the other side counts as missed", lambda: yours(one, sides), 6 / 7, missed)
     twins = np.array([[0.0, 5], [3, 0], [9, 1], [4, 4], [0, 5], [3, 0], [9, 1], [4, 4]])
     none = np.array([0, 0, 0, 0, 1, 1, 1, 1])
-    yield Law("with a twin under the other label every row is missed", lambda: yours(twins, none), 0.0, hint)
-    hint = "for each row two new means, of the rows that are left"
+    yield Law("no row has a vote on itself", lambda: yours(twins, none), 0.0, hint)
+    hint = "for each row two new means, of the rows that are left, and distances over all channels: a root of squares"
     rng = np.random.default_rng(1)
     rows, labels = rng.normal(size=(9, 5)), np.array([0, 1, 1, 0, 1, 0, 0, 1, 1])
-    yield Law("noise is told apart as seldom as by chance", lambda: yours(rows, labels), _share(rows, labels), hint)
+    told = _share(rows, labels)
+    yield Law("of nine rows of noise each goes to the nearer mean", lambda: yours(rows, labels), told, hint)

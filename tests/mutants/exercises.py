@@ -30,5 +30,7 @@ MUTANTS = [
     Mutant(LAWS, "return [_held(each) for each in value]", "return None", CHANGED),
     Mutant(CAUSE, "len(model.asked) - len(set(model.asked))", "0", NAMED),
     Mutant(STEER, "some, others = rng.normal(1, 1, (5, 7))", "some, others = rng.normal(1, 1, (3, 7))", NAMED),
+    Mutant("labkit/check/one_gpu.py", "yours(500, 30, 24, 5), 500 / 24", "yours(480, 30, 24, 5), 20.0", NAMED),
+    Mutant("labkit/check/see_pictures.py", "_positions(0, 2, 3, 0)", "_positions(0, 2, 3, 1)", SOLVED),
     Mutant(STEER, "rest = np.arange(len(rows)) != n", "rest = np.arange(len(rows)) >= 0", SOLVED),
 ]
