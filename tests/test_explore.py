@@ -4,6 +4,10 @@ import dataclasses
 import itertools
 import json
 import math
+import queue
+import signal
+import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +18,7 @@ import xarray
 
 import labkit as lk
 from labkit.errors import InputError
-from labkit.explore import Choice, Explorer, choices, forms, kept, runs, toggles, views
+from labkit.explore import Choice, Explorer, choices, forms, kept, runs, stopping, toggles, views
 from labkit.explore.asks import Ask, Made, named
 from labkit.explore.choices import WIDE
 from labkit.spec import ATTENTION, DELTANET
@@ -294,6 +298,31 @@ def test_an_interrupted_run_leaves_the_panel_as_it_was(lab, here):
     panel.explorer.told = None
     panel.answer({"do": "run", "prompt": "7 8 9", "number": 3})
     assert panel.shown["problem"] == "" and panel.shown["ribbon"]["count"] == 3 and panel.shown["number"] == 3
+
+
+def test_an_interrupt_is_heard_on_another_thread_than_the_main_one(lab, here, monkeypatch):
+    """As kernels answer clicks: the main thread listens meanwhile, and afterwards no longer."""
+    calls, panel = queue.SimpleQueue(), lab.explore(IDS, name=None)
+    panel.answer({"do": "ready", "number": 1})
+    monkeypatch.setattr(stopping, "_main_loop", lambda: SimpleNamespace(add_callback=calls.put))
+    reached, go, before = threading.Event(), threading.Event(), signal.getsignal(signal.SIGINT)
+
+    def told(done, of):
+        reached.set()
+        assert go.wait(60)
+        panel._tell(done, of)
+
+    panel.explorer.told = told
+    answering = threading.Thread(target=panel.answer, args=({"do": "run", "prompt": "7 8 9", "number": 2},))
+    answering.start()
+    calls.get(timeout=60)()
+    assert reached.wait(60)
+    signal.raise_signal(signal.SIGINT)
+    go.set()
+    answering.join(60)
+    calls.get(timeout=60)()
+    assert panel.shown["problem"].startswith("Interrupted") and panel.shown["ribbon"]["count"] == len(IDS)
+    assert tiny.hooks(lab.model) == [] and signal.getsignal(signal.SIGINT) is before
 
 
 def test_an_interrupt_while_views_are_made(lab, here, monkeypatch):

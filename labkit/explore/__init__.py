@@ -11,6 +11,7 @@ In this folder:
     views     which reading each view is of
     explorer  the explorer without a screen
     kept      the file that a choice is kept in
+    stopping  the kernel's interrupt button, heard while a click is answered
     forms     what a page draws of a view
     panel     the widget; `panel.js` and `panel.css` draw it
 """

@@ -17,6 +17,7 @@ from labkit.explore import kept
 from labkit.explore.choices import CARDS, SHOWS, Choice
 from labkit.explore.explorer import Explorer
 from labkit.explore.forms import form, ribbon, written
+from labkit.explore.stopping import listening
 from labkit.explore.views import by_name
 from labkit.lab import Lab
 from labkit.signs import inert
@@ -47,7 +48,7 @@ class Panel(anywidget.AnyWidget):
     def __init__(self, explorer: Explorer, path: pathlib.Path | None = None, given: object = None, note: str = ""):
         super().__init__()
         self.explorer, self.path, self.given, self.note = explorer, path, given, note
-        explorer.told, self._said = self._tell, 0.0
+        explorer.told, self._said, self._heard = self._tell, 0.0, None
         self._draw(None)
         self.on_msg(lambda _, content, buffers: self.answer(content))
 
@@ -64,7 +65,10 @@ class Panel(anywidget.AnyWidget):
         Args:
             content: `{"number": n, "do": "ready", "run", "pick" or "toggle"}`, with `prompt`, `changes` or `toggle`.
         """
-        content = content if isinstance(content, dict) else {}
+        with listening() as self._heard:
+            self._answer(content if isinstance(content, dict) else {})
+
+    def _answer(self, content):
         number, problem = content.get("number"), ""
         try:
             self._do(content)
@@ -103,6 +107,9 @@ class Panel(anywidget.AnyWidget):
             self.path, self.shown = None, self.shown | {"note": f"{error} It will not be tried again."}
 
     def _tell(self, done, of):
+        if self._heard is not None and self._heard.is_set():
+            self._heard.clear()  # once: what was there before is drawn again, which may need a run
+            raise KeyboardInterrupt
         now = time.monotonic()
         if done == 1 or done == of or now - self._said > PAUSE:
             self._said, self.progress = now, {"done": done, "of": of}
