@@ -15,10 +15,10 @@ from labkit.draw.theme import KIND
 from labkit.errors import LabError
 from labkit.explore import kept
 from labkit.explore.choices import CARDS, SHOWS, Choice
-from labkit.explore.explorer import Explorer
+from labkit.explore.explorer import Explorer, said
 from labkit.explore.forms import form, ribbon, written
 from labkit.explore.stopping import listening
-from labkit.explore.views import by_name
+from labkit.explore.views import absent, by_name, spoken
 from labkit.lab import Lab
 from labkit.signs import inert
 from labkit.spec import DELTANET
@@ -75,7 +75,7 @@ class Panel(anywidget.AnyWidget):
         except KeyboardInterrupt:
             problem = "Interrupted. What was there before is still here."
         except Exception as error:  # of the user's model, prompt or disk: it belongs into the panel
-            problem = f"{type(error).__name__}: {error}"
+            problem = said(error)
         self.progress = {}
         try:
             self._draw(number, problem)
@@ -123,6 +123,7 @@ class Panel(anywidget.AnyWidget):
             "note": " ".join(filter(None, [self.note, explorer.left_out])),
             "model": explorer.lab.name,
             "kinds": list(spec.kinds),
+            "spoken": spoken(spec),
             "colours": KIND,
             "heads": {"deltanet": spec.value_heads, "attention": spec.query_heads},
             "ids": explorer.lab.tokenizer is None,
@@ -146,6 +147,7 @@ class Panel(anywidget.AnyWidget):
         offered = explorer.offered()
         listed = [*offered, *(each for each in choice.toggles if each not in offered)]
         return {
+            "absent": {card: absent(explorer.lab.spec, card) for card in CARDS if card not in there},
             "cards": {card: form(explorer, explorer.shown(card)) for card in there},
             "next": [form(explorer, explorer.shown("next", show)) for show in ("before", "after")[: 1 + bool(on)]],
             "ribbon": ribbon(explorer),
@@ -195,7 +197,7 @@ def opened(lab: Lab, prompt: str | Sequence[int] | None = None, *, name: str | N
     found = None
     if path is not None:
         found, note = kept.taken_up(path, lab.spec, explorer.views, model=lab.name, given=told)
-    explorer.choice = given if found is None else found
+    explorer.choice = (given if found is None else found).fitted(explorer.views)
     return Panel(explorer, path, told, inert(note))
 
 
