@@ -8,7 +8,7 @@ In this folder:
     toggles   edits that one switches on and off
     choices   what is chosen: prompt, layer, head, token, views, edits
     runs      runs of the prompt, made when a view needs them
-    handed    what heads hand on, of attention whose maps cannot be had
+    outputs   what heads hand on, of attention whose maps cannot be had
     views     which reading each view is of
     explorer  the explorer without a screen
     kept      the file that a choice is kept in
@@ -19,7 +19,7 @@ In this folder:
 
 from labkit.explore.choices import Choice
 from labkit.explore.explorer import Explorer, Shown
-from labkit.explore.handed import handed
+from labkit.explore.outputs import handed
 from labkit.explore.panel import Panel, opened
 
 __all__ = ["Choice", "Explorer", "Panel", "Shown", "handed", "opened"]
