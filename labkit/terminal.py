@@ -1,4 +1,6 @@
-"""How a command ends: signs that the terminal cannot show are replaced, and a reader that has left is no error."""
+"""How a command ends: signs that the terminal cannot show are replaced, and a reader that has left, or an
+interrupt, is no error.
+"""
 
 import functools
 import os
@@ -6,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 LEFT = 141  # what a shell says of a tool whose reader has left: 128 and the number of SIGPIPE
+INTERRUPTED = 130  # and of one that was interrupted: 128 and the number of SIGINT
 
 
 def command(main: Callable) -> Callable:
@@ -25,5 +28,8 @@ def command(main: Callable) -> Callable:
             # What is still held would be written at exit, and fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return LEFT
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)  # noqa: T201
+            return INTERRUPTED
 
     return run

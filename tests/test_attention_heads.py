@@ -1,6 +1,7 @@
 """Contributions are what a source adds; likeness has its limits; classes find heads that were built to be them."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -78,6 +79,19 @@ def test_similarity_is_the_overlap_of_the_maps(lab):
     with lab.edit(edit.set("q", layer=2, value=0.0)):
         flat = attention.similarity(lab.trace(IDS), layer=2)
     assert float(flat.similarity.min()) > 1 - 1e-5, "heads that ask for nothing attend alike"
+
+
+def test_rows_are_drawn_of_ordinary_tokens_wherever_the_special_ones_stand(lab):
+    class Tokenizer(SimpleNamespace):
+        def __len__(self):
+            return 300
+
+    at = lambda special, added: kinds._plain(  # noqa: E731
+        SimpleNamespace(spec=lab.spec, tokenizer=Tokenizer(all_special_ids=special, added_tokens_decoder=added))
+    )
+    assert at([0, None], {0: "", 1: ""}) == list(range(2, lab.spec.vocab))
+    assert at([200], {200: "", 201: ""}) == [*range(200), *range(202, lab.spec.vocab)]
+    assert kinds._plain(SimpleNamespace(spec=lab.spec, tokenizer=None)) == list(range(lab.spec.vocab))
 
 
 def test_scores_find_what_was_built_in(lab):

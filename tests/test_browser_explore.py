@@ -1,6 +1,7 @@
 """The explorer in a real JupyterLab: clicks, keys, a restart, an interrupt, in the dark; and how fast it is."""
 
 import json
+import pathlib
 import statistics
 import sys
 
@@ -28,7 +29,14 @@ panel.explorer.told = lambda done, of: (time.sleep(0.3), panel._tell(done, of))
 panel"""
 LOOKS = f"import labkit as lk\nlk.load().explore({FACTS!r}, name=None)"
 MARKUP = f"import labkit as lk\nlk.load().explore({HOSTILE!r}, name='markup')"
+KINDS = f"""import sys
+sys.path.append({str(pathlib.Path(__file__).parent)!r})
+import siblings, tiny
+tiny.make_lab(siblings.kimi()).explore([5, 6, 7, 8], name=None)"""
+ALONE = """kinds = ["full_attention", "full_attention", "linear_attention"]
+tiny.make_lab(tiny.model(num_hidden_layers=3, layer_types=kinds)).explore([5, 6, 7], name=None)"""
 NOTEBOOKS = {
+    "kinds": made([KINDS, ALONE]),
     "long": made([LONG]),
     "small": made([SMALL]),
     "slow": made([SLOW]),
@@ -172,18 +180,22 @@ def test_clicks_keys_code_and_a_restart(opened, page):
 
 
 def test_a_run_is_interrupted_and_the_panel_goes_on(opened, page):
+    """Twice: from the second click on, the kernel answers on a thread that no signal reaches."""
     panel = opened("slow")
-    panel.locator("textarea").fill(" bear black. crow")
-    panel.get_by_role("button", name="Run", exact=True).click()
-    page.wait_for_function("() => /layer [2-6] of 8/.test(document.querySelector('.lk-told').textContent)")
-    page.evaluate("() => window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
-    page.wait_for_function("() => /Interrupted/.test(document.querySelector('.lk-problem').textContent)")
-    assert "19 tokens" in panel.text_content()
-    assert panel.locator("textarea").input_value() == " bear black. crow", "what was typed stays"
-    panel.locator("[data-group=tokens] button").nth(5).click()
-    page.wait_for_function("() => document.querySelectorAll('[data-group=tokens] button')[5].ariaChecked === 'true'")
-    settled(page)
-    assert panel.locator(".lk-problem").first.text_content() == ""
+    for prompt in (" bear black. crow", " fox red. whale blue"):
+        panel.locator("textarea").fill(prompt)
+        panel.get_by_role("button", name="Run", exact=True).click()
+        page.wait_for_function("() => /layer [2-6] of 8/.test(document.querySelector('.lk-told').textContent)")
+        page.evaluate("() => window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
+        page.wait_for_function("() => /Interrupted/.test(document.querySelector('.lk-problem').textContent)")
+        assert "19 tokens" in panel.text_content()
+        assert panel.locator("textarea").input_value() == prompt, "what was typed stays"
+        panel.locator("[data-group=tokens] button").nth(5).click()
+        page.wait_for_function(
+            "() => document.querySelectorAll('[data-group=tokens] button')[5].ariaChecked === 'true'"
+        )
+        settled(page)
+        assert panel.locator(".lk-problem").first.text_content() == ""
 
 
 def test_hostile_tokens_are_inert(opened, page):
@@ -198,6 +210,25 @@ def test_hostile_tokens_are_inert(opened, page):
     assert "<script>" in panel.locator("textarea").input_value()
     shown = panel.locator(".lk-tokens").text_content()
     assert "<script>" in shown and "\u202e" not in shown
+
+
+def test_cards_without_a_map_or_without_a_layer_say_so(opened, page):
+    opened("kinds")
+    page.wait_for_function("() => document.querySelectorAll('.lk-explore .lk-two table').length === 2")
+    latent, alone = page.locator(".lk-explore").all()
+    card = latent.locator("[data-card=attention]")
+    assert card.locator("h4").text_content() == "Layer 2: latent attention"
+    assert "no map to show" in card.text_content() and card.locator("svg rect").count() >= 6
+    card.get_by_role("tab", name="over the tokens").click()
+    page.wait_for_selector(".lk-explore [data-card=attention] svg path")
+    card = alone.locator("[data-card=deltanet]")
+    assert card.locator("h4").text_content() == "No layer: Gated DeltaNet"
+    assert "This block has no Gated DeltaNet layer" in card.inner_text()
+    assert card.locator(":is(button, canvas, svg):visible").count() == 0
+    alone.get_by_role("radio", name="layer 2, Gated DeltaNet").click()
+    card.get_by_role("tab", name="its state").wait_for()
+    assert "This block has no attention layer" in alone.locator("[data-card=attention]").inner_text()
+    assert latent.locator(".lk-problem").all_text_contents() == [""] * latent.locator(".lk-problem").count()
 
 
 # Texts whose contrast with the ground behind them is below 4.5.

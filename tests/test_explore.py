@@ -4,17 +4,22 @@ import dataclasses
 import itertools
 import json
 import math
+import queue
+import signal
+import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import siblings
+import sights
 import tiny
 import torch
 import xarray
 
 import labkit as lk
-from labkit.errors import InputError
-from labkit.explore import Choice, Explorer, choices, forms, kept, runs, toggles, views
+from labkit.errors import InputError, LayerError
+from labkit.explore import Choice, Explorer, choices, forms, kept, runs, stopping, toggles, views
 from labkit.explore.asks import Ask, Made, named
 from labkit.explore.choices import WIDE
 from labkit.spec import ATTENTION, DELTANET
@@ -189,33 +194,124 @@ def test_models_of_any_layers(kinds, here):
             json.dumps(forms.form(panel.explorer, view))
 
 
-FAMILIES = ["qwen3_5_moe", "qwen3_next", "olmo_hybrid", "kimi_linear"]
+MODELS = {
+    "qwen3_5": tiny.model,
+    "qwen3_5_moe": lambda: tiny.model(family="qwen3_5_moe"),
+    "qwen3_next": lambda: tiny.model(family="qwen3_next"),
+    "olmo_hybrid": siblings.olmo,
+    "nothing rotated": lambda: siblings.olmo(rope_theta=None),
+    "kimi_linear": siblings.kimi,
+    "images": sights.image_text,
+    "images, experts": lambda: sights.image_text(experts=True),
+}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_families(family):
-    made = {"olmo_hybrid": siblings.olmo, "kimi_linear": siblings.kimi}.get(family)
-    lab = tiny.make_lab(made() if made else tiny.model(family=family))
-    latent = family == "kimi_linear"
+@pytest.mark.parametrize("family", MODELS)
+def test_every_card_of_every_family_shows_or_explains(family, here):
+    """Every view of every layer, without edits and under each that is offered; and what it shows, its code makes."""
+    lab = tiny.make_lab(MODELS[family]())
+    panel = lab.explore(IDS, name=None)
+    panel.answer({"do": "ready", "number": 1})
+    made, missing = panel.explorer, set()
+    for layer in range(lab.spec.layers):
+        panel.answer({"do": "pick", "changes": {"layer": layer}})
+        facts, there = (
+            panel.shown,
+            [card for card in choices.CARDS if card == "stream" or made.layer_of(card) is not None],
+        )
+        assert facts["problem"] == "" and [*facts["cards"]] == there
+        assert all(facts["absent"][card].endswith(".") for card in {*choices.CARDS} - {*there})
+        names = [name for card in there for name in made.views[card]]
+        for on in [None, *made.offered()]:
+            if on is not None:
+                made.toggle(*dataclasses.astuple(on))
+            for name in [*names, "next"] if on is None or layer == 0 or on.sort == "head" else names[::3]:
+                shown = made.shown(name)
+                assert shown.error is None and (shown.data is None) == bool(shown.missing), (name, on, shown.error)
+                assert json.dumps(forms.form(made, shown))
+                missing |= {(on.sort, name)} if shown.missing else set()
+                if shown.data is not None and on is None:
+                    assert ran(shown.code, lab=lab).identical(shown.data)
+            forms.ribbon(made)
+            if on is not None:
+                made.toggle(*dataclasses.astuple(on))
+    proven_by_the_head = "gate" not in lab.spec.seams[ATTENTION] and not lab.spec.latent
+    assert missing == ({("head", "row"), ("head", "map")} if proven_by_the_head else set())
+
+
+def test_of_a_head_without_a_gate_that_is_off_the_panel_says_why_there_is_no_map(here):
+    lab = tiny.make_lab(siblings.olmo())
+    panel = lab.explore(IDS, name=None, layer=2, query_head=4)
+    panel.answer({"do": "ready", "number": 1})
+    panel.answer({"do": "toggle", "toggle": ["head", 2, 4, None], "number": 2})
+    card = panel.shown["cards"]["attention"]
+    assert (card["form"], card["error"]) == (None, None)
+    assert card["missing"] == (
+        "Head 4 is off: it hands on nothing by which its map could be proven. Show it before the edits."
+    )
+    for changes in ({"show": "before"}, {"show": "after", "query_head": 3}):
+        panel.answer({"do": "pick", "changes": changes, "number": 3})
+        card = panel.shown["cards"]["attention"]
+        assert (card["form"], card["error"], card["missing"]) == ("bars", None, "")
+
+
+def test_latent_attention_shows_what_its_heads_hand_on(here):
+    lab = tiny.make_lab(siblings.kimi())
     made = Explorer(lab)
     made.run(IDS)
-    for layer in range(lab.spec.layers):
-        made.pick(layer=layer)
-        for on in made.offered():
-            made.toggle(*dataclasses.astuple(on))
-            for name in (made.choice.deltanet, made.choice.attention, "lens", "logit", "next"):
-                if made.layer_of(views.by_name(name).card) is None and views.by_name(name).card in made.choice.pair(
-                    lab.spec
-                ):
-                    continue
-                error = made.shown(name).error
-                error, own = error or "", on.sort == "head" and lab.spec.kind(on.layer) == ATTENTION and name == "row"
-                own = own and "gate" not in lab.spec.seams[ATTENTION] and "ParityError" in error
-                if latent and name == "row":
-                    assert "latent attention" in error
-                else:
-                    assert not error or own, error
-            made.toggle(*dataclasses.astuple(on))
+    made.pick(layer=4, query_head=3, token=11)
+    assert made.views[ATTENTION] == ("handed", "over") and made.choice.attention == "handed"
+    gated = lab.trace(IDS).seams[4, "gated"]
+    for name, place in (("handed", {"token": 0}), ("over", {"query_head": 0})):
+        shown = made.shown(name)
+        own = [math.sqrt(sum(float(x) ** 2 for x in y)) for y in (gated[11] if name == "handed" else gated[:, 3])]
+        np.testing.assert_allclose(shown.data.length.isel(place), own, rtol=1e-5)
+        assert "no map to show" in forms.form(made, shown)["told"]
+    assert (made.shown("handed").data.sizes, made.shown("over").data.sizes) == (
+        {"query_head": 6, "token": 1},
+        {"query_head": 1, "token": 23},
+    )
+    made.toggle("head", 4, 3)
+    length = made.shown("handed").data.length.values.ravel()
+    assert length[3] == 0 and (length[[0, 1, 2, 4, 5]] > 0).all()
+    assert forms.ribbon(made)["weights"] is None
+    with pytest.raises(InputError, match="no such attention view"):
+        made.pick(attention="row")
+    with pytest.raises(LayerError, match="(?s)layer 0 is a Gated DeltaNet layer.*expected: .*2, 4"):
+        lk.explore.handed(lab.trace(IDS), layer=0)
+
+
+def test_layers_are_called_what_they_are():
+    named = lambda spec: views.spoken(spec)[ATTENTION]  # noqa: E731
+    assert named(lk.spec.read("Qwen3.6-27B")) == "gated attention"
+    assert named(tiny.make_lab(siblings.olmo()).spec) == "attention"
+    assert named(tiny.make_lab(siblings.kimi()).spec) == "latent attention"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "layer", "card", "told"),
+    [
+        ("A", 0, DELTANET, "This model has no Gated DeltaNet layer."),
+        ("D", 0, ATTENTION, "This model has no attention layer."),
+        ("AAD", 1, DELTANET, "This block has no Gated DeltaNet layer. Choose one, D, in the row of layers."),
+        ("AAD", 2, ATTENTION, "This block has no attention layer. Choose one, A, in the row of layers."),
+    ],
+)
+def test_a_card_without_a_layer_says_so(kinds, layer, card, told, here):
+    words = {"D": "linear_attention", "A": "full_attention"}
+    model = tiny.model(num_hidden_layers=len(kinds), layer_types=[words[kind] for kind in kinds])
+    panel = tiny.make_lab(model).explore(IDS, name=None, layer=layer)
+    panel.answer({"do": "ready", "number": 1})
+    assert panel.shown["absent"] == {card: told} and card not in panel.shown["cards"]
+
+
+def test_errors_of_the_library_are_words_and_others_say_what_they_are(lab, here, monkeypatch):
+    panel = lab.explore(IDS, name=None)
+    panel.answer({"do": "run", "prompt": "5 9999", "number": 1})
+    assert "out of range" in panel.shown["problem"] and "Error:" not in panel.shown["problem"]
+    monkeypatch.setattr(Explorer, "run", lambda self, prompt: 1 / 0)
+    panel.answer({"do": "run", "prompt": "5", "number": 2})
+    assert panel.shown["problem"] == "ZeroDivisionError: division by zero"
 
 
 def test_a_block_is_a_pair():
@@ -294,6 +390,31 @@ def test_an_interrupted_run_leaves_the_panel_as_it_was(lab, here):
     panel.explorer.told = None
     panel.answer({"do": "run", "prompt": "7 8 9", "number": 3})
     assert panel.shown["problem"] == "" and panel.shown["ribbon"]["count"] == 3 and panel.shown["number"] == 3
+
+
+def test_an_interrupt_is_heard_on_another_thread_than_the_main_one(lab, here, monkeypatch):
+    """As kernels answer clicks: the main thread listens meanwhile, and afterwards no longer."""
+    calls, panel = queue.SimpleQueue(), lab.explore(IDS, name=None)
+    panel.answer({"do": "ready", "number": 1})
+    monkeypatch.setattr(stopping, "_main_loop", lambda: SimpleNamespace(add_callback=calls.put))
+    reached, go, before = threading.Event(), threading.Event(), signal.getsignal(signal.SIGINT)
+
+    def told(done, of):
+        reached.set()
+        assert go.wait(60)
+        panel._tell(done, of)
+
+    panel.explorer.told = told
+    answering = threading.Thread(target=panel.answer, args=({"do": "run", "prompt": "7 8 9", "number": 2},))
+    answering.start()
+    calls.get(timeout=60)()
+    assert reached.wait(60)
+    signal.raise_signal(signal.SIGINT)
+    go.set()
+    answering.join(60)
+    calls.get(timeout=60)()
+    assert panel.shown["problem"].startswith("Interrupted") and panel.shown["ribbon"]["count"] == len(IDS)
+    assert tiny.hooks(lab.model) == [] and signal.getsignal(signal.SIGINT) is before
 
 
 def test_an_interrupt_while_views_are_made(lab, here, monkeypatch):

@@ -1,7 +1,10 @@
 """A report: every section true of its numbers, kept, resumed, skipped with a reason, inert, and whole in a browser."""
 
+import errno
 import json
 import math
+import os
+import pathlib
 import re
 
 import numpy as np
@@ -14,7 +17,7 @@ import labkit
 from labkit import errors, export, report, thinking
 from labkit.__main__ import main
 from labkit.plan import card
-from labkit.report import making, section
+from labkit.report import asked, making, section
 from labkit.report.sections import PROBES, sections, states, words
 from labkit.report.task import Task
 
@@ -112,6 +115,8 @@ def test_a_prompt_of_one_token(lab, tmp_path):
     assert set(states_of(made).values()) == {making.DONE, making.OUT}
     said = {entry.section.name: entry.said for entry in made.entries}
     assert said["implied"] == "A prompt of one token has no earlier one to read"
+    page = (tmp_path / "index.html").read_text("utf-8")
+    assert "one prompt of 1 token" in page and "1 tokens" not in page
 
 
 def test_the_layer_from_which_the_answer_comes_first(lab):
@@ -180,7 +185,8 @@ def test_other_families_and_sizes(name, tmp_path):
     told = states_of(result)
     assert {each for each, state in told.items() if state == making.OUT} == out
     assert {each for each, state in told.items() if state == making.DONE} == told.keys() - out
-    assert all(entry.reason for entry in result.entries if entry.state == making.OUT)
+    reasons = [entry.reason for entry in result.entries if entry.state == making.OUT]
+    assert all(reasons) and not any("\n" in reason for reason in reasons), "sentences, no errors"
 
 
 def test_a_session_counts_what_can_be_used_again(lab, tmp_path):
@@ -216,6 +222,33 @@ def test_another_prompt_or_edit_is_computed_anew(lab, tmp_path):
     with lab.edit(labkit.deltanet.never_forget(layer=0)):
         assert make(PROMPT[:-4]) == ()
     assert make(PROMPT[:-4]) == ()
+
+
+def test_numbers_of_another_prompt_do_not_stay_beside_the_page(lab, tmp_path):
+    report.make(lab, PROMPT, out=tmp_path, sections=["memory", "cache"])
+    (tmp_path / "numbers" / "mine.csv").write_text("a,b")
+    held = lambda: sorted(path.name for path in (tmp_path / "numbers").iterdir())  # noqa: E731
+    report.make(lab, PROMPT, out=tmp_path, sections=["answer"])
+    assert held() == sorted([*(f"{name}.{end}" for name in FAST for end in ("csv", "nc")), "mine.csv"])
+    report.make(lab, PROMPT[:-4], out=tmp_path, sections=["cache"])
+    assert held() == ["cache.csv", "cache.nc", "mine.csv"]
+    assert json.loads((tmp_path / "report.json").read_text())["sections"].keys() == {"cache"}
+
+
+def test_a_disk_that_is_full_when_the_page_is_written_leaves_no_draft(lab, tmp_path, monkeypatch):
+    real = pathlib.Path.write_text
+
+    def full(path, text, *args, **options):
+        if "plotly" in path.name:
+            real(path, text[:99])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(path, text, *args, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(errors.CheckpointError, match="(?s)No space left.*make room"):
+        patch.setattr(pathlib.Path, "write_text", full)
+        report.make(lab, PROMPT, out=tmp_path, sections=["cache"])
+    assert {path.name for path in tmp_path.iterdir()} == {"numbers", "report.json", "report.lock"}
+    assert report.make(lab, PROMPT, out=tmp_path, sections=["cache"]).kept == ("cache",)
 
 
 def test_an_interrupt_keeps_what_was_finished_and_the_page_says_so(lab, tmp_path, monkeypatch):
@@ -303,6 +336,21 @@ def test_prompts_that_cannot_be_read(tmp_path, capsys):
         assert run("nano", "--prompt", tmp_path / name, "--out", tmp_path / "r") == 1
         assert reason in capsys.readouterr().err
     assert not (tmp_path / "r").exists()
+
+
+def test_an_interrupt_while_the_model_is_loaded_shows_no_traceback(tmp_path, capsys, monkeypatch):
+    def stop(*args, **options):
+        raise KeyboardInterrupt
+
+    (tmp_path / "story.txt").write_text(PROMPT)
+    monkeypatch.setattr("labkit.zoo.load", stop)
+    assert run("nano", "--prompt", tmp_path / "story.txt", "--out", tmp_path / "r") == 130
+    assert capsys.readouterr().err == "interrupted\n" and not (tmp_path / "r").exists()
+
+
+def test_a_file_with_a_byte_order_mark_is_the_text_behind_it(tmp_path):
+    (tmp_path / "story.txt").write_bytes(b"\xef\xbb\xbf fox\n")
+    assert asked.prompt(str(tmp_path / "story.txt")) == (" fox", None)
 
 
 def test_the_command_says_how_to_go_on_after_an_interrupt(tmp_path, capsys, monkeypatch):

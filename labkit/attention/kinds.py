@@ -94,7 +94,7 @@ def scores(
     seed = whole(seed, "seed", least=0)
     longest = max([2 * length, *(len(lab.encode(prompt)) for prompt, *_ in facts or ())])
     scores_plan(lab, longest, layers).refuse()
-    pool = torch.arange(_plain(lab)) if pool is None else torch.tensor(whole_numbers(pool, "pool"))
+    pool = torch.tensor(_plain(lab) if pool is None else whole_numbers(pool, "pool"))
     if len(pool) < length:
         raise InputError("too few tokens to draw a row without repeats", got=len(pool), expected=f"at least {length}")
     generator, heads, columns, proofs = torch.Generator().manual_seed(seed), range(spec.query_heads), {}, []
@@ -179,11 +179,11 @@ def classes(data: "xarray.Dataset") -> "xarray.Dataset":
 
 
 def _plain(lab):
-    """How many ids, from 0, can be drawn: all that are no special tokens of the tokenizer."""
+    """The ids that can be drawn: all but the added and special tokens, which stand first with some tokenizers."""
     if lab.tokenizer is None:
-        return lab.spec.vocab
-    special = [i for i in lab.tokenizer.all_special_ids if i is not None]
-    return min([*special, len(lab.tokenizer)])
+        return list(range(lab.spec.vocab))
+    special = {*lab.tokenizer.all_special_ids, *getattr(lab.tokenizer, "added_tokens_decoder", ())}
+    return [i for i in range(min(len(lab.tokenizer), lab.spec.vocab)) if i not in special]
 
 
 def _similarity_cost(request: Request) -> Cost:

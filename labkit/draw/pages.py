@@ -76,8 +76,11 @@ def library(folder: pathlib.Path) -> None:
     path, text = folder / PLOTLY, get_plotlyjs()
     if not path.exists() or path.stat().st_size != len(text.encode()):
         draft = path.with_name(f".{PLOTLY}.{secrets.token_hex(4)}.new")  # others may be doing the same
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
+        try:
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)  # of a full disk
 
 
 def frame(title: str, body: str, *, beside: bool = False, footer: str = "", style: str = "") -> str:

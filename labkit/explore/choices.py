@@ -68,6 +68,11 @@ class Choice:
         """The layers of the pair that there are."""
         return [layer for layer in self.pair(spec).values() if layer is not None]
 
+    def fitted(self, views: Mapping[str, tuple[str, ...]]) -> "Choice":
+        """The same, with the first view of a card where the model has not the one that it names."""
+        first = {card: names[0] for card, names in views.items() if names and getattr(self, card) not in names}
+        return dataclasses.replace(self, **first)
+
     def window(self, length: int) -> range:
         """The tokens that are seen."""
         return range(self.first, min(self.first + WIDE, length))

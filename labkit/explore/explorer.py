@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from labkit.errors import InputError
+from labkit.errors import InputError, LabError
 from labkit.explore import views
 from labkit.explore.asks import Ask, Made, named
 from labkit.explore.choices import Choice
@@ -26,6 +26,7 @@ class Shown:
     Attributes:
         view: `views.View`. data: what its call returned, or None. code: that makes the same as `ds`, as it stands.
         show: "before", "after" or "difference". error: what the call raised, as text, or None.
+        missing: why there is nothing to see where that is no error; then no data either.
     """
 
     view: views.View
@@ -33,6 +34,12 @@ class Shown:
     code: str
     show: str
     error: str | None = None
+    missing: str = ""
+
+
+def said(error: BaseException) -> str:
+    """An error in words: those of labkit say all themselves, others say also what they are."""
+    return str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
 
 
 class Explorer:
@@ -47,9 +54,9 @@ class Explorer:
     """
 
     def __init__(self, lab: Lab, choice: Choice | None = None, told: Told | None = None):
-        self.lab, self.choice, self.told = lab, choice or Choice(), told
+        self.lab, self.told, self.views = lab, told, views.of(lab.spec)
+        self.choice = (choice or Choice()).fitted(self.views)
         self.runs: Runs | None = None
-        self.views = views.of(lab.spec)
         self.left_out = ""
         self._read: dict[tuple, object] = {}
 
@@ -133,6 +140,9 @@ class Explorer:
         view = views.by_name(getattr(self.choice, name) if name in self.views else name)
         show = (self.choice.show if show is None else show) if self.choice.toggles else "before"
         show = "after" if view.card == "next" and show == "difference" else show  # other tokens: nothing to subtract
+        missing = "" if show == "before" else view.lacks(self._place())
+        if missing:
+            return Shown(view, None, "", show, missing=missing)
         code, data, error = "", None, None
         try:
             ask = self._ask(view)
@@ -142,7 +152,7 @@ class Explorer:
             code = self._made(view).code(ask, show, view.draw)
             data = self._of(view, show, ask)
         except Exception as failed:  # whatever it is belongs into the panel
-            error = f"{type(failed).__name__}: {failed}"
+            error = said(failed)
         return Shown(view, data, code, show, error)
 
     @property
@@ -157,8 +167,10 @@ class Explorer:
     # ------------------------------------------------------------------------------------------------ inside
 
     def _ask(self, view) -> Ask:
-        answer = self.answer() if view.card == "stream" else None
-        return view.ask(views.Place(self.lab.spec, self.choice, self.length, answer))
+        return view.ask(self._place(self.answer() if view.card == "stream" else None))
+
+    def _place(self, answer=None):
+        return views.Place(self.lab.spec, self.choice, self.length, answer)
 
     def _of(self, view, show, ask=None):
         """The data of a view, read once."""

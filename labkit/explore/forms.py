@@ -19,6 +19,7 @@ def form(explorer: Explorer, shown: Shown) -> dict:
     view = shown.view
     code = shown.code.replace(written(explorer.choice.prompt), PROMPT)
     facts = {"name": view.name, "title": view.title, "told": view.told, "code": code, "error": shown.error}
+    facts["missing"] = shown.missing
     facts |= {"show": shown.show, "form": None}
     if shown.data is not None:
         facts |= FORMS[view.form](explorer, shown)
@@ -102,9 +103,9 @@ def by_source(explorer: Explorer, shown: Shown) -> dict:
 
 def by_head(explorer: Explorer, shown: Shown) -> dict:
     """A number of every query head at the token."""
-    row = shown.data["gate"].squeeze("token", drop=True)
+    (row,) = shown.data.squeeze("token", drop=True).values()
     low, high, kind = _range(row, shown.show)
-    high = 1.0 if shown.show != "difference" else high
+    high = 1.0 if kind == "fraction" else high
     bars = {"values": packed(row.values), "first": 0, "low": low, "high": high, "most": [], "pick": "query_head"}
     return {"form": "bars", **bars, "kind": kind, "chosen": explorer.choice.query_head, **_named(row, shown.show)}
 
@@ -113,7 +114,7 @@ def by_token(explorer: Explorer, shown: Shown) -> dict:
     """Numbers of every token that is seen, a line each."""
     seen, lines = explorer.choice.window(explorer.length), []
     for name, array in shown.data.data_vars.items():
-        row = array.squeeze("head", drop=True).values[seen.start : seen.stop]
+        row = array.squeeze(array.dims[0], drop=True).values[seen.start : seen.stop]
         lines.append({"name": str(name), "values": packed(row), **_named(array, shown.show)})
     ranges = [_range(array, shown.show) for array in shown.data.data_vars.values()]
     low, high = min(low for low, _, _ in ranges), max(high for _, high, _ in ranges)
@@ -184,7 +185,10 @@ def ribbon(explorer: Explorer) -> dict:
         "texts": [visible(text) for text in run.tokens[seen.start : seen.stop]],
     }
     kind = explorer.lab.spec.kind(explorer.choice.layer)
-    row = explorer.shown("reads" if kind == "deltanet" else "row")
+    name = "reads" if kind == "deltanet" else "row"
+    if name not in explorer.views[kind]:
+        return facts | {"weights": None}
+    row = explorer.shown(name)
     if row.data is None:
         return facts | {"weights": None}
     values = row.data["weight"].values.reshape(-1)

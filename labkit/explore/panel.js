@@ -1,7 +1,5 @@
 // The frame of the explorer: groups of choices that arrow keys walk through, cards, and what goes to the kernel and back.
 
-const SPOKEN = { deltanet: "Gated DeltaNet", attention: "gated attention" };
-
 // A group of buttons of which one is chosen: one stop of the tab key, arrows inside.
 class Group {
   constructor(label, role, pick, name) {
@@ -172,11 +170,11 @@ class Page {
   drawAll(shown, choice, colours) {
     const beside = Object.values(shown.pair).filter(layer => layer !== null && layer !== choice.layer);
     this.layers.update(shown.kinds.map((kind, layer) => ({ value: layer, words: [h("b", {}, kind === "attention" ? "A" : "D"), h("small", {}, String(layer))],
-      facts: { class: `lk-layer ${kind}`, "aria-label": `layer ${layer}, ${SPOKEN[kind]}` } })), choice.layer, (button, item) => {
+      facts: { class: `lk-layer ${kind}`, "aria-label": `layer ${layer}, ${shown.spoken[kind]}` } })), choice.layer, (button, item) => {
       button.classList.toggle("beside", beside.includes(item.value));
       button.classList.toggle("touched", shown.touched.includes(item.value));
     });
-    this.key.replaceChildren(...Object.entries(SPOKEN).filter(([kind]) => shown.kinds.includes(kind))
+    this.key.replaceChildren(...Object.entries(shown.spoken).filter(([kind]) => shown.kinds.includes(kind))
       .flatMap(([kind, words]) => [h("i", { style: `background:${colours[kind]}` }), words]));
     const { texts, first, count } = shown.ribbon, weights = shown.ribbon.weights && numbers(shown.ribbon.weights);
     this.where.textContent = count > texts.length ? `tokens ${first} to ${first + texts.length - 1} of ${count}` : `${count} tokens`;
@@ -223,18 +221,25 @@ class Page {
     if (inside) ([...this.body.querySelectorAll("[data-toggle]")].find(each => each.dataset.toggle === at) ?? this.prompt).focus({ preventScroll: true });
   }
   drawCard(card, shown, choice, colours) {
-    const view = shown.cards[card.name], kind = card.name, layer = shown.pair[kind];
-    card.node.hidden = !view;
-    if (!view) return;
+    const view = shown.cards[card.name], kind = card.name, layer = shown.pair[kind], [button, box] = card.code.nodes;
+    card.tabs.node.hidden = card.heads.node.hidden = card.picture.hidden = !view;
+    button.hidden = !view?.code;
+    box.hidden = button.hidden || button.getAttribute("aria-expanded") === "false";
+    if (!view) {  // no layer of the kind is on the screen
+      card.title.textContent = `No layer: ${shown.spoken[kind]}`;
+      card.told.textContent = shown.absent[kind];
+      card.problem.textContent = card.said = "";
+      return;
+    }
     if (kind !== "stream") {
       card.node.style.setProperty("--tone", colours[kind]);
-      card.title.textContent = `Layer ${layer}: ${SPOKEN[kind]}`;
+      card.title.textContent = `Layer ${layer}: ${shown.spoken[kind]}`;
       const heads = [...Array(shown.heads[kind]).keys()];
       card.heads.update(heads.map(head => ({ value: head, words: String(head), facts: { class: "lk-head", "aria-label": `head ${head}` } })),
         kind === "deltanet" ? choice.head : choice.query_head);
     } else card.title.textContent = "The stream, through all layers";
     card.tabs.update(shown.tabs[kind].map(tab => ({ value: tab.name, words: tab.title })), view.name);
-    card.told.textContent = view.told;
+    card.told.textContent = view.missing || view.told;
     card.problem.textContent = view.error ?? "";
     card.code.code = view.code;
     card.code.write();
@@ -272,7 +277,7 @@ function render({ model, el }) {
   seen.observe(document.body, { attributes: true });
   const sized = new ResizeObserver(() => {
     theme();
-    if (page.shown?.cards) Object.values(page.cards).forEach(card => card.node.hidden || page.picture(card));
+    if (page.shown?.cards) Object.values(page.cards).forEach(card => card.picture.hidden || page.picture(card));
   });
   sized.observe(page.root);
   draw();

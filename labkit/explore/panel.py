@@ -15,9 +15,10 @@ from labkit.draw.theme import KIND
 from labkit.errors import LabError
 from labkit.explore import kept
 from labkit.explore.choices import CARDS, SHOWS, Choice
-from labkit.explore.explorer import Explorer
+from labkit.explore.explorer import Explorer, said
 from labkit.explore.forms import form, ribbon, written
-from labkit.explore.views import by_name
+from labkit.explore.stopping import listening
+from labkit.explore.views import absent, by_name, spoken
 from labkit.lab import Lab
 from labkit.signs import inert
 from labkit.spec import DELTANET
@@ -47,7 +48,7 @@ class Panel(anywidget.AnyWidget):
     def __init__(self, explorer: Explorer, path: pathlib.Path | None = None, given: object = None, note: str = ""):
         super().__init__()
         self.explorer, self.path, self.given, self.note = explorer, path, given, note
-        explorer.told, self._said = self._tell, 0.0
+        explorer.told, self._said, self._heard = self._tell, 0.0, None
         self._draw(None)
         self.on_msg(lambda _, content, buffers: self.answer(content))
 
@@ -64,14 +65,17 @@ class Panel(anywidget.AnyWidget):
         Args:
             content: `{"number": n, "do": "ready", "run", "pick" or "toggle"}`, with `prompt`, `changes` or `toggle`.
         """
-        content = content if isinstance(content, dict) else {}
+        with listening() as self._heard:
+            self._answer(content if isinstance(content, dict) else {})
+
+    def _answer(self, content):
         number, problem = content.get("number"), ""
         try:
             self._do(content)
         except KeyboardInterrupt:
             problem = "Interrupted. What was there before is still here."
         except Exception as error:  # of the user's model, prompt or disk: it belongs into the panel
-            problem = f"{type(error).__name__}: {error}"
+            problem = said(error)
         self.progress = {}
         try:
             self._draw(number, problem)
@@ -103,6 +107,9 @@ class Panel(anywidget.AnyWidget):
             self.path, self.shown = None, self.shown | {"note": f"{error} It will not be tried again."}
 
     def _tell(self, done, of):
+        if self._heard is not None and self._heard.is_set():
+            self._heard.clear()  # once: what was there before is drawn again, which may need a run
+            raise KeyboardInterrupt
         now = time.monotonic()
         if done == 1 or done == of or now - self._said > PAUSE:
             self._said, self.progress = now, {"done": done, "of": of}
@@ -116,6 +123,7 @@ class Panel(anywidget.AnyWidget):
             "note": " ".join(filter(None, [self.note, explorer.left_out])),
             "model": explorer.lab.name,
             "kinds": list(spec.kinds),
+            "spoken": spoken(spec),
             "colours": KIND,
             "heads": {"deltanet": spec.value_heads, "attention": spec.query_heads},
             "ids": explorer.lab.tokenizer is None,
@@ -139,6 +147,7 @@ class Panel(anywidget.AnyWidget):
         offered = explorer.offered()
         listed = [*offered, *(each for each in choice.toggles if each not in offered)]
         return {
+            "absent": {card: absent(explorer.lab.spec, card) for card in CARDS if card not in there},
             "cards": {card: form(explorer, explorer.shown(card)) for card in there},
             "next": [form(explorer, explorer.shown("next", show)) for show in ("before", "after")[: 1 + bool(on)]],
             "ribbon": ribbon(explorer),
@@ -188,7 +197,7 @@ def opened(lab: Lab, prompt: str | Sequence[int] | None = None, *, name: str | N
     found = None
     if path is not None:
         found, note = kept.taken_up(path, lab.spec, explorer.views, model=lab.name, given=told)
-    explorer.choice = given if found is None else found
+    explorer.choice = (given if found is None else found).fitted(explorer.views)
     return Panel(explorer, path, told, inert(note))
 
 

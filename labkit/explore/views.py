@@ -1,7 +1,7 @@
 """The views of the explorer: which reading each is of, and in which form it is shown. A new view is an entry here.
 
 DeltaNet layers     reads, state, gates, ledger
-attention layers    row, map, gate
+attention layers    row, map, gate; of latent attention handed, over
 stream              lens, logit; and next, which is always there
 """
 
@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from labkit.explore.asks import Ask
 from labkit.explore.choices import CARDS, Choice
+from labkit.families import FAMILIES
 from labkit.spec import ATTENTION, DELTANET, Spec
 
 MAP = 48  # tokens each way of a map
@@ -39,6 +40,7 @@ class View:
         card: "deltanet", "attention" or "stream": where it stands, and which part of a run it reads.
         ask: `Place -> Ask`. form: how it is drawn, a function of `labkit.explore.forms`. draw: the same by `lk.draw`.
         shows: whether a model has it.
+        lacks: `Place -> str`, why there is nothing to see under the edits that are on; "" if there is.
     """
 
     name: str
@@ -49,6 +51,7 @@ class View:
     form: str
     draw: str
     shows: Callable = lambda spec: True
+    lacks: Callable = lambda at: ""
 
 
 def _memory(token, *keep):
@@ -81,6 +84,31 @@ def _gate(at):
     return Ask("attention.pattern", ("run",), {"layer": at.layer(ATTENTION), "rows": at.choice.token}, ("gate",))
 
 
+def _handed(one):
+    def ask(at):
+        chosen = {"tokens": at.choice.token} if one else {"heads": at.choice.query_head}
+        return Ask("explore.handed", ("run",), {"layer": at.layer(ATTENTION), **chosen})
+
+    return ask
+
+
+def _latent(spec):
+    return ATTENTION in FAMILIES[spec.family].unread
+
+
+def _mapped(spec):
+    return not _latent(spec)
+
+
+def _unproven(at):
+    """A map is proven by what its head hands on; where there is no gate to close, a head that is off hands on 0."""
+    layer, head = at.layer(ATTENTION), at.choice.query_head
+    off = any((on.sort, on.layer, on.head) == ("head", layer, head) for on in at.choice.toggles)
+    if not off or "gate" in at.spec.seams[ATTENTION]:
+        return ""
+    return f"Head {head} is off: it hands on nothing by which its map could be proven. Show it before the edits."
+
+
 def _lens(at):
     return Ask("residual.lens", ("run", "lab"), {"tokens": at.choice.token, "of": at.answer, "top": 3})
 
@@ -95,6 +123,7 @@ def _next(at):
 
 
 STREAM = "stream"
+INSIDE = "Latent attention makes its keys and values inside the layer, so there is no map to show."
 LEDGER = ("recalled", "erased", "written", "decayed")
 VIEWS = (
     View(
@@ -141,6 +170,8 @@ VIEWS = (
         _row,
         "by_source",
         'lk.draw.bars(ds.isel(query_head=0, token=0), "weight", x="source")',
+        _mapped,
+        _unproven,
     ),
     View(
         "map",
@@ -150,6 +181,8 @@ VIEWS = (
         _map,
         "map",
         'lk.draw.heatmap(ds.isel(query_head=0), "mass")',
+        _mapped,
+        _unproven,
     ),
     View(
         "gate",
@@ -160,6 +193,26 @@ VIEWS = (
         "by_head",
         'lk.draw.bars(ds.isel(token=0), "gate", x="query_head")',
         lambda spec: "gate" in spec.seams[ATTENTION],
+    ),
+    View(
+        "handed",
+        "what heads hand on",
+        "How much each head hands to the output projection at the token. " + INSIDE,
+        ATTENTION,
+        _handed(True),
+        "by_head",
+        'lk.draw.bars(ds.isel(token=0), "length", x="query_head")',
+        _latent,
+    ),
+    View(
+        "over",
+        "over the tokens",
+        "How much the head hands to the output projection at each token. " + INSIDE,
+        ATTENTION,
+        _handed(False),
+        "by_token",
+        'lk.draw.lines(ds, "length", x="token")',
+        _latent,
     ),
     View(
         "lens",
@@ -195,6 +248,21 @@ NUMBERS = {"lens": ("answer_probability", "answer_logit"), "logit": ("added",)} 
 def of(spec: Spec) -> dict[str, tuple[str, ...]]:
     """`{card: names of its views}` of a model."""
     return {card: tuple(view.name for view in VIEWS if view.card == card and view.shows(spec)) for card in CARDS}
+
+
+def spoken(spec: Spec) -> dict[str, str]:
+    """What the layers of a kind are called."""
+    soft = "gated attention" if "gate" in spec.seams[ATTENTION] else "attention"
+    return {DELTANET: "Gated DeltaNet", ATTENTION: "latent attention" if spec.latent else soft}
+
+
+def absent(spec: Spec, kind: str) -> str:
+    """Why there is no layer of a kind on the screen."""
+    words = {DELTANET: "Gated DeltaNet", ATTENTION: "attention"}[kind]
+    if not spec.layers_of(kind):
+        return f"This model has no {words} layer."
+    letter = {DELTANET: "D", ATTENTION: "A"}[kind]
+    return f"This block has no {words} layer. Choose one, {letter}, in the row of layers."
 
 
 def by_name(name: str) -> View:

@@ -7,11 +7,11 @@ import sys
 from labkit import thinking, zoo
 from labkit.errors import InputError
 from labkit.report.making import PAGE, make
+from labkit.terminal import INTERRUPTED
 from labkit.thinking import Session
 
 LIMIT = 64 * 2**20  # bytes of a text
 KINDS = (".json", ".jsonl")
-INTERRUPTED = 130  # what a shell says of a tool that was interrupted: 128 and the number of SIGINT
 
 
 def run(options: argparse.Namespace, tell=print) -> int:
@@ -56,7 +56,7 @@ def prompt(name: str) -> tuple[str, Session | None]:
     if len(raw) > LIMIT:
         raise InputError("a prompt that is too long", got=f"more than {LIMIT >> 20} MiB", expected="a shorter file")
     try:
-        return raw.decode("utf-8").removesuffix("\n"), None  # the end that editors give a file
+        return raw.decode("utf-8-sig").removesuffix("\n"), None  # without the sign and the end that editors add
     except UnicodeDecodeError:
         raise InputError("a prompt that cannot be read", got=f"{name}: not UTF-8", expected="a text in UTF-8") from None
 

@@ -90,7 +90,7 @@ def make(
     Args:
         lab: any supported model.
         prompt: a text or token ids, within the window; with a session that of its last call, say, and any length.
-        out: the folder; what it holds of the same model and prompt is kept.
+        out: the folder; what it holds of the same model and prompt is kept, numbers of others go.
         session: a recorded session (`thinking.read_session`), whose reuse is counted as well.
         sections: names of `report.names()`; None for all.
         fresh: compute what is there as well.
@@ -119,7 +119,7 @@ def _made(job, folder, chosen, fresh, progress):
     base |= {"ids": job.ids.tolist(), "text": job.text}
     base |= {"session": None if job.session is None else folders.mark(repr(job.session.calls))}
     base = folders.mark(base)
-    book, kept, entries = {} if fresh else _book(folder), [], {}
+    book, kept, entries = _cleared(folder, {} if fresh else _book(folder), base), [], {}
 
     def page():
         every = [entries.get(one.name) or Entry(one, OPEN, reason="the report was interrupted") for one in chosen]
@@ -197,6 +197,20 @@ def _book(folder):
     except (CheckpointError, InputError):
         return {}
     return facts["sections"] if isinstance(facts.get("sections"), dict) else {}
+
+
+def _cleared(folder, book, base):
+    """The book without what is of another model, prompt or code; its numbers go, which nothing tells from others."""
+    mine = {}
+    for one in registry.sections():
+        told = book.get(one.name)
+        if isinstance(told, dict) and told.get("key") == folders.mark([base, _code(one)]):
+            mine[one.name] = told
+            continue
+        for end in ("nc", "csv"):
+            with folders.told("the report cannot be written", folder):
+                (folder / NUMBERS / f"{one.name}.{end}").unlink(missing_ok=True)
+    return mine
 
 
 def _check_folder(folder):

@@ -86,7 +86,11 @@ def _about(job):
     card = as_text(lab.spec.title, lab.spec.facts())
     made = lab.identity()
     facts = {"Model": lab.name, "Weights": made.weights, "Type": made.dtype, "Kernels": made.kernels}
-    facts |= {"Scaling": made.scaling, "Edits": ", ".join(made.edits) or "none", "Prompt": f"{len(job):,} tokens"}
+    facts |= {
+        "Scaling": made.scaling,
+        "Edits": ", ".join(made.edits) or "none",
+        "Prompt": job.sample.removeprefix("one prompt of "),
+    }
     if job.session is not None:
         facts |= {"Session": str(job.session).splitlines()[0]}
     text = job.text

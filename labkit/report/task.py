@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from labkit.families import FAMILIES
 from labkit.lab import Lab
 from labkit.thinking import Session
 
@@ -65,14 +66,17 @@ class Task:
     @property
     def sample(self) -> str:
         """What the numbers are of, for the line below a figure."""
-        return f"one prompt of {len(self):,} tokens"
+        return f"one prompt of {len(self):,} token{'s' * (len(self) != 1)}"
 
 
 def needs(task: Task, kind: str) -> str:
     """Why a section about a kind of layer does not apply, or nothing."""
     count = len(task.spec.deltanet_layers if kind == "deltanet" else task.spec.attention_layers)
     named = {"deltanet": "Gated DeltaNet", "attention": "attention"}[kind]
-    return "" if count else f"this model has no {named} layer"
+    if not count:
+        return f"this model has no {named} layer"
+    why = FAMILIES[task.spec.family].unread.get(kind)
+    return f"{named} layers of this model have no readings: {why}" if why else ""
 
 
 def fits(task: Task) -> str:

@@ -11,6 +11,8 @@ CHANGE = "tests/test_explore.py::test_before_after_and_difference"
 PAIR = "tests/test_explore.py::test_a_block_is_a_pair"
 ANEW = "tests/test_explore.py::test_what_the_cell_gives_anew_wins"
 BOUNDED = "tests/test_explore.py::test_long_prompts_stay_bounded"
+HEARD = "tests/test_explore.py::test_an_interrupt_is_heard_on_another_thread_than_the_main_one"
+LATENT = "tests/test_explore.py::test_latent_attention_shows_what_its_heads_hand_on"
 PARTS = "tests/test_explore.py::test_large_runs_are_made_in_parts"
 
 MUTANTS = [
@@ -31,6 +33,8 @@ MUTANTS = [
     Mutant("labkit/explore/asks.py", "ds = read(after) - read(before)", "ds = read(before) - read(after)", CODE),
     Mutant(RUNS, '{"layers": sorted(layers)} if part == "mixer"', '{"layers": [0]} if part == "mixer"', PARTS),
     Mutant(RUNS, "key = (repr(sorted(options.items())), toggles)", "key = (repr(sorted(options.items())),)", CHANGE),
+    Mutant("labkit/explore/stopping.py", "heard.set()", "heard.clear()", HEARD),
+    Mutant(VIEWS, '{"heads": at.choice.query_head}', '{"heads": at.choice.head}', LATENT),
     Mutant(KEPT, 'given == facts.get("given")', "True", ANEW),
     Mutant(
         "labkit/explore/pictures.js",
