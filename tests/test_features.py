@@ -182,6 +182,17 @@ def test_saelens_is_read_as_it_reads_itself(own, tmp_path, kind, centred, norm):
     torch.testing.assert_close(sae.strengths(x, some), strengths[:, some], atol=1e-4, rtol=1e-4)
 
 
+def test_rows_that_hardly_vary_are_normalised_as_saelens_does(own, tmp_path):
+    """What it adds to a deviation is as large as these rows' own: half of it is taken away, not all."""
+    lab, run = own
+    folder, raw = saelens(tmp_path, "standard", normalize_activations="layer_norm")
+    x = run.seams[3, "resid_post"]
+    x = x / x.std(-1, keepdim=True) * TINY
+    entered = (x - x.mean(-1, keepdim=True)) / (2 * TINY)
+    strengths = ((entered - raw["b_dec"]) @ raw["W_enc"] + raw["b_enc"]).clamp(min=0)
+    torch.testing.assert_close(features.open(folder, lab).encode(x), strengths, atol=1e-3, rtol=1e-3)
+
+
 def test_norms_that_rank_are_those_of_the_decoder(own, tmp_path):
     lab, run = own
     folder, raw = saelens(tmp_path, "topk", rescale_acts_by_decoder_norm=True)
