@@ -626,6 +626,16 @@ def test_a_complete_basis_loses_nothing_and_the_mean_everything(own):
     np.testing.assert_allclose(ds.divergence.sel(splice="mean"), far, atol=1e-4)
 
 
+def test_an_edit_of_all_tokens_begins_with_the_first(own, tmp_path):
+    lab, run = own
+    folder, raw = saelens(tmp_path, "standard")
+    sae, x = features.open(folder, lab), run.seams[3, "resid_post"]
+    with lab.edit(features.clamp(sae, 7, value=3.0)):
+        moved = lab.trace(IDS).seams[3, "resid_post"]
+    expected = x + (3 - sae.encode(x)[:, [7]]) * raw["W_dec"][7]
+    torch.testing.assert_close(moved, expected, atol=1e-4, rtol=1e-4)
+
+
 def test_only_chosen_tokens_are_spliced(own, tmp_path):
     lab, run = own
     path, raw = scope(tmp_path)

@@ -109,4 +109,7 @@ MUTANTS = [
     Mutant(WRITE, 'weights.pop("log_threshold").exp()', 'weights.pop("log_threshold")', WRITESAE),
     Mutant(WRITE, '"left": atoms("V_enc", dk)', '"left": decoder["V"]', WRITESAE),
     Mutant(ATOMS, 'back=True) + self.weights["bias"].to(made)', "back=True)", WRITESAE),
+    Mutant(
+        CHANGES, "places >= 0 if tokens", "places > 0 if tokens", TEST + "an_edit_of_all_tokens_begins_with_the_first"
+    ),
 ]
