@@ -182,6 +182,17 @@ def test_saelens_is_read_as_it_reads_itself(own, tmp_path, kind, centred, norm):
     torch.testing.assert_close(sae.strengths(x, some), strengths[:, some], atol=1e-4, rtol=1e-4)
 
 
+def test_rows_that_hardly_vary_are_normalised_as_saelens_does(own, tmp_path):
+    """What it adds to a deviation is as large as these rows' own: half of it is taken away, not all."""
+    lab, run = own
+    folder, raw = saelens(tmp_path, "standard", normalize_activations="layer_norm")
+    x = run.seams[3, "resid_post"]
+    x = x / x.std(-1, keepdim=True) * TINY
+    entered = (x - x.mean(-1, keepdim=True)) / (2 * TINY)
+    strengths = ((entered - raw["b_dec"]) @ raw["W_enc"] + raw["b_enc"]).clamp(min=0)
+    torch.testing.assert_close(features.open(folder, lab).encode(x), strengths, atol=1e-3, rtol=1e-3)
+
+
 def test_norms_that_rank_are_those_of_the_decoder(own, tmp_path):
     lab, run = own
     folder, raw = saelens(tmp_path, "topk", rescale_acts_by_decoder_norm=True)
@@ -613,6 +624,16 @@ def test_a_complete_basis_loses_nothing_and_the_mean_everything(own):
         said = lab.trace(IDS, logits="all").logits.log_softmax(-1)
     far = torch.nn.functional.kl_div(said, own_rows, log_target=True, reduction="none").sum(-1)
     np.testing.assert_allclose(ds.divergence.sel(splice="mean"), far, atol=1e-4)
+
+
+def test_an_edit_of_all_tokens_begins_with_the_first(own, tmp_path):
+    lab, run = own
+    folder, raw = saelens(tmp_path, "standard")
+    sae, x = features.open(folder, lab), run.seams[3, "resid_post"]
+    with lab.edit(features.clamp(sae, 7, value=3.0)):
+        moved = lab.trace(IDS).seams[3, "resid_post"]
+    expected = x + (3 - sae.encode(x)[:, [7]]) * raw["W_dec"][7]
+    torch.testing.assert_close(moved, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_only_chosen_tokens_are_spliced(own, tmp_path):

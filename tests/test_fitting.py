@@ -90,7 +90,8 @@ def test_stopping_and_going_on_is_the_same_lens(lab64, tmp_path, monkeypatch):
 
 def test_two_lenses_of_other_prompts_are_compared(lab64):
     options = dict(layers=[0, 3], skip=2, rows=44)
-    found = residual.lens_convergence(lab64, IDS, [IDS[0][::-1]], sizes=[1, 2], **options)
+    found = residual.lens_convergence(lab64, IDS, [IDS[0][::-1]], sizes=[2, 1], **options)  # in any order
+    assert found.size.values.tolist() == [1, 2]
     assert found.apart.dims == ("layer", "size") and found.logit_lens.sizes == {"layer": 2}
     run = lab64.trace(IDS[0][::-1])
     for size in (1, 2):

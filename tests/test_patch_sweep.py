@@ -186,6 +186,14 @@ def test_intervals_and_p_are_those_of_stats(lab):
     assert not known[1, 1] and known.sum() == 5 and "5 cells" in ds.attrs["correction"]
 
 
+def test_changes_that_rounding_makes_have_no_sign():
+    """All of one sign and below what float32 rounds: no evidence; the same a hundred times as large is."""
+    change = xarray.DataArray(np.full((9, 2), 0.9 * evidence.ROUNDED), dims=("sample", "reader"))
+    change[:, 1] *= 100
+    ds = evidence.with_statistics(xarray.Dataset({"effect": change, "change": change}), "holm", 0)
+    assert ds.p.values.tolist() == [1, 2 / 2**9]
+
+
 def test_p_of_many_prompts_is_drawn():
     draws = np.random.default_rng(0).normal(0.35, 1, (40, 2))
     drawn = stats.permutation(xarray.DataArray(draws, dims=("sample", "cell")))

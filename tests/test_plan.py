@@ -1,5 +1,7 @@
 """The estimate against counted bytes, within 15 %; refusal before anything runs, with a cheaper way."""
 
+import types
+
 import measure
 import numpy
 import pytest
@@ -133,6 +135,9 @@ def test_the_27b_at_its_window_needs_rows_not_maps():
 
     class Stub:
         spec, dtype, device = None, torch.bfloat16, torch.device("cpu")
+        model = types.SimpleNamespace(
+            model=types.SimpleNamespace(config=types.SimpleNamespace(_attn_implementation="sdpa"))
+        )
 
     Stub.spec = spec.read("Qwen3.6-27B")
     whole = plan.make(Stub, tokens=262_144, want="attention.pattern", layers=[3])

@@ -125,6 +125,7 @@ def test_every_number_can_be_agreed_with_and_disagreed_with(arxiv, name):
         found = replicate.verdict(saying(arxiv, name, same, control=broken))
         assert found.word == CANNOT, "a control that is no number tells nothing, and is not left out in silence"
         assert any("but the control is not a number" in each.why for each in found.findings)
+    assert word(across, control=other) == CANNOT, "over the border, whatever the control gives"
     assert word(same, control=other) == AGREE, "a control that gives another number"
     assert word(same, control=same) == CANNOT, "a control that gives the same number"
     assert word(same, control=(same[1], same[1] + 1)) == CANNOT, "one that only touches it"
@@ -149,6 +150,93 @@ def test_one_number_that_disagrees_is_enough_and_one_that_was_not_measured_is_le
         return replicate.verdict(other).word
 
     assert (joined(0), joined(1), joined(2)) == (AGREE, DISAGREE, CANNOT)
+
+
+def test_a_number_that_is_none_and_one_draw_are_told_and_not_left_out():
+    """Of two numbers one agrees; the other was measured too, and nobody knows what it is."""
+    arxiv, lab = "2602.02195", tiny.make_lab(tiny.model())
+    one, other = (number.name for number in PAPERS[arxiv].numbers[:2])
+    (low, high), control, _ = inside_and_out(arxiv, one)
+    given = {one: record.Reading((low + high) / 2, low, high)}
+    controls = {one: record.Reading(sum(control) / 2, *control)}
+
+    def told(reading):
+        ds = record.measured(PAPERS[arxiv], lab, given | reading, controls, how="", interval="")
+        found = replicate.verdict(ds)
+        assert found.findings[0].word == AGREE and replicate.as_text(ds) and replicate.drawn(ds)
+        return found.word, found.findings[1].word, found.findings[1].why
+
+    assert told({}) == (AGREE, CANNOT, "not measured on this model")
+    for broken in (math.nan, math.inf, -math.inf):
+        reading = record.Reading(broken, broken, broken)
+        assert told({other: reading}) == (CANNOT, CANNOT, "what was measured on this model is no number")
+    assert told({other: record.Reading(0.9)}) == (CANNOT, CANNOT, "0.9 of a single draw has no interval")
+    with pytest.raises(InputError, match=r"(?s)ours, .*from its high end to its low one\n  got: 0.9 to 0.8"):
+        told({other: record.Reading(0.85, 0.9, 0.8)})
+
+
+def test_an_interval_that_holds_both_cannot_tell():
+    """Ours holds the published number and the control's: nothing tells them apart, wherever the border lies."""
+    for arxiv, paper in PAPERS.items():
+        for number in paper.numbers:
+            (low, high), _, _ = inside_and_out(arxiv, number.name)
+            inside = replicate.verdict(saying(arxiv, number.name, (low, high), control=(high, high)))
+            assert inside.word == CANNOT and any("the control gives it too" in each.why for each in inside.findings)
+            border = next(end for end in number.same if math.isfinite(end))
+            wide = (border - 1e6, border + 1e6)
+            assert replicate.verdict(saying(arxiv, number.name, wide, control=wide)).word == CANNOT
+
+
+@every_number
+def test_numbers_that_are_equal(arxiv, name):
+    """An interval without width agrees by its place, also on the border; not where the control gives the same."""
+    same, other, _ = inside_and_out(arxiv, name)
+    border = next(
+        end for number in PAPERS[arxiv].numbers if number.name == name for end in number.same if math.isfinite(end)
+    )
+    word = lambda *given: replicate.verdict(saying(arxiv, name, *given)).word  # noqa: E731
+    assert word((same[0],) * 2, other) == AGREE == word((border,) * 2, other)
+    assert word((other[0],) * 2, other) == DISAGREE
+    assert word((same[0],) * 2, (same[0],) * 2) == CANNOT
+
+
+def test_draws_that_are_none_make_no_number_and_one_no_interval():
+    none = (math.nan,) * 3
+    for summary in (asking.mean, asking.median, asking.span):
+        assert summary([]) == pytest.approx(none, nan_ok=True)
+        for draws in ([1.0, math.nan, 3.0], [math.nan, 1.0, 3.0], [1.0, math.inf, 3.0], [math.nan]):
+            assert summary(draws) == pytest.approx(none, nan_ok=True), "a draw that is none is not left out"
+    for summary in (asking.mean, asking.median):
+        assert summary([2.5]) == pytest.approx((2.5, math.nan, math.nan), nan_ok=True)
+        assert summary([2.5, 2.5, 2.5]) == (2.5, 2.5, 2.5)
+    assert asking.share(0, 0) == pytest.approx(none, nan_ok=True) == asking.apart([], [])
+    assert asking.share(1, 1)[1] == pytest.approx(0.2065, abs=1e-4) and asking.share(1, 1)[2] == pytest.approx(1)
+
+
+def test_few_answers_that_are_alike_are_not_certain():
+    """Student's t of differences that are all 0 has no width, and two questions would disagree with any gap."""
+    right, wrong = np.ones(2, bool), np.zeros(2, bool)
+    for first, second, value in ((right, right, 0), (wrong, wrong, 0), (right, wrong, 1), (wrong, right, -1)):
+        found = asking.apart(first, second)
+        assert found.value == value and found.low < value - 0.5 or value == -1 and found.low == pytest.approx(-1)
+        assert found.high - found.low > 0.9
+    few, many = (asking.apart(np.ones(n, bool), np.ones(n, bool)) for n in (2, 200))
+    name = rank_of_states.GAP
+    word = lambda reading: replicate.verdict(saying("2602.02195", name, (reading.low, reading.high))).word  # noqa: E731
+    assert (word(few), word(many)) == (CANNOT, DISAGREE)
+
+
+def test_a_difference_of_shares_holds_the_true_one_as_often_as_it_says():
+    """Questions that both answer, one alone, or neither, by known chances: the difference is 0.3 less 0.1."""
+    chances, rng, held, wrong = (0.45, 0.3, 0.1, 0.15), np.random.default_rng(0), 0, 0
+    for counts in rng.multinomial(14, chances, size=400):
+        first, second = (np.repeat(rights, counts).astype(bool) for rights in ((1, 1, 0, 0), (1, 0, 1, 0)))
+        found, back = asking.apart(first, second), asking.apart(second, first)
+        assert found.value == pytest.approx(first.mean() - second.mean()) and found.low <= found.value <= found.high
+        assert (back.low, back.high) == pytest.approx((-found.high, -found.low))
+        held += found.low <= 0.2 <= found.high
+        wrong += found.low <= 0.6 <= found.high
+    assert 0.92 < held / 400 < 0.99 and wrong / 400 < 0.5
 
 
 def test_why_is_said_with_the_numbers():

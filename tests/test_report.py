@@ -132,6 +132,8 @@ def test_the_layer_from_which_the_answer_comes_first(lab):
     assert said([0, 3, 0, 0]).endswith("first from layer 2 on")
     assert said([0, 0, 0, 0]).endswith("first from layer 0 on")
     assert said([2, 1, 0, 4]).endswith("first never")
+    assert said([2, 0, 1, 0]).endswith("first from layer 3 on"), "the second place is not the first"
+    assert said([0, 0, 0, 1]).endswith("first never")
 
 
 def test_claims_are_comparisons_that_say_when_they_fail(made):

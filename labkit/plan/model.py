@@ -5,6 +5,9 @@ kernels need less. Attention with a mask (every pass that continues a cache, and
 values through the whole pass, and for one layer at a time the same mask in the model's dtype and keys and values
 repeated for every query head (`sdpa_attention_forward`). Lower-right attention on a card (`labkit.kernels`) needs none
 of that, but for padded rows.
+
+Two ways of attention make the whole map of a layer (`Maps`): "eager", in every family, and sdpa on a processor where
+keys and values differ in width, as those of latent attention do, since its fused kernel takes equal widths alone.
 """
 
 import dataclasses
@@ -19,6 +22,35 @@ GRAPHED = ("resid_pre", "resid_post", "qkv", "z", "read", "v", "gated")  # of a 
 
 
 @dataclasses.dataclass(frozen=True)
+class Maps:
+    """Bytes of each pair of tokens in each query head, where attention makes its map.
+
+    Attributes:
+        high: at the highest moment. held: of the map that a layer hands on to its end. graph: that autograd keeps.
+        scaled: of each number in the copies of queries, keys and values that it computes with; 0 where it takes them
+            as they are.
+    """
+
+    high: int
+    held: int
+    graph: int
+    scaled: int
+
+
+def eager(width: int, host: bool) -> Maps:
+    """Of transformers' eager attention, `width` bytes a number: scores and their softmax, which is of float32; `host`
+    says whether a processor computes it, which turns scores of 16 bits into numbers of 32 first."""
+    wide, narrow = max(4, width), width < 4
+    return Maps(wide + width + (wide if host and narrow else 0), width, wide + (width if narrow else 0), 0)
+
+
+def unfused(width: int) -> Maps:
+    """Of sdpa without its fused kernel: scores, their softmax, and which of them are shut out; of float32 at least."""
+    wide = max(4, width)
+    return Maps(2 * wide + 1, 0, wide, wide)
+
+
+@dataclasses.dataclass(frozen=True)
 class Pass:
     """One forward pass.
 
@@ -26,7 +58,7 @@ class Pass:
         tokens: new ones in each row. sources: those that can be read, before them and they.
         rows: of the batch. padded: whether some rows are shorter. grows: whether buffers that hold earlier
             tokens may be replaced by larger ones.
-        maskless: whether attention continues a cache without a mask.
+        maskless: whether attention continues a cache without a mask. maps: of attention that makes its map.
     """
 
     tokens: int
@@ -35,11 +67,22 @@ class Pass:
     padded: bool = False
     grows: bool = False
     maskless: bool = False
+    maps: Maps | None = None
+
+    @property
+    def numbered(self) -> bool:
+        """Whether its mask is made of numbers from the beginning, in every pass, as eager attention's is."""
+        return self.maps is not None and self.maps.held > 0
 
     @property
     def masked(self) -> bool:
         """Whether transformers makes a mask."""
-        return self.padded or (not self.maskless and 1 < self.tokens < self.sources)
+        return self.padded or self.numbered or (not self.maskless and 1 < self.tokens < self.sources)
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of a token and one that it may read, of all rows."""
+        return self.rows * self.tokens * self.sources
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +138,7 @@ def highest(spec: Spec, width: int, step: Pass, wanted: Mapping[int, Sequence[st
     tokens = step.rows * step.tokens
     kept, top, most, alike = kept_bytes(spec, wanted, step.rows * done, width), (0, 0, 0), -1, {}
     owned = _owned(spec, wanted, tokens, width)
-    mask = tokens * step.sources if step.masked else 0
+    mask = step.pairs * (width if step.numbered else 1) if step.masked else 0
     for layer, kind in enumerate(spec.kinds):
         own, names = owned.get(layer, {}), wanted.get(layer, ())
         if (key := (kind, len(own), *names)) not in alike:  # most layers are like another
@@ -116,7 +159,8 @@ def _inside(spec, kind, own, names, step, width):
     loose = sum(count for name, count in inside.items() if name not in names)
     moments = [(before, loose + scratch, floats) for scratch, floats in _mixer(spec, kind, step, width)]
     loose = sum(inside[name] for name in ("resid_pre", "mixer_in") if name not in names)
-    return [*moments, (sum(own.values()), loose + mlp(spec, tokens, width), 0)]
+    held = step.pairs * spec.query_heads * step.maps.held if step.maps and kind == "attention" else 0
+    return [*moments, (sum(own.values()), loose + held + mlp(spec, tokens, width), 0)]
 
 
 def state_bytes(spec: Spec, width: int) -> int:
@@ -141,15 +185,13 @@ def mlp(spec: Spec, tokens: int, width: int) -> int:
     return tokens * width * widths
 
 
-def graph_bytes(spec: Spec, tokens: int, width: int, *, host: bool = True) -> int:
+def graph_bytes(spec: Spec, step: Pass, width: int) -> int:
     """What autograd keeps of every layer: numbers per token in float32 and in the model's dtype.
 
     Fitted to 140 shapes in float32 and bfloat16 within 11 %, weights without gradients; decay per channel, which keeps
     three numbers of every pair in a block and channel and the steps of solving the block, to 15 shapes within 10 %.
-
-    Args:
-        host: whether a processor computes it, which keeps the map of attention whose keys and values differ in width.
     """
+    tokens = step.rows * step.tokens
     padded, heads = -(-tokens // BLOCK) * BLOCK, spec.value_heads
     rule = 4 * (5 * spec.dk + 6 * spec.dv + 5 * BLOCK) + width * (5.5 * spec.dk + 2.5 * spec.dv)
     if "key" in spec.seams["deltanet"]["a"].dims:
@@ -157,10 +199,16 @@ def graph_bytes(spec: Spec, tokens: int, width: int, *, host: bool = True) -> in
     deltanet = padded * heads * rule + tokens * spec.key_heads * spec.dk * (8 + 1.5 * width)
     deltanet += padded // BLOCK * heads * spec.dk * spec.dv * 3.5 * width
     softmax = tokens * spec.head_dim * (spec.query_heads * (2 + 5.5 * width) + spec.kv_heads * (2 + 2.5 * width))
-    if host and "latent" in spec.seams["attention"]:
-        softmax += tokens * tokens * spec.query_heads * width
+    softmax += step.pairs * spec.query_heads * (step.maps.graph if step.maps else 0)
     each = 12 * tokens * spec.hidden + mlp(spec, tokens, width) * (0.85 if not spec.experts else 4 / 3)
     return int(len(spec.deltanet_layers) * deltanet + len(spec.attention_layers) * softmax + spec.layers * each)
+
+
+def graph_scratch(spec: Spec, step: Pass, width: int) -> int:
+    """Bytes that the last layer of softmax attention holds for its map beside the graph; 0 where it makes none."""
+    if step.maps is None:
+        return 0
+    return step.pairs * (spec.query_heads * (step.maps.high - step.maps.graph) + width * step.masked)
 
 
 def _owned(spec, wanted, tokens, width, without=()):
@@ -196,12 +244,31 @@ def _mixer(spec, kind, step, width):
         if step.tokens == 1 and step.sources > 1:  # the recurrent rule
             return [(conv + states, 0)]
         return [(padded * spec.value_heads * numbers * 4 + conv + states, 0)]
+    return _softmax(spec, step, width)
+
+
+def _softmax(spec, step, width):
+    """(scratch, float masks) at each high moment of softmax attention."""
+    tokens, sources = step.rows * step.tokens, step.rows * step.sources
     queries, keys = spec.query_heads * spec.head_dim, spec.kv_heads * spec.head_dim
-    # Rotated queries and keys, gate, mixed values, opened gate and their product.
-    moments = [(tokens * width * (5 * queries + keys), 0)]
-    if step.masked:
-        repeated = 2 * step.rows * step.sources * queries * width if spec.query_heads > spec.kv_heads else 0
-        moments.append((tokens * width * (3 * queries + keys) + repeated, tokens * step.sources * width))
-    if step.grows:  # full buffers are copied into larger ones
-        moments.append((tokens * width * (2 * queries + 2 * keys) + step.rows * step.sources * keys * width, 0))
+    floats = step.pairs * width if step.masked and not step.numbered else 0
+    if spec.latent:  # of every head keys and values of all that is read, made anew
+        asked = spec.query_heads * (spec.plain + spec.shared)
+        taken = tokens * (asked + 2 * spec.latent_channels)
+        given = sources * (spec.query_heads * (spec.plain + spec.head_dim) + asked)
+        moments = [(width * (taken + given + tokens * queries), floats)]
+    else:
+        # Rotated queries and keys, gate, mixed values, opened gate and their product.
+        asked, taken = queries, tokens * (3 * queries + keys)
+        given = 2 * sources * queries if spec.query_heads > spec.kv_heads else 0
+        moments = [(tokens * width * (5 * queries + keys), 0)]
+        if step.masked:
+            moments.append((width * (taken + given), floats))
+        if step.grows:  # full buffers are copied into larger ones
+            moments.append((width * (tokens * 2 * (queries + keys) + sources * keys), 0))
+    if step.maps:
+        scaled = step.maps.scaled * (tokens + sources) * asked
+        causal = 0 if step.masked else step.pairs // step.rows * (1 + step.maps.scaled)
+        high = step.pairs * spec.query_heads * step.maps.high
+        moments.append((width * (taken + given) + scaled + high, floats + causal))
     return moments

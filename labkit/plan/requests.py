@@ -11,7 +11,7 @@ from labkit.cache import grown
 from labkit.kernels import lower_right
 from labkit.plan import card, model
 from labkit.plan.card import Plan, ProbeCost
-from labkit.plan.model import Pass
+from labkit.plan.model import Maps, Pass
 from labkit.spec import Spec, prefill_flops
 from labkit.spec.memory import dtype_bytes, kv_bytes_per_token
 from labkit.trace import IN_FLIGHT, decoder
@@ -48,8 +48,11 @@ def trace(
     start = {"states at the start": _started(spec, wanted, prompts, each)} if before else {}
     if grad:
         loose = model.kept_bytes(spec, wanted, many, each, model.GRAPHED)
-        graph = model.graph_bytes(spec, many, each, host=lab.device.type == "cpu")
+        step = Pass(tokens, before + tokens, prompts, **_attention(lab))
+        graph = model.graph_bytes(spec, step, each)
         moments.append({"seams": loose, "graph": graph, "rotary and logits": rotary + 2 * answers})
+        beside = model.graph_scratch(spec, step, each)
+        moments.append({"seams": loose, "graph": graph, "rotary and logits": rotary, "scratch of one layer": beside})
         kept = loose + graph
     away = {"seams on their way": min(IN_FLIGHT, model.kept_bytes(spec, wanted, many, each))} if offload else {}
     for step in () if grad else split:
@@ -126,7 +129,7 @@ def stream(
     """
     here = lab.device.type == "cpu"
     facts = dict(chunk=chunk, here=here, away=bool(kv_device) and not here, cuts=cuts)
-    moments = stream_moments(lab.spec, lab.dtype, tokens, wanted, costs, maskless=_maskless(lab), **facts)
+    moments = stream_moments(lab.spec, lab.dtype, tokens, wanted, costs, **_attention(lab), **facts)
     return _plan(lab, "stream", tokens, moments, sum(cost.end for cost in costs) if here else 0)
 
 
@@ -141,13 +144,14 @@ def stream_moments(
     here: bool,
     away: bool,
     maskless: bool,
+    maps: Maps | None = None,
     cuts: Sequence[int] = (),
 ) -> list[dict[str, int]]:
     """What is alive on the device at each high moment of a stream, `{name: bytes}`, beside the weights.
 
     Args:
         here: whether the device is the host, where the probes' rows are kept. away: whether keys and values rest there
-            while an accelerator computes. maskless: whether attention continues a cache without a mask.
+            while an accelerator computes. maskless, maps: of attention, as of `Pass`.
     """
     each, window = dtype_bytes(dtype), model.state_bytes(spec, dtype_bytes(dtype))
     # In the cache, the copies for an interrupt, and what entered the chunk, for the probes.
@@ -158,7 +162,7 @@ def stream_moments(
         before = step.sources - step.tokens
         held = {"keys and values": keys, "states": states}
         held |= {"rows of the probes": rows * before // tokens, "rotary and logits": spec.vocab * each}
-        step = dataclasses.replace(step, maskless=maskless)
+        step = dataclasses.replace(step, maskless=maskless, maps=maps)
         moments.append(_pass(model.highest(spec, each, step, wanted)) | held)
         eaten = {"seams": model.kept_bytes(spec, wanted, step.tokens, each)}
         eaten["scratch of the probes"] = max(
@@ -214,12 +218,25 @@ def _started(spec, wanted, rows, each):
 
 def _highest(lab, each, step, wanted, done=0):
     """The highest moment of a pass with this lab's attention."""
-    return model.highest(lab.spec, each, dataclasses.replace(step, maskless=_maskless(lab)), wanted, done)
+    return model.highest(lab.spec, each, dataclasses.replace(step, **_attention(lab)), wanted, done)
+
+
+def _attention(lab):
+    """What a pass of this lab takes for its attention, as fields of `Pass`."""
+    return {"maskless": _maskless(lab), "maps": _maps(lab)}
 
 
 def _maskless(lab):
     """Whether its attention continues a cache without a mask."""
     return lab.device.type == "cuda" and lower_right.maskless(decoder(lab.model).config, lab.device, lab.dtype)
+
+
+def _maps(lab):
+    """Of attention that makes its map: all that is eager, and on a processor keys and values of unequal widths."""
+    spec, each, host = lab.spec, dtype_bytes(lab.dtype), lab.device.type == "cpu"
+    if decoder(lab.model).config._attn_implementation == "eager":
+        return model.eager(each, host)
+    return model.unfused(each) if host and spec.latent and spec.plain + spec.shared != spec.head_dim else None
 
 
 def _pass(moment):

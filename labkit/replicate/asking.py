@@ -5,6 +5,7 @@ right is an answer whose first token is the most likely next one. Texts are the 
 sentences of a small grammar.
 """
 
+import math
 import random
 from collections.abc import Iterable, Sequence
 
@@ -115,20 +116,59 @@ def share(right: int, samples: int) -> Reading:
     return Reading(right / samples if samples else np.nan, *stats.wilson(right, samples))
 
 
+def apart(first: np.ndarray, second: np.ndarray) -> Reading:
+    """How much larger the share of right answers is in the first, the same questions having been asked of both.
+
+    Its interval is made of both Wilson intervals and how both go together, so that answers that are all alike, of
+    which Student's t knows no spread, are not taken for certain.
+
+    Args:
+        first, second: right [question] bool.
+
+    Source: Newcombe 1998, Stat. Med. 17, 2635, method 10.
+    """
+    first, second = np.asarray(first, bool), np.asarray(second, bool)
+    samples = len(first)
+    if samples == 0:
+        return Reading()
+    (one, low, high), (other, least, most) = (share(int(right.sum()), samples) for right in (first, second))
+    counts = [int((a & b).sum()) for a in (first, ~first) for b in (second, ~second)]
+    crossed = counts[0] * counts[3] - counts[1] * counts[2]
+    sides = math.prod(int(right.sum()) for right in (first, ~first, second, ~second))
+    # Few answers that go together by chance must not narrow it.
+    tied = (max(crossed - samples / 2, 0) if crossed > 0 else crossed) / math.sqrt(sides) if sides else 0.0
+    ends = lambda a, b: math.sqrt(a * a - 2 * tied * a * b + b * b)  # noqa: E731
+    value = one - other
+    return Reading(value, value - ends(one - low, most - other), value + ends(high - one, other - least))
+
+
 def mean(values: Sequence[float]) -> Reading:
-    """A mean of few draws, Student's t."""
+    """A mean of few draws, Student's t; no number where a draw is none, no interval of a single one."""
+    if not _known(values):
+        return Reading()
     array = xarray.DataArray(np.asarray(values, float), dims="sample")
+    if len(array) == 1:
+        return Reading(float(array[0]))
     low, high = stats.t_interval(array)
     return Reading(float(array.mean()), float(low), float(high))
 
 
 def median(values: Sequence[float]) -> Reading:
-    """A median, by bootstrap over the draws."""
+    """A median, by bootstrap over the draws; no number where a draw is none, no interval of a single one."""
+    if not _known(values):
+        return Reading()
     array = xarray.DataArray(np.asarray(values, float), dims="sample")
     low, high = stats.bootstrap(array, statistic=np.median, resamples=2000)
     return Reading(float(array.median()), float(low), float(high))
 
 
 def span(values: Sequence[float]) -> Reading:
-    """Median and range of draws of a control."""
+    """Median and range of draws of a control; no number where there is no draw, or one is none."""
+    if not _known(values):
+        return Reading()
     return Reading(float(np.median(values)), float(min(values)), float(max(values)))
+
+
+def _known(values):
+    """Whether there are draws, and every one is a number: what a broken one would have been, nobody knows."""
+    return len(values) > 0 and bool(np.isfinite(np.asarray(values, float)).all())

@@ -109,7 +109,11 @@ def measured(
 
     Returns:
         Dataset: `published`, `same_low`, `same_high`, `ours`, `control` with `_low` and `_high` (number); `beside`
-        with its ends (other), if there is any.
+        with its ends (other), if there is any. The attribute `broken` names, one a line, what was measured and is no
+        number, if anything.
+
+    Raises:
+        InputError: a number that was not published, an interval whose ends are exchanged.
     """
     names = [number.name for number in paper.numbers]
     variables = {"published": (("number",), [number.value for number in paper.numbers], None)}
@@ -118,6 +122,10 @@ def measured(
     for name, given in (("ours", ours), ("control", controls or {})):
         if unknown := sorted(set(given) - set(names)):
             raise InputError(f"{name}: no such published number", got=unknown, expected=", ".join(names))
+        for each, reading in given.items():
+            if reading.low > reading.high:
+                got = f"{reading.low} to {reading.high}"
+                raise InputError(f"{name}, {each}: an interval from its high end to its low one", got=got)
         for n, end in enumerate(ENDS):
             variables[name + end] = ("number",), [given.get(each, Reading())[n] for each in names], None
     coords = {"number": names}
@@ -126,6 +134,8 @@ def measured(
         for n, end in enumerate(ENDS):
             variables["beside" + end] = ("other",), [reading[n] for reading in beside.values()], None
     facts = {"model": lab.name, "reading": "replicate.measure", "paper": paper.arxiv, "how": how}
+    if broken := [name for name, reading in ours.items() if not math.isfinite(reading.value)]:
+        facts["broken"] = "\n".join(broken)
     return label(variables, coords=coords, attrs=facts | {"interval": interval, "unable": unable})
 
 

@@ -2,7 +2,8 @@
 
     disagree      all of our interval lies outside what counts as the same
     cannot tell   it reaches over the border; or the control gives the same number, within the two intervals, or no
-                  number at all; or the number could not be measured, or the model cannot do the task whole
+                  number at all; or what was measured is no number, or one draw, which has no interval; or the number
+                  could not be measured, or the model cannot do the task whole
     agree         all of it lies inside, and the control gives another number
 
 A paper disagrees if one of its numbers does, and agrees if all that could be measured do.
@@ -42,21 +43,32 @@ class Verdict:
 
 def verdict(ds: "xarray.Dataset") -> Verdict:
     """What the numbers of `replicate.measure` say of the published ones."""
-    findings = tuple(_finding(ds.sel(number=name), str(name), ds.attrs["unable"]) for name in ds.number.values)
-    words = {each.word for each, value in zip(findings, ds.ours.values, strict=True) if math.isfinite(value)}
+    broken, unable = ds.attrs.get("broken", "").splitlines(), ds.attrs["unable"]
+    findings = tuple(_finding(ds.sel(number=name), str(name), unable, broken) for name in ds.number.values)
+    asked = [
+        math.isfinite(value) or str(name) in broken
+        for name, value in zip(ds.number.values, ds.ours.values, strict=True)
+    ]
+    words = {each.word for each, was in zip(findings, asked, strict=True) if was}
     if DISAGREE in words:
         return Verdict(DISAGREE, findings)
     return Verdict(AGREE if words == {AGREE} else CANNOT, findings)
 
 
-def _finding(row, name, unable):
+def _finding(row, name, unable, broken):
     if unable:
         return Finding(name, CANNOT, unable)
+    if name in broken:
+        return Finding(name, CANNOT, "what was measured on this model is no number")
     low, high, least, most, below, above = (
         float(row[end]) for end in ("ours_low", "ours_high", "same_low", "same_high", "control_low", "control_high")
     )
     if not (math.isfinite(low) and math.isfinite(high)):
-        return Finding(name, CANNOT, "not measured on this model")
+        value = float(row.ours)
+        why = (
+            f"{shown(value)} of a single draw has no interval" if math.isfinite(value) else "not measured on this model"
+        )
+        return Finding(name, CANNOT, why)
     ours, bounds = f"{shown(low)} to {shown(high)}", between(least, most)
     if high < least or low > most:
         return Finding(name, DISAGREE, f"all of {ours} lies outside of {bounds}")

@@ -6,13 +6,15 @@ MODEL, REQUESTS, BOUNDS = "labkit/plan/model.py", "labkit/plan/requests.py", "la
 READING, STATISTICS, FEED = "labkit/reading.py", "labkit/attention/statistics.py", "labkit/stream/feed.py"
 HERE = "tests/test_budgets.py::"
 CONTAINER = f"{HERE}test_a_container_bounds_the_budget"
+MAPS = "tests/test_budgets_maps.py::test_"
+EAGER, LATENT = (f"{MAPS}{name}_attention_takes_what_was_planned" for name in ("eager", "latent"))
 TAKEN = f"{HERE}test_a_request_takes_what_was_planned"
 
 MUTANTS = [
     Mutant(
         MODEL,
-        "+ repeated, tokens * step.sources * width)",
-        "+ repeated, 0)",
+        "floats = step.pairs * width if",
+        "floats = 0 if",
         f"{HERE}test_the_mask_of_chunks_is_planned",
     ),
     Mutant(
@@ -55,4 +57,8 @@ MUTANTS = [
         "(middle, high) if peak((middle - 1) * step or 1)[0] <= budget",
         "tests/test_fit.py::test_a_context_is_the_longest_that_fits",
     ),
+    Mutant(REQUESTS, '"maps": _maps(lab)}', '"maps": None}', f"{LATENT}[few seams-300-values narrower]"),
+    Mutant(REQUESTS, '"maps": _maps(lab)}', '"maps": None}', f"{EAGER}[few seams-300-olmo_hybrid]"),
+    Mutant(MODEL, "high = step.pairs * spec.query_heads", "high = step.pairs", f"{LATENT}[few seams-300-values wider]"),
+    Mutant(MODEL, "Maps(2 * wide + 1, 0,", "Maps(wide + 1, 0,", f"{LATENT}[few seams-300-values wider]"),
 ]

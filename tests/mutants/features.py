@@ -88,4 +88,28 @@ MUTANTS = [
     Mutant(SLOTS, '"factor", least=-MOST, most=MOST) - 1', '"factor", least=-MOST, most=MOST)', RULE),
     Mutant(SLOTS, "return left + (strength", "return old + (strength", RULE),
     Mutant(SLOTS, "strength = sae.encode(states)[:, feature]", "strength = sae.encode(left[:, 0])[:, feature]", RULE),
+    Mutant(SCOPE, 'weights["W_dec"] = weights["W_dec"].T', 'weights["W_dec"] = weights["W_dec"].T.flip(0)', QWEN),
+    Mutant(
+        DICTIONARY,
+        "(x - shift) / (size + TINY)",
+        "(x - shift) / size",
+        TEST + "rows_that_hardly_vary_are_normalised_as_saelens_does",
+    ),
+    Mutant(DICTIONARY, "/ x.shape[-1] ** 0.5", "/ x.shape[-1]", SAELENS),
+    Mutant(
+        DICTIONARY,
+        "self._undealt(self._sum(steps, features)) * self._entered(x)[1]",
+        "self._undealt(self._sum(steps, features))",
+        MOVED,
+    ),
+    Mutant(LENS, 'weights["W_dec"].norm(dim=-1)', 'weights["W_enc"].norm(dim=0)', RANKED),
+    Mutant(LENS, 'say("apply_b_dec_to_input", bool, True)', 'say("apply_b_dec_to_input", bool, False)', OLD),
+    Mutant(LENS, 'kind == "batchtopk") and kind in', "False) and kind in", SAELENS),
+    Mutant(LENS, 'weights["topk_threshold"].expand', 'weights["topk_threshold"].exp().expand', SAELENS),
+    Mutant(WRITE, 'weights.pop("log_threshold").exp()', 'weights.pop("log_threshold")', WRITESAE),
+    Mutant(WRITE, '"left": atoms("V_enc", dk)', '"left": decoder["V"]', WRITESAE),
+    Mutant(ATOMS, 'back=True) + self.weights["bias"].to(made)', "back=True)", WRITESAE),
+    Mutant(
+        CHANGES, "places >= 0 if tokens", "places > 0 if tokens", TEST + "an_edit_of_all_tokens_begins_with_the_first"
+    ),
 ]

@@ -18,4 +18,7 @@ MUTANTS = [
     Mutant(FITTING, 'summed["J"] / len(units)', 'summed["J"] / (len(units) - 1)', MEAN),
     Mutant(FITTING, "halves[n % 2] = halves[n % 2]", "halves[n % 2] = halves[0]", APART),
     Mutant(FITTING, "_same(lab, runs, said, layer, other)", "_same(lab, runs, said, layer, one)", APART),
+    Mutant(FITTING, "slope[:, 0, counted].float().mean(1)", "slope[:, 0].float().mean(1)", SLOPES),
+    Mutant(FITTING, "(pair[0] + pair[1]) / 2)", "(pair[0] + pair[1]))", APART),
+    Mutant(FITTING, '"size": sorted(set(sizes))', '"size": sizes', APART),
 ]

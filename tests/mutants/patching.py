@@ -43,4 +43,10 @@ MUTANTS = [
     Mutant(SLOPES, "new.float() - old[tokens].float()", "new.float() + old[tokens].float()", SMALL),
     Mutant(AGREE, "means[i][shuffles]", "means[j][shuffles * 0]", RANKS),
     Mutant(AGREE, "[:n]) for k in (i, j)]", "[: n - 1]) for k in (i, j)]", RANKS),
+    Mutant(
+        "labkit/attribution/evidence.py",
+        "abs(ds.change) <= ROUNDED",
+        "abs(ds.change) <= 0",
+        "tests/test_patch_sweep.py::test_changes_that_rounding_makes_have_no_sign",
+    ),
 ]

@@ -36,7 +36,7 @@ MUTANTS = [
     Mutant(RULE, "below <= high and above >= low", "below < high and above > low", EVERY),
     Mutant(RULE, "math.isnan(below) or math.isnan(above)", "math.isnan(below) and math.isnan(above)", EVERY),
     Mutant(RULE, "if DISAGREE in words:", "if words == {DISAGREE}:", ONE),
-    Mutant(RULE, "if math.isfinite(value)}", "}", ONE),
+    Mutant(RULE, "if was}", "}", ONE),
     Mutant(RECORD, "self.value < low or ", "", REFUSED),
     Mutant(ASKING, "return pieces[:samples]", "return pieces[-samples:]", ORDER),
     Mutant(ASKING, "heads=heads, factor=0)", "heads=heads[:1], factor=0)", SILENT),

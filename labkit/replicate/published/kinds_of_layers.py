@@ -53,7 +53,8 @@ def _factor(more):
 
 PAPER = Paper(
     arxiv="2603.22473",
-    title="Component Ablation for Efficient Hybrid Language Model Architectures (v1: Functional Component Ablation)",
+    title="Component Ablation for Efficient Hybrid Language Model Architectures (v1: Functional Component Ablation "
+    "Reveals Specialization Patterns in Hybrid Language Model Architectures)",
     claim="Linear attention is the backbone: without its layers the perplexity grows over 35,000-fold, without the "
     "attention layers about 82-fold.",
     model="Qwen3.5-0.8B-Base, WikiText-2, perplexity 7.62 whole",

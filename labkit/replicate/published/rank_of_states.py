@@ -23,7 +23,7 @@ def _measure(lab, texts, samples, length):
     length = length or min(96, lab.spec.window)
     asked, unable = asking.able(lab, asking.questions(lab, samples or 32, length))
     how = f"{len(asked)} questions of up to {length} tokens that the whole model answers"
-    interval = "95 %, Wilson, of the difference Student's t over questions; of the control the range of its draws"
+    interval = "95 %, Wilson, of the difference Newcombe; of the control the range of its draws"
     if unable:
         return measured(PAPER, lab, {}, how=how, interval=interval, unable=unable)
     ranks = effective(lab)
@@ -32,7 +32,7 @@ def _measure(lab, texts, samples, length):
     drawn = [order[:count], order[-count:], *asking.by_chance(order, count, DRAWS)]
     low, high, *others = (asking.still(lab, asked, asking.without(places)) for places in drawn)
     count_of = lambda right: asking.share(int(right.sum()), len(right))  # noqa: E731
-    ours = {LOW: count_of(low), HIGH: count_of(high), GAP: asking.mean(high.astype(float) - low)}
+    ours = {LOW: count_of(low), HIGH: count_of(high), GAP: asking.apart(high, low)}
     chance = asking.span([right.mean() for right in others])
     apart = asking.span([one.mean() - other.mean() for one in others for other in others])
     values = [np.array([ranks[place] for place in some]) for some in (order[:count], order[-count:])]
