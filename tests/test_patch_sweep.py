@@ -205,6 +205,7 @@ def test_the_dataset_says_what_it_is(lab):
     pairs = [(CLEAN, CORRUPT), (CLEAN.flip(0), CORRUPT.flip(0)), (CORRUPT, CLEAN)]
     ds = sweep(lab, pairs, layers=[1, 2], tokens=[-1, 6], correction="benjamini_hochberg")
     assert ds["mean"].dims == ds.low.dims == ds.p_adjusted.dims == ("layer", "reader", "token")
+    assert ds.attrs["interval"] == "95 %, bootstrap over 3 prompts"
     assert ds.attrs["parity"] < 1e-5 and ds.attrs["samples"] == 3 and "benjamini_hochberg, 30 cells" in ds.correction
     way = (ds.reference - ds.base).values[:, None, None, None]
     np.testing.assert_allclose(ds.effect * way, ds.change, atol=1e-5)

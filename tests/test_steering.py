@@ -87,6 +87,23 @@ def test_the_spread_is_within_a_set(lab):
     plus, minus = ([torch.tensor([3, 4, end])] * 3 for end in ends)
     ds = steering.difference(lab, plus, minus, layer=0, seam="resid_pre", draws=1)
     assert float(ds.spread) < 1e-6 < float(ds.gap)
+    ds = steering.difference(lab, PLUS, MINUS, layer=1, seam="resid_post", draws=1)
+    line = torch.tensor(ds.direction.values)
+    along = [[float((there(lab, ids, 1, "resid_post") * line).sum()) for ids in part] for part in (PLUS, MINUS)]
+    within = np.mean([np.var(part, ddof=1) for part in along]) ** 0.5
+    assert float(ds.spread * ds.norm) == pytest.approx(within, rel=1e-3)
+
+
+def test_labels_that_chance_did_not_change_count_against_the_direction(lab):
+    """Of two prompts a set many orders give the sets themselves, or their opposite: as long as what was asked for."""
+    pair = [torch.tensor([3, 4, end]) for end in (17, 90, 21, 55)]
+    signs = torch.tensor([1.0, 1.0, -1.0, -1.0])
+    orders = steering.directions.shuffled(signs, 40, 5)
+    same = int(((orders == signs).all(1) | (orders == -signs).all(1)).sum())
+    assert same > 3
+    ds = steering.difference(lab, pair[:2], pair[2:], layer=0, seam="resid_pre", draws=40, seed=5)
+    longer = int((ds.shuffled > ds.gap * (1 + 1e-4)).sum())
+    assert float(ds.p) == (1 + same + longer) / 41
 
 
 # --------------------------------------------------------------------------------------------------------- what acts
@@ -187,6 +204,9 @@ def test_a_probe_finds_what_is_there_and_says_where_nothing_is(lab):
     assert abs(float((ds.direction**2).sum()) - 1) < 1e-5
     blind = steering.probe(lab, told[::2], told[1::2], layer=0, seam="resid_pre", folds=4)
     assert bool(blind.reproduced) and float(blind.accuracy) < 0.75
+    for each in (ds, blind):  # labels that do as well count against it
+        assert float(each.p) == (1 + int((each.shuffled.values >= float(each.accuracy)).sum())) / 20
+    assert (blind.shuffled.values == float(blind.accuracy)).any()
     wide = steering.probe(lab, told[::2], told[1::2], layer=3, seam="state", folds=4)  # more numbers than prompts
     assert float(wide.shuffled.mean()) < 0.7
     mean = steering.difference(lab, told[:12], told[12:], layer=0, seam="resid_pre", draws=1)
