@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 ROOM, KV = 16, ("keys", "values")  # tokens of a question and its answer, at most
 CAUSES = ("short", "gap", "dilution", "states", "all", "shift")
-N = "tokens or positions between text and question"
+N = "tokens to the question"
 
 
 @public
