@@ -22,12 +22,14 @@ from collections.abc import Sequence
 import numpy as np
 import xarray
 
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.notation import Quantity, label
 from labkit.reuse.call import calls
 from labkit.reuse.ledger import COLUMNS, Ledger, small_tokenizer
 from labkit.tables import columns
 from labkit.thinking import Session
+from labkit.thinking.given import check_tokenizer
 
 JUMPS = ("more sent", "less sent", "cache missed", "more cached")
 FREE, SHARE = 64, 0.05  # tokens, and share of what was billed, that a call may be off without a jump
@@ -45,6 +47,7 @@ BILLED = {
 }
 
 
+@public
 def billed(
     session: Session,
     tokenizer=None,
@@ -74,6 +77,7 @@ def billed(
         raise InputError("this log does not say what was billed", got=f"{len(usages)} calls without usage")
     ledger = Ledger(snapshots="none", attention_only=True)
     tokenizer = small_tokenizer() if tokenizer is None else tokenizer
+    check_tokenizer(tokenizer, "reuse.billed")
     for call in calls(session, tokenizer, policy=policy, variant=variant, enable_thinking=enable_thinking):
         ledger.add(call)
     ds = ledger.dataset()
