@@ -15,7 +15,9 @@ def check_tokenizer(given: object, name: str, hint: str | None = None) -> None:
     Raises:
         InputError: a lab, a processor, a name, nothing, ...
     """
-    if (hasattr(given, "get_vocab") or hasattr(given, "get_added_vocab")) and not inspect.isclass(given):
+    words = any(hasattr(given, word) for word in ("get_vocab", "get_added_vocab"))
+    templated = hasattr(given, "apply_chat_template") and not hasattr(given, "tokenizer")
+    if (words or templated) and not inspect.isclass(given):
         return
     right = "tokenizer=reuse.small_tokenizer(), that of nano, or thinking.tokenizer(), that of Qwen3.6"
     if hasattr(given, "tokenizer"):
