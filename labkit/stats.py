@@ -95,7 +95,9 @@ def bootstrap(
 
     values = _draws(values, dim, "bootstrap")
     if not callable(statistic):
-        raise InputError("bootstrap: a statistic is a function", got=repr(statistic)[:80], expected="numpy.mean, say")
+        raise InputError(
+            "stats.bootstrap: a statistic is a function", got=repr(statistic)[:80], expected="numpy.mean, say"
+        )
     resamples, seed = whole(resamples, "resamples", least=2), whole(seed, "seed", least=0)
     options = dict(n_resamples=resamples, batch=500, confidence_level=LEVEL, method="percentile", vectorized=True)
 
@@ -138,12 +140,12 @@ def _draws(values, dim, name):
         if hasattr(given, "data_vars"):
             hint = f"stats.{name}(ds['margin']), one of: {', '.join(map(str, given.data_vars))}"
         raise InputError(
-            f"{name} reads draws", got=got, expected="a DataArray of numbers, or a list of them", hint=hint
+            f"stats.{name} reads draws", got=got, expected="a DataArray of numbers, or a list of them", hint=hint
         )
     values = values if isinstance(values, xarray.DataArray) else xarray.DataArray(values, dims="sample")
     if not isinstance(dim, Hashable) or dim not in values.dims:
-        known = ", ".join(map(str, values.dims)) or "values along at least one"
-        raise InputError(f"{name}: no such dim", got=repr(dim)[:80], expected=known)
+        known = ", ".join(map(str, values.dims)) or "an array with at least one dim"
+        raise InputError(f"stats.{name}: no such dim", got=repr(dim)[:80], expected=known)
     return values
 
 
@@ -221,7 +223,7 @@ def _adjusted(adjust, p, name, *, unknown=False):
     if values is None or len(wrong):
         got = type(p).__name__ if values is None else ", ".join(f"{value:g}" for value in wrong[:3])
         hint = f"stats.{name}([0.01, 0.04])"
-        raise InputError(f"{name}: a p value is a number", got=got, expected="0 to 1", hint=hint)
+        raise InputError(f"stats.{name}: a p value is a number", got=got, expected="0 to 1", hint=hint)
     return xarray.apply_ufunc(lambda values: adjust(np.ravel(values)).reshape(np.shape(values)), values)
 
 
