@@ -9,7 +9,7 @@ import functools
 import html
 import numbers
 import textwrap
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import xarray
 
@@ -62,7 +62,7 @@ def variable(ds: xarray.Dataset, name: str) -> xarray.DataArray:
         InputError: no dataset, no such variable (names those there are), nothing in it, or more than a million values.
     """
     labelled(ds)
-    if not isinstance(name, Hashable) or name not in ds.data_vars:
+    if not isinstance(name, str | int | tuple) or name not in ds.data_vars:
         known = ", ".join(map(str, ds.data_vars)) or "no variables"
         raise InputError("no such variable in this dataset", got=name, expected=known, hint='draw.heatmap(ds, "keep")')
     array = ds[name]
@@ -89,8 +89,8 @@ def interval_of(ds: xarray.Dataset, interval: Sequence[str] | None) -> list[xarr
     return [variable(ds, end) for end in interval]
 
 
-def check_places(given: Mapping | None, word: str) -> Mapping:
-    """`{name: number}` of lines beside the data, empty for None; `word` is the argument.
+def check_places(given: Mapping | None, word: str) -> dict:
+    """`{name: plain number}` of lines beside the data, empty for None; `word` is the argument.
 
     Raises:
         InputError: something else.
@@ -102,7 +102,7 @@ def check_places(given: Mapping | None, word: str) -> Mapping:
     if not all(isinstance(value, numbers.Real) for value in found):
         hint = f"{word}={{'a name': 1}}"
         raise InputError(f"{word} is named numbers", got=repr(given)[:80], expected="{name: number}", hint=hint)
-    return given
+    return dict(zip(given, found, strict=True))
 
 
 def check_dims(array: xarray.DataArray, *dims: str | None) -> None:

@@ -69,6 +69,8 @@ def billed(
     Raises:
         InputError: no call of the session has usage.
     """
+    if tokenizer is not None:
+        check_tokenizer(tokenizer, "reuse.billed")
     if not isinstance(session, Session):
         expected = "thinking.read_session(path)"
         raise InputError("billed tokens come with a recorded session", got=type(session).__name__, expected=expected)
@@ -77,7 +79,6 @@ def billed(
         raise InputError("this log does not say what was billed", got=f"{len(usages)} calls without usage")
     ledger = Ledger(snapshots="none", attention_only=True)
     tokenizer = small_tokenizer() if tokenizer is None else tokenizer
-    check_tokenizer(tokenizer, "reuse.billed")
     for call in calls(session, tokenizer, policy=policy, variant=variant, enable_thinking=enable_thinking):
         ledger.add(call)
     ds = ledger.dataset()
