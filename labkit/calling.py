@@ -103,9 +103,11 @@ def _words(hint, unnamed=""):
 
 
 def options_of(parameters: Mapping) -> dict[str, tuple[str, ...]]:
-    """`{parameter: kinds}` of the subjects that are given by name, as `snap: Snapshot | None`; None is a kind too."""
+    """`{parameter: kinds}` of the subjects that are given by their usual names, as `snap: Snapshot | None`; None is a
+    kind too. What has another name, as `start`, is checked by the call, which knows what it is for.
+    """
     found = {name: _words(each.annotation) for name, each in parameters.items() if each.kind is each.KEYWORD_ONLY}
-    return {name: words for name, words in found.items() if {"None"} != set(words) <= SUBJECTS.keys() | {"None"}}
+    return {name: words for name, words in found.items() if SUBJECTS.get(words[0], ("",))[-1] == name}
 
 
 def check_options(name: str, options: Mapping[str, tuple[str, ...]], chosen: Mapping) -> None:
