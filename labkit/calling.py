@@ -103,11 +103,14 @@ def _words(hint, unnamed=""):
 
 
 def options_of(parameters: Mapping) -> dict[str, tuple[str, ...]]:
-    """`{parameter: kinds}` of the subjects that are given by their usual names, as `snap: Snapshot | None`; None is a
-    kind too. What has another name, as `start`, is checked by the call, which knows what it is for.
+    """`{parameter: kinds}` of snapshots that are given by name, `snap: Snapshot | None`; None is a kind too. Other
+    subjects that are given by name, a run to patch from or a state to start with, are told by the calls themselves.
     """
-    found = {name: _words(each.annotation) for name, each in parameters.items() if each.kind is each.KEYWORD_ONLY}
-    return {name: words for name, words in found.items() if SUBJECTS.get(words[0], ("",))[-1] == name}
+    return {
+        name: _words(each.annotation)
+        for name, each in parameters.items()
+        if (name, each.kind) == ("snap", each.KEYWORD_ONLY)
+    }
 
 
 def check_options(name: str, options: Mapping[str, tuple[str, ...]], chosen: Mapping) -> None:

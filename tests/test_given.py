@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import labkit
-from labkit import attribution, deltanet, draw, edit, export, plan, reuse, spec, thinking, yarn
+from labkit import attribution, deltanet, draw, export, plan, reuse, spec, thinking, yarn
 from labkit.errors import CallError, InputError
 from labkit.spec import given
 
@@ -169,12 +169,6 @@ def test_a_snapshot_has_a_place_of_its_own(name, lab, run):
         told = f"attribution.{name}: snap is a snapshot"
         refused(ask, told, f"got: {got}", "expected: what lab.snapshot returns", "try: snap=lab.snapshot(cache)")
     call(lab, " blue", of=" fox", snap=lab.snapshot(cache))
-
-
-def test_a_run_to_patch_from_is_a_run(lab, run):
-    for value, got in ((lab, "a lab"), (None, "NoneType"), ("red fox", "a text")):
-        ask = lambda value=value: edit.patch("mixer_out", layer=0, run=value)  # noqa: E731
-        refused(ask, "edit.patch: run is a run", f"got: {got}", "try: run=", "lab.trace" if got == "a text" else "run")
 
 
 def test_seams_are_names(lab):
