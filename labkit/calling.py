@@ -103,14 +103,11 @@ def _words(hint, unnamed=""):
 
 
 def options_of(parameters: Mapping) -> dict[str, tuple[str, ...]]:
-    """`{parameter: kinds}` of snapshots that are given by name, `snap: Snapshot | None`; None is a kind too. Other
-    subjects that are given by name, a run to patch from or a state to start with, are told by the calls themselves.
+    """`{parameter: kinds}` of a snapshot that is given by name, `snap: Snapshot | None`; None is a kind too. Of other
+    subjects by name, a run to patch from or a state to start with, the calls themselves say what they are for.
     """
-    return {
-        name: _words(each.annotation)
-        for name, each in parameters.items()
-        if (name, each.kind) == ("snap", each.KEYWORD_ONLY)
-    }
+    snap = parameters.get("snap")
+    return {} if snap is None or snap.kind is not snap.KEYWORD_ONLY else {"snap": _words(snap.annotation)}
 
 
 def check_options(name: str, options: Mapping[str, tuple[str, ...]], chosen: Mapping) -> None:
