@@ -5,6 +5,8 @@ Numbers of numpy and torch count as what they hold. Truth values, texts, NaN and
 
 import numbers
 import operator
+import os
+import pathlib
 import sys
 from collections.abc import Container, Mapping
 
@@ -107,6 +109,21 @@ def wholes(given: Mapping, least: Mapping[str, int], optional: Container[str] = 
     """
     asked = {name for name in given if name in least and not (given[name] is None and name in optional)}
     return {name: whole(value, name, least=least[name]) if name in asked else value for name, value in given.items()}
+
+
+def file_path(value: str | os.PathLike, name: str, example: str) -> pathlib.Path:
+    """The path of a file.
+
+    Args:
+        name: of the call that writes or reads it. example: the call as it is right.
+
+    Raises:
+        InputError: no path, an empty one, or one that names no file.
+    """
+    named = isinstance(value, str | os.PathLike) and isinstance(os.fspath(value), str) and "\0" not in os.fspath(value)
+    if not named or pathlib.Path(value).name in ("", ".."):
+        raise InputError(f"{name} needs the path of a file", got=_shown("path", value), hint=example)
+    return pathlib.Path(value)
 
 
 def _shown(name, value):

@@ -27,6 +27,8 @@ SUBJECTS = {
     "Spec": ("a spec", "lab.spec, or what labkit.spec.read returns", "lab.spec"),
     "Snapshot": ("a snapshot", "what lab.snapshot returns", "snap"),
 }
+MADE = {("Spec", "Run"): "run.spec", ("Spec", "PreTrainedConfig"): "spec.read(model.config)"}
+MADE |= {("Lab", "Module"): "labkit.wrap(model)", ("Snapshot", "object"): "lab.snapshot(cache)"}
 UNNAMED = {"run": "Run", "lab": "Lab", "spec": "Spec"}  # subjects without an annotation
 # What may stand in a hint for an argument that is missing.
 EXAMPLES = {"prompt": "red fox", "prompts": ["red fox"], "name": "keep"}
@@ -60,12 +62,11 @@ def public(function: Callable, name: str | None = None, first: Callable | None =
         first: called with the first argument, whatever else was given, and raises where that is wrong.
 
     Raises (when it is called):
-        InputError: something else where a run, a lab or a spec belongs.
+        InputError: something else where a run, a lab, a spec or a snapshot belongs.
         CallError: an unknown or missing argument, or one without its name.
     """
-    name = name or called(function)
-    parameters = inspect.signature(function).parameters
-    kinds = subjects_of(parameters)
+    name, parameters = name or called(function), inspect.signature(function).parameters
+    kinds, options = subjects_of(parameters), options_of(parameters)
 
     @functools.wraps(function)
     def call(*given, **chosen):
@@ -74,6 +75,7 @@ def public(function: Callable, name: str | None = None, first: Callable | None =
         check_subjects(name, kinds, given, chosen)
         check_names(name, parameters, given, chosen)
         check_whole(name, parameters, given, chosen)
+        check_options(name, options, chosen)
         return function(*given, **chosen)
 
     return call
@@ -88,14 +90,33 @@ def called(function: Callable) -> str:
 
 def subjects_of(parameters: Mapping) -> dict[str, tuple[str, ...]]:
     """`{parameter: kinds}` of the parameters that may be given without their names, none of what is no subject."""
-    found = {}
-    for name, parameter in parameters.items():
-        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
-            hint = parameter.annotation
-            told = UNNAMED.get(name, "") if hint is parameter.empty else getattr(hint, "__name__", str(hint))
-            words = [word.rpartition(".")[2] for word in told.split(" | ")]
-            found[name] = tuple(words) if set(words) <= SUBJECTS.keys() else ()
-    return found
+    hints = {name: each.annotation for name, each in parameters.items() if each.kind is each.POSITIONAL_OR_KEYWORD}
+    found = {name: _words(hint, UNNAMED.get(name, "")) for name, hint in hints.items()}
+    return {name: words if set(words) <= SUBJECTS.keys() else () for name, words in found.items()}
+
+
+def _words(hint, unnamed=""):
+    """The names in an annotation, `("Snapshot", "None")`; `unnamed` where there is none."""
+    hint = unnamed if hint is inspect.Parameter.empty else hint
+    told = hint if isinstance(hint, str) else getattr(hint, "__name__", str(hint))
+    return tuple(word.rpartition(".")[2] for word in told.split(" | "))
+
+
+def options_of(parameters: Mapping) -> dict[str, tuple[str, ...]]:
+    """`{parameter: kinds}` of a snapshot that is given by name, `snap: Snapshot | None`; None is a kind too. Of other
+    subjects by name, a run to patch from or a state to start with, the calls themselves say what they are for.
+    """
+    snap = parameters.get("snap")
+    return {} if snap is None or snap.kind is not snap.KEYWORD_ONLY else {"snap": _words(snap.annotation)}
+
+
+def check_options(name: str, options: Mapping[str, tuple[str, ...]], chosen: Mapping) -> None:
+    """Refuse something else where a subject is given by name: an InputError; `options` as of `options_of`."""
+    for word, kinds in options.items():
+        value = chosen.get(word, FITS)
+        if not fits(value, kinds) and not (value is None and "None" in kinds):
+            (what, expected, _), right = SUBJECTS[kinds[0]], f"{word}={made(value, kinds)}"
+            raise InputError(f"{name}: {word} is {what}", got=described(value), expected=expected, hint=right)
 
 
 def check_subjects(name: str, kinds: Mapping[str, tuple[str, ...]], given: Sequence, chosen: Mapping) -> None:
@@ -113,7 +134,9 @@ def check_subjects(name: str, kinds: Mapping[str, tuple[str, ...]], given: Seque
     if wrong:
         value, kind = wrong[0]
         told = [made(value, kind) if kind else repeated(value) for value, kind in pairs]
-        options = [f"{key}={repeated(value)}" for key, value in chosen.items() if key not in kinds]
+        options = [
+            f"{word}={made(it, kinds[word]) if kinds.get(word) else repeated(it)}" for word, it in chosen.items()
+        ]
         options = [option for option in options if not option.endswith("=...")]
         if isinstance(value, str) and kind[0] == "Lab" and len(given) < len(kinds):  # the prompt, in the lab's place
             told.append(repeated(value))
@@ -134,14 +157,14 @@ def fits(value: object, kinds: Sequence[str]) -> bool:
         return False
     if isinstance(value, PLAIN | bytes | Mapping) or value is None or hasattr(value, "shape"):
         return False
-    return not names & ({"Dataset", "DataArray", "Module", "Path"} | SUBJECTS.keys())
+    return not names & ({"Dataset", "DataArray", "Module", "Path", "PreTrainedConfig"} | SUBJECTS.keys())
 
 
 def described(value: object) -> str:
     """ "a text", "a run", "a model of transformers", or the name of its type."""
     names = {each.__name__ for each in type(value).__mro__}
-    told = {"str": "a text", "Run": "a run", "Lab": "a lab", "Spec": "a spec", "Module": "a model of transformers"}
-    told |= {"Dataset": "a dataset"}
+    told = {word: what for word, (what, *_) in SUBJECTS.items()}
+    told |= {"str": "a text", "Module": "a model of transformers", "Dataset": "a dataset"}
     return next((told[word] for word in told if word in names), type(value).__name__)
 
 
@@ -154,11 +177,9 @@ def made(value: object, kinds: Sequence[str]) -> str:
     if kind == "Run":
         prompt = value if isinstance(value, str) and value else "red fox"
         return f"lab.trace({prompt[:40]!r})"
-    if kind == "Spec" and "Run" in names:
-        return "run.spec"
-    if kind == "Lab" and "Module" in names:
-        return "labkit.wrap(model)"
-    return SUBJECTS[kind][2]
+    if kind == "Spec" and isinstance(value, str):  # a model's name
+        return f"spec.read({value!r})" if "qwen" in value.lower() else 'spec.read("Qwen3.6-27B")'
+    return next((code for (what, of), code in MADE.items() if what == kind and of in names), SUBJECTS[kind][2])
 
 
 def repeated(value: object) -> str:

@@ -9,10 +9,11 @@
     permutation          whether the mean of paired differences is 0
     holm, benjamini_hochberg    p values of several tests
 
-Draws lie along a dim of a DataArray and the others remain; NaN, a draw that was never made, is left out.
+Draws lie along a dim of a DataArray and the others remain; a list or an array of one axis is of draws along `sample`.
+NaN, a draw that was never made, is left out.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 
 import numpy as np
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 LEVEL = 0.95
+Draws = xarray.DataArray | Sequence[float] | np.ndarray
 
 
 def wilson(right: int, samples: int) -> tuple[float, float]:
@@ -54,12 +56,16 @@ def wilson(right: int, samples: int) -> tuple[float, float]:
     return float(ends.low), float(ends.high)
 
 
-def t_interval(values: xarray.DataArray, dim: str = "sample") -> tuple[xarray.DataArray, xarray.DataArray]:
+def t_interval(values: Draws, dim: str = "sample") -> tuple[xarray.DataArray, xarray.DataArray]:
     """(low, high) of the mean of `values` along a dim: 95 % interval by Student's t; NaN where there are fewer than
     two draws.
+
+    Raises:
+        InputError: no numbers, numbers without labels along several axes, no such dim.
     """
     from scipy.stats import t
 
+    values = _draws(values, dim, "t_interval")
     count = values.notnull().sum(dim)
     quantile = xarray.apply_ufunc(partial(t.ppf, (1 + LEVEL) / 2), count - 1)
     half, mean = quantile * values.std(dim, ddof=1) / np.sqrt(count), values.mean(dim)
@@ -67,7 +73,7 @@ def t_interval(values: xarray.DataArray, dim: str = "sample") -> tuple[xarray.Da
 
 
 def bootstrap(
-    values: xarray.DataArray,
+    values: Draws,
     dim: str = "sample",
     *,
     statistic: Callable = np.mean,
@@ -81,9 +87,17 @@ def bootstrap(
         resamples: how many; every entry along the other dims takes the same ones. seed: of a generator of its own.
 
     Source: Efron 1979, Ann. Stat. 7; `scipy.stats.bootstrap`.
+
+    Raises:
+        InputError: as `t_interval`; a statistic that is no function.
     """
     from scipy import stats
 
+    values = _draws(values, dim, "bootstrap")
+    if not callable(statistic):
+        raise InputError(
+            "stats.bootstrap: a statistic is a function", got=repr(statistic)[:80], expected="numpy.mean, say"
+        )
     resamples, seed = whole(resamples, "resamples", least=2), whole(seed, "seed", least=0)
     options = dict(n_resamples=resamples, batch=500, confidence_level=LEVEL, method="percentile", vectorized=True)
 
@@ -94,18 +108,20 @@ def bootstrap(
     return _each(ends, values, dim, ends=2)
 
 
-def permutation(
-    differences: xarray.DataArray, dim: str = "sample", *, resamples: int = 10_000, seed: int = 0
-) -> xarray.DataArray:
+def permutation(differences: Draws, dim: str = "sample", *, resamples: int = 10_000, seed: int = 0) -> xarray.DataArray:
     """Two-sided p of the mean of paired differences along `dim`, if each might as well have had the other sign.
 
     Exact, over all 2^n signs, where these are at most `resamples`; else over so many drawn by `seed`. NaN for fewer
     than two pairs.
 
     Source: Fisher 1935, The Design of Experiments, sec. 21; `scipy.stats.permutation_test`.
+
+    Raises:
+        InputError: as `t_interval`.
     """
     from scipy import stats
 
+    differences = _draws(differences, dim, "permutation")
     resamples, seed = whole(resamples, "resamples", least=1), whole(seed, "seed", least=0)
     options = dict(permutation_type="samples", n_resamples=resamples, batch=500, vectorized=True)
 
@@ -113,6 +129,39 @@ def permutation(
         return stats.permutation_test((draws,), np.mean, rng=np.random.default_rng(seed), **options).pvalue
 
     return _each(p, differences, dim)
+
+
+def _draws(values, dim, name):
+    """What was given as a DataArray of numbers, which has this dim."""
+    given, values = values, _plain(values)
+    if values is None or not isinstance(values, xarray.DataArray) and np.ndim(values) != 1:
+        got = type(given).__name__ + (f" {tuple(np.shape(values))}" if np.ndim(values) else "")
+        hint = f"stats.{name}([0.2, 0.4, 0.3]), or xarray.DataArray(values, dims=('sample', 'layer'))"
+        if hasattr(given, "data_vars"):
+            hint = f"stats.{name}(ds['margin']), one of: {', '.join(map(str, given.data_vars))}"
+        raise InputError(
+            f"stats.{name} reads draws", got=got, expected="a DataArray of numbers, or a list of them", hint=hint
+        )
+    values = values if isinstance(values, xarray.DataArray) else xarray.DataArray(values, dims="sample")
+    if not isinstance(dim, Hashable) or dim not in values.dims:
+        known = ", ".join(map(str, values.dims)) or "an array with at least one dim"
+        raise InputError(f"stats.{name}: no such dim", got=repr(dim)[:80], expected=known)
+    return values
+
+
+def _plain(values):
+    """An array of real numbers, a DataArray as it is; None of anything else."""
+    if isinstance(values, xarray.DataArray):
+        return values if values.dtype.kind in "biuf" else None
+    if hasattr(values, "detach"):  # a tensor
+        values = values.detach().cpu().double().numpy()
+    if not isinstance(values, list | tuple | np.ndarray):
+        return None
+    try:
+        array = np.asarray(values)
+    except ValueError:  # lists of several lengths
+        return None
+    return array if array.dtype.kind in "biuf" else None
 
 
 def _each(function, values, dim, *, ends=1):
@@ -133,7 +182,12 @@ def holm(p: np.ndarray | xarray.DataArray) -> np.ndarray | xarray.DataArray:
     Args:
         p: array or DataArray of any shape, all of one family of tests.
 
+    NaN, what `permutation` says of too few pairs, stays NaN and counts as a test.
+
     Source: Holm 1979, Scand. J. Stat. 6.
+
+    Raises:
+        InputError: anything but numbers from 0 to 1.
     """
 
     def adjust(flat):
@@ -141,7 +195,7 @@ def holm(p: np.ndarray | xarray.DataArray) -> np.ndarray | xarray.DataArray:
         steps = np.maximum.accumulate(flat[order] * np.arange(len(flat), 0, -1))
         return np.minimum(1, steps)[np.argsort(order)]
 
-    return _adjusted(adjust, p)
+    return _adjusted(adjust, p, "holm", unknown=True)
 
 
 def benjamini_hochberg(p: np.ndarray | xarray.DataArray) -> np.ndarray | xarray.DataArray:
@@ -151,14 +205,26 @@ def benjamini_hochberg(p: np.ndarray | xarray.DataArray) -> np.ndarray | xarray.
         p: array or DataArray of any shape, all of one family of tests.
 
     Source: Benjamini and Hochberg 1995, J. R. Stat. Soc. B 57; `scipy.stats.false_discovery_control`.
+
+    Raises:
+        InputError: anything but numbers from 0 to 1.
     """
     from scipy.stats import false_discovery_control
 
-    return _adjusted(false_discovery_control, p)
+    return _adjusted(false_discovery_control, p, "benjamini_hochberg")
 
 
-def _adjusted(adjust, p):
-    return xarray.apply_ufunc(lambda values: adjust(np.ravel(values)).reshape(np.shape(values)), p)
+def _adjusted(adjust, p, name, *, unknown=False):
+    """A correction of p values, of which an `unknown` one, NaN, may be."""
+    p = np.asarray(p) if isinstance(p, int | float) and not isinstance(p, bool) else p
+    values = _plain(p)
+    flat = np.empty(0) if values is None else np.ravel(values)
+    wrong = flat[~((flat >= 0) & (flat <= 1) | (np.isnan(flat) & unknown))]
+    if values is None or len(wrong):
+        got = type(p).__name__ if values is None else ", ".join(f"{value:g}" for value in wrong[:3])
+        hint = f"stats.{name}([0.01, 0.04])"
+        raise InputError(f"stats.{name}: a p value is a number", got=got, expected="0 to 1", hint=hint)
+    return xarray.apply_ufunc(lambda values: adjust(np.ravel(values)).reshape(np.shape(values)), values)
 
 
 def share_text(count: int, length: int, how: str) -> str:

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 import xarray
 
 from labkit import stats
@@ -120,3 +121,58 @@ def test_corrections_keep_their_level_under_the_null():
     p = np.random.default_rng(5).uniform(size=(2000, 8))
     assert np.mean([stats.holm(row).min() <= 0.05 for row in p]) == pytest.approx(0.05, abs=0.015)
     assert np.mean([stats.benjamini_hochberg(row).min() <= 0.05 for row in p]) == pytest.approx(0.05, abs=0.015)
+
+
+PAIR = xarray.DataArray(np.arange(8.0).reshape(4, 2), dims=("sample", "head"))
+DRAWS = {"t_interval": stats.t_interval, "bootstrap": stats.bootstrap, "permutation": stats.permutation}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_a_list_is_of_draws_and_anything_else_is_told(name):
+    call, numbers = DRAWS[name], [0.2, 0.5, 0.1, 0.4]
+    told = call(xarray.DataArray(numbers, dims="sample"))
+    for given in (numbers, tuple(numbers), np.array(numbers), torch.tensor(numbers, dtype=torch.float64)):
+        for end, expected in zip(np.atleast_1d(call(given)), np.atleast_1d(told), strict=True):
+            assert float(end) == float(expected)
+    for given in (3, None, "x", {}, np.ones((2, 3)), [[1], [2, 3]], ["a", "b"], [None, 1.0], xarray.DataArray(["a"])):
+        with pytest.raises(InputError, match=rf"(?s)stats.{name} reads draws.*got: .*try: stats.{name}\(\[0.2"):
+            call(given)
+    data = xarray.Dataset({"margin": ("sample", numbers), "right": ("sample", numbers)})
+    with pytest.raises(InputError, match=rf"(?s)got: Dataset.*stats.{name}\(ds\['margin'\]\).*margin, right"):
+        call(data)
+    for dim in ("token", 3, None, ["sample"], np.zeros(2)):
+        with pytest.raises(InputError, match=rf"(?s)stats.{name}: no such dim.*expected: sample, head"):
+            call(PAIR, dim)
+    with pytest.raises(InputError, match=r"(?s)no such dim.*got: 'sample'.*at least one dim"):
+        call(xarray.DataArray(1.0))
+    with pytest.raises(InputError, match=r"(?s)no such dim.*got: 'token'.*expected: sample"):
+        call(numbers, "token")
+
+
+def test_a_statistic_is_a_function():
+    with pytest.raises(InputError, match="(?s)a statistic is a function.*got: 3"):
+        stats.bootstrap([1.0, 2.0], statistic=3)
+
+
+@pytest.mark.parametrize("correct", [stats.holm, stats.benjamini_hochberg])
+def test_what_is_no_p_is_told(correct):
+    for p, got in (
+        ([0.1, 5], "5"),
+        ([-0.1], "-0.1"),
+        ("x", "str"),
+        (None, "NoneType"),
+        (["a"], "list"),
+        (True, "bool"),
+    ):
+        with pytest.raises(
+            InputError, match=rf"(?s){correct.__name__}: a p value is a number.*got: {got}.*0 to 1.*try"
+        ):
+            correct(p)
+    assert float(correct(0.03)) == 0.03 and list(correct([0.0, 1.0])) == [0, 1]
+    assert correct(torch.tensor([0.01, 0.04])) == pytest.approx(correct([0.01, 0.04]), rel=1e-6)
+
+
+def test_a_p_that_was_not_found_stays_unknown():
+    assert stats.holm([0.01, np.nan]) == pytest.approx([0.02, np.nan], nan_ok=True)
+    with pytest.raises(InputError, match="(?s)benjamini_hochberg: a p value is a number.*got: nan"):
+        stats.benjamini_hochberg([0.01, np.nan])

@@ -16,7 +16,18 @@ from labkit.calling import described
 from labkit.draw.cells import Cells, scale_of
 from labkit.draw.grid import above, arranged, grid, height, link, room
 from labkit.draw.theme import BLANK, Figure, finish
-from labkit.draw.words import axis, called, check_dims, drawn, entries, escape, left_over, variable, words
+from labkit.draw.words import (
+    axis,
+    called,
+    check_dims,
+    drawn,
+    entries,
+    escape,
+    interval_of,
+    left_over,
+    variable,
+    words,
+)
 from labkit.errors import InputError
 from labkit.notation import select
 
@@ -55,7 +66,8 @@ def heatmap(
     array = variable(ds, name)
     x, y, facet, slider = _places(array, x, y, facet, slider)
     array = array.transpose(*(dim for dim in (slider, facet) if dim), y, x)
-    beside = [_spread(variable(ds, other), array) for other in (*hover, *(interval or ()))]
+    beside = [_spread(variable(ds, other), array) for other in hover]
+    beside += [_spread(end, array) for end in interval_of(ds, interval)]
     stages = _parts(slider, array, beside)
     (start,) = select(whole(start, "start"), len(stages), slider or "start")
     first = _parts(facet, *stages[start][1:])

@@ -20,7 +20,7 @@ import zlib
 import plotly
 import plotly.graph_objects as go
 
-from labkit.arguments import number
+from labkit.arguments import file_path, number
 from labkit.draw.printed import PRINT, sheet
 from labkit.errors import BackendError, InputError, first_line, install_hint
 
@@ -65,7 +65,7 @@ def save(
     if not isinstance(figure, go.Figure):
         hint = 'draw.heatmap(ds, "keep")' if hasattr(figure, "data_vars") else "panel.made is the figure of a panel"
         raise InputError("what is saved is a figure", got=type(figure).__name__, hint=hint)
-    path = pathlib.Path(path)
+    path = file_path(path, "draw.save", "draw.save(figure, 'fox.pdf')")
     kind = path.suffix.lower()
     if kind not in KINDS:
         hint = 'draw.page("path.html", [figure], title="...") makes a page' if kind in (".html", ".htm") else None

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from labkit.arguments import file_path
 from labkit.calling import described
 from labkit.draw.script import SCRIPT, STYLE
 from labkit.draw.theme import CONFIG
@@ -49,7 +50,8 @@ def page(
         hint = 'draw.page("fox.html", [figure], title="What a fox reads")'
         got = "none" if isinstance(figures, list) else described(figures)
         raise InputError("a page without figures", got=got, expected="a list of at least one", hint=hint)
-    path, parts = pathlib.Path(path), [f"<h1>{escape(title)}</h1>"]
+    path = file_path(path, "draw.page", 'draw.page("fox.html", [figure], title="What a fox reads")')
+    parts = [f"<h1>{escape(title)}</h1>"]
     parts += [f"<pre>{escape(text)}</pre>"] if text else []
     for n, entry in enumerate(figures):
         figure, words = entry if isinstance(entry, tuple | list) and len(entry) == 2 else (entry, "")

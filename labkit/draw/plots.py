@@ -19,10 +19,12 @@ from labkit.draw.words import (
     axis,
     called,
     check_dims,
+    check_places,
     drawn,
     entries,
     escape,
     folded,
+    interval_of,
     left_over,
     named,
     variable,
@@ -61,7 +63,8 @@ def lines(
     array = variable(ds, name)
     color, facet = _places(array, x, color, facet)
     groups = entries(array, facet)
-    ends = None if interval is None else [variable(ds, end).broadcast_like(array) for end in interval]
+    ends = [end.broadcast_like(array) for end in interval_of(ds, interval)] or None
+    levels, at = check_places(levels, "levels"), check_places(at, "at")
     fig, cells, columns = grid([text for text, _ in groups])
     for n, (_, part) in enumerate(groups):
         for i, (text, line) in enumerate(entries(part, color)):
@@ -108,7 +111,7 @@ def bars(
         raise InputError("bars need a dim", got=f"{name} is one number", expected="at least one dim")
     x = x or [dim for dim in array.dims if dim != color][-1]
     color, _ = _places(array, x, color, None)
-    parts, ends = entries(array, color), [variable(ds, end) for end in interval or ()]
+    parts, ends, levels = entries(array, color), interval_of(ds, interval), check_places(levels, "levels")
     kind, where = scale(array, x), places(array, x)
     left, right = widths(where, kind)
     fig = Figure()
@@ -213,6 +216,8 @@ def _ends(array, x, at, share):
 
 
 def _places(array, x, color, facet):
+    if x is None:
+        raise InputError("no such dim", got="x=None", expected=", ".join(map(str, array.dims)))
     check_dims(array, x, color, facet)
     rest = [dim for dim in array.dims if dim not in (x, color, facet)]
     if color is None and rest:

@@ -19,6 +19,7 @@ import xarray
 from plotly.io import to_json
 
 from labkit.draw.words import escape
+from labkit.errors import InputError
 
 KIND = {"deltanet": "#0072B2", "attention": "#D55E00"}
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#8C6D31")
@@ -151,6 +152,8 @@ def finish(
         above: room in pixels between the title and the axes.
         arranged: how a page may move the parts on a narrow screen, in `layout.meta["arranged"]`.
     """
+    if title is not None and not isinstance(title, str):
+        raise InputError("a title is a text", got=repr(title)[:80], expected="a text; None names layer and reading")
     every = list(ds) if isinstance(ds, list | tuple) else [ds]
     fig._numbers = ds if len(every) > 1 else every[0]
     facts = {key: _plain(value) for key, value in getattr(every[0], "attrs", {}).items()}

@@ -7,8 +7,9 @@ full text.
 
 import functools
 import html
+import numbers
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import xarray
 
@@ -61,7 +62,7 @@ def variable(ds: xarray.Dataset, name: str) -> xarray.DataArray:
         InputError: no dataset, no such variable (names those there are), nothing in it, or more than a million values.
     """
     labelled(ds)
-    if name not in ds.data_vars:
+    if not isinstance(name, str | int | tuple) or name not in ds.data_vars:
         known = ", ".join(map(str, ds.data_vars)) or "no variables"
         raise InputError("no such variable in this dataset", got=name, expected=known, hint='draw.heatmap(ds, "keep")')
     array = ds[name]
@@ -72,6 +73,36 @@ def variable(ds: xarray.Dataset, name: str) -> xarray.DataArray:
         got = f"{array.size:,} cells, {dict(array.sizes)}"
         raise InputError("too many cells for a browser", got=got, expected=f"at most {LIMIT:,}", hint=hint)
     return array
+
+
+def interval_of(ds: xarray.Dataset, interval: Sequence[str] | None) -> list[xarray.DataArray]:
+    """The two ends of an interval, none without one.
+
+    Raises:
+        InputError: not the names of two variables.
+    """
+    if interval is None:
+        return []
+    if not isinstance(interval, tuple | list) or len(interval) != 2:
+        known = ", ".join(map(str, ds.data_vars))
+        raise InputError("an interval is two variables", got=repr(interval)[:80], expected=f"two of: {known}")
+    return [variable(ds, end) for end in interval]
+
+
+def check_places(given: Mapping | None, word: str) -> dict:
+    """`{name: plain number}` of lines beside the data, empty for None; `word` is the argument.
+
+    Raises:
+        InputError: something else.
+    """
+    if given is None:
+        return {}
+    found = list(given.values()) if isinstance(given, Mapping) else [None]
+    found = [value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value for value in found]
+    if not all(isinstance(value, numbers.Real) for value in found):
+        hint = f"{word}={{'a name': 1}}"
+        raise InputError(f"{word} is named numbers", got=repr(given)[:80], expected="{name: number}", hint=hint)
+    return dict(zip(given, found, strict=True))
 
 
 def check_dims(array: xarray.DataArray, *dims: str | None) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import xarray
 
 from labkit import folders
+from labkit.arguments import file_path
 from labkit.errors import CheckpointError, InputError, one_line
 from labkit.export.attributes import coded, decoded
 from labkit.export.given import dataset
@@ -40,7 +41,7 @@ def to_netcdf(ds: xarray.Dataset, path: str | pathlib.Path) -> pathlib.Path:
         InputError: no dataset, or a variable or attribute that no file can hold, with its name.
         CheckpointError: the file cannot be written.
     """
-    ds, path = dataset(ds, "to_netcdf"), pathlib.Path(path)
+    ds, path = dataset(ds, "to_netcdf"), file_path(path, "export.to_netcdf", "export.to_netcdf(ds, 'memory.nc')")
     stored, book = {}, {}
     dims = {dim: str(dim) if PLAIN.fullmatch(str(dim)) else f"dim_{n}" for n, dim in enumerate(ds.sizes)}
     for n, (name, variable) in enumerate(ds.variables.items()):
@@ -73,7 +74,7 @@ def open_netcdf(path: str | pathlib.Path) -> xarray.Dataset:
         CheckpointError: the file is missing, damaged, or of another program.
         InputError: of a later version of labkit.
     """
-    path = pathlib.Path(path)
+    path = file_path(path, "export.open_netcdf", "export.open_netcdf('memory.nc')")
     with folders.told("the numbers cannot be read", path):
         path.open("rb").close()
     try:

@@ -15,6 +15,7 @@ import numpy as np
 import xarray
 
 from labkit import folders
+from labkit.arguments import file_path
 from labkit.errors import InputError
 from labkit.export.given import dataset
 
@@ -36,7 +37,7 @@ def to_csv(ds: xarray.Dataset, path: str | pathlib.Path) -> pathlib.Path:
         InputError: no dataset, no variable, or more than 20 million points.
         CheckpointError: the file cannot be written.
     """
-    ds, path = dataset(ds, "to_csv"), pathlib.Path(path)
+    ds, path = dataset(ds, "to_csv"), file_path(path, "export.to_csv", "export.to_csv(ds, 'memory.csv')")
     points = sum(array.size for array in ds.data_vars.values())
     if not ds.data_vars or points > MOST:
         got = f"{points:,} points" if ds.data_vars else "no variable"

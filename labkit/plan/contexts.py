@@ -9,6 +9,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 
 from labkit.arguments import whole
+from labkit.calling import public
 from labkit.errors import LabError
 from labkit.kernels.cards import SDPA, kernels_for
 from labkit.plan import requests
@@ -108,6 +109,7 @@ class Fit(Table):
         return rows + [("what the numbers are", *each) for each in bounds]
 
 
+@public
 def fit(
     spec: Spec,
     *,

@@ -22,12 +22,14 @@ from collections.abc import Sequence
 import numpy as np
 import xarray
 
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.notation import Quantity, label
 from labkit.reuse.call import calls
 from labkit.reuse.ledger import COLUMNS, Ledger, small_tokenizer
 from labkit.tables import columns
 from labkit.thinking import Session
+from labkit.thinking.given import check_tokenizer
 
 JUMPS = ("more sent", "less sent", "cache missed", "more cached")
 FREE, SHARE = 64, 0.05  # tokens, and share of what was billed, that a call may be off without a jump
@@ -45,6 +47,7 @@ BILLED = {
 }
 
 
+@public
 def billed(
     session: Session,
     tokenizer=None,
@@ -66,6 +69,8 @@ def billed(
     Raises:
         InputError: no call of the session has usage.
     """
+    if tokenizer is not None:
+        check_tokenizer(tokenizer, "reuse.billed")
     if not isinstance(session, Session):
         expected = "thinking.read_session(path)"
         raise InputError("billed tokens come with a recorded session", got=type(session).__name__, expected=expected)

@@ -18,12 +18,14 @@ own; with `prompt_ids` from an engine it counts the tokens that it really takes.
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from labkit.calling import public, repeated
 from labkit.errors import InputError
 from labkit.thinking import Exchange, Session, common_prefix, rules
+from labkit.thinking.given import check_tokenizer
 from labkit.thinking.messages import REASONING, checked_tools, conversation, picture
 from labkit.thinking.sessions import normal
 
@@ -61,6 +63,7 @@ class Call:
     system: int = 0
 
 
+@public
 def calls(
     session: Sequence[dict] | Session,
     tokenizer,
@@ -85,6 +88,8 @@ def calls(
     Raises:
         InputError: no assistant message, an unknown policy, a tokenizer without the family's special tokens.
     """
+    if not isinstance(tokenizer, Encoder):
+        check_tokenizer(tokenizer, "reuse.calls")
     if policy not in POLICIES:
         raise InputError("no such policy", got=policy, expected=", ".join(POLICIES))
     if not isinstance(session, Session):
@@ -94,6 +99,22 @@ def calls(
         raise InputError("a session without calls", got=f"{len(session)} messages", expected="an assistant message")
     written = Written(tokenizer, variant, policy)
     return (written.call(exchange, enable_thinking) for exchange in exchanges)
+
+
+def names(given: Iterable[str], word: str, name: str) -> list[str]:
+    """Policies or schemes, each once.
+
+    Args:
+        word: what they are. name: of the call that compares them.
+
+    Raises:
+        InputError: one text alone, or no texts.
+    """
+    found = [] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
+    if isinstance(given, str) or not isinstance(given, Iterable) or not all(isinstance(each, str) for each in found):
+        one = given if isinstance(given, str) and given else "end" if word == "schemes" else "strip"
+        raise InputError(f"{name}: {word} is a list of names", got=repeated(given), hint=f"{word}=[{one!r}]")
+    return list(dict.fromkeys(found))
 
 
 def count_of(session: Sequence[dict] | Session) -> int:

@@ -5,9 +5,11 @@ import math
 import xarray
 
 from labkit.arguments import LONGEST, number
+from labkit.calling import public
 from labkit.spec import Spec, compute, memory
 
 
+@public
 def break_even_turn(
     spec: Spec,
     *,
@@ -38,7 +40,7 @@ def break_even_turn(
     visible, generated, thinking, position = given.values()
     card = compute.find_gpu(gpu)
     flops = compute.linear_flops(spec) + compute.core_flops(spec) + compute.pair_flops(spec) * position
-    rate = compute.rates(card, dtype)[0] * 1e12 if rate is None else rate
+    rate = compute.rates(card, dtype)[0] * 1e12 if rate is None else number(rate, "rate", above=0)
     reread = generated * memory.kv_bytes_per_token(spec, dtype) * thinking * rate
     return 2 * visible * flops * card.bandwidth * 1e12 / reread if reread else math.inf
 

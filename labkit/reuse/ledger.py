@@ -19,6 +19,7 @@ import numpy as np
 import xarray
 
 from labkit.arguments import number, whole
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.notation import Quantity, label
 from labkit.progress import counter
@@ -27,6 +28,7 @@ from labkit.reuse.schemes import alone, depths, schemes
 from labkit.reuse.tree import Book, Node, Tree
 from labkit.spec import Spec, compute, memory, read
 from labkit.thinking import Session
+from labkit.thinking.given import check_tokenizer
 
 COLUMNS = {
     name: Quantity(symbol, meaning, units, "fraction" if units == "fraction" else "positive", "labkit.reuse")
@@ -51,6 +53,7 @@ COLUMNS = {
 }
 
 
+@public
 def replay(
     messages: Sequence | Session,
     *,
@@ -83,6 +86,7 @@ def replay(
         session, count = messages, len(messages)
     else:
         tokenizer = small_tokenizer() if tokenizer is None else tokenizer
+        check_tokenizer(tokenizer, "reuse.replay")
         options = dict(policy=policy, variant=variant, tools=tools, enable_thinking=enable_thinking)
         session, count = calls(messages, tokenizer, **options), count_of(messages)
     for call in counter(session, show=progress, unit="call", total=count):

@@ -6,13 +6,15 @@ from collections.abc import Iterable
 import numpy as np
 import xarray
 
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.notation import label
 from labkit.progress import counter
-from labkit.reuse.call import POLICIES, Encoder, calls, thinks
+from labkit.reuse.call import POLICIES, Encoder, calls, names, thinks
 from labkit.reuse.ledger import COLUMNS, Ledger, add, shared_by, small_tokenizer
 from labkit.tables import columns
 from labkit.thinking import Session, read_session
+from labkit.thinking.given import check_tokenizer
 
 ENDINGS = (".json", ".jsonl", ".traj", ".ndjson")
 NUMBERS = {"prompt": COLUMNS["prompt"], "recomputed": COLUMNS["recomputed"], "ideal": COLUMNS["attention"]}
@@ -46,6 +48,7 @@ def sessions(folder: str | pathlib.Path, *, progress: bool = False) -> tuple[dic
     return {name: found[name] for name in names if name in found}, {n: failed[n] for n in names if n in failed}
 
 
+@public
 def across(
     found: dict[str, Session],
     tokenizer=None,
@@ -69,7 +72,9 @@ def across(
     Raises:
         InputError: no session, or an option that `compare` refuses.
     """
-    encode, policies = Encoder(small_tokenizer() if tokenizer is None else tokenizer), list(dict.fromkeys(policies))
+    tokenizer = small_tokenizer() if tokenizer is None else tokenizer
+    check_tokenizer(tokenizer, "reuse.across")
+    encode, policies = Encoder(tokenizer), names(policies, "policies", "reuse.across")
     if not policies:
         raise InputError("no policies to compare", got="none", expected=", ".join(POLICIES))
     if not found:

@@ -15,6 +15,7 @@ import torch
 import xarray
 
 from labkit import plan
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import label
@@ -24,10 +25,12 @@ from labkit.reuse.ledger import COLUMNS
 from labkit.reuse.schemes import alone, depths, schemes
 from labkit.spec.memory import kv_bytes_per_token
 from labkit.thinking import Session, common_prefix
+from labkit.thinking.given import check_tokenizer
 
 MEASURED = {"seconds": "seconds", "cold_seconds": "seconds", "gap": "logit_gap", "same": None}  # their quantities
 
 
+@public
 def play(
     lab: Lab,
     messages: Sequence,
@@ -59,6 +62,8 @@ def play(
     if not isinstance(messages, Session) and messages and isinstance(messages[0], Call):
         session = list(messages)
     else:
+        hint = "labkit.load(name, tokenizer=...), or a list of reuse.Call"
+        check_tokenizer(lab.tokenizer, "reuse.play", hint)
         session = list(calls(messages, lab.tokenizer, policy=policy, variant=variant, tools=tools))
     if any((call.prompt < 0).any() for call in session):
         hint = "reuse.replay counts it"

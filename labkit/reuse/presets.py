@@ -8,6 +8,7 @@ not counted.
 
 import dataclasses
 
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.spec import Spec, memory
 
@@ -186,6 +187,7 @@ PRESETS = {
 }
 
 
+@public
 def preset(name: str, spec: Spec) -> dict:
     """The arguments of `replay` that stand for an engine, by its `name`: `replay(messages, spec=spec,
     **preset("mlx-lm", spec))`.
@@ -193,6 +195,6 @@ def preset(name: str, spec: Spec) -> dict:
     Raises:
         InputError: no such preset.
     """
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise InputError("no such preset", got=name, expected=", ".join(PRESETS))
     return PRESETS[name].options(spec)

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 import xarray
 
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.notation import label
 from labkit.progress import counter
-from labkit.reuse.call import POLICIES, Encoder, calls, count_of
+from labkit.reuse.call import POLICIES, Encoder, calls, count_of, names
 from labkit.reuse.ledger import COLUMNS, Ledger, add, shared_by
 from labkit.tables import columns
 from labkit.thinking import CAUSES, Divergence, Session, divergence
+from labkit.thinking.given import check_tokenizer
 
 SHOWN = ("live", "end", "prompt_end", "before_think", "end+before_think", "branch", "every 784")
 TOTALS = ("prompt", "generated", "recomputed", "penalty", "prefill_seconds", "decode_seconds")
@@ -22,6 +24,7 @@ PHASES = ("prefill", "decode")
 PEAKS = ("kv_bytes", "dead_bytes", "snapshot_bytes", "window_share")
 
 
+@public
 def compare(
     messages: Sequence[dict] | Session,
     tokenizer,
@@ -48,9 +51,10 @@ def compare(
         how many calls of those that are not the first of their thread part from what was cached, by `thinking.CAUSES`.
 
     Raises:
-        InputError: a policy or scheme twice, or unknown; what `replay` refuses.
+        InputError: no list of policies or of schemes, an unknown one; no tokenizer; what `replay` refuses.
     """
-    policies, schemes = list(dict.fromkeys(policies)), list(dict.fromkeys(schemes))
+    check_tokenizer(tokenizer, "reuse.compare")
+    policies, schemes = names(policies, "policies", "reuse.compare"), names(schemes, "schemes", "reuse.compare")
     if not policies:
         raise InputError("no policies to compare", got="none", expected=", ".join(POLICIES))
     tables, parted, encode = [], [], Encoder(tokenizer)
@@ -112,6 +116,7 @@ def parted(data: xarray.Dataset) -> xarray.Dataset:
     return data[["parted"]].isel(cause=np.flatnonzero(data.parted.sum("policy").values))
 
 
+@public
 def divergences(
     messages: Sequence[dict] | Session,
     tokenizer,
@@ -126,6 +131,7 @@ def divergences(
     One for each call that is not the first of its thread; of sequences that share as much, the one in use last counts.
     `messages`, `policy`, `variant`, `tools` and `enable_thinking` as for `replay`.
     """
+    check_tokenizer(tokenizer, "reuse.divergences")
     more = dict(policy=policy, variant=variant, tools=tools, enable_thinking=enable_thinking)
     found = _parting(calls(messages, tokenizer, **more), (Ledger(snapshots="none"),), tokenizer)
     return [one for one in found if one is not None]

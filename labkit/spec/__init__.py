@@ -6,7 +6,8 @@
     spec.prefill_flops(big, 262_144)["total"]
 
 In this folder: `anatomy` (the sizes and their rules), `config` (reading), `memory` (parameters and bytes),
-`compute` (FLOPs and rooflines), `card` (all in one table), `layers` (the stack as data), `units` (numbers as text).
+`compute` (FLOPs and rooflines), `card` (all in one table), `layers` (the stack as data), `units` (numbers as text),
+`given` (what is said of something else in a spec's place).
 """
 
 from labkit.spec.anatomy import ATTENTION, DELTANET, Spec
@@ -26,6 +27,7 @@ from labkit.spec.compute import (
     prefill_seconds,
 )
 from labkit.spec.config import read, text_part
+from labkit.spec.given import checked, takes_spec
 from labkit.spec.layers import stack
 from labkit.spec.memory import (
     PACKED,
@@ -92,6 +94,8 @@ __all__ = [
     "vision_parameters",
     "weight_bytes",
 ]
+
+globals().update({name: checked(globals()[name]) for name in __all__ if takes_spec(globals()[name])})
 
 
 def __dir__():

@@ -14,6 +14,7 @@ In this folder:
     sessions     recorded sessions of other programs, read as the calls that they are
     templates    a tokenizer's own template, run with bounds in a process apart (stranger)
     vocabulary   the true vocabulary without a checkpoint
+    given        what is no tokenizer
 """
 
 from labkit.thinking.parting import CAUSES, Divergence, common_prefix, divergence

@@ -24,7 +24,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from labkit.calling import public
 from labkit.errors import InputError
+from labkit.thinking.given import check_tokenizer
 from labkit.thinking.messages import text, token_ids
 
 CAUSES = (
@@ -83,6 +85,7 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     return count
 
 
+@public
 def divergence(a, b, tokenizer=None) -> Divergence:
     """Compare what was cached, or the prompt before, with the next prompt.
 
@@ -94,8 +97,10 @@ def divergence(a, b, tokenizer=None) -> Divergence:
         `Divergence`.
 
     Raises:
-        InputError: ids without a tokenizer, or neither ids nor a text.
+        InputError: ids without a tokenizer, something else than one, or neither ids nor a text.
     """
+    if tokenizer is not None:
+        check_tokenizer(tokenizer, "thinking.divergence")
     a, b = (_ids(prompt, tokenizer) for prompt in (a, b))
     if isinstance(a, str):
         at, decode = len(os.path.commonprefix([a, b])), lambda part: part

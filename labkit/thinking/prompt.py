@@ -9,8 +9,10 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 
+from labkit.calling import public
 from labkit.errors import InputError
 from labkit.thinking import rules, templates
+from labkit.thinking.given import check_tokenizer
 from labkit.thinking.messages import checked_tools, conversation, plain
 
 
@@ -50,6 +52,7 @@ class Prompt:
         return [t for span in chosen for t in range(span.start, span.stop)]
 
 
+@public
 def spans(messages: Sequence[dict], tokenizer, *, variant: str | None = None, **options) -> Prompt:
     """Render a conversation as the tokenizer's own template does, encode it, and say of every token what it is.
 
@@ -66,6 +69,7 @@ def spans(messages: Sequence[dict], tokenizer, *, variant: str | None = None, **
     Raises:
         InputError: as `rules.render`; a tokenizer without offsets, a template that follows no variant.
     """
+    check_tokenizer(tokenizer, "thinking.spans")
     templated = bool(getattr(tokenizer, "chat_template", None))
     if variant is None:
         variant = variant_of(tokenizer) if templated else "3.6"
@@ -92,6 +96,7 @@ def spans(messages: Sequence[dict], tokenizer, *, variant: str | None = None, **
     return Prompt(text, tuple(coded["input_ids"]), tuple(runs))
 
 
+@public
 def rendered(
     messages: Sequence[dict],
     tokenizer,
@@ -108,6 +113,7 @@ def rendered(
     Raises:
         InputError: the template refuses the messages, or takes too much time, memory or text.
     """
+    check_tokenizer(tokenizer, "thinking.rendered")
     chosen = {name: value for name, value in options.items() if value is not None}
     if preserve is not None:
         chosen["preserve_thinking"] = preserve
@@ -118,12 +124,14 @@ def rendered(
     return templates.apply(tokenizer, conversation(messages), tools, add_generation_prompt=opens, **chosen)
 
 
+@public
 def variant_of(tokenizer) -> str:
     """The variant whose rules a tokenizer's template follows, found by rendering conversations in which all differ.
 
     Raises:
         InputError: it follows none, or gives no prompt for one of these.
     """
+    check_tokenizer(tokenizer, "thinking.variant_of")
     ask, call = {"role": "user", "content": "a"}, {"name": "f", "arguments": {"x": True}}
     reply = {"role": "assistant", "reasoning_content": "b", "content": "c"}
     inline = {"role": "assistant", "content": "<think>d</think>e", "tool_calls": [call]}

@@ -100,11 +100,14 @@ def wanted_seams(
     """`{layer: names}` from `layers` and `seams`, the arguments of `Lab.trace`; None means all.
 
     Raises:
-        InputError: a layer out of range, or a seam that exists in none of the chosen layers.
+        InputError: a layer out of range, no names, or a seam that exists in none of the chosen layers.
     """
     chosen = [] if layers is None else whole_numbers(layers, "layers")
     layers = range(spec.layers) if layers is None else select(chosen, spec.layers, "layer") if chosen else []
-    seams = [seams] if isinstance(seams, str) else seams
+    given, seams = seams, [seams] if isinstance(seams, str) else list(seams) if isinstance(seams, Iterable) else seams
+    if seams is not None and not (isinstance(seams, list) and all(isinstance(name, str) for name in seams)):
+        hint = "seams=['resid_post']; None keeps all"
+        raise InputError("seams are names", got=f"seams={str(given)[:80]}", expected="a name or several", hint=hint)
     known = {name for layer in layers for name in spec.seams[spec.kind(layer)]}
     if seams is not None and (unknown := set(seams) - known):
         raise InputError("unknown seam", got=sorted(unknown), expected=", ".join(sorted(known)))
