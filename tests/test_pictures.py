@@ -15,6 +15,8 @@ from labkit.pictures import processing
 from labkit.steps.capture import static
 from labkit.trace import axes_of
 
+CACHED = dict(rtol=1e-4, atol=1e-4)  # what a cached pass may differ by
+
 
 @pytest.fixture(scope="module")
 def lab():
@@ -149,7 +151,7 @@ def test_generation_goes_on_as_transformers_does(lab, given, seen):
     again = torch.cat([given["input_ids"], whole[None, len(seen) :]], 1)
     types = torch.nn.functional.pad(given["mm_token_type_ids"], (0, 5))
     logits = plain(lab, given | {"input_ids": again, "mm_token_type_ids": types}, use_cache=False)
-    torch.testing.assert_close(run.logits[-1], logits[-1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(run.logits[-1], logits[-1], **CACHED)
     assert run.pictures.position_ids.shape == (3, len(run))
     assert attention.bands(run, layer=2).attrs["parity"] < 5e-6
     with pytest.raises(BackendError, match="cannot be recorded"):
@@ -161,7 +163,7 @@ def test_a_text_goes_on_after_pictures_at_its_right_positions(lab, given):
     tail = tiny.ids(9, seed=4)[tiny.ids(9, seed=4) > 8]
     longer = processed(*PROMPT, tail.tolist())
     whole = lab.trace(pictures.see(lab, longer), logits="all")
-    close = dict(rtol=1e-4, atol=1e-4)  # what a cached pass may differ by
+    close = CACHED
     cache = lab.cache()
     head = pictures.see(lab, given)
     assert "pictures" not in str(static(lab, cache))

@@ -12,7 +12,7 @@ import torch
 import xarray
 from tiny import hooks, make_lab
 
-from labkit import edit, trace
+from labkit import attention, deltanet, edit, trace
 from labkit.errors import BackendError, InputError, LayerError, ParityError, SeamError
 from labkit.families import FAMILIES, Seam
 from labkit.trace.said import texts
@@ -470,3 +470,11 @@ def test_texts_of_tokens_are_kept_until_the_tokenizer_changes():
     other = types.SimpleNamespace(decode=lambda ids: f"x{ids[0]}")
     assert texts(other, ids)[:2] == ("x3", "x1")
     assert texts(None, ids[:2]) == ("[3]", "[1]")
+
+
+def test_a_list_where_one_layer_belongs_is_no_seam(lab):
+    run = lab.trace(IDS[:5])
+    for read in (attention.inputs, deltanet.inputs):
+        with pytest.raises(SeamError, match=r"of layer \[3\] was not kept in this run"):
+            read(run, [3])
+    assert ([2], "q") not in run.seams and (2, "q") in run.seams and (True, "a") not in run.seams

@@ -38,6 +38,7 @@ MOVED = Quantity("Δz", "what the dose adds to it", "nat", "signed", SOURCE)
 SAID = Quantity("p", "probability of the answer", "fraction", "fraction", SOURCE)
 FAR = Quantity("KL", "divergence of what is said from what is said unsteered", "nat", "positive", SOURCE)
 PLAIN = Quantity("PPL", "perplexity of the continuation to the unsteered model", "1", "positive", SOURCE)
+ROUNDED = 1e-5  # nats that float32 may round off two logits: what is moved by less is not moved
 P = Quantity("p", "share of random directions that move the answer as far", "fraction", "fraction", SOURCE)
 MEASURED = {"score": SCORE, "moved": MOVED, "probability": SAID, "divergence": FAR, "perplexity": PLAIN}
 OWN, RANDOM = "direction", "random directions"
@@ -112,7 +113,7 @@ def _labelled(lab, arrow, sizes, controls, found, names, facts):
     measured = {key: torch.from_numpy(grid(key)) for key in MEASURED}
     plain = torch.from_numpy(np.stack([each["plain"] for each in found]))
     far = measured["moved"].mean(-1).abs()
-    p = (1 + (far[1:] >= far[0]).sum(0)).double() / (1 + controls)
+    p = (1 + (far[1:] >= far[0] - ROUNDED).sum(0)).double() / (1 + controls)
     variables = {key: (("arrow", "dose", "sample"), measured[key], MEASURED[key]) for key in MEASURED}
     variables |= {
         "unsteered": (("sample",), plain[:, 0], SCORE),

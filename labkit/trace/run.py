@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from labkit import rotary
+from labkit.arguments import is_whole
 from labkit.errors import InputError, ParityError, SeamError
 from labkit.identity import Identity
 from labkit.kernels import TOLD
@@ -54,11 +55,7 @@ class Seams(Mapping):
         self._crossed, self._row = {} if row is None else dict(tensors), row
 
     def __getitem__(self, key):
-        try:
-            known = key in self._tensors
-        except TypeError:  # a list of layers, which is no key
-            known = False
-        if not known:
+        if key not in self:
             layer, name = key if isinstance(key, tuple) and len(key) == 2 else (key, None)
             kept = sorted({seam for at, seam in self._tensors if at == layer})
             raise SeamError(
@@ -74,7 +71,7 @@ class Seams(Mapping):
         return self._tensors[key]
 
     def __contains__(self, key):
-        return key in self._tensors
+        return isinstance(key, tuple) and bool(key) and is_whole(key[0]) and key in self._tensors
 
     def __reduce__(self):
         return Seams, (dict(self),)

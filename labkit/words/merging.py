@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from labkit.calling import described, fits, public
+from labkit.calling import described
 from labkit.errors import InputError
 from labkit.notation import is_index, visible
 from labkit.words.bounds import CACHED, by_text, decoded, of_run
@@ -22,13 +22,15 @@ class Word(NamedTuple):
     last: int
 
 
-@public
 def spans(run) -> list[Word]:
     """The words of a run, in order, as `merge` takes them.
 
     Raises:
         InputError: no run, or one whose tokenizer is not known.
     """
+    if not hasattr(run, "ids"):
+        hint = "words.spans(lab.trace('red fox'))"
+        raise InputError("words.spans reads a run", got=described(run), expected="what lab.trace returns", hint=hint)
     start = run.start.length if hasattr(run, "start") else 0
     found, _ = of_run(run)
     groups = [np.flatnonzero(found == word) for word in range(int(found.max()) + 1)] if len(found) else []
@@ -63,7 +65,7 @@ def merge(
     if not hasattr(ds, "data_vars"):
         hint = "words.merge(deltanet.memory(run, layer=0), run)"
         raise InputError("words.merge takes a dataset", got=type(ds).__name__, expected="of a reading", hint=hint)
-    if not (run is None or fits(run, ("Run",))):
+    if not (run is None or hasattr(run, "ids")):
         hint = "words.merge(ds, run)"
         raise InputError("words.merge goes by a run", got=described(run), expected="the run that was read", hint=hint)
     axes = [axis for axis in AXES if axis in ds.dims]
