@@ -66,7 +66,7 @@ MUTANTS = [
     ),
     Mutant(DOSING, "start=firsts[n]", "start=firsts[0]", ROW),
     Mutant(DOSING, "store=store, client=client", "store=store", SPREAD),
-    Mutant(DOSING, "(far[1:] >= far[0])", "(far[1:] < far[0])", UNMASK),
+    Mutant(DOSING, "far[1:] >= far[0] - ROUNDED", "far[1:] < far[0] - ROUNDED", UNMASK),
     Mutant(SNAPSHOTS, "or any(map(_began, cache.layers))", "", BEFORE),
     Mutant(BEGINNING, "where[len(ids) - more - 1 + at]", "where[len(ids) - 2]", ALONE),
     Mutant(
