@@ -1,4 +1,4 @@
-"""An order that is the same on every processor.
+"""What float32's rounding must not decide: an order that is the same on every processor, and changes that are none.
 
 Links of one chain carry one number, which another processor rounds otherwise: sorted exactly, they would stand in
 another order there.
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 TIED = 1e-5  # of the largest: sizes nearer than this are told apart by float32's rounding alone
+ROUNDED = 1e-5  # nats that float32 may round off two logits: a change below has no sign of its own
 
 
 def by_size(values: Sequence[float]) -> np.ndarray:

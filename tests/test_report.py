@@ -340,13 +340,23 @@ def test_prompts_that_cannot_be_read(tmp_path, capsys):
     assert not (tmp_path / "r").exists()
 
 
-def test_an_interrupt_while_the_model_is_loaded_shows_no_traceback(tmp_path, capsys, monkeypatch):
-    def stop(*args, **options):
-        raise KeyboardInterrupt
+@pytest.fixture
+def interrupted(tmp_path, monkeypatch):
+    """The status of the command, interrupted in a function of this name."""
 
-    (tmp_path / "story.txt").write_text(PROMPT)
-    monkeypatch.setattr("labkit.zoo.load", stop)
-    assert run("nano", "--prompt", tmp_path / "story.txt", "--out", tmp_path / "r") == 130
+    def status(name):
+        def stop(*args, **options):
+            raise KeyboardInterrupt
+
+        (tmp_path / "story.txt").write_text(PROMPT)
+        monkeypatch.setattr(name, stop)
+        return run("nano", "--prompt", tmp_path / "story.txt", "--out", tmp_path / "r")
+
+    return status
+
+
+def test_an_interrupt_while_the_model_is_loaded_shows_no_traceback(tmp_path, capsys, interrupted):
+    assert interrupted("labkit.zoo.load") == 130
     assert capsys.readouterr().err == "interrupted\n" and not (tmp_path / "r").exists()
 
 
@@ -355,13 +365,8 @@ def test_a_file_with_a_byte_order_mark_is_the_text_behind_it(tmp_path):
     assert asked.prompt(str(tmp_path / "story.txt")) == (" fox", None)
 
 
-def test_the_command_says_how_to_go_on_after_an_interrupt(tmp_path, capsys, monkeypatch):
-    def stop(*args, **options):
-        raise KeyboardInterrupt
-
-    (tmp_path / "story.txt").write_text(PROMPT)
-    monkeypatch.setattr("labkit.report.asked.make", stop)
-    assert run("nano", "--prompt", tmp_path / "story.txt", "--out", tmp_path / "r") == 130
+def test_the_command_says_how_to_go_on_after_an_interrupt(capsys, interrupted):
+    assert interrupted("labkit.report.asked.make") == 130
     assert "the same command goes on from there" in capsys.readouterr().out
 
 

@@ -13,9 +13,9 @@ from labkit import stats
 from labkit.arguments import whole
 from labkit.errors import InputError
 from labkit.notation import Quantity
+from labkit.orders import ROUNDED
 
 RESAMPLES, SIGNS = 10_000, 2**17
-ROUNDED = 1e-5  # nats that float32 may round off two logits: a change below has no sign of its own
 SLICE = 512  # cells, or signs, at a time
 P = Quantity("p", "permutation p of the mean change", "fraction", "fraction", "Fisher 1935")
 CORRECTIONS = {"holm": stats.holm, "benjamini_hochberg": stats.benjamini_hochberg}

@@ -20,6 +20,7 @@ from labkit.calling import public
 from labkit.errors import InputError
 from labkit.lab import Lab
 from labkit.notation import Quantity, is_index, label, select
+from labkit.orders import ROUNDED
 from labkit.plan import admit
 from labkit.residual.stream import Answers, answers
 from labkit.stats import bootstrap
@@ -38,7 +39,6 @@ MOVED = Quantity("Δz", "what the dose adds to it", "nat", "signed", SOURCE)
 SAID = Quantity("p", "probability of the answer", "fraction", "fraction", SOURCE)
 FAR = Quantity("KL", "divergence of what is said from what is said unsteered", "nat", "positive", SOURCE)
 PLAIN = Quantity("PPL", "perplexity of the continuation to the unsteered model", "1", "positive", SOURCE)
-ROUNDED = 1e-5  # nats that float32 may round off two logits: what is moved by less is not moved
 P = Quantity("p", "share of random directions that move the answer as far", "fraction", "fraction", SOURCE)
 MEASURED = {"score": SCORE, "moved": MOVED, "probability": SAID, "divergence": FAR, "perplexity": PLAIN}
 OWN, RANDOM = "direction", "random directions"

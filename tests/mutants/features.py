@@ -106,7 +106,6 @@ MUTANTS = [
     Mutant(LENS, 'say("apply_b_dec_to_input", bool, True)', 'say("apply_b_dec_to_input", bool, False)', OLD),
     Mutant(LENS, 'kind == "batchtopk") and kind in', "False) and kind in", SAELENS),
     Mutant(LENS, 'weights["topk_threshold"].expand', 'weights["topk_threshold"].exp().expand', SAELENS),
-    Mutant(WRITE, 'weights.pop("log_threshold").exp()', 'weights.pop("log_threshold")', WRITESAE),
     Mutant(WRITE, '"left": atoms("V_enc", dk)', '"left": decoder["V"]', WRITESAE),
     Mutant(ATOMS, 'back=True) + self.weights["bias"].to(made)', "back=True)", WRITESAE),
     Mutant(
